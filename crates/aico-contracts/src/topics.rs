@@ -1,0 +1,310 @@
+//! Topic names, and the table of what is said on them.
+//!
+//! A topic is dotted; its first segment names the module, personal topics carry the person's
+//! opaque id as their second segment. Patterns match whole segments: `*` one, `#` the rest.
+
+use crate::ids::PersonId;
+
+/// `conversation.<person>.request.<verb>`: asks the companion.
+#[must_use]
+pub fn conversation_request(person: PersonId, verb: &str) -> String {
+    format!("conversation.{person}.request.{verb}")
+}
+
+/// `conversation.<person>.event.<kind>`: what happened in a person's conversations.
+#[must_use]
+pub fn conversation_event(person: PersonId, kind: &str) -> String {
+    format!("conversation.{person}.event.{kind}")
+}
+
+/// The pattern of all events of one person.
+#[must_use]
+pub fn conversation_events(person: PersonId) -> String {
+    format!("conversation.{person}.event.*")
+}
+
+/// All requests to the companion, of every person.
+pub const CONVERSATION_REQUESTS: &str = "conversation.*.request.*";
+/// All events of every person.
+pub const CONVERSATION_EVENTS: &str = "conversation.*.event.*";
+
+/// Verbs of `conversation.<person>.request.<verb>`.
+pub mod verb {
+    /// `ListConversations` → `ConversationList`.
+    pub const LIST: &str = "list";
+    /// `CreateConversation` → `Conversation`.
+    pub const CREATE: &str = "create";
+    /// `GetConversation` → `ConversationDetail`.
+    pub const GET: &str = "get";
+    /// `UpdateConversation` → `Conversation`.
+    pub const UPDATE: &str = "update";
+    /// `DeleteConversation` → `Empty`.
+    pub const DELETE: &str = "delete";
+    /// `SendMessage` → `Accepted`.
+    pub const SEND: &str = "send";
+    /// `RegenerateAnswer` → `Accepted`.
+    pub const REGENERATE: &str = "regenerate";
+    /// `EditMessage` → `Accepted`.
+    pub const EDIT: &str = "edit";
+    /// `CancelAnswer` → `Empty`.
+    pub const CANCEL: &str = "cancel";
+    /// `Search` → `SearchResult`.
+    pub const SEARCH: &str = "search";
+    /// `ListCharacters` → `CharacterList`.
+    pub const CHARACTERS: &str = "characters";
+}
+
+/// Kinds of `conversation.<person>.event.<kind>`.
+pub mod event {
+    /// `MessageCreated`.
+    pub const MESSAGE_CREATED: &str = "message-created";
+    /// `AnswerDelta`.
+    pub const ANSWER_DELTA: &str = "answer-delta";
+    /// `AnswerDone`.
+    pub const ANSWER_DONE: &str = "answer-done";
+    /// `ConversationChanged`.
+    pub const CONVERSATION_CREATED: &str = "conversation-created";
+    /// `ConversationChanged`.
+    pub const CONVERSATION_UPDATED: &str = "conversation-updated";
+    /// `ConversationDeleted`.
+    pub const CONVERSATION_DELETED: &str = "conversation-deleted";
+    /// `AnswerQueued`.
+    pub const QUEUE: &str = "queue";
+}
+
+/// `Generate` → stream of `Generated`; served by the model process.
+pub const MODELS_GENERATE: &str = "models.generate";
+/// `CountTokens` → `TokenCount`; served by the model process.
+pub const MODELS_COUNT: &str = "models.count";
+/// `PauseGeneration` → `Empty`; served by the model process.
+pub const MODELS_PAUSE: &str = "models.pause";
+/// `ResumeGeneration` → `Empty`; served by the model process.
+pub const MODELS_RESUME: &str = "models.resume";
+/// `ListModels` → `ModelList`.
+pub const MODELS_LIST: &str = "models.list";
+/// `AddModel` → `Model`.
+pub const MODELS_ADD: &str = "models.add";
+/// `UseModel` → `Empty`.
+pub const MODELS_USE: &str = "models.use";
+/// `RemoveModel` → `Empty`.
+pub const MODELS_REMOVE: &str = "models.remove";
+/// `Empty` → `ModelState`.
+pub const MODELS_GET_STATE: &str = "models.get-state";
+/// `ModelState`, published on change.
+pub const MODELS_STATE: &str = "models.state";
+
+/// `PersonRemoved`, published after a person was erased.
+pub const SYSTEM_PERSON_REMOVED: &str = "system.person.removed";
+/// `SessionEnded`, published when sessions were revoked.
+pub const SYSTEM_SESSION_ENDED: &str = "system.session.ended";
+/// `StageChanged`, published when the daemon's stage changes.
+pub const SYSTEM_STAGE: &str = "system.stage";
+
+/// How a published message is delivered to other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// At most once; the oldest is dropped, gaps are counted and told.
+    Live,
+    /// At least once across processes, once there is a journal. Until then delivered like
+    /// `Live`; the store is the truth either way.
+    Durable,
+}
+
+/// What is said on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Talk {
+    /// Published, with this payload and class.
+    Event(&'static str, Class),
+    /// Asked with the first, answered with one of the second.
+    Request(&'static str, &'static str),
+    /// Asked with the first, answered with a stream of the second.
+    Stream(&'static str, &'static str),
+}
+
+/// One line of the table of contracts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contract {
+    /// The topic, or its pattern with `*` in the person's place.
+    pub pattern: &'static str,
+    /// What is said there.
+    pub talk: Talk,
+}
+
+const fn line(pattern: &'static str, talk: Talk) -> Contract {
+    Contract { pattern, talk }
+}
+
+/// Every topic of this version. Tests hold the table of decisions and the documents to it.
+pub const CONTRACTS: &[Contract] = &[
+    line(
+        "conversation.*.request.list",
+        Talk::Request("ListConversations", "ConversationList"),
+    ),
+    line(
+        "conversation.*.request.create",
+        Talk::Request("CreateConversation", "Conversation"),
+    ),
+    line(
+        "conversation.*.request.get",
+        Talk::Request("GetConversation", "ConversationDetail"),
+    ),
+    line(
+        "conversation.*.request.update",
+        Talk::Request("UpdateConversation", "Conversation"),
+    ),
+    line(
+        "conversation.*.request.delete",
+        Talk::Request("DeleteConversation", "Empty"),
+    ),
+    line(
+        "conversation.*.request.send",
+        Talk::Request("SendMessage", "Accepted"),
+    ),
+    line(
+        "conversation.*.request.regenerate",
+        Talk::Request("RegenerateAnswer", "Accepted"),
+    ),
+    line(
+        "conversation.*.request.edit",
+        Talk::Request("EditMessage", "Accepted"),
+    ),
+    line(
+        "conversation.*.request.cancel",
+        Talk::Request("CancelAnswer", "Empty"),
+    ),
+    line(
+        "conversation.*.request.search",
+        Talk::Request("Search", "SearchResult"),
+    ),
+    line(
+        "conversation.*.request.characters",
+        Talk::Request("ListCharacters", "CharacterList"),
+    ),
+    line(
+        "conversation.*.event.message-created",
+        Talk::Event("MessageCreated", Class::Durable),
+    ),
+    line(
+        "conversation.*.event.answer-delta",
+        Talk::Event("AnswerDelta", Class::Live),
+    ),
+    line(
+        "conversation.*.event.answer-done",
+        Talk::Event("AnswerDone", Class::Durable),
+    ),
+    line(
+        "conversation.*.event.conversation-created",
+        Talk::Event("ConversationChanged", Class::Durable),
+    ),
+    line(
+        "conversation.*.event.conversation-updated",
+        Talk::Event("ConversationChanged", Class::Durable),
+    ),
+    line(
+        "conversation.*.event.conversation-deleted",
+        Talk::Event("ConversationDeleted", Class::Durable),
+    ),
+    line(
+        "conversation.*.event.queue",
+        Talk::Event("AnswerQueued", Class::Live),
+    ),
+    line(MODELS_GENERATE, Talk::Stream("Generate", "Generated")),
+    line(MODELS_COUNT, Talk::Request("CountTokens", "TokenCount")),
+    line(MODELS_PAUSE, Talk::Request("PauseGeneration", "Empty")),
+    line(MODELS_RESUME, Talk::Request("ResumeGeneration", "Empty")),
+    line(MODELS_LIST, Talk::Request("ListModels", "ModelList")),
+    line(MODELS_ADD, Talk::Request("AddModel", "Model")),
+    line(MODELS_USE, Talk::Request("UseModel", "Empty")),
+    line(MODELS_REMOVE, Talk::Request("RemoveModel", "Empty")),
+    line(MODELS_GET_STATE, Talk::Request("Empty", "ModelState")),
+    line(MODELS_STATE, Talk::Event("ModelState", Class::Live)),
+    line(
+        SYSTEM_PERSON_REMOVED,
+        Talk::Event("PersonRemoved", Class::Durable),
+    ),
+    line(
+        SYSTEM_SESSION_ENDED,
+        Talk::Event("SessionEnded", Class::Durable),
+    ),
+    line(SYSTEM_STAGE, Talk::Event("StageChanged", Class::Live)),
+];
+
+/// First segments whose topics belong to one person, named in the second segment.
+const PERSONAL: [&str; 1] = ["conversation"];
+
+/// Whether topics under this first segment carry a person.
+#[must_use]
+pub fn is_personal(topic: &str) -> bool {
+    topic
+        .split('.')
+        .next()
+        .is_some_and(|first| PERSONAL.contains(&first))
+}
+
+/// The person in a personal topic's second segment. `None` when the topic is not a personal one,
+/// or its second segment is no id (a pattern's `*`, or a forged topic).
+#[must_use]
+pub fn person_of(topic: &str) -> Option<PersonId> {
+    let mut segments = topic.split('.');
+    segments.next().filter(|first| PERSONAL.contains(first))?;
+    segments.next()?.parse().ok()
+}
+
+/// How events on this topic are delivered to other processes. Topics that are not in
+/// [`CONTRACTS`] are live.
+#[must_use]
+pub fn class(topic: &str) -> Class {
+    // The words of an answer are live: they come by the hundred and the stored answer that
+    // `answer-done` carries replaces them.
+    match topic.split_once('.') {
+        Some(("conversation", rest)) => match rest.rsplit_once('.') {
+            Some((_, event::ANSWER_DELTA | event::QUEUE)) => Class::Live,
+            Some((head, _)) if head.ends_with(".event") => Class::Durable,
+            _ => Class::Live,
+        },
+        Some(("system", "person.removed" | "session.ended")) => Class::Durable,
+        _ => Class::Live,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_agree_with_the_table() {
+        let person = PersonId::new().to_string();
+        for contract in CONTRACTS {
+            let topic = contract.pattern.replace('*', &person);
+            if let Talk::Event(_, expected) = contract.talk {
+                assert_eq!(class(&topic), expected, "{topic}");
+            }
+            assert_eq!(
+                is_personal(&topic),
+                contract.pattern.contains('*'),
+                "{topic}"
+            );
+            assert_eq!(
+                person_of(&topic).is_some(),
+                contract.pattern.contains('*'),
+                "{topic}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_person_is_read_from_the_second_segment_only() {
+        let person = PersonId::new();
+        assert_eq!(
+            person_of(&conversation_event(person, "queue")),
+            Some(person)
+        );
+        assert_eq!(person_of(&format!("conversation.x.{person}")), None);
+        assert_eq!(
+            person_of(&format!("conversations.{person}.event.queue")),
+            None
+        );
+        assert_eq!(person_of("conversation.*.event.queue"), None);
+        assert_eq!(person_of("conversation"), None);
+    }
+}
