@@ -1,0 +1,170 @@
+//! The typed configuration that the rest of the program reads.
+//!
+//! Names, bounds, defaults and descriptions stand in [`crate::schema`]; a test holds the two
+//! together, so that no field is without a key and no key without a field.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// All of it. Built by [`Config::load`]; [`Config::default`] is what an empty file means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The door for browsers and programs.
+    pub gateway: Gateway,
+    /// What is written about what happens.
+    pub logging: Logging,
+    /// Keys and locking.
+    pub vault: Vault,
+    /// The model process.
+    pub models: Models,
+    /// Conversations.
+    pub companion: Companion,
+    /// Signed-in browsers and programs.
+    pub session: Session,
+}
+
+/// `gateway.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Address and port to listen on.
+    pub bind: SocketAddr,
+    /// Host names, besides the address itself and `localhost`, that a request may name.
+    pub names: Vec<String>,
+}
+
+/// `logging.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    /// Level of every module that `modules` does not name.
+    pub level: Level,
+    /// Levels of single modules, by the name of their crate (`aico_gateway`).
+    pub modules: BTreeMap<String, Level>,
+    /// Days after which a closed log file is deleted.
+    pub retention_days: u32,
+    /// MiB after which a new log file begins.
+    pub max_file_mib: u32,
+    /// MiB that all log files together may take.
+    pub max_total_mib: u32,
+}
+
+/// `vault.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// Minutes without any use after which the vault locks itself; 0: never.
+    pub auto_lock_minutes: u32,
+}
+
+/// `models.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// Threads that compute; 0: as many as the machine has cores.
+    pub threads: u32,
+    /// Tokens that one conversation may hold in front of the model.
+    pub context: u32,
+    /// Answers computed at the same time.
+    pub parallel: u32,
+    /// When the model is loaded.
+    pub start: ModelStart,
+    /// Minutes without a question after which the model is unloaded; 0: never.
+    pub idle_unload_minutes: u32,
+}
+
+/// When the model process loads its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelStart {
+    /// As soon as the vault is open.
+    Eager,
+    /// With the first question.
+    Lazy,
+}
+
+/// `companion.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Companion {
+    /// Newest messages of a conversation that are considered for the model's context.
+    pub history_messages: u32,
+}
+
+/// `session.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Hours for which a sign-in is valid.
+    pub hours: u32,
+}
+
+/// How much is logged; each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// Data is at risk, or a person is needed.
+    Error,
+    /// Something did not go as it should and was dealt with.
+    Warn,
+    /// What an owner would want to know afterwards.
+    Info,
+    /// What a developer would want to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// All levels, from the quietest.
+    pub const ALL: [Self; 6] = [
+        Self::Off,
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+
+    /// The name used in files, variables and flags.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no [`Level`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the level is one of off, error, warn, info, debug, trace")]
+pub struct UnknownLevel;
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|l| l.as_str().eq_ignore_ascii_case(text))
+            .ok_or(UnknownLevel)
+    }
+}

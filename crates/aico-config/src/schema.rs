@@ -1,0 +1,298 @@
+//! The table of keys: name, kind, default and description of each.
+//!
+//! It is the one place to add a key, next to its field in the typed configuration; the
+//! documentation, `aico config` and every check read it.
+
+use std::net::SocketAddr;
+
+use crate::model::Level;
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Dotted name, `section.key`.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// The default, written as in a variable or flag.
+    pub default: &'static str,
+    /// One sentence for the person who sets it.
+    pub description: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number from the first to the second, both included.
+    Integer(u32, u32),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// An IP address with a port.
+    Address,
+    /// A list of host names; in variables and flags separated by commas.
+    Names,
+    /// A level for each of any number of modules: `key.<module>`.
+    Levels,
+}
+
+/// Words for a level.
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// Every key there is, by section.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "gateway.bind",
+        kind: Kind::Address,
+        default: "127.0.0.1:8771",
+        description: "Address and port on which the web page and the API are served. Port 0 lets \
+                      the system choose one.",
+    },
+    Key {
+        name: "gateway.names",
+        kind: Kind::Names,
+        default: "",
+        description: "Host names, besides the address itself and localhost, under which a \
+                      browser may reach the gateway; a request that names another is refused.",
+    },
+    Key {
+        name: "logging.level",
+        kind: Kind::Choice(LEVELS),
+        default: "info",
+        description: "How much is logged by every module that logging.modules does not name.",
+    },
+    Key {
+        name: "logging.modules",
+        kind: Kind::Levels,
+        default: "",
+        description: "Levels of single modules, each by the name of its crate, for example \
+                      aico_gateway.",
+    },
+    Key {
+        name: "logging.retention_days",
+        kind: Kind::Integer(1, 3650),
+        default: "14",
+        description: "Days after which a closed log file is deleted.",
+    },
+    Key {
+        name: "logging.max_file_mib",
+        kind: Kind::Integer(1, 1024),
+        default: "16",
+        description: "MiB after which a new log file begins; a new day begins one too.",
+    },
+    Key {
+        name: "logging.max_total_mib",
+        kind: Kind::Integer(1, 65536),
+        default: "256",
+        description: "MiB that all log files together may take; the oldest are deleted first.",
+    },
+    Key {
+        name: "vault.auto_lock_minutes",
+        kind: Kind::Integer(0, 10080),
+        default: "0",
+        description: "Minutes without any use after which the vault locks itself. 0: never.",
+    },
+    Key {
+        name: "models.threads",
+        kind: Kind::Integer(0, 1024),
+        default: "0",
+        description: "Threads that compute an answer. 0: as many as the machine has cores.",
+    },
+    Key {
+        name: "models.context",
+        kind: Kind::Integer(256, 1_048_576),
+        default: "4096",
+        description: "Tokens of one conversation that the model sees at most; a model made for \
+                      fewer gets fewer.",
+    },
+    Key {
+        name: "models.parallel",
+        kind: Kind::Integer(1, 64),
+        default: "4",
+        description: "Answers that are computed at the same time; further ones wait.",
+    },
+    Key {
+        name: "models.start",
+        kind: Kind::Choice(&["eager", "lazy"]),
+        default: "eager",
+        description: "When the model is loaded: eager, as soon as the vault is open; lazy, with \
+                      the first question.",
+    },
+    Key {
+        name: "models.idle_unload_minutes",
+        kind: Kind::Integer(0, 10080),
+        default: "0",
+        description: "Minutes without a question after which the model is unloaded. 0: never.",
+    },
+    Key {
+        name: "companion.history_messages",
+        kind: Kind::Integer(2, 10_000),
+        default: "400",
+        description: "Newest messages of a conversation that are considered for the model's \
+                      context; those that do not fit are left out, oldest first.",
+    },
+    Key {
+        name: "session.hours",
+        kind: Kind::Integer(1, 24),
+        default: "24",
+        description: "Hours after which a browser has to sign in again.",
+    },
+];
+
+/// A checked value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// For [`Kind::Integer`].
+    Integer(u32),
+    /// For [`Kind::Choice`] and [`Kind::Address`].
+    Text(String),
+    /// For [`Kind::Names`].
+    List(Vec<String>),
+}
+
+impl Value {
+    /// As it would be written in a variable or flag.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Integer(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::List(items) => items.join(","),
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Integer(number) => (*number).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::List(items) => items.as_slice().into(),
+        }
+    }
+}
+
+impl Kind {
+    /// What this kind accepts, for error texts and the documentation.
+    #[must_use]
+    pub fn expects(self) -> String {
+        match self {
+            Self::Integer(low, high) => format!("a whole number from {low} to {high}"),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Address => "an IP address with a port, such as 127.0.0.1:8771".to_owned(),
+            Self::Names => "a list of host names".to_owned(),
+            Self::Levels => format!("for each module one of {}", LEVELS.join(", ")),
+        }
+    }
+
+    /// Checks a value written as text (variable, flag, default). `None`: it does not fit.
+    #[must_use]
+    pub fn parse(self, text: &str) -> Option<Value> {
+        let text = text.trim();
+        match self {
+            Self::Integer(low, high) => {
+                let number = text.parse().ok().filter(|n| (low..=high).contains(n))?;
+                Some(Value::Integer(number))
+            }
+            Self::Choice(words) => words
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| Value::Text((*word).to_owned())),
+            Self::Address => text
+                .parse::<SocketAddr>()
+                .ok()
+                .map(|a| Value::Text(a.to_string())),
+            Self::Names => {
+                let items = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty());
+                host_names(items)
+            }
+            Self::Levels => text
+                .parse::<Level>()
+                .ok()
+                .map(|l| Value::Text(l.as_str().to_owned())),
+        }
+    }
+}
+
+/// Host names, lower-cased; `None` when one of them is none, or there are too many.
+pub(crate) fn host_names<'a>(items: impl Iterator<Item = &'a str>) -> Option<Value> {
+    let mut names = Vec::new();
+    for item in items {
+        let label = |l: &str| {
+            (1..=63).contains(&l.len())
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if item.len() > 253 || !item.split('.').all(label) || names.len() == 32 {
+            return None;
+        }
+        names.push(item.to_ascii_lowercase());
+    }
+    Some(Value::List(names))
+}
+
+/// What a dotted name refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// A key, and for [`Kind::Levels`] the entry inside it.
+    Key(usize, Option<String>),
+    /// No key; the nearest one if any is near.
+    Unknown(Option<&'static str>),
+    /// Looks like a secret.
+    Secret,
+}
+
+/// Finds the key that a dotted name refers to.
+#[must_use]
+pub fn find(name: &str) -> Lookup {
+    for (index, key) in KEYS.iter().enumerate() {
+        if key.name == name {
+            return Lookup::Key(index, None);
+        }
+        let entry = name
+            .strip_prefix(key.name)
+            .and_then(|rest| rest.strip_prefix('.'));
+        if let (Kind::Levels, Some(entry)) = (key.kind, entry)
+            && is_module_name(entry)
+        {
+            return Lookup::Key(index, Some(entry.to_owned()));
+        }
+    }
+    const SECRETS: [&str; 6] = [
+        "password",
+        "passphrase",
+        "phrase",
+        "secret",
+        "token",
+        "api_key",
+    ];
+    let lower = name.to_ascii_lowercase();
+    if SECRETS.iter().any(|word| lower.contains(word)) {
+        return Lookup::Secret;
+    }
+    Lookup::Unknown(nearest(name))
+}
+
+/// The key whose name is most like `name`; by its last part alone when that is closer, so that
+/// a key in the wrong section is found too.
+fn nearest(name: &str) -> Option<&'static str> {
+    let last = |dotted: &'_ str| dotted.rsplit('.').next().unwrap_or_default().to_owned();
+    KEYS.iter()
+        .map(|key| {
+            let whole = strsim::jaro_winkler(name, key.name);
+            let part = strsim::jaro_winkler(&last(name), &last(key.name)) - 0.02;
+            (whole.max(part), key.name)
+        })
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+fn is_module_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_:".contains(&b))
+}
