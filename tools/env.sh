@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by ./run, ./test and by hand: where build products live.
 #
 # Everything that is built or fetched lies in one cache folder outside the checkout, so that a

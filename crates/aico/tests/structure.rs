@@ -1,0 +1,138 @@
+//! Holds the two tiers: the platform knows no module, and modules never know each other.
+//!
+//! A module that needs another one speaks to it over the bus, with the messages of
+//! `aico-contracts`; only the program composes them.
+#![expect(clippy::expect_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// May be depended on. The order is the layering: each may use those before it.
+const PLATFORM: [&str; 7] = [
+    "aico-contracts",
+    "aico-config",
+    "aico-vault",
+    "aico-logging",
+    "aico-store",
+    "aico-bus",
+    "aico-access",
+];
+
+/// Each does one job, and knows the platform only.
+const MODULES: [&str; 3] = ["aico-models", "aico-companion", "aico-gateway"];
+
+/// Puts the parts together.
+const PROGRAM: &str = "aico";
+
+/// A crate's dependencies within the workspace, by kind ("normal", "dev", "build").
+type Graph = BTreeMap<String, Vec<(String, String)>>;
+
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn graph() -> Graph {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let names: BTreeSet<&str> = packages.iter().map(|p| text(p, "name")).collect();
+    let dependencies = |package: &Value| {
+        let all = package["dependencies"]
+            .as_array()
+            .expect("a list of dependencies");
+        all.iter()
+            .filter(|d| names.contains(text(d, "name")))
+            .map(|d| {
+                let kind = d["kind"].as_str().unwrap_or("normal");
+                (text(d, "name").to_owned(), kind.to_owned())
+            })
+            .collect()
+    };
+    packages
+        .iter()
+        .map(|p| (text(p, "name").to_owned(), dependencies(p)))
+        .collect()
+}
+
+/// What breaks the rules, in words.
+fn violations(graph: &Graph) -> Vec<String> {
+    let platform: Vec<&str> = PLATFORM.to_vec();
+    let layer = |name: &str| platform.iter().position(|p| *p == name);
+    let mut found = Vec::new();
+    for (package, dependencies) in graph {
+        let is_module = MODULES.contains(&package.as_str());
+        let own_layer = layer(package);
+        if !is_module && own_layer.is_none() && package != PROGRAM {
+            found.push(format!(
+                "{package} is in no tier: add it to the lists of this test"
+            ));
+        }
+        for (name, kind) in dependencies {
+            let module = MODULES.contains(&name.as_str());
+            if name == PROGRAM {
+                found.push(format!("{package} uses the program"));
+            } else if is_module && module && name != package {
+                found.push(format!("module {package} uses module {name} ({kind})"));
+            } else if own_layer.is_some() && module {
+                found.push(format!(
+                    "platform crate {package} uses module {name} ({kind})"
+                ));
+            } else if own_layer.is_some() && layer(name) >= own_layer && kind == "normal" {
+                found.push(format!(
+                    "platform crate {package} uses {name}, which is above it"
+                ));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn tiers_hold() {
+    let graph = graph();
+    assert_eq!(violations(&graph), Vec::<String>::new());
+    for name in PLATFORM.iter().chain(&MODULES).chain([&PROGRAM]) {
+        assert!(
+            graph.contains_key(*name),
+            "{name} is listed here and is no crate"
+        );
+    }
+}
+
+#[test]
+fn broken_tiers_are_noticed() {
+    let with = |package: &str, name: &str, kind: &str| {
+        let edge = vec![(name.to_owned(), kind.to_owned())];
+        violations(&Graph::from([(package.to_owned(), edge)])).len()
+    };
+    assert_eq!(with("aico-gateway", "aico-companion", "normal"), 1);
+    assert_eq!(with("aico-gateway", "aico-companion", "dev"), 1);
+    assert_eq!(with("aico-bus", "aico-models", "dev"), 1);
+    assert_eq!(with("aico-contracts", "aico-vault", "normal"), 1);
+    assert_eq!(with("aico-models", "aico", "dev"), 1);
+    assert_eq!(with("aico-new", "aico-vault", "normal"), 1);
+    assert_eq!(with("aico-gateway", "aico-bus", "normal"), 0);
+    assert_eq!(with("aico", "aico-gateway", "normal"), 0);
+}
