@@ -1,0 +1,14 @@
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
+export type Stage = Schemas['State']['stage'];
+export type Person = Schemas['Person'];
+export type Session = Schemas['Session'];
+export type SessionInfo = Schemas['SessionInfo'];
+export type Conversation = Schemas['Conversation'];
+export type Message = Schemas['Message'];
+export type MessagePart = Schemas['MessagePart'];
+export type Model = Schemas['Model'];
+export type ModelState = Schemas['ModelState'];
+export type Problem = Schemas['Problem'];
+export type SearchHit = Schemas['SearchHit'];

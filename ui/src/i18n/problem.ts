@@ -1,0 +1,19 @@
+import { ApiError } from '../api/client';
+import { isKey, t } from './index';
+
+/** What a person is told of a failure: our own words for what is known, the daemon's otherwise. */
+export function problemText(error: unknown): string {
+  if (!(error instanceof ApiError)) return t('problem.other');
+  if (error.code === 'slow-down') {
+    return t('problem.slow-down', { count: error.retryAfter ?? error.problem.retry_after ?? 5 });
+  }
+  const { detail, title, what_to_do } = error.problem;
+  const parts = [codeText(error.code, title), detail, what_to_do];
+  return [...new Set(parts.filter((part): part is string => Boolean(part)))].join(' ');
+}
+
+export function codeText(code: string, title?: string | null): string {
+  const key = `problem.${code}`;
+  if (code !== 'slow-down' && isKey(key)) return t(key as 'problem.other');
+  return title || t('problem.other');
+}

@@ -1,0 +1,58 @@
+export type DayGroup =
+  | { kind: 'today' | 'yesterday' | 'week' }
+  | { kind: 'month'; label: string };
+
+const DAY = 86_400_000;
+
+function midnight(date: Date): number {
+  return new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+}
+
+/** Which heading of the conversation list a moment belongs under, by the calendar of this place. */
+export function dayGroup(moment: string, now: Date = new Date()): DayGroup {
+  const date = new Date(moment);
+  // Rounded, since a day of the clock change has 23 or 25 hours.
+  const days = Math.round((midnight(now) - midnight(date)) / DAY);
+  if (days <= 0) return { kind: 'today' };
+  if (days === 1) return { kind: 'yesterday' };
+  if (days < 7) return { kind: 'week' };
+  return {
+    kind: 'month',
+    label: date.toLocaleDateString('en', { month: 'long', year: 'numeric' }),
+  };
+}
+
+export function shortMoment(moment: string): string {
+  return new Date(moment).toLocaleString('en', {
+    day: 'numeric',
+    month: 'short',
+    hour: '2-digit',
+    minute: '2-digit',
+    hourCycle: 'h23',
+  });
+}
+
+export function fullDay(moment: string): string {
+  return new Date(moment).toLocaleDateString('en', {
+    day: 'numeric',
+    month: 'long',
+    year: 'numeric',
+  });
+}
+
+export function bytes(count: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
+  let at = 0;
+  let value = count;
+  while (value >= 1000 && at < units.length - 1) {
+    value /= 1000;
+    at += 1;
+  }
+  return `${value.toFixed(value >= 100 || at === 0 ? 0 : 1)} ${units[at]}`;
+}
+
+export function amount(count: number): string {
+  return new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 }).format(
+    count,
+  );
+}

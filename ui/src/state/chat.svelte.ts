@@ -1,0 +1,362 @@
+import { ApiError, api, call } from '../api/client';
+import type { Conversation, Message, MessagePart, Model } from '../api/types';
+import { t } from '../i18n';
+import { codeText, problemText } from '../i18n/problem';
+import { uuid7 } from '../lib/uuid7';
+import { words } from '../markdown/parse';
+import { Connection, type Link, type SendProblem, type Socket } from '../stream/connection';
+import type { Authenticated, EventFrame } from '../stream/protocol';
+import { type Action, emptyChat, partsOf, reduce, revisionOf, type Thread } from '../stream/reducer';
+import { notices } from './notices.svelte';
+import { router } from './route.svelte';
+import { session } from './session.svelte';
+
+/** How long a stale thread waits for the events that may mend it before it is read again. */
+const SETTLE_MS = 150;
+const READ_AGAIN_MS = 2000;
+const PAGE = 50;
+const SPOKEN_LETTERS = 1500;
+
+/** The reducer's state, kept current: this is the only place that talks to the daemon about it. */
+class ChatStore {
+  state = $state.raw(emptyChat);
+  link = $state.raw<Link>({ state: 'connecting' });
+  /** A connection was there and got lost; the first connecting is not worth a word. */
+  interrupted = $state(false);
+  models = $state.raw<readonly Model[]>([]);
+  listFailed = $state(false);
+  older = $state<string | null>(null);
+  listing = $state(false);
+  current = $state<string | null>(null);
+
+  #connection: Connection | null = null;
+  #frames: (Authenticated | EventFrame)[] = [];
+  #flushing = false;
+  #reading = new Set<string>();
+  #timers = new Map<string, ReturnType<typeof setTimeout>>();
+
+  start(token: string): void {
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const open = () => new WebSocket(`${scheme}://${location.host}/ws`) as unknown as Socket;
+    this.#connection = new Connection(open, token, {
+      position: () => {
+        // Frames that still wait here have been seen too.
+        this.#flush();
+        return { epoch: this.state.epoch, seq: this.state.seq };
+      },
+      probe: () => this.#probe(),
+      frame: (frame) => this.#take(frame),
+      link: (link) => {
+        if (link.state === 'waiting') this.interrupted = true;
+        if (link.state === 'open') this.interrupted = false;
+        this.link = link;
+      },
+      ended: (why) => {
+        if (why === 'locked') session.leave('locked');
+        else session.leave('login', t('login.ended'));
+      },
+    });
+    this.#connection.start();
+    void this.loadModels();
+  }
+
+  stop(): void {
+    this.#connection?.stop();
+    this.#connection = null;
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#timers.clear();
+    this.#frames = [];
+    // Another person may sign in next: nothing of this one stays in the page.
+    this.state = emptyChat;
+    this.models = [];
+    this.older = null;
+    this.current = null;
+    this.interrupted = false;
+  }
+
+  hurry(): void {
+    this.#connection?.hurry();
+  }
+
+  get list(): Conversation[] {
+    return Object.values(this.state.conversations).sort((a, b) =>
+      a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1,
+    );
+  }
+
+  get thread(): Thread | null {
+    return this.current ? (this.state.threads[this.current] ?? null) : null;
+  }
+
+  /** The answer that is being written in the shown conversation. */
+  get answering(): Message | null {
+    return this.thread?.messages.findLast((message) => message.status === 'streaming') ?? null;
+  }
+
+  get activeModel(): Model | null {
+    return this.models.find((model) => model.active) ?? null;
+  }
+
+  parts(message: Message): readonly MessagePart[] {
+    return partsOf(this.state, message);
+  }
+
+  show(conversation: string | null): void {
+    if (conversation === this.current) return;
+    const before = this.current;
+    this.current = conversation;
+    // Only what is shown is kept; a thread that is opened again is read again.
+    if (before) this.#dispatch({ type: 'left', conversation: before });
+    if (conversation) void this.#read(conversation);
+  }
+
+  async send(text: string): Promise<void> {
+    let conversation = this.current;
+    if (!conversation) {
+      const made = await call(api.POST('/api/v1/conversations', { body: {} }));
+      this.#dispatch({ type: 'reading', conversation: made.id });
+      this.#dispatch({ type: 'changed', conversation: made });
+      this.#dispatch({
+        type: 'read',
+        conversation: made,
+        messages: [],
+        revision: revisionOf(this.state, made.id),
+      });
+      conversation = made.id;
+      this.current = made.id;
+      router.go(`#/c/${made.id}`);
+    }
+    this.sendAs(conversation, uuid7(), text);
+  }
+
+  sendAs(conversation: string, id: string, text: string): void {
+    this.#dispatch({ type: 'sending', conversation, id, text });
+    const sent = this.#connection?.request({ type: 'send', conversation, text, id });
+    sent?.catch((problem: SendProblem) => {
+      const why =
+        problem.code === 'too-long'
+          ? t('chat.toolong')
+          : [codeText(problem.code, problem.title), problem.detail].filter(Boolean).join(' ');
+      this.#dispatch({ type: 'unsendable', conversation, id, problem: why });
+    });
+  }
+
+  withdraw(conversation: string, id: string): void {
+    this.#dispatch({ type: 'withdrawn', conversation, id });
+  }
+
+  cancel(message: Message): void {
+    this.#connection?.request({ type: 'cancel', message: message.id }).catch(() => {
+      // It ended by itself in the meantime, which is as good.
+    });
+  }
+
+  async regenerate(message: Message): Promise<void> {
+    await this.#told(
+      call(
+        api.POST('/api/v1/conversations/{id}/messages/{message}/regenerate', {
+          params: { path: { id: message.conversation, message: message.id } },
+        }),
+      ),
+    );
+  }
+
+  async edit(message: Message, text: string): Promise<boolean> {
+    return this.#told(
+      call(
+        api.POST('/api/v1/conversations/{id}/messages/{message}/edit', {
+          params: { path: { id: message.conversation, message: message.id } },
+          body: { text, id: uuid7() },
+        }),
+      ),
+    );
+  }
+
+  async branch(message: Message, to: string): Promise<void> {
+    await this.#change(message.conversation, { active_leaf: to });
+  }
+
+  async rename(conversation: string, title: string): Promise<boolean> {
+    return this.#change(conversation, { title });
+  }
+
+  async remove(conversation: string): Promise<boolean> {
+    const done = await this.#told(
+      call(api.DELETE('/api/v1/conversations/{id}', { params: { path: { id: conversation } } })),
+    );
+    if (done) this.#dispatch({ type: 'gone', conversation });
+    return done;
+  }
+
+  async loadList(): Promise<void> {
+    if (this.listing) return;
+    this.listing = true;
+    this.listFailed = false;
+    try {
+      const page = await call(
+        api.GET('/api/v1/conversations', { params: { query: { limit: PAGE } } }),
+      );
+      this.older = page.next ?? null;
+      this.#dispatch({ type: 'listed', conversations: page.items, whole: true });
+    } catch {
+      this.listFailed = true;
+    } finally {
+      this.listing = false;
+    }
+  }
+
+  async loadOlder(): Promise<void> {
+    const before = this.older;
+    if (!before || this.listing) return;
+    this.listing = true;
+    await this.#told(
+      call(api.GET('/api/v1/conversations', { params: { query: { limit: PAGE, before } } })).then(
+        (page) => {
+          this.older = page.next ?? null;
+          this.#dispatch({ type: 'listed', conversations: page.items, whole: false });
+        },
+      ),
+    );
+    this.listing = false;
+  }
+
+  async loadModels(): Promise<void> {
+    try {
+      const { items, state } = await call(api.GET('/api/v1/models'));
+      this.models = items;
+      this.#dispatch({ type: 'model', state });
+    } catch {
+      // The stream tells the state of the model too; the list is read again in the settings.
+    }
+  }
+
+  async #change(
+    conversation: string,
+    body: { title?: string; active_leaf?: string },
+  ): Promise<boolean> {
+    return this.#told(
+      call(
+        api.PATCH('/api/v1/conversations/{id}', { params: { path: { id: conversation } }, body }),
+      ).then((changed) => this.#dispatch({ type: 'changed', conversation: changed })),
+    );
+  }
+
+  async #told(request: Promise<unknown>): Promise<boolean> {
+    try {
+      await request;
+      return true;
+    } catch (error) {
+      if (session.place === 'in') notices.say(problemText(error));
+      return false;
+    }
+  }
+
+  async #probe(): Promise<'go' | 'wait' | 'stop'> {
+    const stage = await session.stage();
+    if (stage === 'ready') return 'go';
+    if (stage === null || stage === 'stopping') return 'wait';
+    if (stage === 'locked') session.leave('locked');
+    else void session.begin();
+    return 'stop';
+  }
+
+  #take(frame: Authenticated | EventFrame): void {
+    this.#frames.push(frame);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    // Many deltas of one moment are drawn once. A hidden tab gets no animation frames.
+    if (document.hidden) setTimeout(() => this.#flush(), 100);
+    else requestAnimationFrame(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#flushing = false;
+    const frames = this.#frames;
+    if (!frames.length) return;
+    this.#frames = [];
+    let next = this.state;
+    for (const frame of frames) next = reduce(next, frame);
+    this.#set(next);
+    for (const frame of frames) if (frame.type === 'event') this.#notice(frame);
+  }
+
+  #notice({ event }: EventFrame): void {
+    if (event.kind === 'answer.done' && event.conversation === this.current) {
+      notices.speak(finishedText(event.message));
+    }
+    if (event.kind === 'conversation.deleted' && event.conversation === this.current) {
+      this.#leaveGone();
+    }
+    if (event.kind === 'model.state') void this.#modelsChanged(event.state.model ?? null);
+  }
+
+  async #modelsChanged(active: string | null): Promise<void> {
+    if (active && active !== this.activeModel?.id) await this.loadModels();
+  }
+
+  #dispatch(action: Action): void {
+    this.#set(reduce(this.state, action));
+  }
+
+  #set(next: typeof this.state): void {
+    this.state = next;
+    if (next.listStale && next.epoch && !this.listing && !this.listFailed) void this.loadList();
+    const shown = this.current;
+    if (shown && next.threads[shown]?.stale) this.#readSoon(shown, SETTLE_MS);
+  }
+
+  #readSoon(conversation: string, wait: number): void {
+    if (this.#timers.has(conversation)) return;
+    this.#timers.set(
+      conversation,
+      setTimeout(() => {
+        this.#timers.delete(conversation);
+        const thread = this.state.threads[conversation];
+        if (this.current === conversation && (!thread?.loaded || thread.stale)) {
+          void this.#read(conversation);
+        }
+      }, wait),
+    );
+  }
+
+  async #read(conversation: string): Promise<void> {
+    if (this.#reading.has(conversation)) return;
+    this.#reading.add(conversation);
+    this.#dispatch({ type: 'reading', conversation });
+    const revision = revisionOf(this.state, conversation);
+    try {
+      const answer = await call(
+        api.GET('/api/v1/conversations/{id}', { params: { path: { id: conversation } } }),
+      );
+      this.#reading.delete(conversation);
+      if (this.current === conversation) this.#dispatch({ type: 'read', ...answer, revision });
+    } catch (error) {
+      this.#reading.delete(conversation);
+      if (this.current !== conversation) return;
+      if (error instanceof ApiError && error.status === 404) {
+        this.#dispatch({ type: 'gone', conversation });
+        this.#leaveGone();
+      } else if (session.place === 'in') {
+        this.#readSoon(conversation, READ_AGAIN_MS);
+      }
+    }
+  }
+
+  #leaveGone(): void {
+    notices.say(t('chat.gone'));
+    this.current = null;
+    router.go('#/', true);
+  }
+}
+
+function finishedText(message: Message): string {
+  if (message.status === 'cancelled') return t('chat.finished.stopped');
+  if (message.status !== 'complete') return t('chat.finished.failed');
+  const text = message.parts
+    .filter((part) => part.type === 'text')
+    .map((part) => words(part.text))
+    .join('\n');
+  return t('chat.finished', { text: text.slice(0, SPOKEN_LETTERS) });
+}
+
+export const chat = new ChatStore();

@@ -1,0 +1,52 @@
+/** Where the page is, kept in the fragment: the daemon serves one page and never sees it. */
+export type Section = 'model' | 'account' | 'sessions' | 'persons' | 'appearance' | 'connection';
+export type Route =
+  | { page: 'chat'; conversation: string | null; message: string | null }
+  | { page: 'settings'; section: Section };
+
+const SECTIONS: readonly Section[] = [
+  'model',
+  'account',
+  'sessions',
+  'persons',
+  'appearance',
+  'connection',
+];
+
+export function readRoute(hash: string): Route {
+  const [page, id, message] = hash.replace(/^#\/?/, '').split('/');
+  if (page === 'settings') {
+    return { page: 'settings', section: SECTIONS.find((section) => section === id) ?? 'model' };
+  }
+  if (page === 'c' && id && /^[\w-]{1,64}$/.test(id)) {
+    return { page: 'chat', conversation: id, message: message || null };
+  }
+  return { page: 'chat', conversation: null, message: null };
+}
+
+class Router {
+  now = $state.raw<Route>(readRoute(location.hash));
+
+  constructor() {
+    addEventListener('hashchange', () => {
+      this.now = readRoute(location.hash);
+    });
+  }
+
+  go(hash: string, replace = false): void {
+    if (replace) history.replaceState(null, '', hash);
+    else history.pushState(null, '', hash);
+    this.now = readRoute(hash);
+  }
+}
+
+/** The one-time code of the set-up address; it is taken out of the address bar at once. */
+export function takeSetupCode(): string | null {
+  const found = /^#setup=([\w-]+)$/.exec(location.hash);
+  if (!found) return null;
+  history.replaceState(null, '', '/');
+  return found[1] ?? null;
+}
+
+export const setupCode = takeSetupCode();
+export const router = new Router();
