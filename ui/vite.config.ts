@@ -11,7 +11,7 @@ function shellList(): Plugin {
     name: 'aico-shell-list',
     generateBundle(_options, bundle) {
       const worker = bundle['sw.js'];
-      if (!worker || worker.type !== 'chunk') throw new Error('the service worker is missing');
+      if (worker?.type !== 'chunk') throw new Error('the service worker is missing');
       const hash = createHash('sha256');
       const files = ['/', '/theme.js', '/manifest.webmanifest', '/icon.svg'];
       for (const [name, file] of Object.entries(bundle).sort(([a], [b]) => (a < b ? -1 : 1))) {

@@ -29,14 +29,17 @@ export const en = {
   'common.working': 'Working…',
 
   'away.title': 'AICO does not answer',
-  'away.body': 'The program on this computer seems to be stopped. Start it with {command}; this page comes back by itself.',
+  'away.body':
+    'The program on this computer seems to be stopped. Start it with {command}; this page comes back by itself.',
   'away.stopping': 'AICO is stopping.',
   'away.command': 'aico serve',
 
   'setup.welcome': 'Welcome',
-  'setup.intro': 'AICO is a companion that lives on this computer. Nothing you tell it leaves the machine, and what it keeps is encrypted with a password only you know.',
+  'setup.intro':
+    'AICO is a companion that lives on this computer. Nothing you tell it leaves the machine, and what it keeps is encrypted with a password only you know.',
   'setup.nocode.title': 'Open the address from the terminal',
-  'setup.nocode.body': 'AICO is new here and waits for its owner. So that no one else can claim it, the first visit needs the one-time address that {command} has printed. Open that address in this browser.',
+  'setup.nocode.body':
+    'AICO is new here and waits for its owner. So that no one else can claim it, the first visit needs the one-time address that {command} has printed. Open that address in this browser.',
   'setup.nocode.code': 'Or type the code at the end of that address',
   'setup.nocode.label': 'One-time code',
   'setup.step.who': 'Who you are',
@@ -45,7 +48,8 @@ export const en = {
   'setup.progress': 'Step {step} of {total}: {name}',
   'setup.name.hint': 'How AICO should call you. You sign in with it.',
   'setup.password': 'Master password',
-  'setup.password.rule': 'At least 12 characters. A few random words are better than one clever word.',
+  'setup.password.rule':
+    'At least 12 characters. A few random words are better than one clever word.',
   'setup.password.again': 'The same once more',
   'setup.password.short': { one: '{count} character more', other: '{count} characters more' },
   'setup.password.long': 'Long enough',
@@ -60,9 +64,11 @@ export const en = {
   'setup.suggest.another': 'Another one',
   'setup.create': 'Create my AICO',
   'setup.creating': 'Making your keys…',
-  'setup.warning': 'No one can reset this password: not even us. Without it and without the recovery phrase, what AICO keeps cannot be opened again.',
+  'setup.warning':
+    'No one can reset this password: not even us. Without it and without the recovery phrase, what AICO keeps cannot be opened again.',
   'setup.phrase.title': 'Write down these twelve words',
-  'setup.phrase.body': 'They open AICO should you forget the password. They are shown only now. Paper is a good place; a note on this computer is not.',
+  'setup.phrase.body':
+    'They open AICO should you forget the password. They are shown only now. Paper is a good place; a note on this computer is not.',
   'setup.phrase.print': 'Print',
   'setup.phrase.done': 'I have written them down',
   'setup.phrase.label': 'Your recovery phrase',
@@ -169,7 +175,8 @@ export const en = {
 
   'empty.title': 'What is on your mind, {name}?',
   'empty.body': 'Talk about your day, think something through, or just try it out.',
-  'empty.starter': 'The model that comes with AICO is small. It chats, but it knows little and makes mistakes; {link} any time.',
+  'empty.starter':
+    'The model that comes with AICO is small. It chats, but it knows little and makes mistakes; {link} any time.',
   'empty.starter.link': 'choose a larger one',
   'empty.try': 'For a beginning',
   'empty.s1': 'Help me plan a quiet weekend at home.',
@@ -199,7 +206,8 @@ export const en = {
   'settings.appearance': 'Appearance',
   'settings.connection': 'Connection',
 
-  'models.intro': 'The model is what thinks and writes. It runs on this computer; a larger one answers better and needs more memory.',
+  'models.intro':
+    'The model is what thinks and writes. It runs on this computer; a larger one answers better and needs more memory.',
   'models.active': 'In use',
   'models.starter': 'Starter',
   'models.missing': 'File is missing',
@@ -210,7 +218,8 @@ export const en = {
   'models.forget.title': 'Forget this model?',
   'models.forget.body': '{name} is taken off the list. Its file stays where it is.',
   'models.add': 'Add a model',
-  'models.add.body': 'The full path of a GGUF file on this computer. It is read where it lies and not copied.',
+  'models.add.body':
+    'The full path of a GGUF file on this computer. It is read where it lies and not copied.',
   'models.path': 'Path of the file',
   'models.add.action': 'Add',
   'models.added': '{name} was added.',
@@ -223,7 +232,8 @@ export const en = {
   'models.state.stopped': 'Resting',
   'models.state.failed': 'Failed',
   'models.state': 'State',
-  'models.starterline': 'The starter model is small: good for trying things out, not for knowledge.',
+  'models.starterline':
+    'The starter model is small: good for trying things out, not for knowledge.',
 
   'account.password': 'Change the password',
   'account.password.owner': 'This is the master password, it opens AICO too.',
@@ -232,7 +242,8 @@ export const en = {
   'account.change': 'Change password',
   'account.changed': 'The password is changed.',
   'account.lock': 'Lock now',
-  'account.lock.body': 'Forgets the keys and signs everyone out. The master password opens it again.',
+  'account.lock.body':
+    'Forgets the keys and signs everyone out. The master password opens it again.',
   'account.lock.title': 'Lock AICO now?',
   'account.signout': 'Sign out',
   'account.signout.body': 'Signs you out in this browser.',
@@ -248,19 +259,22 @@ export const en = {
   'sessions.all.body': 'All your sessions end, this one too.',
   'sessions.unknown': 'Unknown program',
 
-  'persons.intro': 'Each person has conversations of their own. No one sees those of another, not even you.',
+  'persons.intro':
+    'Each person has conversations of their own. No one sees those of another, not even you.',
   'persons.owner': 'Owner',
   'persons.member': 'Member',
   'persons.you': 'You',
   'persons.since': 'Since {day}',
   'persons.add': 'Add a person',
-  'persons.add.body': 'Choose a first password together; the person can change it after signing in.',
+  'persons.add.body':
+    'Choose a first password together; the person can change it after signing in.',
   'persons.add.action': 'Add',
   'persons.added': '{name} can sign in now.',
   'persons.remove': 'Remove',
   'persons.remove.label': 'Remove {name}',
   'persons.remove.title': 'Remove {name} and everything of theirs?',
-  'persons.remove.body': 'All conversations of {name} are erased and cannot be brought back. Your password confirms it.',
+  'persons.remove.body':
+    'All conversations of {name} are erased and cannot be brought back. Your password confirms it.',
   'persons.remove.password': 'Your password',
   'persons.remove.action': 'Erase for good',
   'persons.removed': '{name} was removed.',
@@ -283,7 +297,10 @@ export const en = {
   'problem.unreachable': 'AICO does not answer. Is it still running?',
   'problem.wrong-password': 'The password is not right.',
   'problem.sign-in-failed': 'The name or the password is not right.',
-  'problem.slow-down': { one: 'Too many tries. Wait {count} second.', other: 'Too many tries. Wait {count} seconds.' },
+  'problem.slow-down': {
+    one: 'Too many tries. Wait {count} second.',
+    other: 'Too many tries. Wait {count} seconds.',
+  },
   'problem.setup-code-wrong': 'The one-time code is not right.',
   'problem.setup-code-expired': 'The one-time code is too old. Restart AICO to get a new one.',
   'problem.already-set-up': 'AICO is already set up. Load this page anew.',

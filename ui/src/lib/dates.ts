@@ -1,6 +1,4 @@
-export type DayGroup =
-  | { kind: 'today' | 'yesterday' | 'week' }
-  | { kind: 'month'; label: string };
+export type DayGroup = { kind: 'today' | 'yesterday' | 'week' } | { kind: 'month'; label: string };
 
 const DAY = 86_400_000;
 

@@ -167,7 +167,11 @@ function inline(token: Token, depth: number): Inline {
 function linkTo(href: string, children: Inline[], raw: string): Inline {
   const address = safeAddress(href);
   if (!address) return { kind: 'text', text: raw };
-  return { kind: 'link', address, children: children.length ? children : [{ kind: 'text', text: address }] };
+  return {
+    kind: 'link',
+    address,
+    children: children.length ? children : [{ kind: 'text', text: address }],
+  };
 }
 
 /**
@@ -193,8 +197,10 @@ const NAMED: Record<string, string> = {
 };
 
 function decoded(text: string): string {
-  if (!text.includes('&')) return text;
-  return text.replace(/&(?:#(\d{1,7})|#x([\da-f]{1,6})|([a-z]{2,5}));/gi, (all, dec, hex, name) => {
+  // The lexer has read some of the entities already, those of control characters among them.
+  const safe = harmless(text);
+  if (!safe.includes('&')) return safe;
+  return safe.replace(/&(?:#(\d{1,7})|#x([\da-f]{1,6})|([a-z]{2,5}));/gi, (all, dec, hex, name) => {
     if (name) return NAMED[name.toLowerCase()] ?? all;
     const point = dec ? Number(dec) : Number.parseInt(hex, 16);
     if (point === 0 || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return '\ufffd';

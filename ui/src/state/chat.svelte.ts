@@ -6,7 +6,14 @@ import { uuid7 } from '../lib/uuid7';
 import { words } from '../markdown/parse';
 import { Connection, type Link, type SendProblem, type Socket } from '../stream/connection';
 import type { Authenticated, EventFrame } from '../stream/protocol';
-import { type Action, emptyChat, partsOf, reduce, revisionOf, type Thread } from '../stream/reducer';
+import {
+  type Action,
+  emptyChat,
+  partsOf,
+  reduce,
+  revisionOf,
+  type Thread,
+} from '../stream/reducer';
 import { notices } from './notices.svelte';
 import { router } from './route.svelte';
 import { session } from './session.svelte';

@@ -24,11 +24,23 @@ export function readRoute(hash: string): Route {
   return { page: 'chat', conversation: null, message: null };
 }
 
+/** The one-time code of the set-up address; it is taken out of the address bar at once. */
+function takeSetupCode(): string | null {
+  const found = /^#setup=([\w-]+)$/.exec(location.hash);
+  if (!found) return null;
+  history.replaceState(null, '', '/');
+  return found[1] ?? null;
+}
+
 class Router {
+  /** The one-time code of the set-up address, until the set-up has taken it. */
+  setupCode = $state(takeSetupCode());
   now = $state.raw<Route>(readRoute(location.hash));
 
   constructor() {
     addEventListener('hashchange', () => {
+      // The printed address may be opened in a tab where the page already is.
+      this.setupCode = takeSetupCode() ?? this.setupCode;
       this.now = readRoute(location.hash);
     });
   }
@@ -40,13 +52,4 @@ class Router {
   }
 }
 
-/** The one-time code of the set-up address; it is taken out of the address bar at once. */
-export function takeSetupCode(): string | null {
-  const found = /^#setup=([\w-]+)$/.exec(location.hash);
-  if (!found) return null;
-  history.replaceState(null, '', '/');
-  return found[1] ?? null;
-}
-
-export const setupCode = takeSetupCode();
 export const router = new Router();

@@ -101,7 +101,11 @@ class SessionStore {
   #failed(error: ApiError): void {
     if (this.place !== 'in' && this.place !== 'loading') return;
     if (error.status === 503 && error.code === 'locked') this.leave('locked');
-    if (error.status === 401 && error.code !== 'wrong-password' && error.code !== 'sign-in-failed') {
+    if (
+      error.status === 401 &&
+      error.code !== 'wrong-password' &&
+      error.code !== 'sign-in-failed'
+    ) {
       this.leave('login', this.place === 'in' ? t('login.ended') : '');
     }
   }

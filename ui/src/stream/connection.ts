@@ -153,7 +153,10 @@ export class Connection {
         return;
       case 'error':
         if (frame.ref) {
-          this.#answered(frame.ref)?.reject({ ...frame, code: frame.code ?? 'failed' } as SendProblem);
+          this.#answered(frame.ref)?.reject({
+            ...frame,
+            code: frame.code ?? 'failed',
+          } as SendProblem);
         }
     }
   }

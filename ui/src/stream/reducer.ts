@@ -347,8 +347,8 @@ function unsendable(
   problem: string,
 ): ChatState {
   const all = state.unsent[conversation] ?? [];
-  const failed = all.map((unsent): Unsent =>
-    unsent.id === id ? { ...unsent, state: 'failed', problem } : unsent,
+  const failed = all.map(
+    (unsent): Unsent => (unsent.id === id ? { ...unsent, state: 'failed', problem } : unsent),
   );
   return { ...state, unsent: { ...state.unsent, [conversation]: failed } };
 }

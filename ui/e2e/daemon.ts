@@ -1,0 +1,50 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** The real program, started on an empty data folder. `AICO_BIN` says where it is. */
+export class Daemon {
+  readonly data = mkdtempSync(join(tmpdir(), 'aico-e2e-data-'));
+  /** The address without the one-time code. */
+  origin = '';
+  /** The address as printed, with the one-time code while there is one. */
+  address = '';
+  #bind = '127.0.0.1:0';
+  #process: ChildProcess | null = null;
+  #ended: Promise<number | null> = Promise.resolve(null);
+
+  async start(): Promise<void> {
+    const program = process.env.AICO_BIN;
+    if (!program) throw new Error('AICO_BIN must be the path of the aico program');
+    const child = spawn(resolve(program), ['serve', '--data', this.data, '--bind', this.#bind], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#process = child;
+    this.#ended = new Promise((done) => child.once('exit', (status) => done(status)));
+    this.address = await new Promise((ready, failed) => {
+      child.once('error', failed);
+      void this.#ended.then((status) => failed(new Error(`aico ended with status ${status}`)));
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        const found = /https?:\/\/[^\s/]+\/?[^\s]*/.exec(line);
+        if (found) ready(found[0]);
+      });
+    });
+    const url = new URL(this.address);
+    this.origin = `${url.origin}/`;
+    // After a restart the page finds it where it was.
+    this.#bind = url.host;
+  }
+
+  async stop(): Promise<void> {
+    this.#process?.kill('SIGTERM');
+    await this.#ended;
+    this.#process = null;
+  }
+
+  async destroy(): Promise<void> {
+    await this.stop();
+    rmSync(this.data, { recursive: true, force: true });
+  }
+}

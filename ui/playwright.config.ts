@@ -1,0 +1,36 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { defineConfig } from '@playwright/test';
+
+const root = process.getuid?.() === 0;
+
+export default defineConfig({
+  testDir: 'e2e',
+  // Each spec starts its own daemon; two at once would only slow each other down.
+  workers: 1,
+  fullyParallel: false,
+  forbidOnly: Boolean(process.env.CI),
+  timeout: 240_000,
+  expect: { timeout: 20_000 },
+  reporter: [['list']],
+  outputDir: join(mkdtempSync(join(tmpdir(), 'aico-e2e-')), 'results'),
+  use: {
+    browserName: 'chromium',
+    headless: true,
+    trace: 'off',
+    launchOptions: {
+      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+      args: [
+        '--disable-gpu',
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+        // Chromium has no sandbox for root.
+        ...(root ? ['--no-sandbox'] : []),
+      ],
+    },
+  },
+});

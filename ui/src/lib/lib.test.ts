@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { around, t } from '../i18n';
+import { en } from '../i18n/en';
+import { bytes, dayGroup } from './dates';
+import { letters } from './password';
+import { harmless } from './text';
+import { uuid7 } from './uuid7';
+
+describe('ids', () => {
+  it('are of version 7 and sort as they were made', () => {
+    expect(uuid7()).toMatch(/^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+    expect(uuid7(1_700_000_000_000) < uuid7(1_700_000_000_001)).toBe(true);
+    expect(uuid7(0x0123456789ab).startsWith('01234567-89ab-7')).toBe(true);
+  });
+});
+
+describe('days', () => {
+  const now = new Date(2026, 2, 30, 9, 0);
+  const at = (...parts: [number, number, number, number?]) => new Date(...parts).toISOString();
+
+  it('are told by the calendar, not by hours', () => {
+    expect(dayGroup(at(2026, 2, 30, 0), now).kind).toBe('today');
+    expect(dayGroup(at(2026, 2, 29, 23), now).kind).toBe('yesterday');
+    expect(dayGroup(at(2026, 2, 24), now).kind).toBe('week');
+    expect(dayGroup(at(2026, 2, 23), now)).toEqual({ kind: 'month', label: 'March 2026' });
+  });
+
+  it('of a clock that runs ahead are today', () => {
+    expect(dayGroup(at(2027, 0, 1), now).kind).toBe('today');
+  });
+});
+
+describe('words', () => {
+  it('choose the plural', () => {
+    expect(t('search.found', { count: 1 })).toBe('1 place found');
+    expect(t('search.found', { count: 0 })).toBe('0 places found');
+  });
+
+  it('put in what is given as it is', () => {
+    expect(t('search.none', { query: '$& {query}' })).toContain('$& {query}');
+  });
+
+  it('are cut around an element', () => {
+    expect(around('away.body', 'command').join('…')).toContain('Start it with …;');
+  });
+
+  it('have the same names in one and many', () => {
+    const names = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map((found) => found[1]);
+    for (const entry of Object.values(en)) {
+      if (typeof entry !== 'string') expect(names(entry.one)).toEqual(names(entry.other));
+    }
+  });
+});
+
+describe('small things', () => {
+  it('count letters as people do', () => {
+    expect(letters('e\u0301😀')).toBe(2);
+  });
+
+  it('write sizes', () => {
+    expect([bytes(0), bytes(105_000_000), bytes(4_900_000_000)]).toEqual([
+      '0 B',
+      '105 MB',
+      '4.9 GB',
+    ]);
+  });
+
+  it('make line ends one kind and control characters harmless', () => {
+    expect(harmless('a\r\nb\rc\td\u0007')).toBe('a\nb\nc\td\ufffd');
+  });
+});
