@@ -1,1 +1,63 @@
-//! aico-vault
+//! The vault: keys, passwords, and the sealed formats that everything at rest hangs on.
+//!
+//! | part | what it is | its format |
+//! |---|---|---|
+//! | [`Vault`] | the root key, unlocked from the header by password or phrase | `docs/formats/vault-header.md` |
+//! | [`PersonKeys`] | one person's key, from their keyring | `docs/formats/keyring.md` |
+//! | [`Label`] | how every other key comes from those two | `docs/formats/key-derivation.md` |
+//! | [`append`] | sealed files that grow: logs, journals | `docs/formats/sealed-append.md` |
+//! | [`Registry`] | what the stores were like last, outside of them | `docs/formats/registry.md` |
+//!
+//! Functions are synchronous; hashing a password takes about a tenth of a second and 64 MiB, and
+//! writes wait for the disk. One process at a time works on a data folder: the caller holds its
+//! lock.
+//!
+//! ```
+//! use aico_vault::{KdfCost, Label, Owner, Password, Purpose, Vault};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let data = folder.path().join("data");
+//! let master = Password::new("velvet harbour moss lantern")?;
+//! let (vault, phrase) = Vault::create_with(&data, &master, KdfCost::minimum())?;
+//! assert_eq!(phrase.words().len(), 12);
+//! let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+//! drop(vault);
+//!
+//! let vault = Vault::unlock(&data, &master)?;
+//! assert!(key == vault.derive(Label::new(Purpose::SystemDatabase, Owner::System)));
+//! # Ok(())
+//! # }
+//! ```
+
+mod aead;
+pub mod append;
+mod codec;
+mod container;
+mod derive;
+mod error;
+mod fs;
+mod kdf;
+mod key;
+mod memory;
+mod password;
+mod person;
+mod phrase;
+mod process;
+mod registry;
+mod sealed;
+mod vault;
+mod wrap;
+
+pub use derive::{Label, Owner, Purpose};
+pub use error::{PersonKeyError, UnlockError, VaultError};
+pub use fs::FileError;
+pub use kdf::{KdfCost, KdfOutOfBounds};
+pub use key::Key;
+pub use password::{Password, PasswordError, WeakPassword};
+pub use person::PersonKeys;
+pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
+pub use process::{HardenError, harden_process};
+pub use registry::{Registry, RegistryError, StoreRecord};
+pub use vault::{Vault, VaultStatus};
+pub use wrap::WrapKind;

@@ -1,0 +1,309 @@
+//! The file system as the vault sees it: few operations, durable in known steps, links never
+//! followed, nothing readable by others.
+//!
+//! [`Filesystem`] exists so that a test can put one in its place that drops, reorders and tears
+//! whatever has not been synced ([`faulty`]).
+
+#[cfg(test)]
+pub(crate) mod faulty;
+mod os;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
+
+pub(crate) use os::OsFilesystem;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What stands at a path, without following links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    Link,
+    Other,
+}
+
+/// An entry of a folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    pub(crate) len: u64,
+    /// Whether it belongs to the user of this process.
+    pub(crate) mine: bool,
+    /// Whether others than its owner may do anything with it.
+    pub(crate) open_to_others: bool,
+}
+
+/// An open file.
+pub(crate) trait FsFile: Send {
+    fn len(&self) -> io::Result<u64>;
+    /// Reads into `buffer` from `offset` on; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// Makes content and length durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The operations that the vault needs.
+pub(crate) trait Filesystem: Send + Sync {
+    fn probe(&self, path: &Path) -> io::Result<Option<Entry>>;
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+    /// Opens an existing regular file, for writing too when `write`.
+    fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn FsFile>>;
+    /// Makes a new file, 0600; it must not be there.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
+    /// Makes a folder, 0700; its parent must be there.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Makes the entries of a folder durable: what was made in it, renamed, removed.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+}
+
+/// A file that could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is a link, belongs to somebody else, or is open to others.
+    #[error("{} {problem}; mend it with: {mend}", path.display())]
+    Insecure {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// It may not be written, or the file system is read-only.
+    #[error("{} can't be written; mend it with: {mend}", path.display())]
+    NotWritable {
+        /// Which.
+        path: PathBuf,
+        /// The command that mends it.
+        mend: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk or the quota is full.
+    #[error("there is no room left for {}", path.display())]
+    StorageFull {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("could not {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::StorageFull { path, source }
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                if doing != "read" =>
+            {
+                let folder = path.parent().unwrap_or(&path);
+                let mend = if source.kind() == io::ErrorKind::PermissionDenied {
+                    sys::mend_mode(folder, true)
+                } else {
+                    format!("mount -o remount,rw {}", quoted(folder))
+                };
+                Self::NotWritable { path, mend, source }
+            }
+            _ => Self::Io {
+                doing,
+                path,
+                source,
+            },
+        }
+    }
+}
+
+/// Adds the path and what was tried to an error of the system.
+pub(crate) trait Context<T> {
+    fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(|source| FileError::new(doing, path, source))
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// Looks at a path and refuses what is not a private `kind` of this user's.
+pub(crate) fn probe_private(
+    fs: &dyn Filesystem,
+    path: &Path,
+    kind: Kind,
+) -> Result<Option<Entry>, FileError> {
+    let Some(entry) = fs.probe(path).on("read", path)? else {
+        return Ok(None);
+    };
+    let insecure = |problem, mend| FileError::Insecure {
+        path: path.to_path_buf(),
+        problem,
+        mend,
+    };
+    if entry.kind != kind {
+        let problem = match (entry.kind, kind) {
+            (Kind::Link, _) => "is a link, and links are not followed",
+            (_, Kind::Folder) => "is not a folder",
+            _ => "is not a regular file",
+        };
+        return Err(insecure(problem, format!("mv {0} {0}.aside", quoted(path))));
+    }
+    if !entry.mine {
+        return Err(insecure("belongs to another user", sys::mend_owner(path)));
+    }
+    if entry.open_to_others {
+        let mend = sys::mend_mode(path, kind == Kind::Folder);
+        return Err(insecure("is open to other users", mend));
+    }
+    Ok(Some(entry))
+}
+
+/// Reads a whole private file of at most `limit` bytes. `None` when it is not there; a longer
+/// file is cut at one byte above the limit, which no parser takes.
+pub(crate) fn read_private(
+    fs: &dyn Filesystem,
+    path: &Path,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, FileError> {
+    if probe_private(fs, path, Kind::File)?.is_none() {
+        return Ok(None);
+    }
+    let file = fs.open(path, false).on("read", path)?;
+    let len = file.len().on("read", path)?.min(limit as u64 + 1);
+    let mut bytes = vec![0; len as usize];
+    let got = read_full_at(&*file, &mut bytes, 0).on("read", path)?;
+    bytes.truncate(got);
+    Ok(Some(bytes))
+}
+
+/// Fills `buffer` from `offset` on as far as the file goes.
+pub(crate) fn read_full_at(file: &dyn FsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The name under which a file is written before it takes its place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// Removes what an interrupted write left.
+pub(crate) fn remove_leftover(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+    let leftover = temporary(path);
+    match fs.probe(&leftover).on("read", &leftover)? {
+        Some(_) => fs.remove_file(&leftover).on("remove", &leftover),
+        None => Ok(()),
+    }
+}
+
+/// Puts a file in place as a whole: written beside, synced, renamed, folder synced. At every
+/// moment the path holds the old bytes or the new ones. After an error it may be either.
+pub(crate) fn write_atomically(
+    fs: &dyn Filesystem,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), FileError> {
+    replace_with(fs, path, |file| file.write_at(bytes, 0)).map(drop)
+}
+
+/// As [`write_atomically`], with the new content written by `fill`; the open file is returned.
+pub(crate) fn replace_with(
+    fs: &dyn Filesystem,
+    path: &Path,
+    fill: impl FnOnce(&mut dyn FsFile) -> io::Result<()>,
+) -> Result<Box<dyn FsFile>, FileError> {
+    remove_leftover(fs, path)?;
+    let beside = temporary(path);
+    let mut file = fs.create(&beside).on("create", &beside)?;
+    let written = fill(&mut *file)
+        .and_then(|()| file.sync())
+        .on("write", &beside);
+    if let Err(error) = written.and_then(|()| fs.rename(&beside, path).on("replace", path)) {
+        // The error of the write is the one that matters; the leftover goes with the next try.
+        let _ = fs.remove_file(&beside);
+        return Err(error);
+    }
+    sync_parent(fs, path)?;
+    Ok(file)
+}
+
+/// Makes the entry of `path` in its folder durable.
+pub(crate) fn sync_parent(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs.sync_folder(folder).on("sync", folder)
+}
+
+/// Makes a private folder and what is missing above it, durably; it may be there already.
+pub(crate) fn ensure_folder(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+    if probe_private(fs, path, Kind::Folder)?.is_some() {
+        return Ok(());
+    }
+    match fs.make_folder(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                ensure_parent(fs, parent)?;
+            }
+            fs.make_folder(path).on("create", path)?;
+        }
+        other => other.on("create", path)?,
+    }
+    sync_parent(fs, path)
+}
+
+/// Makes missing folders on the way to ours. Those that are there are not ours to judge.
+fn ensure_parent(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+    if path.as_os_str().is_empty() || fs.probe(path).on("read", path)?.is_some() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        ensure_parent(fs, parent)?;
+    }
+    fs.make_folder(path).on("create", path)?;
+    sync_parent(fs, path)
+}

@@ -1,0 +1,267 @@
+//! A person's key: made, opened, re-wrapped, erased.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use crate::container::{self, Container, Form};
+use crate::derive::{self, Label, Owner, Purpose};
+use crate::error::{FromContainer, FromHash, PersonKeyError};
+use crate::fs::{self, Context, Kind};
+use crate::kdf::OutOfMemory;
+use crate::key::{Key, random_bytes};
+use crate::password::Password;
+use crate::vault::{PERSONS, Vault, set_password};
+use crate::wrap::{Params, WrapKind};
+
+/// The keyring's file name in a person's folder.
+const KEYRING: &str = "keyring";
+
+/// A person's key, open. Clones share it; it is wiped when the last of them is dropped.
+#[derive(Clone)]
+pub struct PersonKeys(pub(crate) Arc<PersonInner>);
+
+pub(crate) struct PersonInner {
+    pub(crate) id: [u8; 16],
+    pub(crate) epoch: u32,
+    pub(crate) key: Key,
+}
+
+impl PersonKeys {
+    /// Whose it is.
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.0.id
+    }
+
+    /// The key for a purpose of this person's.
+    #[must_use]
+    pub fn derive(&self, purpose: Purpose) -> Key {
+        self.derive_label(Label::new(purpose, Owner::Person(self.0.id)))
+    }
+
+    /// The key for a purpose, bound to something more: a file id, the salt of an environment.
+    #[must_use]
+    pub fn derive_with(&self, purpose: Purpose, context: &[u8]) -> Key {
+        self.derive_label(Label::new(purpose, Owner::Person(self.0.id)).with_context(context))
+    }
+
+    pub(crate) fn derive_label(&self, label: Label) -> Key {
+        derive::derive(&self.0.key, derive::PERSON_SALT, &label)
+    }
+}
+
+impl Vault {
+    /// Makes a key for a person, wrapped under the root key and under their own password.
+    ///
+    /// # Errors
+    /// [`PersonKeyError::Exists`] when there is a keyring of this id.
+    pub fn create_person(
+        &self,
+        id: [u8; 16],
+        own: &Password,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let inner = &*self.0;
+        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.keyring_path(id);
+        if inner.fs.probe(&path).on("read", &path)?.is_some() {
+            return Err(PersonKeyError::Exists {
+                id: hex::encode(id),
+            });
+        }
+        fs::ensure_folder(&*inner.fs, &inner.data.join(PERSONS))?;
+        fs::ensure_folder(&*inner.fs, &self.person_folder(id))?;
+        let keys = PersonKeys(Arc::new(PersonInner {
+            id,
+            epoch: 1,
+            key: Key::random(),
+        }));
+        let key = &keys.0.key;
+        let mut keyring = Container::new(Form::Keyring, keys.0.epoch, inner.id, id);
+        keyring.set(Params::Root, self.person_kek(id).expose(), key);
+        set_password(&mut keyring, Params::OwnPassword, own, inner.cost, key)
+            .map_err(|OutOfMemory| PersonKeyError::OutOfMemory)?;
+        fs::write_atomically(&*inner.fs, &path, &keyring.encode(&keyring_mac_key(&keys)))?;
+        Ok(keys)
+    }
+
+    /// Opens a person's key with the root key.
+    ///
+    /// # Errors
+    /// [`PersonKeyError::Sealed`] when only the person can open it.
+    pub fn open_person(&self, id: [u8; 16]) -> Result<PersonKeys, PersonKeyError> {
+        let keyring = self.read_keyring(id)?;
+        let Some(wrap) = keyring.find(WrapKind::Root) else {
+            return Err(PersonKeyError::Sealed {
+                id: hex::encode(id),
+            });
+        };
+        let key = wrap
+            .open(&keyring.fixed(), self.person_kek(id).expose())
+            .ok_or_else(|| {
+                PersonKeyError::damaged(&self.keyring_path(id), "it belongs to another root key")
+            })?;
+        self.checked(id, &keyring, key)
+    }
+
+    /// Opens a person's key with their own password, and thereby proves the password.
+    ///
+    /// # Errors
+    /// [`PersonKeyError::WrongPassword`] when it is not theirs.
+    pub fn open_person_with_password(
+        &self,
+        id: [u8; 16],
+        own: &Password,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let path = self.keyring_path(id);
+        let keyring = self.read_keyring(id)?;
+        let found = keyring
+            .find(WrapKind::OwnPassword)
+            .and_then(|wrap| Some((wrap, wrap.kdf()?)));
+        let Some((wrap, kdf)) = found else {
+            return Err(PersonKeyError::NoPassword {
+                id: hex::encode(id),
+            });
+        };
+        let kek = kdf
+            .hash(own)
+            .map_err(|error| PersonKeyError::hash(&path, error))?;
+        let key = wrap
+            .open(&keyring.fixed(), kek.expose())
+            .ok_or(PersonKeyError::WrongPassword)?;
+        self.checked(id, &keyring, key)
+    }
+
+    /// Sets another password of a person whose key is open. Who may ask for this is the
+    /// caller's decision. Wraps of other kinds stay.
+    ///
+    /// # Errors
+    /// [`PersonKeyError::Damaged`] when `keys` are not those of this keyring. After an error of
+    /// the file system either password may be the one.
+    pub fn change_person_password(
+        &self,
+        id: [u8; 16],
+        keys: &PersonKeys,
+        new: &Password,
+    ) -> Result<(), PersonKeyError> {
+        let inner = &*self.0;
+        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.keyring_path(id);
+        let mut keyring = self.read_keyring(id)?;
+        if keys.0.id != id || !keyring.authentic(&keyring_mac_key(keys)) {
+            return Err(PersonKeyError::damaged(
+                &path,
+                "it does not belong to the open key",
+            ));
+        }
+        set_password(
+            &mut keyring,
+            Params::OwnPassword,
+            new,
+            inner.cost,
+            &keys.0.key,
+        )
+        .map_err(|OutOfMemory| PersonKeyError::OutOfMemory)?;
+        Ok(fs::write_atomically(
+            &*inner.fs,
+            &path,
+            &keyring.encode(&keyring_mac_key(keys)),
+        )?)
+    }
+
+    /// Destroys a person's key: overwritten, removed, the folder synced. What was encrypted
+    /// under it can't be read any more. It is no error when it is gone already, and a damaged
+    /// keyring is destroyed as well, so that an interrupted erasure can be repeated.
+    ///
+    /// # Errors
+    /// When the file system refuses; then call again.
+    pub fn erase_person(&self, id: [u8; 16]) -> Result<(), PersonKeyError> {
+        let inner = &*self.0;
+        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.person_folder(id);
+        if fs::probe_private(&*inner.fs, &folder, Kind::Folder)?.is_none() {
+            return Ok(());
+        }
+        let path = self.keyring_path(id);
+        for path in [fs::temporary(&path), path] {
+            let Some(entry) = fs::probe_private(&*inner.fs, &path, Kind::File)? else {
+                continue;
+            };
+            let mut file = inner.fs.open(&path, true).on("open", &path)?;
+            let mut noise = vec![0; (entry.len as usize).min(container::MAX_BYTES)];
+            random_bytes(&mut noise);
+            file.write_at(&noise, 0)
+                .and_then(|()| file.sync())
+                .on("overwrite", &path)?;
+            drop(file);
+            inner.fs.remove_file(&path).on("remove", &path)?;
+        }
+        inner.fs.sync_folder(&folder).on("sync", &folder)?;
+        // The rest of the folder is its owner's to remove; an empty one goes now.
+        if inner.fs.list(&folder).on("read", &folder)?.is_empty() {
+            inner.fs.remove_folder(&folder).on("remove", &folder)?;
+            fs::sync_parent(&*inner.fs, &folder)?;
+        }
+        Ok(())
+    }
+
+    /// The folder of a person: `persons/<id in hex>`.
+    #[must_use]
+    pub fn person_folder(&self, id: [u8; 16]) -> PathBuf {
+        self.0.data.join(PERSONS).join(hex::encode(id))
+    }
+
+    fn keyring_path(&self, id: [u8; 16]) -> PathBuf {
+        self.person_folder(id).join(KEYRING)
+    }
+
+    fn person_kek(&self, id: [u8; 16]) -> Key {
+        self.derive(Label::new(Purpose::PersonKeyWrap, Owner::Person(id)))
+    }
+
+    fn read_keyring(&self, id: [u8; 16]) -> Result<Container, PersonKeyError> {
+        let inner = &*self.0;
+        for folder in [inner.data.join(PERSONS), self.person_folder(id)] {
+            if fs::probe_private(&*inner.fs, &folder, Kind::Folder)?.is_none() {
+                return Err(PersonKeyError::Absent {
+                    id: hex::encode(id),
+                });
+            }
+        }
+        let path = self.keyring_path(id);
+        let bytes =
+            fs::read_private(&*inner.fs, &path, container::MAX_BYTES)?.ok_or_else(|| {
+                PersonKeyError::Absent {
+                    id: hex::encode(id),
+                }
+            })?;
+        let keyring = Container::decode(Form::Keyring, &bytes)
+            .map_err(|why| PersonKeyError::unreadable(&path, &why))?;
+        if keyring.vault != inner.id || keyring.person != id {
+            let reason = "it is the keyring of another person or vault";
+            return Err(PersonKeyError::damaged(&path, reason));
+        }
+        Ok(keyring)
+    }
+
+    fn checked(
+        &self,
+        id: [u8; 16],
+        keyring: &Container,
+        key: Key,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let keys = PersonKeys(Arc::new(PersonInner {
+            id,
+            epoch: keyring.epoch,
+            key,
+        }));
+        if !keyring.authentic(&keyring_mac_key(&keys)) {
+            let reason = "it was altered by something other than AICO";
+            return Err(PersonKeyError::damaged(&self.keyring_path(id), reason));
+        }
+        Ok(keys)
+    }
+}
+
+fn keyring_mac_key(keys: &PersonKeys) -> Key {
+    keys.derive(Purpose::KeyringMac)
+}
