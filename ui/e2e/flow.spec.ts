@@ -192,7 +192,7 @@ test('from the first visit to the second person', async ({ browser }) => {
     await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
     await page.reload();
     await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
-    await page.getByText('As the system', { exact: true }).click();
+    await page.getByText('System', { exact: true }).click();
   });
 
   await test.step('a second person is added', async () => {

@@ -260,7 +260,7 @@ export const en = {
   'sessions.unknown': 'Unknown program',
 
   'persons.intro':
-    'Each person has conversations of their own. No one sees those of another, not even you.',
+    'Each person has conversations of their own. No one is shown those of another, not even the owner.',
   'persons.owner': 'Owner',
   'persons.member': 'Member',
   'persons.you': 'You',
@@ -282,8 +282,9 @@ export const en = {
   'appearance.theme': 'Light or dark',
   'appearance.light': 'Light',
   'appearance.dark': 'Dark',
-  'appearance.system': 'As the system',
-  'appearance.note': 'Kept in this browser only.',
+  'appearance.system': 'System',
+  'appearance.note':
+    '“System” follows the setting of your device. The choice is kept in this browser only.',
 
   'connection.link': 'Connection',
   'connection.open': 'Connected',
