@@ -142,7 +142,8 @@ impl LogKey {
 
     /// Reads a header that claims to be one of this file. `None`: it is not, or is damaged.
     pub(crate) fn read(&self, header: [u8; HEADER]) -> Option<Segment> {
-        if !header.starts_with(MAGIC) || header[8..10] != VERSION.to_be_bytes() {
+        let version = header[8..10] == VERSION.to_be_bytes();
+        if !header.starts_with(MAGIC) || !version || !self.names(&header) {
             return None;
         }
         let (key, commitment) = self.segment_key(&header);
@@ -151,10 +152,13 @@ impl LogKey {
 
     /// Whether an intact-looking header names another epoch, purpose, owner or file.
     pub(crate) fn is_foreign(&self, header: &[u8; HEADER]) -> bool {
-        header.starts_with(MAGIC)
-            && (header[10..14] != self.epoch.to_be_bytes()
-                || header[PREFIX..PREFIX + IDENTITY] != self.identity)
-            && header[FIXED..] != [0; 32]
+        header.starts_with(MAGIC) && !self.names(header) && header[FIXED..] != [0; 32]
+    }
+
+    /// Whether a header names this epoch, purpose, owner and file.
+    fn names(&self, header: &[u8; HEADER]) -> bool {
+        header[10..14] == self.epoch.to_be_bytes()
+            && header[PREFIX..PREFIX + IDENTITY] == self.identity
     }
 
     /// Whether some bytes were a header of this file before they were damaged.

@@ -255,6 +255,12 @@ impl SealedLogWriter {
         path.clone_into(&mut self.path);
     }
 
+    /// Whether a sync failed, so that the file has to be opened again.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Sequence of the last record that was appended.
     #[must_use]
     pub fn last_sequence(&self) -> u64 {

@@ -71,6 +71,9 @@ pub enum RegistryError {
     /// A name is empty, or longer than 200 bytes.
     #[error("the name of a store has 1 to 200 bytes")]
     Name,
+    /// A write that this note shared with others failed; the one who wrote has the cause.
+    #[error("the registry could not be written")]
+    Refused,
     /// A write failed before, and what is on disk is not known. Unlock again.
     #[error("the registry has to be opened again after a failed write")]
     Broken,
@@ -102,6 +105,8 @@ struct State {
     /// How many notes were ever queued, and how many of those are durable.
     queued: u64,
     durable: u64,
+    /// Notes that were refused, by number: after the first of each pair, up to the second.
+    refused: Vec<(u64, u64)>,
     /// Whether a thread is writing, and has taken the writer out.
     busy: bool,
     writer: Option<SealedLogWriter>,
@@ -158,6 +163,7 @@ impl Registry {
             waiting: Vec::new(),
             queued: 0,
             durable: 0,
+            refused: Vec::new(),
             busy: false,
             writer: None,
             broken: false,
@@ -280,6 +286,13 @@ impl Registry {
         let mine = state.queued;
         state.waiting.extend(notes);
         loop {
+            if state
+                .refused
+                .iter()
+                .any(|(after, upto)| mine > *after && mine <= *upto)
+            {
+                return Err(RegistryError::Refused);
+            }
             if state.durable >= mine {
                 return Ok(());
             }
@@ -297,33 +310,42 @@ impl Registry {
         state.busy = true;
         let batch = std::mem::take(&mut state.waiting);
         let upto = state.queued;
-        let writer = state.writer.take();
+        let after = upto - batch.len() as u64;
+        let mut writer = state.writer.take();
         drop(state);
-        let result = self.write_notes(writer, &batch);
+        let result = self.write_notes(&mut writer, &batch);
         let mut state = self.lock();
         state.busy = false;
-        let result = match result {
-            Ok(writer) => {
+        match &result {
+            Ok(()) => {
                 for note in &batch {
                     state.content.apply(note);
                 }
                 state.durable = upto;
-                let full = writer.len() > COMPACT_AT;
-                state.writer = Some(writer);
+                let full = writer
+                    .as_ref()
+                    .is_some_and(|writer| writer.len() > COMPACT_AT);
+                state.writer = writer;
                 if full {
                     // The notes are durable already; that folding them failed is told by the
                     // next write.
                     let _ = self.replace_locked(&mut state, |_| {});
                 }
-                Ok(())
             }
             Err(error) => {
-                // Others' notes were in this batch too, and records after it might follow a torn
-                // one: nothing more is written until it is opened again.
-                state.broken = true;
-                Err(error)
+                // Without room, the file is as good as before once its torn end is cut off,
+                // which opening it again does. After anything else nobody knows what is there.
+                let full = matches!(
+                    error,
+                    RegistryError::Append(AppendError::File(FileError::StorageFull { .. }))
+                );
+                state.broken = !full || writer.is_some_and(|writer| writer.is_broken());
+                match state.refused.last_mut() {
+                    Some((_, last)) if *last == after => *last = upto,
+                    _ => state.refused.push((after, upto)),
+                }
             }
-        };
+        }
         drop(state);
         self.written.notify_all();
         result
@@ -331,21 +353,23 @@ impl Registry {
 
     fn write_notes(
         &self,
-        writer: Option<SealedLogWriter>,
+        writer: &mut Option<SealedLogWriter>,
         notes: &[Note],
-    ) -> Result<SealedLogWriter, RegistryError> {
-        let mut writer = match writer {
+    ) -> Result<(), RegistryError> {
+        let writer = match writer {
             Some(writer) => writer,
             None => {
-                let mark = HighWater::default();
-                SealedLogWriter::open_existing(Arc::clone(&self.fs), &self.key, &self.path, mark)?
+                let (fs, mark) = (Arc::clone(&self.fs), HighWater::default());
+                writer.insert(SealedLogWriter::open_existing(
+                    fs, &self.key, &self.path, mark,
+                )?)
             }
         };
         for notes in notes.chunks(1000) {
             writer.append(&Note::encode_all(notes))?;
         }
         writer.sync()?;
-        Ok(writer)
+        Ok(())
     }
 
     /// Changes the content and replaces the file by a snapshot of it.
