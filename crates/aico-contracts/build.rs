@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "aico/v1/envelope.proto",
+    "aico/v1/link.proto",
     "aico/v1/conversation.proto",
     "aico/v1/models.proto",
     "aico/v1/system.proto",
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     prost_build::Config::new()
-        .bytes([".aico.v1.Envelope", ".aico.v1.Frame"])
+        .bytes([".aico.v1.Envelope", ".aico.v1.Frame", ".aico.v1.Control"])
         .skip_debug(&quiet)
         .compile_fds(descriptors)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

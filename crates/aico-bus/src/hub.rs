@@ -1,0 +1,481 @@
+//! The daemon's bus: routes, policy, order. No socket, no cipher; links join it like modules do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aico_contracts::ids::PersonId;
+use aico_contracts::topics::{self, Class};
+use aico_contracts::v1::{Envelope, Fault};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::error::{BusError, RequestError};
+use crate::exchange::Requests;
+use crate::identity::{Direction, Identity, Policy};
+use crate::ids::{IdSource, now_ns};
+use crate::parcel::{Parcel, Stamp, append_person};
+use crate::pattern::{Pattern, PatternIndex};
+use crate::port::{Boxed, Port, Speaker};
+use crate::queue::{Guard, Mailbox, Queue, Subscription};
+use crate::reply::{self, ReplyReceiver};
+use crate::server::{Incoming, NotTaken, Server};
+use crate::stats::{BusStats, Counters, ServerStats, SubscriptionStats};
+
+/// Most topics whose subscribers are remembered.
+const ROUTE_CACHE: usize = 4096;
+
+/// The bus of the daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    hub: Arc<Hub>,
+}
+
+impl Bus {
+    /// A bus on which `policy` decides. Its epoch is new.
+    #[must_use]
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        let epoch = Uuid::now_v7();
+        Self {
+            hub: Arc::new(Hub {
+                epoch,
+                epoch_bytes: Bytes::copy_from_slice(epoch.as_bytes()),
+                policy,
+                ids: Arc::new(IdSource::new()),
+                next: AtomicU64::new(1),
+                routes: RwLock::default(),
+                servers: RwLock::default(),
+                order: Mutex::default(),
+                counters: Counters::default(),
+                has_closed: AtomicBool::new(false),
+                closed: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Which run of the bus this is; sequences count within it.
+    #[must_use]
+    pub fn epoch(&self) -> Uuid {
+        self.hub.epoch
+    }
+
+    /// Joins under a name that the composing code chose.
+    #[must_use]
+    pub fn join(&self, identity: Identity) -> Client {
+        Client::new(Arc::new(self.hub.member(identity)))
+    }
+
+    /// Puts every standing subscription and service before the policy again and ends those it no
+    /// longer allows: called when a grant or a consent ended.
+    pub fn reauthorize(&self) {
+        self.hub.reauthorize();
+    }
+
+    /// Ends every subscription and service; nothing can be published any more.
+    pub fn close(&self) {
+        self.hub.close();
+    }
+
+    /// Counters and what stands now.
+    #[must_use]
+    pub fn stats(&self) -> BusStats {
+        self.hub.stats()
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+/// One standing subscription.
+struct Route {
+    identity: Identity,
+    pattern: Pattern,
+    mailbox: Arc<Mailbox>,
+}
+
+#[derive(Default)]
+struct Routes {
+    index: PatternIndex<Arc<Route>>,
+    /// Which routes a topic has; emptied whenever a subscription comes or goes.
+    cache: HashMap<String, Arc<[Arc<Route>]>>,
+}
+
+/// Sequences, one for each class. Held while a message is put into the queues, so that every
+/// subscriber sees one order.
+#[derive(Default)]
+struct Order {
+    live: u64,
+    durable: u64,
+}
+
+pub(crate) struct Hub {
+    epoch: Uuid,
+    epoch_bytes: Bytes,
+    policy: Arc<dyn Policy>,
+    ids: Arc<IdSource>,
+    next: AtomicU64,
+    routes: RwLock<Routes>,
+    servers: RwLock<PatternIndex<Arc<Server>>>,
+    order: Mutex<Order>,
+    pub(crate) counters: Counters,
+    has_closed: AtomicBool,
+    closed: CancellationToken,
+}
+
+impl Hub {
+    pub(crate) fn member(self: &Arc<Self>, identity: Identity) -> Member {
+        let speaker = Speaker {
+            identity,
+            epoch: self.epoch_bytes.clone(),
+            ids: self.ids.clone(),
+        };
+        Member {
+            hub: self.clone(),
+            speaker,
+        }
+    }
+
+    fn authorize(
+        &self,
+        who: &Identity,
+        direction: Direction,
+        topic: &str,
+        person: Option<PersonId>,
+    ) -> Result<(), BusError> {
+        if self.has_closed.load(Ordering::Relaxed) {
+            return Err(BusError::Closed);
+        }
+        self.policy
+            .allow(who, direction, topic, person)
+            .map_err(|refusal| {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%who, %direction, topic, %refusal, "The bus refused a member.");
+                BusError::Refused {
+                    who: who.clone(),
+                    direction,
+                    topic: topic.to_owned(),
+                    refusal,
+                }
+            })
+    }
+
+    /// Makes envelope and topic agree about the person. A personal topic names its person; the
+    /// envelope may leave it out but not say otherwise.
+    fn settle_person(
+        envelope: &mut Envelope,
+        wire: &mut Option<Bytes>,
+    ) -> Result<Option<PersonId>, BusError> {
+        let wrong = || BusError::WrongPerson {
+            topic: envelope.topic.clone(),
+        };
+        let said = match envelope.person.len() {
+            0 => None,
+            _ => Some(PersonId::from_slice(&envelope.person).map_err(|_| wrong())?),
+        };
+        if !topics::is_personal(&envelope.topic) {
+            return Ok(said);
+        }
+        let person = topics::person_of(&envelope.topic).ok_or_else(wrong)?;
+        match said {
+            None => {
+                envelope.person = Bytes::copy_from_slice(person.as_bytes());
+                *wire = wire
+                    .take()
+                    .map(|wire| append_person(&wire, person.as_bytes()));
+            }
+            Some(said) if said == person => {}
+            Some(_) => return Err(wrong()),
+        }
+        Ok(Some(person))
+    }
+
+    /// Publishes for a member. `wire` is the encoded form it came in over a link.
+    pub(crate) fn publish(
+        &self,
+        who: &Identity,
+        mut envelope: Envelope,
+        mut wire: Option<Bytes>,
+    ) -> Result<(), BusError> {
+        let person = Self::settle_person(&mut envelope, &mut wire)?;
+        self.authorize(who, Direction::Publish, &envelope.topic, person)?;
+        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        let routes = self.routes_of(&envelope.topic);
+        let mut wakers = Vec::new();
+        let mut dropped = 0;
+        {
+            let mut order = self.order.lock();
+            let sequence = match topics::class(&envelope.topic) {
+                Class::Live => &mut order.live,
+                Class::Durable => &mut order.durable,
+            };
+            *sequence += 1;
+            if routes.is_empty() {
+                return Ok(());
+            }
+            let stamp = Stamp {
+                sequence: *sequence,
+                epoch: &self.epoch_bytes,
+                sender: who.as_str(),
+                now_ns: now_ns(),
+            };
+            stamp.set(&mut envelope);
+            let wire = wire.map(|wire| stamp.append(&wire));
+            let parcel = Parcel {
+                envelope: Arc::new(envelope),
+                wire,
+            };
+            for route in routes.iter() {
+                let pushed = route.mailbox.push(parcel.clone());
+                dropped += pushed.dropped;
+                wakers.extend(pushed.waker);
+            }
+        }
+        self.counters
+            .delivered
+            .fetch_add(routes.len() as u64, Ordering::Relaxed);
+        if dropped > 0 {
+            self.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        Ok(())
+    }
+
+    fn routes_of(&self, topic: &str) -> Arc<[Arc<Route>]> {
+        if let Some(found) = self.routes.read().cache.get(topic) {
+            return found.clone();
+        }
+        let mut routes = self.routes.write();
+        let found: Arc<[_]> = routes
+            .index
+            .matching(topic)
+            .into_iter()
+            .map(|(_, route)| route)
+            .collect();
+        if routes.cache.len() >= ROUTE_CACHE {
+            routes.cache.clear();
+        }
+        routes.cache.insert(topic.to_owned(), found.clone());
+        found
+    }
+
+    fn subscribe(
+        self: &Arc<Self>,
+        who: &Identity,
+        pattern: Pattern,
+        queue: Queue,
+    ) -> Result<Subscription, BusError> {
+        let person = topics::person_of(pattern.as_str());
+        self.authorize(who, Direction::Subscribe, pattern.as_str(), person)?;
+        let mailbox = Mailbox::new(Queue::new(queue.messages, queue.bytes));
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let route = Route {
+            identity: who.clone(),
+            pattern: pattern.clone(),
+            mailbox: mailbox.clone(),
+        };
+        {
+            let mut routes = self.routes.write();
+            routes.index.insert(&pattern, id, Arc::new(route));
+            routes.cache.clear();
+        }
+        let hub = Arc::downgrade(self);
+        let guard = Guard::new(move || {
+            if let Some(hub) = hub.upgrade() {
+                let mut routes = hub.routes.write();
+                routes.index.remove(&pattern, id);
+                routes.cache.clear();
+            }
+        });
+        self.end_if_closed();
+        Ok(Subscription::new(mailbox, guard))
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        speaker: &Speaker,
+        pattern: Pattern,
+        concurrency: usize,
+    ) -> Result<Requests, BusError> {
+        let who = &speaker.identity;
+        let person = topics::person_of(pattern.as_str());
+        self.authorize(who, Direction::Serve, pattern.as_str(), person)?;
+        let (server, rx) = Server::new(who.clone(), pattern.clone(), concurrency);
+        let permits = server.permits.clone();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.servers.write().insert(&pattern, id, server);
+        let hub = Arc::downgrade(self);
+        let guard = Guard::new(move || {
+            if let Some(hub) = hub.upgrade() {
+                hub.servers.write().remove(&pattern, id);
+            }
+        });
+        self.end_if_closed();
+        Ok(Requests::new(rx, permits, speaker.clone(), guard))
+    }
+
+    /// Puts a request before the server that came last.
+    pub(crate) fn ask(
+        &self,
+        who: &Identity,
+        mut envelope: Envelope,
+        mut wire: Option<Bytes>,
+    ) -> Result<(Arc<Envelope>, ReplyReceiver), RequestError> {
+        let person =
+            Self::settle_person(&mut envelope, &mut wire).map_err(RequestError::Refused)?;
+        self.authorize(who, Direction::Request, &envelope.topic, person)
+            .map_err(RequestError::Refused)?;
+        let mut servers = self.servers.read().matching(&envelope.topic);
+        servers.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        let stamp = Stamp {
+            sequence: 0,
+            epoch: &self.epoch_bytes,
+            sender: who.as_str(),
+            now_ns: now_ns(),
+        };
+        stamp.set(&mut envelope);
+        let wire = wire.map(|wire| stamp.append(&wire));
+        let topic = envelope.topic.clone();
+        let parcel = Parcel {
+            envelope: Arc::new(envelope),
+            wire,
+        };
+        let (reply, receiver) = reply::channel();
+        let request = parcel.envelope.clone();
+        let mut incoming = Incoming { parcel, reply };
+        for (_, server) in servers {
+            match server.take(incoming) {
+                Ok(()) => {
+                    self.counters.requests.fetch_add(1, Ordering::Relaxed);
+                    return Ok((request, receiver));
+                }
+                Err(NotTaken::Gone(back)) => incoming = back,
+                Err(NotTaken::Full) => {
+                    return Err(RequestError::Fault(Fault::busy("Too many requests wait")));
+                }
+            }
+        }
+        self.counters.unserved.fetch_add(1, Ordering::Relaxed);
+        Err(RequestError::NobodyServes { topic })
+    }
+
+    fn reauthorize(&self) {
+        let refused = |who: &Identity, direction, pattern: &Pattern| {
+            let person = topics::person_of(pattern.as_str());
+            self.authorize(who, direction, pattern.as_str(), person)
+                .is_err()
+        };
+        for route in self.routes.read().index.all() {
+            if refused(&route.identity, Direction::Subscribe, &route.pattern) {
+                route.mailbox.close();
+            }
+        }
+        let servers = self.servers.read().all();
+        for server in servers {
+            if refused(&server.identity, Direction::Serve, &server.pattern) {
+                server.close();
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.has_closed.store(true, Ordering::SeqCst);
+        self.end_all();
+        self.closed.cancel();
+    }
+
+    /// A subscription that raced with the closing would otherwise wait for ever.
+    fn end_if_closed(&self) {
+        if self.has_closed.load(Ordering::SeqCst) {
+            self.end_all();
+        }
+    }
+
+    fn end_all(&self) {
+        let routes = self.routes.read().index.all();
+        routes.iter().for_each(|route| route.mailbox.close());
+        let servers = self.servers.read().all();
+        servers.iter().for_each(|server| server.close());
+    }
+
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    fn stats(&self) -> BusStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let routes = self.routes.read().index.all();
+        let servers = self.servers.read().all();
+        BusStats {
+            published: of(&self.counters.published),
+            delivered: of(&self.counters.delivered),
+            dropped: of(&self.counters.dropped),
+            requests: of(&self.counters.requests),
+            unserved: of(&self.counters.unserved),
+            refused: of(&self.counters.refused),
+            malformed: of(&self.counters.malformed),
+            turned_away: of(&self.counters.turned_away),
+            peers: of(&self.counters.peers),
+            subscriptions: routes
+                .iter()
+                .map(|route| {
+                    let (waiting, waiting_bytes, dropped) = route.mailbox.load();
+                    SubscriptionStats {
+                        identity: route.identity.to_string(),
+                        pattern: route.pattern.to_string(),
+                        waiting,
+                        waiting_bytes,
+                        dropped,
+                    }
+                })
+                .collect(),
+            servers: servers
+                .iter()
+                .map(|server| ServerStats {
+                    identity: server.identity.to_string(),
+                    pattern: server.pattern.to_string(),
+                    waiting: server.waiting(),
+                    in_progress: server
+                        .concurrency
+                        .saturating_sub(server.permits.available_permits()),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The port of a module inside the daemon.
+pub(crate) struct Member {
+    hub: Arc<Hub>,
+    speaker: Speaker,
+}
+
+impl Port for Member {
+    fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), BusError> {
+        self.hub.publish(&self.speaker.identity, envelope, None)
+    }
+
+    fn subscribe(&self, pattern: Pattern, queue: Queue) -> Result<Subscription, BusError> {
+        self.hub.subscribe(&self.speaker.identity, pattern, queue)
+    }
+
+    fn serve(&self, pattern: Pattern, concurrency: usize) -> Result<Requests, BusError> {
+        self.hub.serve(&self.speaker, pattern, concurrency)
+    }
+
+    fn ask(&self, envelope: Envelope) -> Boxed<'_, Result<ReplyReceiver, RequestError>> {
+        let asked = self.hub.ask(&self.speaker.identity, envelope, None);
+        Box::pin(std::future::ready(asked.map(|(_, receiver)| receiver)))
+    }
+
+    fn closed(&self) -> Boxed<'_, ()> {
+        Box::pin(self.hub.closed.cancelled())
+    }
+}

@@ -1,0 +1,115 @@
+//! Who speaks on the bus, and the one place that decides what they may do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aico_contracts::ids::PersonId;
+
+/// The name under which a module joined: `companion`, `gateway`, `model-process`.
+///
+/// Names come from the code that composes the daemon, or from the table of verified keys; never
+/// from a message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(Arc<str>);
+
+impl Identity {
+    /// An identity of this name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Identity {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What somebody wants to do on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Publish to a topic.
+    Publish,
+    /// Receive what is published on a pattern.
+    Subscribe,
+    /// Ask whoever serves a topic.
+    Request,
+    /// Answer what is asked on a pattern.
+    Serve,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Request => "request",
+            Self::Serve => "serve",
+        })
+    }
+}
+
+/// Why something was not allowed. The reason is for logs and holds no personal data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// A sentence.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal with this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Decides who may do what on which topic. Denies by default.
+pub trait Policy: Send + Sync {
+    /// Whether `who` may do `direction` on `topic` (for `Subscribe` and `Serve`: the pattern),
+    /// with data of `person`, when it names one.
+    ///
+    /// Called on the path of every message: no blocking, no waiting.
+    ///
+    /// # Errors
+    /// The refusal, which reaches the log and the caller.
+    fn allow(
+        &self,
+        who: &Identity,
+        direction: Direction,
+        topic: &str,
+        person: Option<PersonId>,
+    ) -> Result<(), Refusal>;
+}
+
+/// Allows everything, for tests.
+#[cfg(any(test, feature = "test-util"))]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllowAll;
+
+#[cfg(any(test, feature = "test-util"))]
+impl Policy for AllowAll {
+    fn allow(
+        &self,
+        _who: &Identity,
+        _direction: Direction,
+        _topic: &str,
+        _person: Option<PersonId>,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+}

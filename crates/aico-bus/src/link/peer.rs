@@ -1,0 +1,355 @@
+//! The daemon's end of one link: a peer with a verified key, as a member of the bus.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use aico_contracts::v1::{Envelope, Fault, control};
+use bytes::Bytes;
+use control::Say;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::MAX_FRAME;
+use super::session::{Session, kind_of};
+use super::wire::{self, Read};
+use crate::error::BusError;
+use crate::exchange::Requests;
+use crate::hub::{Hub, Member};
+use crate::parcel::Kind;
+use crate::pattern::Pattern;
+use crate::port::Port;
+use crate::queue::{Queue, Subscription, Taken};
+
+/// Most subscriptions and services of one peer.
+const MAX_REGISTRATIONS: usize = 256;
+/// Largest queue that a peer may ask for.
+const MAX_QUEUE: Queue = Queue {
+    messages: 65_536,
+    bytes: 16 * 1024 * 1024,
+};
+/// Envelopes of one topic that wait together travel in one frame up to these bounds.
+const FRAME_ENVELOPES: usize = 64;
+const FRAME_BYTES: usize = 256 * 1024;
+
+pub(super) struct Peer {
+    hub: Arc<Hub>,
+    member: Member,
+    pub(super) session: Arc<Session>,
+    registrations: Mutex<HashMap<u64, Registration>>,
+    has_lied: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Registration {
+    ended: CancellationToken,
+    credit: Arc<Credit>,
+}
+
+/// What of a subscription is on the way.
+#[derive(Default)]
+struct Credit {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    returned: Notify,
+}
+
+impl Credit {
+    async fn wait(&self, limit: Queue) {
+        loop {
+            let returned = self.returned.notified();
+            if self.has_room(limit) {
+                return;
+            }
+            returned.await;
+        }
+    }
+
+    /// One message may go beyond the bytes: it would never go otherwise.
+    fn has_room(&self, limit: Queue) -> bool {
+        self.messages.load(Ordering::Acquire) < limit.messages
+            && (self.bytes.load(Ordering::Acquire) < limit.bytes
+                || self.messages.load(Ordering::Acquire) == 0)
+    }
+
+    fn spend(&self, size: usize) {
+        self.messages.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(size, Ordering::AcqRel);
+    }
+
+    /// More than is on the way can't come back, whatever the peer says.
+    fn give_back(&self, messages: u64, bytes: u64) {
+        let less = |value: &AtomicUsize, by: u64| {
+            let by = usize::try_from(by).unwrap_or(usize::MAX);
+            let _ = value.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                Some(now.saturating_sub(by))
+            });
+        };
+        less(&self.messages, messages);
+        less(&self.bytes, bytes);
+        self.returned.notify_one();
+    }
+}
+
+impl Peer {
+    pub(super) fn new(hub: Arc<Hub>, member: Member, session: Arc<Session>) -> Arc<Self> {
+        hub.counters.peers.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            hub,
+            member,
+            session,
+            registrations: Mutex::default(),
+            has_lied: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes a message from the peer. Never waits.
+    pub(super) fn take(self: &Arc<Self>, message: omq_tokio::Message) {
+        if self.session.closed.is_cancelled() {
+            return;
+        }
+        let read = message
+            .into_bytes()
+            .map_err(|_| wire::FrameError::Parts)
+            .and_then(wire::read);
+        match read {
+            Err(error) => self.malformed(&error.to_string()),
+            Ok(Read::Control(said)) => {
+                for say in said {
+                    if let Some(say) = self.session.take_control(say) {
+                        self.take_control(say);
+                    }
+                }
+            }
+            Ok(Read::Parcels { parcels, .. }) => {
+                for (envelope, bytes) in parcels {
+                    self.take_envelope(envelope, bytes);
+                }
+            }
+        }
+    }
+
+    fn take_envelope(self: &Arc<Self>, envelope: Envelope, bytes: Bytes) {
+        let who = &self.member.speaker().identity;
+        match kind_of(&envelope) {
+            Kind::Unspecified => {
+                if let Err(error) = self.hub.publish(who, envelope, Some(bytes)) {
+                    tracing::debug!(%who, %error, "A peer's message was dropped.");
+                }
+            }
+            Kind::Request => {
+                let (id, topic) = (envelope.id.clone(), envelope.topic.clone());
+                match self.hub.ask(who, envelope, Some(bytes)) {
+                    Ok((request, receiver)) => self.session.answer(request, receiver),
+                    Err(error) => self.session.refuse(&topic, id, &error),
+                }
+            }
+            _ => {
+                if !self.session.take_part(envelope, bytes) {
+                    self.malformed("a part of an exchange fits none");
+                }
+            }
+        }
+    }
+
+    fn malformed(&self, reason: &str) {
+        self.hub.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        let who = &self.member.speaker().identity;
+        // Once for each link: a flood of them must not become a flood of lines.
+        if !self.has_lied.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%who, reason, "A peer sent what can't be read; it is dropped.");
+        }
+    }
+
+    fn take_control(self: &Arc<Self>, say: Say) {
+        match say {
+            Say::Hello(hello) => {
+                let speaker = self.member.speaker();
+                tracing::info!(who = %speaker.identity, version = hello.version, "A peer joined.");
+                self.session.say(Say::Welcome(control::Welcome {
+                    version: aico_contracts::SCHEMA_VERSION,
+                    identity: speaker.identity.to_string(),
+                    epoch: speaker.epoch.clone(),
+                    max_frame: MAX_FRAME as u64,
+                }));
+            }
+            Say::Subscribe(wanted) => {
+                let queue = Queue::new(
+                    usize::try_from(wanted.messages)
+                        .unwrap_or(usize::MAX)
+                        .min(MAX_QUEUE.messages),
+                    usize::try_from(wanted.bytes)
+                        .unwrap_or(usize::MAX)
+                        .min(MAX_QUEUE.bytes),
+                );
+                self.register(wanted.id, &wanted.pattern, |peer, pattern, registration| {
+                    let subscription = peer.member.subscribe(pattern, queue)?;
+                    let peer = peer.clone();
+                    Ok(tokio::spawn(async move {
+                        tokio::select! {
+                            () = peer.deliver(wanted.id, subscription, queue, &registration) => {
+                                peer.ended(wanted.id);
+                            }
+                            () = registration.ended.cancelled() => {}
+                            () = peer.session.closed.cancelled() => {}
+                        }
+                    }))
+                });
+            }
+            Say::Serve(wanted) => {
+                let concurrency = wanted.concurrency as usize;
+                self.register(wanted.id, &wanted.pattern, |peer, pattern, registration| {
+                    let requests = peer.member.serve(pattern, concurrency)?;
+                    let peer = peer.clone();
+                    Ok(tokio::spawn(async move {
+                        tokio::select! {
+                            () = peer.pass_on(wanted.id, requests) => peer.ended(wanted.id),
+                            () = registration.ended.cancelled() => {}
+                            () = peer.session.closed.cancelled() => {}
+                        }
+                    }))
+                });
+            }
+            Say::Unregister(control::Unregister { id }) => {
+                if let Some(registration) = self.registrations.lock().remove(&id) {
+                    registration.ended.cancel();
+                }
+            }
+            Say::Credit(credit) => {
+                let registrations = self.registrations.lock();
+                if let Some(registration) = registrations.get(&credit.subscription) {
+                    registration.credit.give_back(credit.messages, credit.bytes);
+                }
+            }
+            // Nothing that a member says.
+            _ => self.malformed("a control message that only the daemon sends"),
+        }
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        id: u64,
+        pattern: &str,
+        start: impl FnOnce(
+            &Arc<Self>,
+            Pattern,
+            Registration,
+        ) -> Result<tokio::task::JoinHandle<()>, BusError>,
+    ) {
+        let refusal = {
+            let mut registrations = self.registrations.lock();
+            if registrations.len() >= MAX_REGISTRATIONS || registrations.contains_key(&id) {
+                Some(Fault::refused(
+                    "Too many subscriptions and services, or a number twice",
+                ))
+            } else {
+                let registration = Registration {
+                    ended: CancellationToken::new(),
+                    credit: Arc::default(),
+                };
+                let started = pattern
+                    .parse::<Pattern>()
+                    .map_err(|source| BusError::Topic {
+                        topic: String::new(),
+                        source,
+                    })
+                    .and_then(|pattern| start(self, pattern, registration.clone()));
+                match started {
+                    Ok(_task) => {
+                        registrations.insert(id, registration);
+                        None
+                    }
+                    Err(error) => Some(Fault::refused(error.to_string())),
+                }
+            }
+        };
+        self.session
+            .say(Say::Registered(control::Registered { id, refusal }));
+    }
+
+    /// The bus ended it: the grant is gone, or the bus is closed.
+    fn ended(&self, id: u64) {
+        if self.registrations.lock().remove(&id).is_some() {
+            let refusal = Some(Fault::refused("It was ended by the daemon"));
+            self.session
+                .say(Say::Registered(control::Registered { id, refusal }));
+        }
+    }
+
+    /// Passes a subscription on, as far as there is credit; what comes meanwhile waits, and is
+    /// dropped, in the subscription's queue.
+    async fn deliver(
+        &self,
+        id: u64,
+        mut subscription: Subscription,
+        limit: Queue,
+        registration: &Registration,
+    ) {
+        let credit = &registration.credit;
+        let mut next = None;
+        loop {
+            credit.wait(limit).await;
+            let taken = match next.take() {
+                Some(taken) => taken,
+                None => match subscription.take().await {
+                    Some(taken) => taken,
+                    None => return,
+                },
+            };
+            let first = match taken {
+                Taken::Gap(missed) => {
+                    self.session.say(Say::Gap(control::Gap {
+                        subscription: id,
+                        missed,
+                    }));
+                    continue;
+                }
+                Taken::Parcel(parcel) => parcel,
+            };
+            credit.spend(first.size());
+            let mut bytes = first.size();
+            let mut envelopes = vec![first.encoded()];
+            while envelopes.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES && credit.has_room(limit)
+            {
+                match subscription.try_take() {
+                    Some(Taken::Parcel(parcel))
+                        if parcel.envelope.topic == first.envelope.topic
+                            && bytes + parcel.size() <= FRAME_BYTES =>
+                    {
+                        credit.spend(parcel.size());
+                        bytes += parcel.size();
+                        envelopes.push(parcel.encoded());
+                    }
+                    other => {
+                        next = other;
+                        break;
+                    }
+                }
+            }
+            self.session
+                .outbox
+                .send(wire::frame(&first.envelope.topic, envelopes, id));
+        }
+    }
+
+    /// Passes requests on to the peer, which serves them.
+    async fn pass_on(&self, id: u64, mut requests: Requests) {
+        while let Some(request) = requests.recv().await {
+            let (parcel, reply, permit) = request.into_parts();
+            self.session.ask(parcel, id, reply, None, Some(permit));
+        }
+    }
+
+    /// The peer is gone, or was told to go.
+    pub(super) fn close(&self) {
+        self.session.close();
+        self.registrations.lock().clear();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.hub.counters.peers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,49 @@
+//! The seam between what a module calls and how it travels.
+//!
+//! [`Client`](crate::Client) is written against this alone. Inside the daemon the port is the bus
+//! itself; in another process it is a link. A broker for other people's modules and a durable
+//! journal come in behind it: the class of a topic ([`aico_contracts::topics::class`]) is decided
+//! here from the first version on, and what a port does with a `Durable` one is its business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aico_contracts::v1::Envelope;
+use bytes::Bytes;
+
+use crate::error::{BusError, RequestError};
+use crate::exchange::Requests;
+use crate::identity::Identity;
+use crate::ids::IdSource;
+use crate::pattern::Pattern;
+use crate::queue::{Queue, Subscription};
+use crate::reply::ReplyReceiver;
+
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who speaks here, for the envelopes that are made on this side.
+#[derive(Clone)]
+pub(crate) struct Speaker {
+    pub(crate) identity: Identity,
+    pub(crate) epoch: Bytes,
+    pub(crate) ids: Arc<IdSource>,
+}
+
+/// One member's way to the bus.
+pub(crate) trait Port: Send + Sync {
+    fn speaker(&self) -> &Speaker;
+
+    /// Never waits, least of all for a subscriber.
+    fn publish(&self, envelope: Envelope) -> Result<(), BusError>;
+
+    fn subscribe(&self, pattern: Pattern, queue: Queue) -> Result<Subscription, BusError>;
+
+    fn serve(&self, pattern: Pattern, concurrency: usize) -> Result<Requests, BusError>;
+
+    /// Resolves once a server has the request, or with the reason why none has.
+    fn ask(&self, envelope: Envelope) -> Boxed<'_, Result<ReplyReceiver, RequestError>>;
+
+    /// Resolves when this way to the bus is closed for good.
+    fn closed(&self) -> Boxed<'_, ()>;
+}

@@ -1,0 +1,342 @@
+//! A subscriber's own bounded queue. A publisher never waits for it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use aico_contracts::v1::Envelope;
+use futures_util::Stream;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::error::BusError;
+use crate::parcel::Parcel;
+
+/// Bounds of a subscriber's queue. When either is reached the oldest message is dropped; the
+/// newest is always kept, however large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Most waiting messages.
+    pub messages: usize,
+    /// Most waiting bytes: payload, topic, and 256 for each message.
+    pub bytes: usize,
+}
+
+impl Default for Queue {
+    /// 1,024 messages, 4 MiB.
+    fn default() -> Self {
+        Self {
+            messages: 1024,
+            bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Queue {
+    /// These bounds; at least one message.
+    #[must_use]
+    pub fn new(messages: usize, bytes: usize) -> Self {
+        Self {
+            messages: messages.max(1),
+            bytes,
+        }
+    }
+}
+
+/// What a subscriber receives.
+#[derive(Clone)]
+pub enum Delivery {
+    /// A message.
+    Message(Arc<Envelope>),
+    /// This many messages were dropped here because the queue was full.
+    Gap {
+        /// How many.
+        missed: u64,
+    },
+}
+
+/// Content-free: an envelope holds what people say.
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Message(envelope) => write!(f, "Message({})", envelope.topic),
+            Self::Gap { missed } => write!(f, "Gap({missed})"),
+        }
+    }
+}
+
+/// How many messages a subscriber takes out of its queue at once.
+const BATCH: usize = 64;
+/// Past this many bytes a batch ends earlier.
+const BATCH_BYTES: usize = 64 * 1024;
+
+struct State {
+    items: VecDeque<Parcel>,
+    bytes: usize,
+    /// Dropped and not yet told.
+    missed: u64,
+    /// Dropped since the beginning.
+    missed_in_all: u64,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// The queue between the bus and one subscriber.
+pub(crate) struct Mailbox {
+    limits: Queue,
+    state: Mutex<State>,
+}
+
+/// What a push did.
+pub(crate) struct Pushed {
+    /// The subscriber sleeps: wake it, once no lock is held.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) dropped: u64,
+}
+
+impl Mailbox {
+    pub(crate) fn new(limits: Queue) -> Arc<Self> {
+        let state = State {
+            items: VecDeque::new(),
+            bytes: 0,
+            missed: 0,
+            missed_in_all: 0,
+            waker: None,
+            closed: false,
+        };
+        Arc::new(Self {
+            limits,
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn push(&self, parcel: Parcel) -> Pushed {
+        let size = parcel.size();
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        if state.closed {
+            return Pushed {
+                waker: None,
+                dropped: 0,
+            };
+        }
+        while !state.items.is_empty()
+            && (state.items.len() >= self.limits.messages || state.bytes + size > self.limits.bytes)
+        {
+            if let Some(oldest) = state.items.pop_front() {
+                state.bytes -= oldest.size();
+                // Freed after the lock: the last owner of a payload pays for it.
+                dropped.push(oldest);
+            }
+        }
+        let count = dropped.len() as u64;
+        state.missed += count;
+        state.missed_in_all += count;
+        state.bytes += size;
+        state.items.push_back(parcel);
+        Pushed {
+            waker: state.waker.take(),
+            dropped: count,
+        }
+    }
+
+    /// Tells of messages that were dropped before they came here.
+    pub(crate) fn push_gap(&self, missed: u64) {
+        let mut state = self.state.lock();
+        state.missed += missed;
+        state.missed_in_all += missed;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// No more messages; those that wait can still be read.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waiting messages, waiting bytes, dropped since the beginning.
+    pub(crate) fn load(&self) -> (usize, usize, u64) {
+        let state = self.state.lock();
+        (state.items.len(), state.bytes, state.missed_in_all)
+    }
+}
+
+/// Called when a subscriber took this many bytes out of its queue; gives credit to the peer.
+pub(crate) type Consumed = Box<dyn FnMut(usize) + Send>;
+
+/// What the link needs of a delivery: the parcel.
+pub(crate) enum Taken {
+    Parcel(Parcel),
+    Gap(u64),
+}
+
+/// A running subscription. Dropping it ends it.
+pub struct Subscription {
+    mailbox: Arc<Mailbox>,
+    batch: VecDeque<Parcel>,
+    consumed: Option<Consumed>,
+    confirmation: Option<watch::Receiver<Option<Result<(), BusError>>>>,
+    /// Ends the subscription at the bus.
+    _guard: Guard,
+}
+
+/// Runs a function when dropped.
+pub(crate) struct Guard(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Guard {
+    pub(crate) fn new(run: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(run)))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(run) = self.0.take() {
+            run();
+        }
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, guard: Guard) -> Self {
+        Self {
+            mailbox,
+            batch: VecDeque::new(),
+            consumed: None,
+            confirmation: None,
+            _guard: guard,
+        }
+    }
+
+    pub(crate) fn over_link(
+        mailbox: Arc<Mailbox>,
+        guard: Guard,
+        consumed: Consumed,
+        confirmation: watch::Receiver<Option<Result<(), BusError>>>,
+    ) -> Self {
+        let mut subscription = Self::new(mailbox, guard);
+        subscription.consumed = Some(consumed);
+        subscription.confirmation = Some(confirmation);
+        subscription
+    }
+
+    /// The next message or gap; `None` when the subscription or the bus has ended.
+    pub async fn recv(&mut self) -> Option<Delivery> {
+        poll_fn(|context| self.poll_delivery(context)).await
+    }
+
+    /// The next message or gap if one is there.
+    pub fn try_recv(&mut self) -> Option<Delivery> {
+        match self.poll_delivery(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(delivery) => delivery,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Waits until the subscription stands at the daemon. Inside the daemon it stands at once; over
+    /// a link, what is published before this returns may not be seen.
+    ///
+    /// # Errors
+    /// When the policy refused it or the link ended.
+    pub async fn ready(&mut self) -> Result<(), BusError> {
+        wait_confirmed(self.confirmation.as_mut()).await
+    }
+
+    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.poll_taken(context).map(|taken| {
+            taken.map(|taken| match taken {
+                Taken::Parcel(parcel) => Delivery::Message(parcel.envelope),
+                Taken::Gap(missed) => Delivery::Gap { missed },
+            })
+        })
+    }
+
+    /// The next parcel, for a pump that passes it on.
+    pub(crate) async fn take(&mut self) -> Option<Taken> {
+        poll_fn(|context| self.poll_taken(context)).await
+    }
+
+    /// The next parcel if one is there already.
+    pub(crate) fn try_take(&mut self) -> Option<Taken> {
+        match self.poll_taken(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<Option<Taken>> {
+        if self.batch.is_empty() {
+            let mut state = self.mailbox.state.lock();
+            if state.missed > 0 {
+                // The dropped ones lie between the last batch and what waits now.
+                return Poll::Ready(Some(Taken::Gap(std::mem::take(&mut state.missed))));
+            }
+            let mut bytes = 0;
+            while self.batch.len() < BATCH && bytes < BATCH_BYTES {
+                let Some(parcel) = state.items.pop_front() else {
+                    break;
+                };
+                bytes += parcel.size();
+                self.batch.push_back(parcel);
+            }
+            state.bytes -= bytes;
+            if self.batch.is_empty() {
+                if state.closed {
+                    return Poll::Ready(None);
+                }
+                if !state
+                    .waker
+                    .as_ref()
+                    .is_some_and(|known| known.will_wake(context.waker()))
+                {
+                    state.waker = Some(context.waker().clone());
+                }
+                return Poll::Pending;
+            }
+        }
+        let Some(parcel) = self.batch.pop_front() else {
+            return Poll::Pending;
+        };
+        if let Some(consumed) = &mut self.consumed {
+            consumed(parcel.size());
+        }
+        Poll::Ready(Some(Taken::Parcel(parcel)))
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Delivery;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.poll_delivery(context)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+pub(crate) async fn wait_confirmed(
+    confirmation: Option<&mut watch::Receiver<Option<Result<(), BusError>>>>,
+) -> Result<(), BusError> {
+    let Some(confirmation) = confirmation else {
+        return Ok(());
+    };
+    match confirmation.wait_for(Option::is_some).await {
+        Ok(answer) => answer.clone().unwrap_or(Err(BusError::Closed)),
+        Err(_) => Err(BusError::Closed),
+    }
+}

@@ -1,0 +1,574 @@
+//! Encoded messages of version 1 must keep decoding to what they were.
+//!
+//! One file for each message under `fixtures/v1`, every field set. A new message gets its file
+//! with `AICO_WRITE_FIXTURES=1 cargo test -p aico-contracts`; a file that exists is never written
+//! again. A change that breaks this test breaks peers that run the released version.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aico_contracts::v1::*;
+use aico_contracts::{Bytes, Payload};
+use prost::Message as _;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+fn id(n: u8) -> Vec<u8> {
+    vec![n; 16]
+}
+
+fn check<M: Payload + PartialEq>(seen: &mut BTreeSet<String>, sample: M) {
+    let name = M::TYPE.strip_prefix("aico.v1.").unwrap();
+    let path = folder().join(format!("{name}.bin"));
+    if !path.exists() && std::env::var_os("AICO_WRITE_FIXTURES").is_some() {
+        fs::write(&path, sample.encode_to_vec()).unwrap();
+    }
+    let stored = fs::read(&path).unwrap_or_else(|_| panic!("{name} has no fixture"));
+    let read = M::decode(stored.as_slice()).unwrap_or_else(|_| panic!("{name} no longer decodes"));
+    assert!(read == sample, "{name} decodes to something else");
+    assert!(seen.insert(name.to_owned()), "{name} is there twice");
+}
+
+fn fault() -> Fault {
+    Fault::not_found("t").with_detail("d").with_what_to_do("w")
+}
+
+fn message() -> Message {
+    Message {
+        id: id(1),
+        conversation: id(2),
+        parent: id(3),
+        role: Role::Assistant.into(),
+        parts: vec![
+            Part {
+                content: Some(part::Content::Thinking("hm".into())),
+            },
+            Part {
+                content: Some(part::Content::Text("grüß".into())),
+            },
+        ],
+        status: MessageStatus::Cancelled.into(),
+        created_unix_ms: 1 << 41,
+        model: "starter".into(),
+        siblings: vec![id(1), id(4)],
+        next_index: 300,
+        fault: Some(fault()),
+        origin_device: "laptop".into(),
+    }
+}
+
+fn conversation() -> Conversation {
+    Conversation {
+        id: id(2),
+        title: "t".into(),
+        character: "default".into(),
+        created_unix_ms: 1,
+        updated_unix_ms: 2,
+        active_leaf: id(1),
+    }
+}
+
+fn model() -> Model {
+    Model {
+        id: id(5),
+        name: "n".into(),
+        file: "f.gguf".into(),
+        size_bytes: 1 << 33,
+        architecture: "llama".into(),
+        parameters: 400_000,
+        quantization: "Q4_0".into(),
+        context_length: 4096,
+        license: "MIT".into(),
+        starter: true,
+        active: true,
+        present: true,
+    }
+}
+
+fn state() -> ModelState {
+    ModelState {
+        status: model_state::Status::Ready.into(),
+        model: id(5),
+        name: "n".into(),
+        fault: Some(fault()),
+        process_id: 77,
+        restarts: 2,
+    }
+}
+
+fn turn() -> Turn {
+    Turn {
+        role: turn::Role::User.into(),
+        text: "hi".into(),
+    }
+}
+
+fn stats() -> AnswerStats {
+    AnswerStats {
+        prompt_tokens: 1,
+        cached_tokens: 2,
+        answer_tokens: 3,
+        dropped_turns: 4,
+        first_token_ms: 5,
+        total_ms: 6,
+    }
+}
+
+fn sampling() -> Sampling {
+    Sampling {
+        temperature: 0.5,
+        top_p: 0.9,
+        top_k: 40,
+        min_p: 0.05,
+        repeat_penalty: 1.1,
+        seed: 7,
+        stop: vec!["\n".into()],
+    }
+}
+
+fn end() -> GeneratedEnd {
+    GeneratedEnd {
+        reason: generated_end::Reason::Length.into(),
+        prompt_tokens: 1,
+        cached_tokens: 2,
+        answer_tokens: 3,
+        dropped_turns: 4,
+        first_token_us: 5,
+        total_us: 6,
+    }
+}
+
+fn hit() -> SearchHit {
+    SearchHit {
+        conversation: id(2),
+        title: "t".into(),
+        message: id(1),
+        snippet: vec![piece()],
+        at_unix_ms: 9,
+    }
+}
+
+fn piece() -> search_hit::Piece {
+    search_hit::Piece {
+        text: "x".into(),
+        hit: true,
+    }
+}
+
+fn envelope_messages(seen: &mut BTreeSet<String>) {
+    check(
+        seen,
+        Envelope {
+            id: Bytes::from(id(1)),
+            topic: "a.b".into(),
+            time_unix_ns: 1 << 60,
+            person: Bytes::from(id(2)),
+            purpose: "conversation".into(),
+            priority: Priority::Interactive.into(),
+            origin_device: "laptop".into(),
+            correlation: Bytes::from(id(3)),
+            trace: Bytes::from(id(4)),
+            schema_version: 1,
+            deadline_unix_ns: 1 << 61,
+            payload_type: "aico.v1.Empty".into(),
+            payload: Bytes::from_static(b"p"),
+            exchange: Some(Exchange {
+                kind: exchange::Kind::Item.into(),
+                index: 5,
+            }),
+            sequence: 6,
+            epoch: Bytes::from(id(5)),
+            sender: "companion".into(),
+            stamped_unix_ns: 1 << 62,
+        },
+    );
+    check(
+        seen,
+        Exchange {
+            kind: exchange::Kind::Cancel.into(),
+            index: 1,
+        },
+    );
+    check(seen, fault());
+    check(seen, Empty {});
+    check(
+        seen,
+        Frame {
+            version: 1,
+            topic: "a.b".into(),
+            envelopes: vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")],
+            receiver: 3,
+        },
+    );
+}
+
+fn link_messages(seen: &mut BTreeSet<String>) {
+    use control::*;
+    let exchange = || Bytes::from(id(8));
+    let credit = || Credit {
+        subscription: 1,
+        exchange: exchange(),
+        messages: 2,
+        bytes: 3,
+    };
+    check(
+        seen,
+        Control {
+            say: Some(Say::Credit(credit())),
+        },
+    );
+    check(
+        seen,
+        Hello {
+            version: 1,
+            program: "aico".into(),
+        },
+    );
+    check(
+        seen,
+        Welcome {
+            version: 1,
+            identity: "weather".into(),
+            epoch: exchange(),
+            max_frame: 1 << 24,
+        },
+    );
+    check(
+        seen,
+        SubscribeTo {
+            id: 1,
+            pattern: "a.#".into(),
+            messages: 2,
+            bytes: 3,
+        },
+    );
+    check(
+        seen,
+        ServeOn {
+            id: 1,
+            pattern: "a.*".into(),
+            concurrency: 4,
+        },
+    );
+    check(
+        seen,
+        Registered {
+            id: 1,
+            refusal: Some(fault()),
+        },
+    );
+    check(seen, Unregister { id: 1 });
+    check(seen, credit());
+    check(
+        seen,
+        Gap {
+            subscription: 1,
+            missed: 2,
+        },
+    );
+    check(
+        seen,
+        Taken {
+            exchange: exchange(),
+        },
+    );
+    check(
+        seen,
+        Failed {
+            exchange: exchange(),
+            reason: failed::Reason::ServerGone.into(),
+            detail: "d".into(),
+        },
+    );
+}
+
+fn conversation_messages(seen: &mut BTreeSet<String>) {
+    check(seen, conversation());
+    check(
+        seen,
+        Part {
+            content: Some(part::Content::Text("x".into())),
+        },
+    );
+    check(seen, message());
+    check(
+        seen,
+        ListConversations {
+            limit: 5,
+            before: "c".into(),
+        },
+    );
+    check(
+        seen,
+        ConversationList {
+            items: vec![conversation()],
+            next: "n".into(),
+        },
+    );
+    check(
+        seen,
+        CreateConversation {
+            title: "t".into(),
+            character: "c".into(),
+        },
+    );
+    check(seen, GetConversation { id: id(2) });
+    check(
+        seen,
+        ConversationDetail {
+            conversation: Some(conversation()),
+            messages: vec![message()],
+        },
+    );
+    check(
+        seen,
+        UpdateConversation {
+            id: id(2),
+            title: Some(String::new()),
+            active_leaf: Some(id(1)),
+        },
+    );
+    check(seen, DeleteConversation { id: id(2) });
+    check(
+        seen,
+        SendMessage {
+            conversation: id(2),
+            text: "x".into(),
+            id: id(1),
+            parent: id(3),
+        },
+    );
+    check(
+        seen,
+        Accepted {
+            message: id(1),
+            answer: id(4),
+        },
+    );
+    check(
+        seen,
+        RegenerateAnswer {
+            conversation: id(2),
+            answer: id(4),
+        },
+    );
+    check(
+        seen,
+        EditMessage {
+            conversation: id(2),
+            message: id(1),
+            text: "y".into(),
+            id: id(6),
+        },
+    );
+    check(
+        seen,
+        CancelAnswer {
+            conversation: id(2),
+            answer: id(4),
+        },
+    );
+    check(
+        seen,
+        Search {
+            query: "q".into(),
+            limit: 3,
+        },
+    );
+    check(seen, piece());
+    check(seen, hit());
+    check(seen, SearchResult { items: vec![hit()] });
+    check(seen, ListCharacters {});
+    let character = || Character {
+        id: "i".into(),
+        name: "n".into(),
+        description: "d".into(),
+    };
+    check(seen, character());
+    check(
+        seen,
+        CharacterList {
+            items: vec![character()],
+        },
+    );
+    check(
+        seen,
+        MessageCreated {
+            message: Some(message()),
+        },
+    );
+    check(
+        seen,
+        AnswerDelta {
+            conversation: id(2),
+            message: id(4),
+            part: 1,
+            index: 300,
+            text: "x".into(),
+        },
+    );
+    check(
+        seen,
+        AnswerDone {
+            message: Some(message()),
+            stats: Some(stats()),
+        },
+    );
+    check(seen, stats());
+    check(
+        seen,
+        ConversationChanged {
+            conversation: Some(conversation()),
+        },
+    );
+    check(seen, ConversationDeleted { id: id(2) });
+    check(
+        seen,
+        AnswerQueued {
+            conversation: id(2),
+            message: id(4),
+            position: 2,
+        },
+    );
+}
+
+fn model_messages(seen: &mut BTreeSet<String>) {
+    check(
+        seen,
+        Generate {
+            turns: vec![turn()],
+            sampling: Some(sampling()),
+            max_tokens: 9,
+            cache_key: id(2),
+        },
+    );
+    check(seen, turn());
+    check(seen, sampling());
+    check(
+        seen,
+        Generated {
+            item: Some(generated::Item::End(end())),
+        },
+    );
+    check(seen, end());
+    check(seen, PauseGeneration { request: id(1) });
+    check(seen, ResumeGeneration { request: id(1) });
+    check(
+        seen,
+        CountTokens {
+            turns: vec![turn()],
+        },
+    );
+    check(
+        seen,
+        TokenCount {
+            tokens: 3,
+            context_length: 4,
+        },
+    );
+    check(seen, model());
+    check(seen, ListModels {});
+    check(
+        seen,
+        ModelList {
+            items: vec![model()],
+            state: Some(state()),
+        },
+    );
+    check(
+        seen,
+        AddModel {
+            path: "/m.gguf".into(),
+        },
+    );
+    check(seen, UseModel { id: id(5) });
+    check(seen, RemoveModel { id: id(5) });
+    check(seen, state());
+}
+
+fn system_messages(seen: &mut BTreeSet<String>) {
+    check(seen, PersonRemoved { person: id(9) });
+    check(
+        seen,
+        SessionEnded {
+            sessions: vec![id(1), id(2)],
+        },
+    );
+    check(
+        seen,
+        StageChanged {
+            stage: "ready".into(),
+        },
+    );
+}
+
+#[test]
+fn every_message_of_version_1_keeps_decoding() {
+    let mut seen = BTreeSet::new();
+    envelope_messages(&mut seen);
+    link_messages(&mut seen);
+    conversation_messages(&mut seen);
+    model_messages(&mut seen);
+    system_messages(&mut seen);
+
+    // Nothing is left out: neither a message of the contracts nor a file of the folder.
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let covered: BTreeSet<String> = seen.iter().map(|name| last(name)).collect();
+    let declared: BTreeSet<String> = aico_contracts::FILES
+        .iter()
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| line.trim_start().strip_prefix("message "))
+        .filter_map(|rest| rest.split([' ', '{']).next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(covered, declared);
+    let files: BTreeSet<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(
+        files,
+        seen.iter().map(|name| format!("{name}.bin")).collect()
+    );
+}
+
+#[test]
+fn a_message_that_holds_text_tells_nothing_of_it_when_debugged() {
+    let mut message = message();
+    message.parts.push(Part {
+        content: Some(part::Content::Text("Zanzibar".into())),
+    });
+    let generated = Generated {
+        item: Some(generated::Item::Text("Zanzibar".into())),
+    };
+    let shown = format!(
+        "{message:?} {:?} {:?} {:?} {generated:?} {:?} {:?}",
+        message.parts,
+        message.parts[2].content,
+        AnswerDone {
+            message: Some(message.clone()),
+            stats: None
+        },
+        Search {
+            query: "Zanzibar".into(),
+            limit: 1
+        },
+        AddModel {
+            path: "/home/zanzibar/Zanzibar.gguf".into()
+        },
+    );
+    assert!(!shown.contains("anzibar"), "{shown}");
+}
+
+#[test]
+fn the_contracts_for_export_are_the_ones_that_were_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    for (path, text) in aico_contracts::FILES {
+        assert_eq!(fs::read_to_string(root.join(path)).unwrap(), *text);
+    }
+    let count = fs::read_dir(root.join("aico/v1")).unwrap().count();
+    assert_eq!(count, aico_contracts::FILES.len());
+}
