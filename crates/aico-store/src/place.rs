@@ -1,0 +1,272 @@
+//! A database's place in the file system: its file, what may lie beside it, and who has it open.
+//!
+//! On Unix, closing *any* descriptor of a file drops the process's locks on it, SQLite's too.
+//! So the bytes of a database are read here only while no connection has it open, and a [`Place`]
+//! is held by one store at a time.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use crate::{error::OpenError, platform};
+
+/// SQLCipher's page size here, in bytes.
+pub(crate) const PAGE: u64 = 4096;
+
+static OPEN: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+
+/// A database's path, claimed for this process until dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+}
+
+impl Place {
+    /// Claims the path. Folders must exist; the file need not.
+    pub(crate) fn claim(path: &Path) -> Result<Self, OpenError> {
+        let path = platform::resolve(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing {
+                path: path.to_path_buf(),
+            },
+            _ => OpenError::Io {
+                step: "resolve",
+                path: path.to_path_buf(),
+                source,
+            },
+        })?;
+        if OPEN.lock().get_or_insert_default().insert(path.clone()) {
+            Ok(Self { path })
+        } else {
+            Err(OpenError::AlreadyOpen { path })
+        }
+    }
+
+    /// The database.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its path, for an error.
+    pub(crate) fn to_path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// A database in the making.
+    pub(crate) fn unborn(&self) -> PathBuf {
+        beside(&self.path, ".new")
+    }
+
+    /// The snapshot that lies beside it while migrations run.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        beside(&self.path, ".before-migration")
+    }
+
+    /// A snapshot in the making.
+    pub(crate) fn copying(&self) -> PathBuf {
+        beside(&self.path, ".copying")
+    }
+
+    /// The write-ahead log.
+    pub(crate) fn log(&self) -> PathBuf {
+        beside(&self.path, "-wal")
+    }
+
+    /// Checks that a plain, private, non-empty file is there; answers its length in bytes.
+    pub(crate) fn check_file(&self) -> Result<u64, OpenError> {
+        let path = || self.path.clone();
+        let metadata = match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::Missing { path: path() });
+            }
+            Err(source) => {
+                return Err(OpenError::Io {
+                    step: "look at",
+                    path: path(),
+                    source,
+                });
+            }
+        };
+        if !metadata.file_type().is_file() {
+            return Err(OpenError::NotAPlainFile { path: path() });
+        }
+        if let Some(mend) = platform::privacy_fault(&self.path, &metadata) {
+            return Err(OpenError::NotPrivate { path: path(), mend });
+        }
+        if metadata.len() == 0 {
+            return Err(OpenError::Empty { path: path() });
+        }
+        Ok(metadata.len())
+    }
+
+    /// Checks that the file and its folder can be written.
+    pub(crate) fn check_writable(&self) -> Result<(), OpenError> {
+        if platform::is_writable(&self.path) && platform::is_writable(self.folder()) {
+            Ok(())
+        } else {
+            Err(OpenError::NotWritable {
+                path: self.path.clone(),
+            })
+        }
+    }
+
+    /// Removes what SQLite keeps beside the database. Only where its content is known to be in
+    /// the database, or to be of no account.
+    pub(crate) fn remove_companions(&self) -> Result<(), OpenError> {
+        for suffix in ["-wal", "-shm", "-journal"] {
+            remove_if_there(&beside(&self.path, suffix))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a rollback journal. Ours has none (it lives in WAL mode from before it gets its
+    /// name), so one that is there was put there, and SQLite would play it into the database.
+    pub(crate) fn remove_journal(&self) -> Result<(), OpenError> {
+        let journal = beside(&self.path, "-journal");
+        if exists(&journal) {
+            tracing::warn!(path = %journal.display(), "a foreign rollback journal was removed");
+            remove_if_there(&journal)?;
+        }
+        Ok(())
+    }
+
+    /// The folder it lies in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Renames one of the files beside it to the database's own name, durably.
+    pub(crate) fn take_place(&self, from: &Path) -> Result<(), OpenError> {
+        self.rename(from, &self.path)
+    }
+
+    /// Renames one file in the folder, durably.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), OpenError> {
+        fs::rename(from, to)
+            .and_then(|()| platform::sync_folder(self.folder()))
+            .map_err(io_error("rename", from))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(open) = OPEN.lock().as_mut() {
+            open.remove(&self.path);
+        }
+    }
+}
+
+/// All the files that may belong to the database at `path`, present or not: what an erasure
+/// removes and a backup leaves out.
+pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
+    let suffixes = [
+        "",
+        "-wal",
+        "-shm",
+        "-journal",
+        ".before-migration",
+        ".copying",
+        ".new",
+        ".new-wal",
+    ];
+    let more = [".new-shm", ".new-journal"];
+    suffixes
+        .iter()
+        .chain(&more)
+        .map(|suffix| beside(path, suffix))
+        .collect()
+}
+
+/// The path with a suffix after its last name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether anything has that name, a dangling link included.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The length of a file, 0 when it is not there.
+pub(crate) fn length(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Removes a file that may not be there.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The salt: the first 16 bytes, `None` when the file is shorter.
+pub(crate) fn salt(path: &Path) -> Result<Option<[u8; 16]>, OpenError> {
+    let mut salt = [0; 16];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut salt)) {
+        Ok(()) => Ok(Some(salt)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+/// SHA-256 of a file.
+pub(crate) fn hash(path: &Path) -> Result<[u8; 32], OpenError> {
+    let mut file = File::open(path).map_err(io_error("read", path))?;
+    copy_hashing(&mut file, &mut io::sink()).map_err(io_error("read", path))
+}
+
+/// Copies a file to a new, private, synced one; answers the hash of what was copied.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<[u8; 32], OpenError> {
+    remove_if_there(to)?;
+    let mut source = File::open(from).map_err(io_error("read", from))?;
+    let mut target = platform::create_private(to).map_err(io_error("create", to))?;
+    let copied = copy_hashing(&mut source, &mut target)
+        .and_then(|hash| target.sync_all().map(|()| hash))
+        .map_err(io_error("write", to));
+    if copied.is_err() {
+        remove_if_there(to)?;
+    }
+    copied
+}
+
+fn copy_hashing(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().into()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                to.write_all(&buffer[..count])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Maps an I/O error, a full disk to its own variant.
+pub(crate) fn io_error(
+    step: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_path_buf();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            OpenError::StorageFull { path }
+        }
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::NotWritable { path },
+        _ => OpenError::Io { step, path, source },
+    }
+}

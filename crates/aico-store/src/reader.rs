@@ -1,0 +1,80 @@
+//! The threads that read: each has a connection that can't write, and gives every job a
+//! consistent view. They never wait for the writer, nor it for them.
+
+use std::sync::{Arc, mpsc};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{error::StoreError, guard::Guard, place::Place, store::Shared, writer::undo_panic};
+
+/// Something to run on a reading connection.
+pub(crate) type ReadJob = Box<dyn FnOnce(&Connection, &Guard, &Shared) + Send>;
+
+/// The readers' queue, shared by all of them.
+pub(crate) type Queue = Arc<Mutex<mpsc::Receiver<ReadJob>>>;
+
+/// Wraps a caller's closure. One whose caller is gone is not run.
+pub(crate) fn job<T, F>(
+    work: F,
+    slot: OwnedSemaphorePermit,
+) -> (ReadJob, oneshot::Receiver<Result<T, StoreError>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+{
+    let (answer, receiver) = oneshot::channel();
+    let job = Box::new(
+        move |connection: &Connection, guard: &Guard, shared: &Shared| {
+            let _slot = slot;
+            if !answer.is_closed() {
+                let result = read(connection, guard, work);
+                if let Err(error) = &result {
+                    shared.failed(error);
+                }
+                drop(answer.send(result));
+            }
+        },
+    );
+    (job, receiver)
+}
+
+fn read<T>(
+    connection: &Connection,
+    guard: &Guard,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    execute(connection, "BEGIN DEFERRED")?;
+    let result = guard.during(|| undo_panic(|| work(connection)));
+    // A reading transaction has nothing to lose; what could fail here has failed before.
+    if !connection.is_autocommit()
+        && let Err(error) = execute(connection, "ROLLBACK")
+    {
+        tracing::warn!(?error, "a reading transaction could not be ended");
+    }
+    result
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// A reading thread's work, until the last sender is gone.
+pub(crate) fn run(
+    _place: Arc<Place>,
+    connection: Connection,
+    guard: Guard,
+    shared: Arc<Shared>,
+    jobs: Queue,
+) {
+    loop {
+        // The lock is held while waiting: the next reader waits for the lock instead of the queue.
+        let job = jobs.lock().recv();
+        match job {
+            Ok(job) => job(&connection, &guard, &shared),
+            Err(mpsc::RecvError) => return,
+        }
+    }
+}

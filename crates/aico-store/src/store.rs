@@ -1,0 +1,584 @@
+//! The handle that modules hold.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::{
+    connection::{self, Mode},
+    error::{OpenError, StoreError},
+    fault::{FaultHook, Faults},
+    guard::Guard,
+    identity::Identity,
+    inspect::engine,
+    open::{Opened, Opening},
+    place::{self, Place},
+    reader::{self, ReadJob},
+    registry::{RegistryError, StoreRecord, StoreRegistry},
+    schema::ModuleMigrations,
+    snapshot,
+    writer::{Job, WriteJob, Writer},
+};
+
+/// Callers that wait, at most, for writing and for reading each; the others wait to queue.
+const QUEUE: usize = 1024;
+
+/// How a store is opened, beyond the usual.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Reading threads, each with a connection and a cache of up to 4 MiB.
+    pub readers: usize,
+    /// For tests: called at each named fault point.
+    pub fault: Option<FaultHook>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            readers: 2,
+            fault: None,
+        }
+    }
+}
+
+/// The state of an open store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the last attempt to write succeeded and nothing stands against the next.
+    pub writable: bool,
+    /// Whether the disk was full at the last attempt. Looked at again every two seconds.
+    pub storage_full: bool,
+    /// Whether the registry could not note the last commit.
+    pub registry_failing: bool,
+    /// Whether an operation met damage: the daemon should stop and restore.
+    pub damaged: bool,
+    /// Whether it was opened read-only.
+    pub read_only: bool,
+}
+
+/// What threads and handles share.
+pub(crate) struct Shared {
+    pub(crate) id: String,
+    pub(crate) registry: Arc<dyn StoreRegistry>,
+    pub(crate) sequence: AtomicU64,
+    pub(crate) faults: Faults,
+    commits: watch::Sender<u64>,
+    storage_full: AtomicBool,
+    registry_failing: AtomicBool,
+    damaged: AtomicBool,
+}
+
+impl Shared {
+    /// Whether the writer should look by itself whether things got better.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.storage_full.load(Ordering::Relaxed) || self.registry_failing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn committed(&self, sequence: u64) {
+        self.sequence.store(sequence, Ordering::Release);
+    }
+
+    pub(crate) fn recovered(&self) {
+        self.storage_full.store(false, Ordering::Relaxed);
+        self.registry_failing.store(false, Ordering::Relaxed);
+        self.commits
+            .send_replace(self.sequence.load(Ordering::Acquire));
+    }
+
+    pub(crate) fn failed(&self, error: &StoreError) {
+        match error {
+            StoreError::StorageFull => {
+                if !self.storage_full.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        store = self.id,
+                        "no space is left; a store cannot be written"
+                    );
+                }
+            }
+            StoreError::Damaged { code } => {
+                if !self.damaged.swap(true, Ordering::Relaxed) {
+                    tracing::error!(store = self.id, code, "a store is damaged");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn registry_failed(&self, error: &RegistryError) {
+        if matches!(error, RegistryError::StorageFull) {
+            self.storage_full.store(true, Ordering::Relaxed);
+        }
+        if !self.registry_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                store = self.id,
+                "the registry cannot note what a store has written"
+            );
+        }
+    }
+}
+
+/// An open database. Clones are handles of the same one.
+///
+/// Closures run on threads of the store: they may take their time, but must not wait for another
+/// operation on the same store. A future that is dropped after its job was queued leaves a write
+/// to be done all the same, and a read undone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    record: StoreRecord,
+    read_only: bool,
+    closed: AtomicBool,
+    writes: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    reads: Mutex<Option<mpsc::Sender<ReadJob>>>,
+    write_slots: Arc<Semaphore>,
+    read_slots: Arc<Semaphore>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    place: Arc<Place>,
+    writer: Option<JoinHandle<Result<(), OpenError>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Makes a new database and opens it; for set-up only. The folder must exist. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyThere`], [`OpenError::AlreadyRegistered`], and those of [`Self::open`].
+    pub fn create(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+    ) -> Result<Self, OpenError> {
+        Self::create_with(
+            path,
+            key,
+            identity,
+            modules,
+            registry,
+            OpenOptions::default(),
+        )
+    }
+
+    /// [`Self::create`] with options.
+    pub fn create_with(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let faults = Faults(options.fault.clone());
+        let opening = Opening::new(
+            path,
+            key,
+            identity,
+            modules,
+            registry.clone(),
+            faults.clone(),
+        )?;
+        let opened = opening.create()?;
+        Self::start(
+            opened,
+            key,
+            identity,
+            registry,
+            faults,
+            options.readers,
+            false,
+        )
+    }
+
+    /// Opens a database that is there, migrating it where steps are pending. Never makes one.
+    /// Blocks: for the hashing of the file after a clean stop, for the authentication of every
+    /// page after an unclean one.
+    ///
+    /// # Errors
+    /// One variant of [`OpenError`] for each thing that can be wrong. Unless it is a failed
+    /// migration, the database was not changed.
+    pub fn open(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(
+            path,
+            key,
+            identity,
+            modules,
+            registry,
+            OpenOptions::default(),
+        )
+    }
+
+    /// [`Self::open`] with options.
+    pub fn open_with(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let faults = Faults(options.fault.clone());
+        let opening = Opening::new(
+            path,
+            key,
+            identity,
+            modules,
+            registry.clone(),
+            faults.clone(),
+        )?;
+        let opened = opening.open()?;
+        Self::start(
+            opened,
+            key,
+            identity,
+            registry,
+            faults,
+            options.readers,
+            false,
+        )
+    }
+
+    /// Opens a database for reading only, whatever the registry says of its age: for one that
+    /// [`Self::open`] refused, until the owner decides. Changes nothing, migrates nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`], without those that come from the registry.
+    pub fn open_read_only(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+    ) -> Result<Self, OpenError> {
+        let faults = Faults::default();
+        let opening = Opening::new(
+            path,
+            key,
+            identity,
+            modules,
+            registry.clone(),
+            faults.clone(),
+        )?;
+        let opened = opening.open_read_only()?;
+        Self::start(
+            opened,
+            key,
+            identity,
+            registry,
+            faults,
+            OpenOptions::default().readers,
+            true,
+        )
+    }
+
+    /// Makes the file that is there the present one, by the owner's decision, though it is older
+    /// than the registry says or was changed. The copy that it replaces is refused from then on.
+    /// Every page is authenticated first. [`Self::open`] follows.
+    ///
+    /// # Errors
+    /// When the file is damaged, another's or of a newer program, or can't be written.
+    pub fn accept_present(
+        path: &Path,
+        key: &[u8; 32],
+        identity: &Identity,
+        modules: &[ModuleMigrations],
+        registry: Arc<dyn StoreRegistry>,
+    ) -> Result<(), OpenError> {
+        Opening::new(path, key, identity, modules, registry, Faults::default())?.accept()
+    }
+
+    /// Erases a database: its file, whatever lies beside it, and its records. A file that is not
+    /// there is no error. It must not be open.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyOpen`], [`OpenError::Io`] and [`OpenError::Registry`].
+    pub fn erase(
+        path: &Path,
+        identity: &Identity,
+        registry: &dyn StoreRegistry,
+    ) -> Result<(), OpenError> {
+        let place = match Place::claim(path) {
+            Ok(place) => place,
+            Err(OpenError::Missing { .. }) => return forget(identity, registry),
+            Err(error) => return Err(error),
+        };
+        for file in place::all_files(place.path()) {
+            place::remove_if_there(&file)?;
+        }
+        crate::platform::sync_folder(place.folder())
+            .map_err(place::io_error("sync", place.path()))?;
+        forget(identity, registry)
+    }
+
+    fn start(
+        opened: Opened,
+        key: &[u8; 32],
+        identity: &Identity,
+        registry: Arc<dyn StoreRegistry>,
+        faults: Faults,
+        readers: usize,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        let Opened {
+            place,
+            connection,
+            record,
+            sequence,
+        } = opened;
+        let failed = engine(place.path());
+        let path = place.to_path();
+        let shared = Arc::new(Shared {
+            id: identity.store_id(),
+            registry,
+            sequence: AtomicU64::new(sequence),
+            faults,
+            commits: watch::Sender::new(sequence),
+            storage_full: AtomicBool::new(false),
+            registry_failing: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+        });
+        let place = Arc::new(place);
+        let mode = match read_only {
+            true if place::length(&place.log()) == 0 => Mode::AtRest,
+            _ => Mode::Read,
+        };
+        let (reads, jobs) = mpsc::channel();
+        let jobs = Arc::new(Mutex::new(jobs));
+        let mut threads = Threads {
+            place: place.clone(),
+            writer: None,
+            readers: Vec::new(),
+        };
+        for _ in 0..readers.max(1) {
+            let mut connection = connection::open(&path, key, mode).map_err(&failed)?;
+            let guard = Guard::install(&mut connection).map_err(&failed)?;
+            let (place, shared, jobs) = (place.clone(), shared.clone(), jobs.clone());
+            let thread = spawn("store-reader", &path, move || {
+                reader::run(place, connection, guard, shared, jobs);
+            })?;
+            threads.readers.push(thread);
+        }
+        let mut writes = None;
+        if !read_only {
+            let (sender, jobs) = mpsc::channel();
+            let writer = Writer::new(place, connection, jobs, shared.clone()).map_err(&failed)?;
+            threads.writer = Some(spawn("store-writer", &path, move || writer.run())?);
+            writes = Some(sender);
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path,
+                shared,
+                record,
+                read_only,
+                closed: AtomicBool::new(false),
+                writes: Mutex::new(writes),
+                reads: Mutex::new(Some(reads)),
+                write_slots: Arc::new(Semaphore::new(QUEUE)),
+                read_slots: Arc::new(Semaphore::new(QUEUE)),
+                threads: Mutex::new(Some(threads)),
+            }),
+        })
+    }
+
+    /// Runs the closure in a transaction and answers when what it did is durable. Its error undoes
+    /// what it did. Several closures may share a commit; none sees another's failure.
+    ///
+    /// # Errors
+    /// The closure's own, and those of [`StoreError`].
+    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        if self.inner.read_only && !self.is_closed() {
+            return Err(StoreError::ReadOnly);
+        }
+        let slot = self.slot(&self.inner.write_slots).await?;
+        let (job, answer) = WriteJob::new(work, slot);
+        send(&self.inner.writes, Box::new(job))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Runs the closure on a connection that can't write, in a consistent view of everything that
+    /// was acknowledged before.
+    ///
+    /// # Errors
+    /// The closure's own, and those of [`StoreError`].
+    pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let slot = self.slot(&self.inner.read_slots).await?;
+        let (job, answer) = reader::job(work, slot);
+        send(&self.inner.reads, job)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Does what is queued, folds the log into the file and notes the file's hash. Every handle
+    /// answers [`StoreError::Closed`] from then on. A store that is dropped without it is checked
+    /// page by page when it is opened next.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] the second time; others leave the database whole, as after a crash.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let inner = self.inner.clone();
+        inner.closed.store(true, Ordering::Release);
+        let threads = inner.threads.lock().take().ok_or(StoreError::Closed)?;
+        tokio::task::spawn_blocking(move || inner.finish(threads))
+            .await
+            .unwrap_or(Err(StoreError::Panicked))
+    }
+
+    /// The sequence of the last commit. It grows with every commit and never twice the same.
+    pub fn sequence(&self) -> u64 {
+        self.inner.shared.sequence.load(Ordering::Acquire)
+    }
+
+    /// The sequence of the last acknowledged commit, to be waited on: whoever drains the outbox
+    /// wakes by it.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.inner.shared.commits.subscribe()
+    }
+
+    /// The state of the store.
+    pub fn health(&self) -> Health {
+        let shared = &self.inner.shared;
+        let storage_full = shared.storage_full.load(Ordering::Relaxed);
+        let registry_failing = shared.registry_failing.load(Ordering::Relaxed);
+        let damaged = shared.damaged.load(Ordering::Relaxed);
+        let read_only = self.inner.read_only;
+        Health {
+            writable: !(storage_full
+                || registry_failing
+                || damaged
+                || read_only
+                || self.is_closed()),
+            storage_full,
+            registry_failing,
+            damaged,
+            read_only,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
+    async fn slot(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
+        if self.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        slots
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| StoreError::Closed)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("id", &self.inner.shared.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Ends the threads: readers first, so that the writer is the last to close the database.
+    fn finish(&self, threads: Threads) -> Result<(), StoreError> {
+        let Threads {
+            place,
+            writer,
+            readers,
+        } = threads;
+        self.reads.lock().take();
+        for reader in readers {
+            reader.join().map_err(|_| StoreError::Panicked)?;
+        }
+        self.writes.lock().take();
+        let Some(writer) = writer else {
+            return Ok(());
+        };
+        writer
+            .join()
+            .map_err(|_| StoreError::Panicked)?
+            .map_err(to_store_error)?;
+        let hash = place::hash(&self.path).map_err(to_store_error)?;
+        let record = StoreRecord {
+            last_sequence: self.shared.sequence.load(Ordering::Acquire),
+            closed_hash: Some(hash),
+            ..self.record.clone()
+        };
+        self.shared
+            .registry
+            .put(&self.shared.id, &record)
+            .map_err(StoreError::Registry)?;
+        tracing::debug!(store = self.shared.id, "a store was closed");
+        drop(place);
+        Ok(())
+    }
+}
+
+fn forget(identity: &Identity, registry: &dyn StoreRegistry) -> Result<(), OpenError> {
+    for id in snapshot::record_ids(&identity.store_id()) {
+        if registry.get(&id)?.is_some() {
+            registry.remove(&id)?;
+        }
+    }
+    Ok(())
+}
+
+fn send<J>(queue: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreError> {
+    let queue = queue.lock();
+    let sender = queue.as_ref().ok_or(StoreError::Closed)?;
+    sender.send(job).map_err(|_| StoreError::Closed)
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    path: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(place::io_error("start a thread for", path))
+}
+
+fn to_store_error(error: OpenError) -> StoreError {
+    match error {
+        OpenError::StorageFull { .. } => StoreError::StorageFull,
+        OpenError::Engine { source, .. } => source,
+        _ => StoreError::Io {
+            code: rusqlite::ffi::SQLITE_IOERR,
+        },
+    }
+}

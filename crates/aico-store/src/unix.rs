@@ -1,0 +1,63 @@
+//! Files on Unix: who may read them, whether they can be written, and syncing folders.
+
+use std::{
+    ffi::CString,
+    fs::{File, Metadata, OpenOptions},
+    io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt, fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Makes a new file that only its owner reads and writes; fails when the name is taken.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// The command that makes the file private, or `None` when it is.
+pub(crate) fn privacy_fault(path: &Path, metadata: &Metadata) -> Option<String> {
+    // SAFETY: geteuid has no arguments, no failure and no effect.
+    let user = unsafe { libc::geteuid() };
+    if metadata.uid() != user {
+        return Some(format!("chown {user} '{}'", path.display()));
+    }
+    (metadata.mode() & 0o077 != 0).then(|| format!("chmod 600 '{}'", path.display()))
+}
+
+/// Whether this process may write here, told without writing.
+pub(crate) fn is_writable(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: `path` is a NUL-terminated string that lives for the whole call.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// An absolute path without symbolic links in its folders; the last name is left as it is.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Ok(folder.canonicalize()?.join(name))
+}
+
+/// The bytes of a path for a `file:` address.
+pub(crate) fn address_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// Whether the operating system's error number says that a disk or quota is full.
+pub(crate) fn is_full(errno: i32) -> bool {
+    errno == libc::ENOSPC || errno == libc::EDQUOT
+}

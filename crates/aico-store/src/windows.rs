@@ -1,0 +1,59 @@
+//! Files on Windows. Privacy comes from the profile folder's access list, which new files inherit.
+
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Makes a new file; fails when the name is taken.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+}
+
+/// Nothing to check here: see the head of this file.
+pub(crate) fn privacy_fault(_path: &Path, _metadata: &Metadata) -> Option<String> {
+    None
+}
+
+/// Whether this process may write here. A folder is taken to be writable: its read-only
+/// attribute says nothing on Windows, and the engine answers for itself.
+pub(crate) fn is_writable(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => true,
+        Ok(metadata) => !metadata.permissions().readonly(),
+        Err(_) => false,
+    }
+}
+
+/// NTFS journals its names; there is nothing to sync.
+pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// An absolute path.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+/// The bytes of a path for a `file:` address: forward slashes, one before the drive letter.
+pub(crate) fn address_bytes(path: &Path) -> Vec<u8> {
+    let mut address = b"/".to_vec();
+    address.extend(path.to_string_lossy().replace('\\', "/").bytes());
+    address
+}
+
+/// Whether the operating system's error number says that a disk or quota is full.
+pub(crate) fn is_full(error: i32) -> bool {
+    const ERROR_HANDLE_DISK_FULL: i32 = 39;
+    const ERROR_DISK_FULL: i32 = 112;
+    const ERROR_DISK_QUOTA_EXCEEDED: i32 = 1295;
+    matches!(
+        error,
+        ERROR_HANDLE_DISK_FULL | ERROR_DISK_FULL | ERROR_DISK_QUOTA_EXCEEDED
+    )
+}

@@ -1,0 +1,327 @@
+//! The one thread that writes. Jobs that wait while a commit is on its way to the disk share the
+//! next one, each in a savepoint of its own.
+//!
+//! A job is answered when its commit is on the disk and the commit's sequence is in the registry.
+//! When the sequence can't be noted, nothing further is written until it is: at most one commit
+//! is ever ahead of the registry.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    connection,
+    error::{OpenError, StoreError},
+    fault::FaultPoint,
+    guard::Guard,
+    open::close_folded,
+    place::Place,
+    registry::RegistryError,
+    schema,
+    store::Shared,
+};
+
+/// Jobs in one commit, at most.
+const BATCH: usize = 256;
+
+/// How long jobs are gathered into one commit, counted from the first.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How often to look whether space has returned while a store is without.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Something to run in a transaction.
+pub(crate) trait Job: Send {
+    /// Runs it; keeps its result. Answers whether it succeeded.
+    fn run(&mut self, tx: &Transaction<'_>) -> bool;
+    /// The error that it kept.
+    fn error(&self) -> Option<&StoreError>;
+    /// Hands the kept result to the caller, or the failure when there is one.
+    fn settle(self: Box<Self>, failure: Option<StoreError>);
+}
+
+/// A caller's closure.
+pub(crate) struct WriteJob<T, F> {
+    work: Option<F>,
+    kept: Result<T, StoreError>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl<T, F> WriteJob<T, F> {
+    pub(crate) fn new(
+        work: F,
+        slot: OwnedSemaphorePermit,
+    ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (answer, receiver) = oneshot::channel();
+        let job = Self {
+            work: Some(work),
+            kept: Err(StoreError::Aborted),
+            answer,
+            _slot: slot,
+        };
+        (job, receiver)
+    }
+}
+
+impl<T, F> Job for WriteJob<T, F>
+where
+    T: Send,
+    F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, tx: &Transaction<'_>) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        self.kept = undo_panic(|| work(tx)).map_err(|error| connection::refine(tx, error));
+        self.kept.is_ok()
+    }
+
+    fn error(&self) -> Option<&StoreError> {
+        self.kept.as_ref().err()
+    }
+
+    fn settle(self: Box<Self>, failure: Option<StoreError>) {
+        let result = match failure {
+            None => self.kept,
+            Some(failure) => Err(failure),
+        };
+        // The caller may be gone; the change stands all the same.
+        drop(self.answer.send(result));
+    }
+}
+
+/// Runs callers' code; a panic becomes an error. Its payload may quote what people wrote, so it is
+/// dropped, unless dropping it panics as well.
+pub(crate) fn undo_panic<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload: Box<dyn Any + Send>| {
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        tracing::error!("an operation on a store panicked; it was undone");
+        Err(StoreError::Panicked)
+    })
+}
+
+/// The writing thread.
+pub(crate) struct Writer {
+    place: Arc<Place>,
+    connection: Connection,
+    guard: Guard,
+    jobs: mpsc::Receiver<Box<dyn Job>>,
+    shared: Arc<Shared>,
+    /// A commit whose sequence is not in the registry.
+    unnoted: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        place: Arc<Place>,
+        mut connection: Connection,
+        jobs: mpsc::Receiver<Box<dyn Job>>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StoreError> {
+        let guard = Guard::install(&mut connection)?;
+        Ok(Self {
+            place,
+            connection,
+            guard,
+            jobs,
+            shared,
+            unnoted: false,
+        })
+    }
+
+    /// Works until the last sender is gone and the queue is empty, then folds the log.
+    pub(crate) fn run(mut self) -> Result<(), OpenError> {
+        loop {
+            let job = if self.shared.is_degraded() {
+                match self.jobs.recv_timeout(PROBE) {
+                    Ok(job) => job,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        self.probe();
+                        continue;
+                    }
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                match self.jobs.recv() {
+                    Ok(job) => job,
+                    Err(mpsc::RecvError) => break,
+                }
+            };
+            self.commit_together(job);
+        }
+        close_folded(&self.place, self.connection)
+    }
+
+    fn commit_together(&mut self, first: Box<dyn Job>) {
+        if let Err(error) = self.catch_up() {
+            first.settle(Some(not_written(error)));
+            return;
+        }
+        let mut done = Vec::new();
+        let outcome = self
+            .run_jobs(first, &mut done)
+            .and_then(|tx| {
+                if done.is_empty() {
+                    // All failed, each has its answer; nothing to keep.
+                    return Ok(None);
+                }
+                let sequence = schema::bump_sequence(&tx)?;
+                tx.commit()?;
+                Ok(Some(sequence))
+            })
+            .map_err(|error| connection::refine(&self.connection, error));
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(sequence)) => {
+                let noted = self.note(sequence);
+                for job in done {
+                    let failure = noted
+                        .as_ref()
+                        .err()
+                        .cloned()
+                        .map(StoreError::Unacknowledged);
+                    job.settle(failure);
+                }
+            }
+            Err(error) => {
+                self.shared.failed(&error);
+                for job in done {
+                    job.settle(Some(repeat(&error)));
+                }
+            }
+        }
+    }
+
+    /// Begins a transaction and runs the first job and those that wait. Jobs that fail are answered
+    /// here; those that succeed go to `done` and are answered by the caller.
+    fn run_jobs(
+        &self,
+        first: Box<dyn Job>,
+        done: &mut Vec<Box<dyn Job>>,
+    ) -> Result<Transaction<'_>, StoreError> {
+        let started = Instant::now();
+        let tx = match Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+        {
+            Ok(tx) => tx,
+            Err(error) => {
+                done.push(first);
+                return Err(error.into());
+            }
+        };
+        let mut next = Some(first);
+        while let Some(mut job) = next.take() {
+            if let Err(error) = execute(&tx, "SAVEPOINT aico_write") {
+                done.push(job);
+                return Err(error);
+            }
+            let succeeded = self.guard.during(|| job.run(&tx));
+            if let Some(error) = job.error() {
+                self.shared.failed(error);
+            }
+            if tx.is_autocommit() {
+                // Ended by the engine (a full disk, an `OR ROLLBACK`), with everything in it.
+                let full = matches!(job.error(), Some(StoreError::StorageFull));
+                job.settle(succeeded.then_some(StoreError::Aborted));
+                return Err(if full {
+                    StoreError::StorageFull
+                } else {
+                    StoreError::Aborted
+                });
+            }
+            if succeeded {
+                done.push(job);
+                execute(&tx, "RELEASE aico_write")?;
+            } else {
+                job.settle(None);
+                execute(&tx, "ROLLBACK TO aico_write")?;
+                execute(&tx, "RELEASE aico_write")?;
+            }
+            if done.len() < BATCH && started.elapsed() < GATHER {
+                next = self.jobs.try_recv().ok();
+            }
+        }
+        Ok(tx)
+    }
+
+    /// Notes the sequence of a commit.
+    fn note(&mut self, sequence: u64) -> Result<(), RegistryError> {
+        self.unnoted = true;
+        self.shared.committed(sequence);
+        let noted = if self.shared.faults.pass(FaultPoint::WriteCommitted) {
+            self.shared
+                .registry
+                .note_sequence(&self.shared.id, sequence)
+        } else {
+            Err(RegistryError::failed(OpenError::Interrupted))
+        };
+        match &noted {
+            Ok(()) => {
+                self.unnoted = false;
+                self.shared.recovered();
+            }
+            Err(error) => self.shared.registry_failed(error),
+        }
+        noted
+    }
+
+    /// Notes what an earlier attempt could not.
+    fn catch_up(&mut self) -> Result<(), RegistryError> {
+        if self.unnoted {
+            self.note(self.shared.sequence.load(Ordering::Acquire))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// An empty commit, to see whether there is space again.
+    fn probe(&mut self) {
+        if self.catch_up().is_err() {
+            return;
+        }
+        let commit = || -> Result<u64, StoreError> {
+            let tx = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+            let sequence = schema::bump_sequence(&tx)?;
+            tx.commit()?;
+            Ok(sequence)
+        };
+        if let Ok(sequence) = commit()
+            && self.note(sequence).is_ok()
+        {
+            tracing::info!(store = self.shared.id, "a store can be written again");
+        }
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+fn not_written(error: RegistryError) -> StoreError {
+    match error {
+        RegistryError::StorageFull => StoreError::StorageFull,
+        error => StoreError::Registry(error),
+    }
+}
+
+/// The same failure for each job of a commit. Only plain variants come from the engine.
+fn repeat(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::StorageFull => StoreError::StorageFull,
+        StoreError::ReadOnly => StoreError::ReadOnly,
+        StoreError::Busy => StoreError::Busy,
+        StoreError::Damaged { code } => StoreError::Damaged { code: *code },
+        StoreError::Io { code } => StoreError::Io { code: *code },
+        StoreError::Constraint(kind) => StoreError::Constraint(*kind),
+        _ => StoreError::Aborted,
+    }
+}
