@@ -46,6 +46,8 @@ mod phrase;
 mod process;
 mod registry;
 mod sealed;
+#[cfg(test)]
+mod tests;
 mod vault;
 mod wrap;
 
