@@ -414,8 +414,8 @@ export interface components {
             status: number;
             code: string;
             detail?: string;
-            what_to_do?: string | null;
-            retry_after?: number | null;
+            what_to_do?: string;
+            retry_after_seconds?: number;
         };
         Live: {
             status: string;
@@ -429,12 +429,12 @@ export interface components {
             passphrase: string;
         };
         /** @enum {string} */
-        Role: "owner" | "member";
+        PersonRole: "owner" | "member";
         Person: {
             /** Format: uuid */
             id: string;
             name: string;
-            role: components["schemas"]["Role"];
+            role: components["schemas"]["PersonRole"];
             /** Format: date-time */
             created_at: string;
         };
@@ -470,26 +470,24 @@ export interface components {
             created_at: string;
             /** Format: date-time */
             expires_at: string;
-            /** Format: date-time */
-            last_seen_at?: string | null;
             client: string;
             current: boolean;
         };
         SessionList: {
             items: components["schemas"]["SessionInfo"][];
         };
-        PasswordChange: {
+        ChangePassword: {
             current: string;
             new: string;
         };
         PersonList: {
             items: components["schemas"]["Person"][];
         };
-        NewPerson: {
+        AddPerson: {
             name: string;
             password: string;
         };
-        ErasePerson: {
+        Erase: {
             password: string;
         };
         Character: {
@@ -520,21 +518,28 @@ export interface components {
             title?: string | null;
             character?: string | null;
         };
-        ConversationChange: {
+        ChangeConversation: {
             title?: string | null;
             /** Format: uuid */
             active_leaf?: string | null;
         };
-        MessagePart: {
+        Part: {
             /** @enum {string} */
-            type: "text" | "thinking";
+            type: "text";
+            text: string;
+        } | {
+            /** @enum {string} */
+            type: "thinking";
             text: string;
         };
         MessageError: {
             code: string;
             title: string;
             detail?: string | null;
+            what_to_do?: string | null;
         };
+        /** @enum {string} */
+        MessageRole: "user" | "assistant";
         /** @enum {string} */
         MessageStatus: "complete" | "streaming" | "cancelled" | "interrupted" | "failed";
         Message: {
@@ -544,9 +549,8 @@ export interface components {
             conversation: string;
             /** Format: uuid */
             parent?: string | null;
-            /** @enum {string} */
-            role: "user" | "assistant";
-            parts: components["schemas"]["MessagePart"][];
+            role: components["schemas"]["MessageRole"];
+            parts: components["schemas"]["Part"][];
             status: components["schemas"]["MessageStatus"];
             /** Format: date-time */
             created_at: string;
@@ -555,7 +559,7 @@ export interface components {
             next_index?: number | null;
             error?: null | components["schemas"]["MessageError"];
         };
-        ConversationWithMessages: {
+        ConversationDetail: {
             conversation: components["schemas"]["Conversation"];
             messages: components["schemas"]["Message"][];
         };
@@ -566,7 +570,7 @@ export interface components {
             /** Format: uuid */
             parent?: string | null;
         };
-        EditMessage: {
+        Edit: {
             text: string;
             /** Format: uuid */
             id?: string | null;
@@ -577,7 +581,7 @@ export interface components {
             /** Format: uuid */
             answer: string;
         };
-        SnippetPiece: {
+        Snippet: {
             text: string;
             hit: boolean;
         };
@@ -587,7 +591,7 @@ export interface components {
             title: string;
             /** Format: uuid */
             message?: string | null;
-            snippet: components["schemas"]["SnippetPiece"][];
+            snippet: components["schemas"]["Snippet"][];
             /** Format: date-time */
             at: string;
         };
@@ -622,10 +626,10 @@ export interface components {
             items: components["schemas"]["Model"][];
             state: components["schemas"]["ModelState"];
         };
-        NewModel: {
+        AddModel: {
             path: string;
         };
-        ActiveModel: {
+        UseModel: {
             /** Format: uuid */
             id: string;
         };
@@ -637,6 +641,7 @@ export interface components {
             resident_bytes: number;
             persons_open: number;
             connections: number;
+            warnings: string[];
             model: components["schemas"]["ModelState"];
         };
     };
@@ -1011,7 +1016,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["PasswordChange"];
+                "application/json": components["schemas"]["ChangePassword"];
             };
         };
         responses: {
@@ -1071,7 +1076,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["NewPerson"];
+                "application/json": components["schemas"]["AddPerson"];
             };
         };
         responses: {
@@ -1106,7 +1111,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ErasePerson"];
+                "application/json": components["schemas"]["Erase"];
             };
         };
         responses: {
@@ -1239,7 +1244,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ConversationWithMessages"];
+                    "application/json": components["schemas"]["ConversationDetail"];
                 };
             };
             /** @description What went wrong */
@@ -1293,7 +1298,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ConversationChange"];
+                "application/json": components["schemas"]["ChangeConversation"];
             };
         };
         responses: {
@@ -1396,7 +1401,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["EditMessage"];
+                "application/json": components["schemas"]["Edit"];
             };
         };
         responses: {
@@ -1520,7 +1525,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["NewModel"];
+                "application/json": components["schemas"]["AddModel"];
             };
         };
         responses: {
@@ -1553,7 +1558,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ActiveModel"];
+                "application/json": components["schemas"]["UseModel"];
             };
         };
         responses: {

@@ -251,7 +251,6 @@ export const en = {
   'sessions.intro': 'Where you are signed in.',
   'sessions.current': 'This one',
   'sessions.since': 'Since {moment}',
-  'sessions.seen': 'last used {moment}',
   'sessions.end': 'End',
   'sessions.end.label': 'End the session {client}',
   'sessions.all': 'Sign out everywhere',
@@ -313,5 +312,8 @@ export const en = {
   'problem.not-found': 'This is not here any more.',
   'problem.too-long': 'This is too long.',
   'problem.other': 'That did not work.',
+  'problem.name-invalid': 'This cannot be used as a name.',
+  'problem.forbidden': 'This is for the owner.',
+  'problem.model-failed': 'The model failed.',
   'problem.closed': 'The connection was closed.',
 } as const;

@@ -5,7 +5,9 @@ import { isKey, t } from './index';
 export function problemText(error: unknown): string {
   if (!(error instanceof ApiError)) return t('problem.other');
   if (error.code === 'slow-down') {
-    return t('problem.slow-down', { count: error.retryAfter ?? error.problem.retry_after ?? 5 });
+    return t('problem.slow-down', {
+      count: error.retryAfter ?? error.problem.retry_after_seconds ?? 5,
+    });
   }
   const { detail, title, what_to_do } = error.problem;
   const parts = [codeText(error.code, title), detail, what_to_do];

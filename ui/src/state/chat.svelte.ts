@@ -143,7 +143,9 @@ class ChatStore {
       const why =
         problem.code === 'too-long'
           ? t('chat.toolong')
-          : [codeText(problem.code, problem.title), problem.detail].filter(Boolean).join(' ');
+          : [codeText(problem.code, problem.title), problem.detail, problem.what_to_do]
+              .filter(Boolean)
+              .join(' ');
       this.#dispatch({ type: 'unsendable', conversation, id, problem: why });
     });
   }

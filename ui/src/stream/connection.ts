@@ -31,6 +31,7 @@ export interface SendProblem {
   code: string;
   title?: string;
   detail?: string;
+  what_to_do?: string;
 }
 
 interface Waiting {

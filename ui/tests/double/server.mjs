@@ -684,6 +684,7 @@ const routes = [
           resident_bytes: 96_400_000,
           persons_open: 1,
           connections: sockets.size,
+          warnings: [],
           model: modelState,
         },
       ];
@@ -692,6 +693,10 @@ const routes = [
 ];
 
 async function handle(request, response) {
+  const { origin } = request.headers;
+  if (origin !== undefined && origin !== `http://${request.headers.host}`) {
+    throw new Refused(403, 'origin-not-allowed', 'Requests from other web sites are refused');
+  }
   const url = new URL(request.url, 'http://local');
   if (url.pathname === '/livez') return json(response, 200, { status: 'live' });
   if (!url.pathname.startsWith('/api/v1/')) return shell(url, response);
