@@ -1,0 +1,537 @@
+//! The folder of log files: which there are, when a new one begins, which are deleted.
+//!
+//! Each file is a sealed append file of its own with a random id for a name, and holds one JSON
+//! line a record. Its first record says when it began; that is what orders the files, since
+//! their names say nothing. A file is never opened again for writing: each attaching begins a
+//! new one, so a file that a crash left behind is only ever read.
+//!
+//! The vault's registry keeps how far each file had got, so that one that is cut or missing is
+//! noticed: at closing, and about once a minute while it is written.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use aico_config::Level;
+use aico_vault::Vault;
+use aico_vault::append::{AppendError, SealedLogWriter};
+
+use crate::error::LogError;
+use crate::record::Record;
+use crate::sealed;
+
+/// Files that are kept at most, however small: a daemon that restarts all the time makes many.
+const MAX_FILES: usize = 512;
+
+/// How often the registry is told how far the file has got.
+const MARK_EVERY: Duration = Duration::from_secs(60);
+
+/// How large and how old the files may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) file_bytes: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) age: jiff::SignedDuration,
+}
+
+impl From<&aico_config::Logging> for Limits {
+    fn from(settings: &aico_config::Logging) -> Self {
+        let mib = |mib: u32| u64::from(mib) * 1024 * 1024;
+        Self {
+            file_bytes: mib(settings.max_file_mib),
+            total_bytes: mib(settings.max_total_mib),
+            age: jiff::SignedDuration::from_hours(24 * i64::from(settings.retention_days)),
+        }
+    }
+}
+
+/// A file that is no longer written.
+#[derive(Debug, Clone)]
+struct Closed {
+    path: PathBuf,
+    id: Uuid,
+    begun: Timestamp,
+    ended: Timestamp,
+    bytes: u64,
+}
+
+/// A file, its id, and how many records of it to read (`None`: all).
+pub(crate) type FileToRead = (PathBuf, Uuid, Option<u64>);
+
+/// The file that is written, and those before it.
+pub(crate) struct Files {
+    vault: Vault,
+    folder: PathBuf,
+    limits: Limits,
+    closed: Vec<Closed>,
+    current: Option<Current>,
+}
+
+struct Current {
+    file: SealedLogWriter,
+    path: PathBuf,
+    id: Uuid,
+    begun: Timestamp,
+    marked: Instant,
+}
+
+impl Files {
+    /// Makes the folder when it is missing, looks through it and begins a file.
+    pub(crate) fn open(folder: &Path, vault: Vault, limits: Limits) -> Result<Self, LogError> {
+        let fail = |source| LogError::Folder {
+            path: folder.to_owned(),
+            source,
+        };
+        make_folder(folder).map_err(fail)?;
+        let closed = list(folder, &vault).map_err(fail)?;
+        let mut files = Self {
+            vault,
+            folder: folder.to_owned(),
+            limits,
+            closed,
+            current: None,
+        };
+        files.begin(Timestamp::now())?;
+        files.tell_of_missing()?;
+        Ok(files)
+    }
+
+    /// Appends one record, in a new file when it is time for one.
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), LogError> {
+        let due = self.current.as_ref().is_none_or(|current| {
+            current.file.len() >= self.limits.file_bytes || day(record.time) > day(current.begun)
+        });
+        if due {
+            self.close();
+            self.begin(record.time)?;
+        }
+        self.with_current(|file| file.append(&record.to_line()).map(drop))
+    }
+
+    /// Hands everything appended to the system, where it survives the end of this process.
+    pub(crate) fn flush(&mut self) -> Result<(), LogError> {
+        self.with_current(SealedLogWriter::flush)
+    }
+
+    /// Waits until everything appended is on disk.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        self.with_current(|file| file.sync().map(drop))?;
+        if let Some(current) = &mut self.current
+            && current.marked.elapsed() >= MARK_EVERY
+        {
+            current.marked = Instant::now();
+            let name = sealed::mark_name(current.id);
+            let sequence = current.file.last_sequence();
+            if let Err(error) = self.vault.registry().note_sequence(&name, sequence) {
+                tracing::warn!(%error, "The registry could not be told how far the log has got");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the current file.
+    pub(crate) fn close(&mut self) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        let Current {
+            file,
+            path,
+            id,
+            begun,
+            ..
+        } = current;
+        let bytes = file.len();
+        match file.close() {
+            Err(error) => tracing::warn!(%error, "A log file could not be closed properly"),
+            Ok(sequence) => {
+                let name = sealed::mark_name(id);
+                if let Err(error) = self.vault.registry().note_closed(&name, sequence) {
+                    tracing::warn!(%error, "The registry could not be told of a closed log file");
+                }
+            }
+        }
+        self.closed.push(Closed {
+            path,
+            id,
+            begun,
+            ended: Timestamp::now(),
+            bytes,
+        });
+    }
+
+    /// The files in order; of the one being written the records that are in it now.
+    pub(crate) fn snapshot(&mut self) -> Result<Vec<FileToRead>, LogError> {
+        self.flush()?;
+        let closed = self
+            .closed
+            .iter()
+            .map(|file| (file.path.clone(), file.id, None));
+        let current = self
+            .current
+            .iter()
+            .map(|c| (c.path.clone(), c.id, Some(c.file.last_sequence())));
+        Ok(closed.chain(current).collect())
+    }
+
+    /// Does something with the current file. One that can't be used any more is let go, so that
+    /// the next record begins another; one whose disk is full keeps what waits and tries again.
+    fn with_current(
+        &mut self,
+        work: impl FnOnce(&mut SealedLogWriter) -> Result<(), AppendError>,
+    ) -> Result<(), LogError> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let Err(error) = work(&mut current.file) else {
+            return Ok(());
+        };
+        let path = current.path.clone();
+        if matches!(error, AppendError::Broken { .. })
+            || matches!(current.file.flush(), Err(AppendError::Broken { .. }))
+        {
+            self.close();
+        }
+        Err(LogError::Write {
+            path,
+            source: error,
+        })
+    }
+
+    fn begin(&mut self, now: Timestamp) -> Result<(), LogError> {
+        self.delete_old(now);
+        let id = Uuid::new_v4();
+        let path = sealed::path_of(&self.folder, id);
+        let fail = |source| LogError::Write {
+            path: path.clone(),
+            source,
+        };
+        let mut file = sealed::create(&self.vault, &path, id).map_err(fail)?;
+        let first = Record {
+            time: now,
+            ..Record::own(Level::Info, "A log file begins", &[])
+        };
+        file.append(&first.to_line()).map_err(fail)?;
+        file.sync().map_err(fail)?;
+        self.current = Some(Current {
+            file,
+            path,
+            id,
+            begun: now,
+            marked: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// Files that the registry knows and that are not there were deleted by somebody else.
+    fn tell_of_missing(&mut self) -> Result<(), LogError> {
+        for name in self.vault.registry().marks().into_keys() {
+            let Some(id) = name
+                .strip_prefix(sealed::MARK)
+                .and_then(|id| id.parse().ok())
+            else {
+                continue;
+            };
+            if sealed::path_of(&self.folder, id).exists() {
+                continue;
+            }
+            let fields = [("file", id.to_string().into())];
+            self.append(&Record::own(
+                Level::Warn,
+                "A log file has gone missing",
+                &fields,
+            ))?;
+            self.forget(id);
+        }
+        self.sync()
+    }
+
+    fn forget(&self, id: Uuid) {
+        if let Err(error) = self.vault.registry().remove(&sealed::mark_name(id)) {
+            tracing::warn!(%error, "The registry could not be told of a deleted log file");
+        }
+    }
+
+    /// Deletes what is too old, and the oldest of what is too much. Room is left for the file
+    /// that begins.
+    fn delete_old(&mut self, now: Timestamp) {
+        self.closed.sort_by_key(|file| file.begun);
+        let room = self
+            .limits
+            .total_bytes
+            .saturating_sub(self.limits.file_bytes);
+        let mut total = 0;
+        // From the newest: what comes after the limits is the oldest.
+        let kept = self
+            .closed
+            .iter()
+            .rev()
+            .take(MAX_FILES - 1)
+            .take_while(|file| {
+                total += file.bytes;
+                total <= room && now.duration_since(file.ended) <= self.limits.age
+            });
+        let kept = kept.count();
+        let rest = self.closed.split_off(self.closed.len() - kept);
+        for old in std::mem::replace(&mut self.closed, rest) {
+            // The registry first: a file that it does not know is no riddle, the reverse is.
+            self.forget(old.id);
+            if let Err(error) = fs::remove_file(&old.path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "An old log file could not be deleted");
+            }
+        }
+    }
+}
+
+/// The UTC day.
+fn day(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(folder)
+}
+
+/// The files that are there, in the order in which they began.
+fn list(folder: &Path, vault: &Vault) -> io::Result<Vec<Closed>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(id) = sealed::id_of(&path) else {
+            continue;
+        };
+        let Ok(meta) = fs::metadata(&path) else {
+            continue;
+        };
+        let ended = meta
+            .modified()
+            .ok()
+            .and_then(|time| Timestamp::try_from(time).ok());
+        let ended = ended.unwrap_or(Timestamp::UNIX_EPOCH);
+        // One that can't be read keeps its place until its time comes: readers are told of it.
+        let begun = first_time(vault, &path, id).unwrap_or(ended);
+        found.push(Closed {
+            path,
+            id,
+            begun,
+            ended,
+            bytes: meta.len(),
+        });
+    }
+    found.sort_by_key(|file| file.begun);
+    Ok(found)
+}
+
+fn first_time(vault: &Vault, path: &Path, id: Uuid) -> Option<Timestamp> {
+    let mut first = None;
+    let read = sealed::read(vault, path, id, &mut |line| {
+        first = Record::from_line(line).map(|record| record.time);
+        false
+    });
+    read.ok().and(first)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use aico_vault::{KdfCost, Password};
+    use jiff::SignedDuration;
+    use jiff::ToSpan as _;
+
+    /// A data folder with an open vault.
+    pub(crate) struct Data {
+        folder: tempfile::TempDir,
+        pub(crate) vault: Vault,
+    }
+
+    impl Data {
+        pub(crate) fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let password = Password::new("velvet harbour moss lantern").unwrap();
+            let data = folder.path().join("data");
+            let (vault, _) = Vault::create_with(&data, &password, KdfCost::minimum()).unwrap();
+            Self { folder, vault }
+        }
+
+        pub(crate) fn logs(&self) -> PathBuf {
+            self.folder.path().join("data").join("logs")
+        }
+
+        /// Small enough that a few records fill a file.
+        pub(crate) fn limits(&self) -> Limits {
+            Limits {
+                file_bytes: 2_000,
+                total_bytes: 10_000,
+                age: SignedDuration::from_hours(48),
+            }
+        }
+
+        fn open(&self) -> Files {
+            Files::open(&self.logs(), self.vault.clone(), self.limits()).unwrap()
+        }
+
+        fn names(&self) -> Vec<PathBuf> {
+            fs::read_dir(self.logs())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect()
+        }
+    }
+
+    /// Everything that a reader would get.
+    pub(crate) fn records(vault: &Vault, files: &mut Files) -> Vec<Record> {
+        let mut all = Vec::new();
+        for (path, id, _) in files.snapshot().unwrap() {
+            sealed::read(vault, &path, id, &mut |line| {
+                all.extend(Record::from_line(line));
+                true
+            })
+            .unwrap();
+        }
+        all
+    }
+
+    fn numbered(number: u64) -> Record {
+        Record::own(Level::Info, "numbered", &[("number", number.into())])
+    }
+
+    fn numbers(records: &[Record]) -> Vec<u64> {
+        records
+            .iter()
+            .filter_map(|r| r.fields.get("number")?.as_u64())
+            .collect()
+    }
+
+    #[test]
+    fn full_file_is_followed_by_another_and_nothing_is_lost() {
+        let data = Data::new();
+        let mut files = data.open();
+        for number in 0..40 {
+            files.append(&numbered(number)).unwrap();
+        }
+        assert!(data.names().len() > 2, "{:?}", data.names());
+        let all = records(&data.vault, &mut files);
+        assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn next_day_begins_a_file() {
+        let data = Data::new();
+        let mut files = data.open();
+        files.append(&numbered(1)).unwrap();
+        assert_eq!(data.names().len(), 1);
+        let tomorrow = Timestamp::now() + 24.hours();
+        files
+            .append(&Record {
+                time: tomorrow,
+                ..numbered(2)
+            })
+            .unwrap();
+        assert_eq!(data.names().len(), 2);
+        assert_eq!(numbers(&records(&data.vault, &mut files)), [1, 2]);
+    }
+
+    #[test]
+    fn files_of_earlier_runs_are_read_in_their_order() {
+        let data = Data::new();
+        for number in 0..5 {
+            let mut files = data.open();
+            files.append(&numbered(number)).unwrap();
+            files.close();
+        }
+        let mut files = data.open();
+        assert_eq!(numbers(&records(&data.vault, &mut files)), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn oldest_files_are_deleted_when_there_is_too_much() {
+        let data = Data::new();
+        let mut files = data.open();
+        for number in 0..400 {
+            files.append(&numbered(number)).unwrap();
+        }
+        let total: u64 = data
+            .names()
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .sum();
+        assert!(total <= data.limits().total_bytes + 1_000, "{total}");
+        let kept = numbers(&records(&data.vault, &mut files));
+        assert!(kept.len() > 20, "{kept:?}");
+        assert_eq!(kept, (400 - kept.len() as u64..400).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn old_files_are_deleted_by_their_age() {
+        let data = Data::new();
+        let mut files = data.open();
+        files.append(&numbered(1)).unwrap();
+        files.close();
+        let [path] = &data.names()[..] else {
+            unreachable!("one file")
+        };
+        let age = |hours: u64| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let time = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+            file.set_modified(time).unwrap();
+        };
+        age(47);
+        assert_eq!(numbers(&records(&data.vault, &mut data.open())), [1]);
+        age(49);
+        let mut files = data.open();
+        assert!(numbers(&records(&data.vault, &mut files)).is_empty());
+        assert!(!path.exists());
+        let messages: Vec<_> = records(&data.vault, &mut files)
+            .into_iter()
+            .map(|r| r.message)
+            .collect();
+        assert!(
+            !messages.iter().any(|m| m.contains("missing")),
+            "{messages:?}"
+        );
+    }
+
+    #[test]
+    fn file_that_somebody_deleted_is_told_of_once() {
+        let data = Data::new();
+        let mut files = data.open();
+        files.append(&numbered(1)).unwrap();
+        files.close();
+        fs::remove_file(&data.names()[0]).unwrap();
+        let missing = |files: &mut Files| {
+            let all = records(&data.vault, files);
+            all.iter()
+                .filter(|r| r.message == "A log file has gone missing")
+                .count()
+        };
+        assert_eq!(missing(&mut data.open()), 1);
+        // The file that tells of it stays; no further one does.
+        assert_eq!(missing(&mut data.open()), 1);
+    }
+
+    #[test]
+    fn other_files_in_the_folder_are_left_alone() {
+        let data = Data::new();
+        fs::create_dir_all(data.logs()).unwrap();
+        let other = data.logs().join("notes.log");
+        fs::write(&other, "mine").unwrap();
+        let mut files = data.open();
+        assert_eq!(records(&data.vault, &mut files).len(), 1);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+    }
+}
