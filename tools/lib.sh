@@ -52,7 +52,7 @@ python_with_venv() { have python3 && python3 -c 'import venv, ensurepip' >/dev/n
 
 find_chromium() {
   local name
-  for name in "${AICO_CHROMIUM:-}" chromium chromium-browser google-chrome \
+  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome \
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
     [ -n "$name" ] && command -v "$name" 2>/dev/null && return 0
   done
