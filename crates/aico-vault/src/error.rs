@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::append::AppendError;
 use crate::container::Unreadable;
 use crate::fs::FileError;
 use crate::kdf::KdfOutOfBounds;
@@ -53,7 +54,7 @@ pub enum VaultError {
     File(#[from] FileError),
     /// The registry could not be used.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
 }
 
 /// A vault could not be unlocked.
@@ -113,7 +114,7 @@ pub enum UnlockError {
     File(#[from] FileError),
     /// The registry could not be used.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
 }
 
 /// A person's keyring could not be used.
@@ -181,6 +182,22 @@ pub enum PersonKeyError {
     #[error(transparent)]
     File(#[from] FileError),
 }
+
+macro_rules! from_registry {
+    ($error:ident) => {
+        impl From<RegistryError> for $error {
+            /// A file that could not be used is that, whichever it is.
+            fn from(error: RegistryError) -> Self {
+                match error {
+                    RegistryError::Append(AppendError::File(error)) => Self::File(error),
+                    other => Self::Registry(other),
+                }
+            }
+        }
+    };
+}
+from_registry!(VaultError);
+from_registry!(UnlockError);
 
 /// The errors that reading a header and reading a keyring have in common.
 pub(crate) trait FromContainer: From<FileError> {

@@ -447,12 +447,12 @@ fn cut_off_anywhere_in_a_change_of_the_master_password_the_old_or_the_new_header
         &header_path(),
         |vault| vault.reset_master_password(&MADE.phrase, &new).is_ok(),
         |vault| {
-            !vault
+            vault
                 .0
                 .fs
                 .probe(&data().join("vault.hdr.tmp"))
                 .unwrap()
-                .is_some()
+                .is_none()
         },
     );
 }
