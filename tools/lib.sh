@@ -219,7 +219,9 @@ ensure_ui_packages() {
   locked="$(cat "$ROOT/ui/package.json" "$ROOT/ui/package-lock.json" | hash_text)"
   [ -d "$ROOT/ui/node_modules" ] && stamp_is packages "$locked" && return 0
   say "installing the UI's packages"
-  (cd "$ROOT/ui" && npm ci --prefer-offline --no-audit --no-fund >&2) ||
+  # Not `npm ci`: it refuses a lock file without the builds for other platforms that some
+  # registries do not carry. Versions and hashes come from the lock file all the same.
+  (cd "$ROOT/ui" && npm install --no-save --prefer-offline --no-audit --no-fund >&2) ||
     die "the UI's packages could not be installed"
   stamp packages "$locked"
 }
