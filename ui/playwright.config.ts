@@ -6,7 +6,11 @@ import { defineConfig } from '@playwright/test';
 const root = process.getuid?.() === 0;
 
 export default defineConfig({
-  testDir: 'e2e',
+  projects: [
+    { name: 'daemon', testDir: 'e2e' },
+    // What no real model can be made to say, played by the stand-in.
+    { name: 'page', testDir: 'tests/page' },
+  ],
   // Each spec starts its own daemon; two at once would only slow each other down.
   workers: 1,
   fullyParallel: false,

@@ -11,12 +11,17 @@ export class Daemon {
   origin = '';
   /** The address as printed, with the one-time code while there is one. */
   address = '';
+  readonly #program: string | undefined;
   #bind = '127.0.0.1:0';
   #process: ChildProcess | null = null;
   #ended: Promise<number | null> = Promise.resolve(null);
 
+  constructor(program = process.env.AICO_BIN) {
+    this.#program = program;
+  }
+
   async start(): Promise<void> {
-    const program = process.env.AICO_BIN;
+    const program = this.#program;
     if (!program) throw new Error('AICO_BIN must be the path of the aico program');
     const child = spawn(resolve(program), ['serve', '--data', this.data, '--bind', this.#bind], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -106,7 +106,8 @@ export async function say(page: Page, text: string): Promise<void> {
   const input = page.getByLabel('Your message');
   await input.fill(text);
   await input.press('Enter');
-  await expect(page.locator('article.mine').last()).toContainText(text);
+  const shown = text.replace(/[\u0000-\u001f]/g, '\ufffd');
+  await expect(page.locator('article.mine').last()).toContainText(shown);
 }
 
 export function answers(page: Page): Locator {

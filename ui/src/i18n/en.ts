@@ -109,7 +109,7 @@ export const en = {
   'nav.actions': 'Actions for “{title}”',
   'nav.rename': 'Rename',
   'nav.delete': 'Delete',
-  'nav.untitled': 'New conversation',
+  'nav.untitled': 'Untitled conversation',
   'nav.today': 'Today',
   'nav.yesterday': 'Yesterday',
   'nav.week': 'The last seven days',
@@ -256,6 +256,7 @@ export const en = {
   'sessions.all': 'Sign out everywhere',
   'sessions.all.title': 'Sign out everywhere?',
   'sessions.all.body': 'All your sessions end, this one too.',
+  'sessions.client': '{browser} on {system}',
   'sessions.unknown': 'Unknown program',
 
   'persons.intro':

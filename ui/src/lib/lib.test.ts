@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { around, t } from '../i18n';
 import { en } from '../i18n/en';
+import { programOf } from './client';
 import { bytes, dayGroup } from './dates';
 import { letters } from './password';
 import { harmless } from './text';
@@ -49,6 +50,33 @@ describe('words', () => {
     for (const entry of Object.values(en)) {
       if (typeof entry !== 'string') expect(names(entry.one)).toEqual(names(entry.other));
     }
+  });
+});
+
+describe('programs', () => {
+  it.each([
+    [
+      'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36',
+      'Chrome',
+      'Linux',
+    ],
+    [
+      'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36 Edg/150.0.0.0',
+      'Edge',
+      'Windows',
+    ],
+    [
+      'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15',
+      'Safari',
+      'macOS',
+    ],
+    ['Mozilla/5.0 (Android 16; Mobile; rv:150.0) Gecko/150.0 Firefox/150.0', 'Firefox', 'Android'],
+  ])('are known by their agent', (agent, browser, system) => {
+    expect(programOf(agent)).toEqual({ browser, system });
+  });
+
+  it('that are unknown stay so', () => {
+    expect(programOf('curl/8.0')).toBeNull();
   });
 });
 

@@ -103,7 +103,7 @@ function openSession(person, client) {
     id: uuid7(),
     person,
     token,
-    client: /Mobile/.test(client ?? '') ? 'Browser on a phone' : 'Browser',
+    client: client ?? 'unknown',
     created_at: now(),
     last_seen_at: now(),
     expires_at: new Date(Date.now() + 864e5).toISOString(),

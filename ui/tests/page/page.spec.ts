@@ -1,0 +1,143 @@
+import { expect, type Page, test } from '@playwright/test';
+import { Daemon } from '../../e2e/daemon';
+import { answered, answers, expectAccessible, say, setUp, watch } from '../../e2e/helpers';
+
+const daemon = new Daemon('tests/double/aico');
+let page: Page;
+let bad: string[];
+
+test.describe.configure({ mode: 'serial' });
+
+test.beforeAll(async ({ browser }) => {
+  await daemon.start();
+  page = await browser.newPage();
+  bad = watch(page);
+  await setUp(page, daemon.address);
+});
+
+test.afterAll(async () => {
+  await page.close();
+  await daemon.destroy();
+});
+
+test.beforeEach(async () => {
+  await page.getByRole('link', { name: 'New conversation' }).click();
+  await expect(page.getByRole('heading', { name: /on your mind/ })).toBeVisible();
+});
+
+test.afterEach(() => {
+  expect(bad).toEqual([]);
+});
+
+test('an answer brings no element of its own into the page', async () => {
+  const asked: string[] = [];
+  page.on('request', (request) => asked.push(request.url()));
+  await say(
+    page,
+    'echo: <img src="https://example.org/a.png" onerror="alert(1)"> <script>alert(1)</script> ![cat](https://example.org/cat.png) [bad](javascript:alert(1)) \u001b[31mred\u0007',
+  );
+  await answered(page, 1);
+  const answer = answers(page).last().locator('.markdown');
+  await expect(answer.locator('img, script, a, iframe, style')).toHaveCount(0);
+  await expect(answer).toContainText('<script>alert(1)</script>');
+  await expect(answer).toContainText('[bad](javascript:alert(1))');
+  await expect(answer).toContainText('\ufffd[31mred\ufffd');
+  await expect(answer.getByRole('button', { name: /^cat/ })).toBeVisible();
+  expect(asked.filter((url) => !url.startsWith(daemon.origin))).toEqual([]);
+});
+
+test('an outside link shows its full address before it opens', async () => {
+  await say(page, 'echo: See [your bank](https://example.org/%D0%B0?next=https://bank.example).');
+  await answered(page, 1);
+  const link = answers(page)
+    .last()
+    .getByRole('button', { name: /^your bank/ });
+  await link.click();
+  const dialog = page.getByRole('dialog', { name: /outside of AICO/ });
+  await expect(dialog).toContainText('https://example.org/%D0%B0?next=https://bank.example');
+  const open = dialog.getByRole('link', { name: 'Open in a new tab' });
+  await expect(open).toHaveAttribute('rel', 'noopener noreferrer');
+  await expect(open).toHaveAttribute('target', '_blank');
+  await expectAccessible(page, 'outside link');
+  await page.keyboard.press('Escape');
+  await expect(dialog).toHaveCount(0);
+  await expect(link).toBeFocused();
+});
+
+test('a lost connection in the middle of an answer loses and doubles nothing', async ({
+  browser,
+}) => {
+  // Every other connection is cut after a few words, as a bad network would.
+  const context = await browser.newContext();
+  const tab = await context.newPage();
+  let cuts = 0;
+  await tab.routeWebSocket(/\/ws$/, (socket) => {
+    const server = socket.connectToServer();
+    let deltas = 0;
+    server.onMessage((frame) => {
+      socket.send(frame);
+      if (String(frame).includes('answer.delta') && ++deltas === 7 && cuts < 3) {
+        cuts += 1;
+        void socket.close({ code: 3000 });
+      }
+    });
+  });
+  await tab.goto(daemon.origin);
+  await tab.getByLabel('Name', { exact: true }).fill('Mira');
+  await tab.getByLabel('Password', { exact: true }).fill('amber kettle willow harbor fern');
+  await tab.getByRole('button', { name: 'Sign in' }).click();
+  const words = Array.from({ length: 60 }, (_, i) => `word${i}`).join(' ');
+  await say(tab, `echo: ${words}`);
+  await answered(tab, 1);
+  expect(cuts).toBe(3);
+  await expect(answers(tab).last().locator('.markdown')).toHaveText(words);
+  await expect(tab.getByText('The connection is gone.')).toHaveCount(0);
+  await context.close();
+});
+
+test('a failed answer says why and can be tried again', async () => {
+  await say(page, 'Please fail.');
+  await expect(answers(page).last()).toHaveAttribute('data-status', 'failed');
+  await expect(page.getByText('The model process ended.')).toBeVisible();
+  await expectAccessible(page, 'failed answer');
+  await answers(page).last().getByRole('button', { name: 'Try again' }).click();
+  await expect(page.getByText('2 / 2')).toBeVisible();
+});
+
+test('a message that is too long is kept, and can be taken back', async () => {
+  await page.getByLabel('Your message').fill('x'.repeat(32_001));
+  await page.getByLabel('Your message').press('Enter');
+  await expect(page.getByText(/^Not sent\./)).toBeVisible();
+  await expectAccessible(page, 'unsent message');
+  await page.getByRole('button', { name: 'Remove' }).click();
+  await expect(page.getByText(/^Not sent\./)).toHaveCount(0);
+});
+
+test('a finished answer is read out once, not each of its words', async () => {
+  await page.evaluate(() => {
+    const said: string[] = [];
+    Object.assign(globalThis, { said });
+    const place = document.querySelector('[aria-live=polite]') as HTMLElement;
+    new MutationObserver(() => said.push(place.textContent ?? '')).observe(place, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
+  });
+  await say(page, 'echo: One two **three** four.');
+  await answered(page, 1);
+  const said = () => page.evaluate(() => (globalThis as unknown as { said: string[] }).said);
+  await expect.poll(said).toEqual(['The answer: One two three four.']);
+});
+
+test('without the daemon the shell opens and says so, then comes back', async () => {
+  await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
+  await page.reload();
+  await expect(page.getByRole('heading', { name: /on your mind/ })).toBeVisible();
+  await daemon.stop();
+  await page.reload();
+  await expect(page.getByRole('heading', { name: 'AICO does not answer' })).toBeVisible();
+  await expectAccessible(page, 'away');
+  await daemon.start();
+  await expect(page.getByRole('button', { name: 'Unlock' })).toBeVisible();
+});
