@@ -59,6 +59,8 @@ pub use key::Key;
 pub use password::{Password, PasswordError, WeakPassword};
 pub use person::PersonKeys;
 pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
+#[cfg(unix)]
+pub use process::current_uid;
 pub use process::{HardenError, harden_process};
 pub use registry::{Registry, RegistryError, StoreRecord};
 pub use vault::{Vault, VaultStatus};

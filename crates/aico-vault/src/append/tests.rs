@@ -221,6 +221,40 @@ fn a_torn_end_is_cut_off_counted_and_appended_to() {
 }
 
 #[test]
+fn cut_off_anywhere_in_the_recovery_of_a_torn_end_it_is_recovered_again() {
+    // Different places of the new header against the sectors of the disk.
+    for first in (0..1100).step_by(60) {
+        let fs = Faulty::new();
+        let (mut log, _) = write(&fs, HighWater::default()).unwrap();
+        log.append(&vec![1; first]).unwrap();
+        log.sync().unwrap();
+        log.append(&[2; 3000]).unwrap();
+        log.sync().unwrap();
+        let whole = fs.read(path()).unwrap();
+        let torn = with(&whole[..whole.len() - 1]);
+        for stop in 0..5 {
+            let killed = torn.fork();
+            killed.stop_after(stop);
+            let _ = write(&killed, mark(1));
+            for seed in 0..20 {
+                let after = match seed {
+                    0 => killed.after_kill(),
+                    _ => killed.after_power_cut(&mut Dice(stop as u64 * 100 + seed)),
+                };
+                let (mut log, found) = write(&after, mark(1)).unwrap();
+                assert_eq!(
+                    found.records, 1,
+                    "first {first}, stopped at {stop}, seed {seed}"
+                );
+                log.append(b"after").unwrap();
+                log.close().unwrap();
+                assert_eq!(read_all(&after).unwrap().0.len(), 2);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cut_below_the_mark_is_an_error_and_nothing_is_changed() {
     let whole = file(&[3], false).read(path()).unwrap();
     for len in 0..whole.len() {

@@ -7,6 +7,9 @@ mod sys;
 #[path = "windows.rs"]
 mod sys;
 
+#[cfg(unix)]
+pub use sys::current_uid;
+
 /// A protection that the system refused.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {doing}")]
