@@ -1,1 +1,33 @@
-//! aico-access
+//! Who is there, what they may do, and the keys and stores that open for them.
+//!
+//! Three things live here because each needs the other two:
+//!
+//! - [`Home`] is everything that belongs to one data folder: the vault, the system's store, the
+//!   store of each person. It is *new*, *locked* or *ready* ([`Stage`]), and every change
+//!   between these goes through it.
+//! - Persons, their sessions and tokens ([`Person`], [`Session`]).
+//! - [`authorize`], the one place that decides. Every route of the gateway and every call on the
+//!   bus names a principal, an action and a resource and asks it.
+#![forbid(unsafe_code)]
+
+mod delay;
+mod error;
+mod folder;
+mod home;
+mod person;
+mod persons;
+mod policy;
+mod principal;
+mod schema;
+mod sessions;
+mod setup_code;
+mod token;
+
+pub use error::{ErrorKind, HomeError};
+pub use folder::{ClaimError, DataFolder};
+pub use home::{Home, HomeConfig, SetUp, SetupProof, Stage};
+pub use person::{NameError, Person, PersonName, Role};
+pub use policy::{Action, BusPolicy, Denied, Resource, authorize};
+pub use principal::Principal;
+pub use sessions::{Session, SessionInfo, Source};
+pub use setup_code::SetupCode;

@@ -1,0 +1,290 @@
+//! What can go wrong at home, told so that a person can act on it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aico_store::{OpenError, StoreError};
+use aico_vault::{PasswordError, UnlockError, VaultError, WeakPassword};
+
+use crate::{NameError, Stage};
+
+/// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// There is a vault already.
+    #[error("AICO is set up already")]
+    AlreadySetUp,
+    /// There is no vault yet.
+    #[error("AICO is not set up yet")]
+    NotSetUp,
+    /// No key is in memory.
+    #[error("AICO is locked")]
+    Locked,
+    /// The daemon is ending.
+    #[error("AICO is stopping")]
+    Stopping,
+    /// Not the master password, or not this person's.
+    #[error("the password is wrong")]
+    WrongPassword,
+    /// Unknown name and wrong password alike.
+    #[error("the name or the password is wrong")]
+    SignInFailed,
+    /// Too many wrong passwords for this account.
+    #[error("too many wrong passwords")]
+    SlowDown {
+        /// When the next try counts.
+        retry_after: Duration,
+    },
+    /// Not a password that can be typed at all.
+    #[error("this can't be used as a password: {0}")]
+    BadPassword(#[source] PasswordError),
+    /// Too easy to guess.
+    #[error("this password is too easy to guess: {0}")]
+    WeakPassword(#[source] WeakPassword),
+    /// The one-time code is not the one that was printed.
+    #[error("the set-up code is wrong")]
+    SetupCodeWrong,
+    /// The one-time code was right once.
+    #[error("the set-up code has expired")]
+    SetupCodeExpired,
+    /// Somebody is called that.
+    #[error("somebody here has that name already")]
+    NameTaken,
+    /// Not a name.
+    #[error("this can't be used as a name: {0}")]
+    BadName(#[from] NameError),
+    /// No such person or session.
+    #[error("there is no such person")]
+    NotFound,
+    /// The owner can't be removed.
+    #[error("the owner can't be removed")]
+    OwnerStays,
+    /// Their key has no wrap that opens unattended.
+    #[error("this person's data opens only when they sign in")]
+    PersonLocked,
+    /// No session belongs to this token any more.
+    #[error("the session has ended")]
+    TokenInvalid,
+    /// The vault's files.
+    #[error("the vault can't be opened")]
+    Unlock(#[source] UnlockError),
+    /// The vault's files, while unlocked.
+    #[error("the vault can't be changed")]
+    Vault(#[source] VaultError),
+    /// A person's keyring.
+    #[error("a person's keyring can't be opened")]
+    Keyring(#[source] aico_vault::PersonKeyError),
+    /// A database at opening.
+    #[error("a store can't be opened")]
+    Open(#[source] OpenError),
+    /// A database in use.
+    #[error("a store failed")]
+    Store(#[source] StoreError),
+    /// The data folder itself.
+    #[error("{path} can't be used", path = .path.display())]
+    Folder {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something is in the folder's place that must not be.
+    #[error("{path} {why}", path = .path.display())]
+    UnsafeFolder {
+        /// What was looked at.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// The random number generator or the signature code refused to work.
+    #[error("the cryptographic library failed")]
+    Crypto,
+    /// A background task ended before it answered.
+    #[error("an internal task ended early")]
+    Task,
+}
+
+/// The kinds that callers tell apart; each has one status in the API and one exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// 409
+    AlreadySetUp,
+    /// 409
+    NotSetUp,
+    /// 503
+    Locked,
+    /// 503
+    Stopping,
+    /// 401
+    WrongPassword,
+    /// 401
+    SignInFailed,
+    /// 429
+    SlowDown {
+        /// When the next try counts.
+        retry_after: Duration,
+    },
+    /// 422
+    WeakPassword,
+    /// 403
+    SetupCode {
+        /// It was the right one, too late.
+        expired: bool,
+    },
+    /// 409
+    NameTaken,
+    /// 422
+    NameInvalid,
+    /// 404
+    NotFound,
+    /// 409
+    OwnerStays,
+    /// 423
+    PersonLocked,
+    /// 401
+    TokenInvalid,
+    /// 507
+    StorageFull,
+    /// 500: data is damaged, missing, or not what was left here.
+    Damaged,
+    /// 500: the data was written by a newer program.
+    NewerData,
+    /// 500: permissions, owner, symbolic link.
+    FolderUnusable,
+    /// 500
+    Other,
+}
+
+impl HomeError {
+    /// Which of the kinds this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::AlreadySetUp => ErrorKind::AlreadySetUp,
+            Self::NotSetUp => ErrorKind::NotSetUp,
+            Self::Locked => ErrorKind::Locked,
+            Self::Stopping => ErrorKind::Stopping,
+            Self::WrongPassword => ErrorKind::WrongPassword,
+            Self::SignInFailed => ErrorKind::SignInFailed,
+            Self::SlowDown { retry_after } => ErrorKind::SlowDown { retry_after: *retry_after },
+            Self::BadPassword(_) | Self::WeakPassword(_) => ErrorKind::WeakPassword,
+            Self::SetupCodeWrong => ErrorKind::SetupCode { expired: false },
+            Self::SetupCodeExpired => ErrorKind::SetupCode { expired: true },
+            Self::NameTaken => ErrorKind::NameTaken,
+            Self::BadName(_) => ErrorKind::NameInvalid,
+            Self::NotFound => ErrorKind::NotFound,
+            Self::OwnerStays => ErrorKind::OwnerStays,
+            Self::PersonLocked => ErrorKind::PersonLocked,
+            Self::TokenInvalid => ErrorKind::TokenInvalid,
+            Self::UnsafeFolder { .. } => ErrorKind::FolderUnusable,
+            Self::Unlock(error) => unlock_kind(error),
+            Self::Open(error) => open_kind(error),
+            Self::Store(StoreError::StorageFull) => ErrorKind::StorageFull,
+            Self::Store(StoreError::Closed) => ErrorKind::Locked,
+            Self::Folder { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                ErrorKind::StorageFull
+            }
+            Self::Folder { .. } => ErrorKind::FolderUnusable,
+            Self::Keyring(_) => ErrorKind::Damaged,
+            Self::Vault(_) | Self::Store(_) | Self::Crypto | Self::Task => ErrorKind::Other,
+        }
+    }
+
+    /// What the person can do about it.
+    #[must_use]
+    pub fn what_to_do(&self) -> Option<String> {
+        let text = match self.kind() {
+            ErrorKind::AlreadySetUp => "Unlock it with the master password.",
+            ErrorKind::NotSetUp => {
+                "Open the address that `aico serve` prints, or run `aico setup`."
+            }
+            ErrorKind::Locked => "Unlock it with the master password: in the browser or with `aico unlock`.",
+            ErrorKind::Stopping => "Start it again with `aico serve`.",
+            ErrorKind::WrongPassword | ErrorKind::SignInFailed => {
+                "Try again; mind Caps Lock and the keyboard's layout."
+            }
+            ErrorKind::SlowDown { .. } => "Wait, then try again. Nothing is lost.",
+            ErrorKind::WeakPassword => "Take a longer one: five random words are easy to remember and hard to guess.",
+            ErrorKind::SetupCode { .. } => "Use the address that `aico serve` printed last; restarting it prints a new one.",
+            ErrorKind::NameTaken => "Choose another name.",
+            ErrorKind::NameInvalid => "Use 1 to 64 letters, digits, spaces or signs.",
+            ErrorKind::PersonLocked => "They have to sign in themselves.",
+            ErrorKind::TokenInvalid => "Sign in again.",
+            ErrorKind::StorageFull => "Free some space on the disk; AICO goes on by itself.",
+            ErrorKind::Damaged => "Nothing was changed. Run `aico doctor`, and restore a backup if it says so.",
+            ErrorKind::NewerData => "Start the newer program again, or restore a backup from before.",
+            ErrorKind::FolderUnusable => match self {
+                Self::UnsafeFolder { mend, .. } => return Some(mend.clone()),
+                _ => "Check that the folder belongs to you and can be written.",
+            },
+            ErrorKind::NotFound | ErrorKind::OwnerStays | ErrorKind::Other => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    pub(crate) fn wrong_stage(stage: Stage) -> Self {
+        match stage {
+            Stage::New => Self::NotSetUp,
+            Stage::Locked => Self::Locked,
+            Stage::Ready => Self::AlreadySetUp,
+            Stage::Stopping => Self::Stopping,
+        }
+    }
+}
+
+fn unlock_kind(error: &UnlockError) -> ErrorKind {
+    match error {
+        UnlockError::WrongPassword => ErrorKind::WrongPassword,
+        UnlockError::Absent { .. } => ErrorKind::NotSetUp,
+        UnlockError::Unsupported { .. } => ErrorKind::NewerData,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+fn open_kind(error: &OpenError) -> ErrorKind {
+    match error {
+        OpenError::SchemaNewer { .. } => ErrorKind::NewerData,
+        OpenError::StorageFull { .. } => ErrorKind::StorageFull,
+        OpenError::NotWritable { .. } => ErrorKind::FolderUnusable,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+impl From<StoreError> for HomeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Our own errors come back out of a transaction as they went in.
+            StoreError::Caller(inner) => match inner.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Store(StoreError::Caller(other)),
+            },
+            StoreError::Closed => Self::Locked,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<UnlockError> for HomeError {
+    fn from(error: UnlockError) -> Self {
+        match error {
+            UnlockError::WrongPassword => Self::WrongPassword,
+            other => Self::Unlock(other),
+        }
+    }
+}
+
+impl From<OpenError> for HomeError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<VaultError> for HomeError {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
+    }
+}

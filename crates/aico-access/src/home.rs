@@ -1,0 +1,694 @@
+//! [`Home`]: everything that belongs to one data folder, from nothing through locked to ready.
+//!
+//! ```text
+//! <data>/lock            the operating system's lock (folder.rs)
+//! <data>/home/           vault.hdr, registry, system.db, persons/<id>/{keyring, person.db}
+//! ```
+//!
+//! The first set-up builds `home` under another name and renames it when it is whole: either
+//! there is a home with an owner who knows the password, or there is none.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aico_contracts::ids::{PersonId, SessionId};
+use aico_store::{
+    Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry,
+};
+use aico_vault::{KdfCost, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault};
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{broadcast, watch};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use uuid::Uuid;
+
+use crate::delay::Delays;
+use crate::folder;
+use crate::sessions::Sessions;
+use crate::token::{self, Tokens};
+use crate::{HomeError, Principal, Session, SetupCode, Source, schema};
+
+/// Where a home stands. Changes are told by [`Home::watch_stage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// No vault: only set-up answers.
+    New,
+    /// No key in memory.
+    Locked,
+    /// Unlocked, stores open.
+    Ready,
+    /// The daemon ends.
+    Stopping,
+}
+
+impl Stage {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Locked => "locked",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What a home is made with.
+pub struct HomeConfig {
+    /// The data folder; claimed by the caller ([`crate::DataFolder`]).
+    pub data: PathBuf,
+    /// Cost of turning passwords into keys, for what is made from now on.
+    pub kdf: KdfCost,
+    /// How long a session lasts, at most 24.
+    pub token_hours: u32,
+    /// Tables of the modules in the system's store, beside this crate's own.
+    pub system_migrations: Vec<ModuleMigrations>,
+    /// Tables of the modules in each person's store.
+    pub person_migrations: Vec<ModuleMigrations>,
+}
+
+/// What proves that a first visitor may become the owner.
+pub enum SetupProof<'a> {
+    /// The one-time code of the printed address.
+    Code(&'a str),
+    /// The local socket: the operating system told who is there.
+    LocalSocket,
+}
+
+/// The result of a set-up. The phrase is shown once and kept nowhere.
+pub struct SetUp {
+    /// Opens the vault when the password is forgotten.
+    pub phrase: RecoveryPhrase,
+    /// The owner is signed in.
+    pub session: Session,
+}
+
+/// See the module's head. Cheap to clone.
+#[derive(Clone)]
+pub struct Home {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: HomeConfig,
+    root: PathBuf,
+    stage: watch::Sender<Stage>,
+    /// Set-up, unlocking and locking happen one at a time.
+    change: tokio::sync::Mutex<()>,
+    /// One password is turned into a key at a time: each takes 64 MiB.
+    pub(crate) kdf: tokio::sync::Semaphore,
+    open: RwLock<Option<Arc<Open>>>,
+    setup_code: Mutex<Option<SetupCode>>,
+    pub(crate) delays: Delays,
+    pub(crate) ended: broadcast::Sender<SessionId>,
+    pub(crate) erased: broadcast::Sender<PersonId>,
+    /// Who still works with the stores: closing waits for them.
+    holds: TaskTracker,
+    made: Instant,
+    /// Milliseconds since `made`.
+    last_used: AtomicU64,
+}
+
+/// How long closing waits for those who hold the home open.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What there is only while unlocked.
+pub(crate) struct Open {
+    pub(crate) epoch: Uuid,
+    pub(crate) vault: Vault,
+    pub(crate) system: Store,
+    pub(crate) owner: PersonId,
+    pub(crate) tokens: Tokens,
+    pub(crate) sessions: Sessions,
+    pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
+}
+
+
+impl Home {
+    /// Looks at the data folder; creates nothing.
+    ///
+    /// # Errors
+    /// When it can't be looked at.
+    pub fn open(config: HomeConfig) -> Result<Self, HomeError> {
+        let root = config.data.join("home");
+        remove_unfinished(&config.data)?;
+        let stage = if Vault::exists(&root)? { Stage::Locked } else { Stage::New };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                root,
+                stage: watch::Sender::new(stage),
+                change: tokio::sync::Mutex::new(()),
+                kdf: tokio::sync::Semaphore::new(1),
+                open: RwLock::new(None),
+                setup_code: Mutex::new(None),
+                delays: Delays::default(),
+                ended: broadcast::Sender::new(256),
+                erased: broadcast::Sender::new(64),
+                holds: TaskTracker::new(),
+                made: Instant::now(),
+                last_used: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Where it stands now.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        *self.inner.stage.borrow()
+    }
+
+    /// Tells each change.
+    #[must_use]
+    pub fn watch_stage(&self) -> watch::Receiver<Stage> {
+        self.inner.stage.subscribe()
+    }
+
+    /// New at each unlocking; nil while locked.
+    #[must_use]
+    pub fn epoch(&self) -> Uuid {
+        self.inner.open.read().as_ref().map_or(Uuid::nil(), |open| open.epoch)
+    }
+
+    /// Makes a new one-time code; the one before is void.
+    ///
+    /// # Errors
+    /// When the system has no randomness, or there is a vault already.
+    pub fn setup_code(&self) -> Result<SetupCode, HomeError> {
+        if self.stage() != Stage::New {
+            return Err(HomeError::AlreadySetUp);
+        }
+        let code = SetupCode::new().map_err(|_| HomeError::Crypto)?;
+        *self.inner.setup_code.lock() = Some(code.clone());
+        Ok(code)
+    }
+
+    /// The first set-up: vault, system store, the owner with their own store, one session.
+    ///
+    /// # Errors
+    /// Wrong or expired code, unfit name or password, or a vault that exists. Whatever fails,
+    /// there is no half-made home afterwards.
+    pub async fn set_up(
+        &self,
+        proof: SetupProof<'_>,
+        name: &str,
+        password: &Password,
+        source: impl Into<Source>,
+    ) -> Result<SetUp, HomeError> {
+        let _one = self.inner.change.lock().await;
+        if self.stage() != Stage::New {
+            return Err(HomeError::wrong_stage(self.stage()).into_already_set_up());
+        }
+        self.check_proof(&proof)?;
+        let name = crate::PersonName::new(name)?;
+        password.check_new(&[name.as_str()]).map_err(HomeError::WeakPassword)?;
+
+        let staging = self.inner.config.data.join(format!("{STAGING}{}", Uuid::new_v4().simple()));
+        let built = self.build(&staging, &name, password).await;
+        let phrase = match built {
+            Ok(phrase) => phrase,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&staging);
+                return Err(error);
+            }
+        };
+        let data = &self.inner.config.data;
+        fs::rename(&staging, &self.inner.root)
+            .and_then(|()| folder::sync_folder(data))
+            .map_err(|source| HomeError::Folder { path: data.clone(), source })?;
+        *self.inner.setup_code.lock() = None;
+        self.open_with(password).await?;
+        self.used();
+        let session = self.new_owner_session(source.into()).await?;
+        Ok(SetUp { phrase, session })
+    }
+
+    fn check_proof(&self, proof: &SetupProof<'_>) -> Result<(), HomeError> {
+        let SetupProof::Code(given) = proof else { return Ok(()) };
+        let now = Instant::now();
+        if self.inner.delays.remaining(SETUP_ACCOUNT, now).is_some() {
+            return Err(HomeError::SetupCodeWrong);
+        }
+        match &*self.inner.setup_code.lock() {
+            Some(code) if code.matches(given) && code.expired(now) => {
+                Err(HomeError::SetupCodeExpired)
+            }
+            Some(code) if code.matches(given) => Ok(()),
+            _ => {
+                self.inner.delays.failed(SETUP_ACCOUNT, now);
+                Err(HomeError::SetupCodeWrong)
+            }
+        }
+    }
+
+    /// Everything of a new home, in a folder of another name, closed again.
+    async fn build(
+        &self,
+        staging: &Path,
+        name: &crate::PersonName,
+        password: &Password,
+    ) -> Result<RecoveryPhrase, HomeError> {
+        let owner = PersonId::new();
+        let (vault, phrase) = {
+            let (staging, password, cost) = (staging.to_owned(), password.duplicate(), self.inner.config.kdf);
+            self.with_kdf(move || {
+                folder::create_private(&staging)
+                    .map_err(|source| HomeError::Folder { path: staging.clone(), source })?;
+                let (vault, phrase) = Vault::create_with(&staging, &password, cost)?;
+                vault.create_person(*owner.as_bytes(), &password).map_err(HomeError::Keyring)?;
+                Ok((vault, phrase))
+            })
+            .await?
+        };
+        let signing_key = token::new_signing_key().map_err(|_| HomeError::Crypto)?;
+        let sealed = vault.seal(Purpose::SigningKey, Owner::System, SIGNING_KEY, &signing_key);
+        let system = self.create_system(&vault, staging).await?;
+        let (name_text, name_key) = (name.as_str().to_owned(), name.key());
+        system
+            .write(move |tx| {
+                tx.execute(
+                    "INSERT INTO access_instance (one, id, signing_key) VALUES (1, ?1, ?2)",
+                    rusqlite::params![Uuid::new_v4().as_bytes(), sealed],
+                )?;
+                tx.execute(
+                    "INSERT INTO access_person (id, name, name_key, role, created_ms)
+                     VALUES (?1, ?2, ?3, 'owner', ?4)",
+                    rusqlite::params![
+                        owner.as_bytes(),
+                        name_text,
+                        name_key,
+                        Timestamp::now().as_millisecond()
+                    ],
+                )?;
+                Ok(())
+            })
+            .await?;
+        let keys = vault.open_person(*owner.as_bytes()).map_err(HomeError::Keyring)?;
+        let store = self.create_person_store(&vault, staging, owner, &keys).await?;
+        store.close().await?;
+        system.close().await?;
+        folder::sync_folder(staging)
+            .map_err(|source| HomeError::Folder { path: staging.to_owned(), source })?;
+        Ok(phrase)
+    }
+
+    /// Opens everything with the master password.
+    ///
+    /// # Errors
+    /// Wrong password, damage, or a stage in which there is nothing to unlock.
+    pub async fn unlock(
+        &self,
+        password: &Password,
+        source: impl Into<Source>,
+    ) -> Result<PersonId, HomeError> {
+        let source = source.into();
+        let _one = self.inner.change.lock().await;
+        match self.stage() {
+            Stage::Locked => {
+                self.guarded(MASTER_ACCOUNT, &source, self.open_with(password)).await?;
+                self.used();
+            }
+            Stage::Ready => {
+                let open = self.opened()?;
+                self.prove_master(&open, password, &source).await?;
+            }
+            stage => return Err(HomeError::wrong_stage(stage)),
+        }
+        Ok(self.opened()?.owner)
+    }
+
+    /// The master password is the owner's own: unlocking signs them in.
+    ///
+    /// # Errors
+    /// As [`Self::unlock`].
+    pub async fn unlock_and_sign_in(
+        &self,
+        password: &Password,
+        source: impl Into<Source>,
+    ) -> Result<Session, HomeError> {
+        let source = source.into();
+        self.unlock(password, source.clone()).await?;
+        self.new_owner_session(source).await
+    }
+
+    /// Ends all sessions, closes all stores, forgets all keys.
+    ///
+    /// # Errors
+    /// When a store can't be closed cleanly; it is locked all the same.
+    pub async fn lock(&self) -> Result<(), HomeError> {
+        let _one = self.inner.change.lock().await;
+        if self.stage() != Stage::Ready {
+            return Err(HomeError::wrong_stage(self.stage()));
+        }
+        let open = self.opened()?;
+        let everyone = open.sessions.everyone();
+        let ended = open.sessions.end(&open.system, &everyone).await;
+        for id in everyone {
+            let _ = self.inner.ended.send(id);
+        }
+        drop(open);
+        self.inner.stage.send_replace(Stage::Locked);
+        let closed = self.close_stores().await;
+        ended.and(closed)
+    }
+
+    /// Takes no more work, then closes the stores. Sessions stay: the daemon comes back.
+    ///
+    /// # Errors
+    /// When a store can't be closed cleanly.
+    pub async fn stop(&self) -> Result<(), HomeError> {
+        self.inner.stage.send_replace(Stage::Stopping);
+        let _one = self.inner.change.lock().await;
+        self.close_stores().await
+    }
+
+    /// Keeps the stores open until the token is dropped. Whoever works with them beyond one
+    /// request takes one when the stage becomes ready and gives it back when it no longer is.
+    #[must_use]
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.inner.holds.token()
+    }
+
+    /// How long nobody has used it.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        let used = Duration::from_millis(self.inner.last_used.load(Ordering::Relaxed));
+        self.inner.made.elapsed().saturating_sub(used)
+    }
+
+    pub(crate) fn used(&self) {
+        let now = u64::try_from(self.inner.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.inner.last_used.store(now, Ordering::Relaxed);
+    }
+
+    async fn close_stores(&self) -> Result<(), HomeError> {
+        self.inner.holds.close();
+        if tokio::time::timeout(PATIENCE, self.inner.holds.wait()).await.is_err() {
+            tracing::warn!("stores are closed while something still works with them");
+        }
+        self.inner.holds.reopen();
+        let Some(open) = self.inner.open.write().take() else { return Ok(()) };
+        let mut result = Ok(());
+        for (_, store) in open.persons.lock().await.drain() {
+            if let Err(error) = store.close().await {
+                result = Err(error.into());
+            }
+        }
+        if let Err(error) = open.system.close().await {
+            result = Err(error.into());
+        }
+        result
+    }
+
+    /// Turns the password into the root key and opens the system's store.
+    async fn open_with(&self, password: &Password) -> Result<(), HomeError> {
+        let root = self.inner.root.clone();
+        let (password, cost) = (password.duplicate(), self.inner.config.kdf);
+        let vault = self.with_kdf(move || Ok(Vault::unlock_with(&root, &password, cost)?)).await?;
+        self.open_stores(vault).await
+    }
+
+    async fn open_stores(&self, vault: Vault) -> Result<(), HomeError> {
+        let system = self.open_system(&vault).await?;
+        let opened = self.read_instance(&vault, &system).await;
+        let (owner, tokens, sessions) = match opened {
+            Ok(parts) => parts,
+            Err(error) => {
+                let _ = system.close().await;
+                return Err(error);
+            }
+        };
+        *self.inner.open.write() = Some(Arc::new(Open {
+            epoch: Uuid::now_v7(),
+            vault,
+            system,
+            owner,
+            tokens,
+            sessions,
+            persons: tokio::sync::Mutex::default(),
+        }));
+        // Stopping stays stopping.
+        self.inner.stage.send_if_modified(|stage| {
+            let change = *stage != Stage::Stopping;
+            if change {
+                *stage = Stage::Ready;
+            }
+            change
+        });
+        Ok(())
+    }
+
+    async fn read_instance(
+        &self,
+        vault: &Vault,
+        system: &Store,
+    ) -> Result<(PersonId, Tokens, Sessions), HomeError> {
+        let (instance, sealed, owner) = system
+            .read(|db| {
+                let (id, key) = db.query_row(
+                    "SELECT id, signing_key FROM access_instance WHERE one = 1",
+                    [],
+                    |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)),
+                )?;
+                let owner = db.query_row(
+                    "SELECT id FROM access_person WHERE role = 'owner'",
+                    [],
+                    |row| row.get::<_, Vec<u8>>(0),
+                )?;
+                Ok((id, key, owner))
+            })
+            .await?;
+        let instance = Uuid::from_slice(&instance).map_err(|_| HomeError::Crypto)?;
+        let owner = PersonId::from_slice(&owner).map_err(|_| HomeError::NotFound)?;
+        let key = vault.open_sealed(Purpose::SigningKey, Owner::System, SIGNING_KEY, &sealed)?;
+        let tokens = Tokens::new(instance, &key).map_err(|_| HomeError::Crypto)?;
+        Ok((owner, tokens, Sessions::load(system).await?))
+    }
+
+    // ---- what others use while unlocked -------------------------------------------------
+
+    pub(crate) fn opened(&self) -> Result<Arc<Open>, HomeError> {
+        match self.stage() {
+            Stage::Ready | Stage::Locked => {}
+            stage => return Err(HomeError::wrong_stage(stage)),
+        }
+        self.inner.open.read().clone().ok_or(HomeError::Locked)
+    }
+
+    /// The system's store.
+    ///
+    /// # Errors
+    /// While locked.
+    pub fn system(&self) -> Result<Store, HomeError> {
+        Ok(self.opened()?.system.clone())
+    }
+
+    /// A vault handle, for what is sealed beside the stores (the log).
+    ///
+    /// # Errors
+    /// While locked.
+    pub fn vault(&self) -> Result<Vault, HomeError> {
+        Ok(self.opened()?.vault.clone())
+    }
+
+    /// This person's own store, opened when it is first asked for.
+    ///
+    /// # Errors
+    /// Unknown person, a sealed one who has not signed in, damage.
+    pub async fn store_of(&self, person: PersonId) -> Result<Store, HomeError> {
+        let open = self.opened()?;
+        self.used();
+        let mut persons = open.persons.lock().await;
+        if let Some(entry) = persons.get(&person) {
+            return Ok(entry.clone());
+        }
+        self.known(&open, person).await?;
+        let keys = open.vault.open_person(*person.as_bytes()).map_err(|error| match error {
+            aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
+            other => HomeError::Keyring(other),
+        })?;
+        let store = self.open_person_store(&open.vault, person, &keys).await?;
+        persons.insert(person, store.clone());
+        Ok(store)
+    }
+
+    /// How many persons' stores are open.
+    pub async fn open_persons(&self) -> usize {
+        match self.opened() {
+            Ok(open) => open.persons.lock().await.len(),
+            Err(_) => 0,
+        }
+    }
+
+    /// Who is on the other side of the local socket.
+    #[must_use]
+    pub fn local_principal(&self) -> Principal {
+        match self.opened() {
+            Ok(open) => Principal::LocalOwner { person: open.owner },
+            Err(_) => Principal::Local,
+        }
+    }
+
+    /// Tells each session that ends before its time.
+    #[must_use]
+    pub fn ended_sessions(&self) -> broadcast::Receiver<SessionId> {
+        self.inner.ended.subscribe()
+    }
+
+    /// Tells each person who was erased.
+    #[must_use]
+    pub fn erased_persons(&self) -> broadcast::Receiver<PersonId> {
+        self.inner.erased.subscribe()
+    }
+
+    // ---- stores ---------------------------------------------------------------------------
+
+    fn system_modules(&self) -> Vec<ModuleMigrations> {
+        let mut modules = vec![schema::MIGRATIONS];
+        modules.extend(self.inner.config.system_migrations.iter().cloned());
+        modules
+    }
+
+    async fn create_system(&self, vault: &Vault, root: &Path) -> Result<Store, HomeError> {
+        let (vault, path, modules) = (vault.clone(), root.join(SYSTEM_DB), self.system_modules());
+        blocking(move || {
+            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let registry = Arc::new(VaultRegistry(vault.clone()));
+            Ok(Store::create(&path, key.expose(), &Identity::system(), &modules, registry)?)
+        })
+        .await
+    }
+
+    async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
+        let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
+        let modules = self.system_modules();
+        blocking(move || {
+            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let registry = Arc::new(VaultRegistry(vault.clone()));
+            Ok(Store::open(&path, key.expose(), &Identity::system(), &modules, registry)?)
+        })
+        .await
+    }
+
+    pub(crate) async fn create_person_store(
+        &self,
+        vault: &Vault,
+        root: &Path,
+        person: PersonId,
+        keys: &PersonKeys,
+    ) -> Result<Store, HomeError> {
+        let path = person_folder(root, person).join(PERSON_DB);
+        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
+        let modules = self.inner.config.person_migrations.clone();
+        blocking(move || {
+            let identity = Identity::person(*person.as_bytes());
+            let registry = Arc::new(VaultRegistry(vault.clone()));
+            Ok(Store::create(&path, key.expose(), &identity, &modules, registry)?)
+        })
+        .await
+    }
+
+    async fn open_person_store(
+        &self,
+        vault: &Vault,
+        person: PersonId,
+        keys: &PersonKeys,
+    ) -> Result<Store, HomeError> {
+        let path = person_folder(&self.inner.root, person).join(PERSON_DB);
+        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
+        let modules = self.inner.config.person_migrations.clone();
+        blocking(move || {
+            let identity = Identity::person(*person.as_bytes());
+            let registry = Arc::new(VaultRegistry(vault.clone()));
+            Ok(Store::open(&path, key.expose(), &identity, &modules, registry)?)
+        })
+        .await
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Runs what turns a password into a key: off the async threads, one at a time.
+    pub(crate) async fn with_kdf<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
+    ) -> Result<T, HomeError> {
+        let _one = self.inner.kdf.acquire().await.map_err(|_| HomeError::Task)?;
+        blocking(work).await
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
+) -> Result<T, HomeError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| HomeError::Task)?
+}
+
+/// The vault's registry, kept alive with the vault by those who write to it.
+struct VaultRegistry(Vault);
+
+impl StoreRegistry for VaultRegistry {
+    fn get(&self, store_id: &str) -> Result<Option<StoreRecord>, RegistryError> {
+        StoreRegistry::get(self.0.registry(), store_id)
+    }
+
+    fn put(&self, store_id: &str, record: &StoreRecord) -> Result<(), RegistryError> {
+        StoreRegistry::put(self.0.registry(), store_id, record)
+    }
+
+    fn note_sequence(&self, store_id: &str, sequence: u64) -> Result<(), RegistryError> {
+        StoreRegistry::note_sequence(self.0.registry(), store_id, sequence)
+    }
+
+    fn remove(&self, store_id: &str) -> Result<(), RegistryError> {
+        StoreRegistry::remove(self.0.registry(), store_id)
+    }
+}
+
+pub(crate) const MASTER_ACCOUNT: &str = "\0master";
+const SETUP_ACCOUNT: &str = "\0setup";
+const SIGNING_KEY: &[u8] = b"token-signing-key";
+const SYSTEM_DB: &str = "system.db";
+pub(crate) const PERSON_DB: &str = "person.db";
+/// Begins the name of a home that is being made.
+const STAGING: &str = ".new-home-";
+
+pub(crate) fn person_folder(root: &Path, person: PersonId) -> PathBuf {
+    root.join("persons").join(person.uuid().simple().to_string())
+}
+
+/// A set-up that was cut off acknowledged nothing: what it left is removed.
+fn remove_unfinished(data: &Path) -> Result<(), HomeError> {
+    let failed = |source| HomeError::Folder { path: data.to_owned(), source };
+    let entries = match fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        if is_folder && entry.file_name().to_string_lossy().starts_with(STAGING) {
+            fs::remove_dir_all(entry.path()).map_err(failed)?;
+            tracing::warn!("removed a set-up that was cut off before it was finished");
+        }
+    }
+    Ok(())
+}
+
+impl HomeError {
+    /// For set-up every stage but new means the same.
+    fn into_already_set_up(self) -> Self {
+        match self {
+            Self::Stopping => Self::Stopping,
+            _ => Self::AlreadySetUp,
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The one place that decides: [`authorize`].
+//!
+//! Deny by default. Each [`Action`] names the rule it needs; there is no other way to be let in.
+//! Owner and member rules stand here as code for now; policies as data and consent become inputs
+//! of the same function later, without touching a caller.
+
+use aico_bus::{Direction, Identity, Policy, Refusal};
+use aico_contracts::ids::PersonId;
+
+use crate::Principal;
+
+/// What is acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// The installation as a whole.
+    System,
+    /// Data of this person.
+    Of(PersonId),
+    /// A topic (or pattern) on the bus, and whose data it carries.
+    Topic {
+        /// As published, or the pattern that is subscribed to or served.
+        topic: &'a str,
+        /// From the envelope or the topic's second segment.
+        person: Option<PersonId>,
+    },
+}
+
+/// Why not, in the terms of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// 401: nobody is signed in.
+    #[error("sign in first")]
+    SignInNeeded,
+    /// 403: known, and not allowed.
+    #[error("this is for the owner")]
+    Forbidden,
+    /// 404: somebody else's, told like something that does not exist.
+    #[error("there is no such thing")]
+    NotFound,
+}
+
+/// The rule an action needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Open to all who reach the port: says nothing about anybody.
+    Anyone,
+    /// Carries its own proof (a password, the set-up code), checked where it is used.
+    Proof,
+    /// A signed-in person, on what is their own.
+    Self_,
+    /// A signed-in person, on the installation.
+    SignedIn,
+    /// The owner.
+    Owner,
+    /// Modules on the bus: see [`topic_rule`].
+    Bus,
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident = $text:literal => $rule:ident,)*) => {
+        /// Everything that can be asked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Action { $($(#[$doc])* $name,)* }
+
+        impl Action {
+            /// All of them, for tests that hold documents and rules together.
+            pub const ALL: &'static [Action] = &[$(Action::$name,)*];
+
+            /// The stable name, for audit and logs.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Action::$name => $text,)* }
+            }
+
+            fn rule(self) -> Rule {
+                match self { $(Action::$name => Rule::$rule,)* }
+            }
+        }
+    };
+}
+
+actions! {
+    /// `/livez` and `/readyz`.
+    ReadHealth = "health.read" => Anyone,
+    /// The OpenAPI document.
+    ReadContract = "contract.read" => Anyone,
+    /// New, locked or ready.
+    ReadState = "state.read" => Anyone,
+    /// The page itself and its files.
+    ReadUi = "ui.read" => Anyone,
+    /// A generated passphrase.
+    SuggestPassphrase = "passphrase.suggest" => Anyone,
+    /// First set-up, with the one-time code.
+    SetUp = "home.set-up" => Proof,
+    /// With the master password.
+    Unlock = "home.unlock" => Proof,
+    /// With a name and a password.
+    SignIn = "session.create" => Proof,
+    /// Ends all sessions and forgets all keys.
+    Lock = "home.lock" => Owner,
+    /// Who am I.
+    ReadSelf = "self.read" => Self_,
+    /// One's own password.
+    ChangePassword = "self.change-password" => Self_,
+    /// One's own sessions.
+    ListSessions = "session.list" => Self_,
+    /// One of one's own sessions, or all.
+    EndSession = "session.end" => Self_,
+    /// Who belongs to the household.
+    ListPersons = "person.list" => Owner,
+    /// A new person.
+    AddPerson = "person.add" => Owner,
+    /// A person and all their data, with the owner's password.
+    ErasePerson = "person.erase" => Owner,
+    /// Characters to talk to.
+    ListCharacters = "character.list" => Self_,
+    /// One's own conversations.
+    ListConversations = "conversation.list" => Self_,
+    /// A new conversation.
+    CreateConversation = "conversation.create" => Self_,
+    /// One conversation with its messages.
+    ReadConversation = "conversation.read" => Self_,
+    /// Title and branch.
+    ChangeConversation = "conversation.change" => Self_,
+    /// A conversation and its messages.
+    DeleteConversation = "conversation.delete" => Self_,
+    /// Says something.
+    SendMessage = "message.send" => Self_,
+    /// Another answer.
+    Regenerate = "message.regenerate" => Self_,
+    /// Another wording.
+    EditMessage = "message.edit" => Self_,
+    /// Stops an answer.
+    CancelAnswer = "message.cancel" => Self_,
+    /// Full-text search in one's own.
+    Search = "conversation.search" => Self_,
+    /// The WebSocket.
+    OpenEvents = "events.open" => Self_,
+    /// Which models there are and how they are.
+    ListModels = "model.list" => SignedIn,
+    /// Brings in a file.
+    AddModel = "model.add" => Owner,
+    /// Chooses the model that answers.
+    UseModel = "model.use" => Owner,
+    /// Forgets a model.
+    RemoveModel = "model.remove" => Owner,
+    /// How the daemon is.
+    ReadStatus = "status.read" => Owner,
+    /// The configuration in force.
+    ReadConfig = "config.read" => Owner,
+    /// The daemon's log.
+    ReadLogs = "logs.read" => Owner,
+    /// Sends on the bus.
+    BusPublish = "bus.publish" => Bus,
+    /// Receives from the bus.
+    BusSubscribe = "bus.subscribe" => Bus,
+    /// Asks on the bus.
+    BusRequest = "bus.request" => Bus,
+    /// Answers on the bus.
+    BusServe = "bus.serve" => Bus,
+}
+
+/// May this principal do this to that? The only function that answers.
+///
+/// # Errors
+/// [`Denied`] says how the refusal is told.
+pub fn authorize(
+    principal: &Principal,
+    action: Action,
+    resource: &Resource<'_>,
+) -> Result<(), Denied> {
+    match action.rule() {
+        Rule::Anyone | Rule::Proof => match resource {
+            Resource::System => Ok(()),
+            Resource::Of(_) | Resource::Topic { .. } => Err(Denied::NotFound),
+        },
+        Rule::SignedIn => principal.person().map(|_| ()).ok_or(Denied::SignInNeeded),
+        Rule::Owner => match principal.person() {
+            None => Err(Denied::SignInNeeded),
+            Some(_) if principal.is_owner() => Ok(()),
+            Some(_) => Err(Denied::Forbidden),
+        },
+        Rule::Self_ => {
+            let me = principal.person().ok_or(Denied::SignInNeeded)?;
+            match resource {
+                Resource::Of(person) if *person == me => Ok(()),
+                // Not even the owner: the same answer as for what does not exist.
+                Resource::Of(_) | Resource::System | Resource::Topic { .. } => {
+                    Err(Denied::NotFound)
+                }
+            }
+        }
+        Rule::Bus => match (principal, resource) {
+            (Principal::Module { name }, Resource::Topic { topic, person }) => {
+                topic_rule(name, action, topic, *person)
+            }
+            _ => Err(Denied::Forbidden),
+        },
+    }
+}
+
+/// What each module of the daemon may do on which topics. A pattern ending in `.#` stands for
+/// everything below; `*` for one segment.
+const MODULE_TOPICS: &[(&str, Action, &str)] = &[
+    ("companion", Action::BusServe, "conversation.*.request.*"),
+    ("companion", Action::BusPublish, "conversation.*.event.*"),
+    ("companion", Action::BusRequest, "models.*"),
+    ("companion", Action::BusSubscribe, "models.state"),
+    ("companion", Action::BusSubscribe, "system.#"),
+    ("gateway", Action::BusRequest, "conversation.*.request.*"),
+    ("gateway", Action::BusSubscribe, "conversation.*.event.*"),
+    ("gateway", Action::BusRequest, "models.*"),
+    ("gateway", Action::BusSubscribe, "models.state"),
+    ("gateway", Action::BusSubscribe, "system.#"),
+    ("models", Action::BusServe, "models.*"),
+    ("models", Action::BusPublish, "models.state"),
+    ("model-process", Action::BusServe, "models.generate"),
+    ("model-process", Action::BusServe, "models.count"),
+    ("model-process", Action::BusServe, "models.pause"),
+    ("model-process", Action::BusServe, "models.resume"),
+    ("model-process", Action::BusPublish, "models.process.*"),
+    ("models", Action::BusSubscribe, "models.process.*"),
+    ("daemon", Action::BusPublish, "system.#"),
+];
+
+fn topic_rule(
+    module: &str,
+    action: Action,
+    topic: &str,
+    person: Option<PersonId>,
+) -> Result<(), Denied> {
+    // A personal topic carries its person: a message that names another is a forgery.
+    if let (Some(person), Some(segment)) = (person, personal_segment(topic))
+        && segment != "*"
+        && segment != person.to_string()
+    {
+        return Err(Denied::Forbidden);
+    }
+    let allowed = MODULE_TOPICS
+        .iter()
+        .any(|(name, what, pattern)| *name == module && *what == action && covers(pattern, topic));
+    if allowed { Ok(()) } else { Err(Denied::Forbidden) }
+}
+
+/// The second segment of a topic that belongs to a person.
+fn personal_segment(topic: &str) -> Option<&str> {
+    let mut segments = topic.split('.');
+    (segments.next() == Some("conversation")).then(|| segments.next()).flatten()
+}
+
+/// Everything that `topic` (itself possibly a pattern) stands for lies within `pattern`.
+fn covers(pattern: &str, topic: &str) -> bool {
+    let mut wanted = pattern.split('.');
+    let mut given = topic.split('.');
+    loop {
+        match (wanted.next(), given.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("*"), Some(segment)) if segment != "#" => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The bus asks here, so that its calls and the routes are decided by one function.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BusPolicy;
+
+impl Policy for BusPolicy {
+    fn allow(
+        &self,
+        who: &Identity,
+        direction: Direction,
+        topic: &str,
+        person: Option<PersonId>,
+    ) -> Result<(), Refusal> {
+        let action = match direction {
+            Direction::Publish => Action::BusPublish,
+            Direction::Subscribe => Action::BusSubscribe,
+            Direction::Request => Action::BusRequest,
+            Direction::Serve => Action::BusServe,
+        };
+        let principal = Principal::Module { name: who.as_str().to_owned() };
+        authorize(&principal, action, &Resource::Topic { topic, person })
+            .map_err(|denied| Refusal::new(denied.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Role;
+    use aico_contracts::ids::SessionId;
+
+    fn signed_in(role: Role) -> Principal {
+        Principal::Person { person: PersonId::new(), role, session: SessionId::new() }
+    }
+
+    #[test]
+    fn nobody_reaches_another_persons_data_and_hears_that_it_does_not_exist() {
+        let other = Resource::Of(PersonId::new());
+        let local = Principal::LocalOwner { person: PersonId::new() };
+        for action in Action::ALL.iter().filter(|a| a.rule() == Rule::Self_) {
+            for who in [signed_in(Role::Owner), signed_in(Role::Member), local.clone()] {
+                assert_eq!(authorize(&who, *action, &other), Err(Denied::NotFound), "{action:?}");
+                let own = Resource::Of(who.person().unwrap());
+                assert_eq!(authorize(&who, *action, &own), Ok(()), "{action:?}");
+            }
+            let nobody = authorize(&Principal::Anonymous, *action, &other);
+            assert_eq!(nobody, Err(Denied::SignInNeeded), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn the_owners_actions_are_the_owners() {
+        for action in Action::ALL.iter().filter(|a| a.rule() == Rule::Owner) {
+            let system = Resource::System;
+            assert_eq!(authorize(&signed_in(Role::Owner), *action, &system), Ok(()));
+            let member = authorize(&signed_in(Role::Member), *action, &system);
+            assert_eq!(member, Err(Denied::Forbidden), "{action:?}");
+            for nobody in [Principal::Anonymous, Principal::Local] {
+                let answer = authorize(&nobody, *action, &system);
+                assert_eq!(answer, Err(Denied::SignInNeeded), "{action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_module_can_do_nothing_but_the_bus_and_a_person_nothing_on_it() {
+        let module = Principal::Module { name: "companion".into() };
+        for action in Action::ALL.iter().filter(|a| !matches!(a.rule(), Rule::Anyone | Rule::Proof))
+        {
+            let on_bus = action.rule() == Rule::Bus;
+            assert!(on_bus || authorize(&module, *action, &Resource::System).is_err());
+            let topic = Resource::Topic { topic: "models.state", person: None };
+            let as_person = authorize(&signed_in(Role::Owner), *action, &topic);
+            assert!(!on_bus || as_person == Err(Denied::Forbidden));
+        }
+    }
+
+    #[test]
+    fn topics_are_matched_by_whole_segments_and_patterns_stay_inside() {
+        assert!(covers("conversation.*.event.*", "conversation.x.event.answer-done"));
+        assert!(covers("conversation.*.event.*", "conversation.*.event.*"));
+        assert!(!covers("conversation.*.event.*", "conversation.#"));
+        assert!(!covers("models.*", "models"));
+        assert!(!covers("models.*", "models.state.x"));
+        assert!(!covers("models.state", "models.stately"));
+        assert!(covers("system.#", "system.person.removed"));
+        assert!(!covers("conversation.*.request.*", "conversation.x.event.answer-done"));
+    }
+
+    #[test]
+    fn a_person_named_beside_the_topic_must_be_the_topics() {
+        let (a, b) = (PersonId::new(), PersonId::new());
+        let topic = format!("conversation.{a}.event.answer-delta");
+        let module = Principal::Module { name: "companion".into() };
+        let mine = Resource::Topic { topic: &topic, person: Some(a) };
+        let forged = Resource::Topic { topic: &topic, person: Some(b) };
+        assert_eq!(authorize(&module, Action::BusPublish, &mine), Ok(()));
+        assert_eq!(authorize(&module, Action::BusPublish, &forged), Err(Denied::Forbidden));
+    }
+}

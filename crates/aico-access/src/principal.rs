@@ -1,0 +1,57 @@
+//! On whose behalf something is asked.
+
+use aico_contracts::ids::{PersonId, SessionId};
+
+use crate::Role;
+
+/// Who asks. Made in one place for each way in: the gateway's extractor, the bus's join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody known.
+    Anonymous,
+    /// Whoever started the daemon, known by the operating system (the peer's uid on the local
+    /// socket), while there is no owner to act for: nothing set up, or locked.
+    Local,
+    /// The same while unlocked: acts as the owner, and for the owner's data only.
+    LocalOwner {
+        /// The owner.
+        person: PersonId,
+    },
+    /// A person who signed in.
+    Person {
+        /// Whose data it is.
+        person: PersonId,
+        /// What they may do beside.
+        role: Role,
+        /// The session that the token belongs to.
+        session: SessionId,
+    },
+    /// A module of the daemon or one that was admitted to its bus.
+    Module {
+        /// The joined identity's name, verified by the bus.
+        name: String,
+    },
+}
+
+impl Principal {
+    /// The person whose data this principal reaches.
+    #[must_use]
+    pub fn person(&self) -> Option<PersonId> {
+        match self {
+            Self::LocalOwner { person } | Self::Person { person, .. } => Some(*person),
+            Self::Anonymous | Self::Local | Self::Module { .. } => None,
+        }
+    }
+
+    /// Manages the household.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        matches!(self, Self::LocalOwner { .. } | Self::Person { role: Role::Owner, .. })
+    }
+
+    /// Came over the local socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local | Self::LocalOwner { .. })
+    }
+}

@@ -1,0 +1,257 @@
+//! One answer: from the turns of its branch to the stored end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aico_bus::{Client, Meta, RequestError};
+use aico_contracts::ids::PersonId;
+use aico_contracts::topics::{self, MODELS_GENERATE, event};
+use aico_contracts::v1::{
+    self, Fault, MessageStatus, Priority, generated::Item, generated_end::Reason, part::Content,
+};
+use aico_store::Store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::live::LiveAnswer;
+use crate::{character::Character, conversations, fault, messages, model};
+
+/// What an answer needs; made when its message is durable.
+pub(crate) struct Answer {
+    pub(crate) bus: Client,
+    pub(crate) store: Store,
+    pub(crate) live: Arc<LiveAnswer>,
+    pub(crate) character: &'static Character,
+    pub(crate) turns: Vec<v1::Turn>,
+    pub(crate) meta: Meta,
+    /// The companion stops: what was said is kept as interrupted.
+    pub(crate) stop: CancellationToken,
+}
+
+/// How it ended.
+struct End {
+    status: MessageStatus,
+    fault: Option<Fault>,
+    stats: v1::AnswerStats,
+}
+
+impl End {
+    fn of(status: MessageStatus) -> Self {
+        Self { status, fault: None, stats: v1::AnswerStats::default() }
+    }
+
+    fn failed(fault: Fault) -> Self {
+        Self { fault: Some(fault), ..Self::of(MessageStatus::Failed) }
+    }
+}
+
+/// While an answer streams it is stored this often, for the case that the process ends.
+const CHECKPOINT: Duration = Duration::from_millis(500);
+const LONGEST_ANSWER: u32 = 2048;
+/// A model process that was just replaced serves a moment later than its state says.
+const TRIES: u32 = 5;
+
+impl Answer {
+    /// Generates, publishes, stores. Runs to its end whatever happens.
+    pub(crate) async fn run(self) {
+        let begun = Instant::now();
+        let mut model = String::new();
+        let mut checkpoint = Checkpoint::new(&self.store, &self.live);
+        let mut end = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => End::of(MessageStatus::Interrupted),
+            () = self.live.cancel.cancelled() => End::of(MessageStatus::Cancelled),
+            end = self.generate(&mut model, &mut checkpoint) => end,
+        };
+        end.stats.total_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        checkpoint.wait().await;
+        if let Some(fault) = &end.fault {
+            tracing::warn!(code = fault.code, "an answer failed");
+        }
+        self.finish(end, model).await;
+    }
+
+    async fn generate(&self, model: &mut String, checkpoint: &mut Checkpoint) -> End {
+        let request = v1::Generate {
+            turns: self.turns.clone(),
+            sampling: Some(self.character.sampling.clone()),
+            max_tokens: LONGEST_ANSWER,
+            cache_key: self.live.conversation.to_vec(),
+        };
+        for attempt in 1.. {
+            *model = match model::ready(&self.bus).await {
+                Ok(name) => name,
+                Err(fault) => return End::failed(fault),
+            };
+            let meta = self.meta.clone().priority(Priority::Interactive);
+            let stream = self.bus.open_stream(MODELS_GENERATE, &request, meta).await;
+            match stream {
+                Ok(stream) => match self.follow(stream, checkpoint).await {
+                    Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
+                    Err(error) => return End::failed(told(error)),
+                    Ok(end) => return end,
+                },
+                Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
+                Err(error) => return End::failed(told(error)),
+            }
+            tokio::time::sleep(Duration::from_millis(50) * attempt).await;
+        }
+        End::failed(Fault::model_failed("The model can't be reached"))
+    }
+
+    async fn follow(
+        &self,
+        mut stream: aico_bus::ReplyStream<v1::Generated>,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<End, RequestError> {
+        while let Some(item) = stream.next().await {
+            match item?.item {
+                Some(Item::Text(text)) => self.say(Content::Text(text)),
+                Some(Item::Thinking(text)) => self.say(Content::Thinking(text)),
+                Some(Item::Queued(position)) => self.publish(
+                    event::QUEUE,
+                    &v1::AnswerQueued {
+                        conversation: self.live.conversation.to_vec(),
+                        message: self.live.id.to_vec(),
+                        position,
+                    },
+                ),
+                Some(Item::End(end)) => return Ok(ended(&end)),
+                None => {}
+            }
+            checkpoint.tick();
+        }
+        // A stream that ends without its last item was cut off.
+        Err(RequestError::ServerGone)
+    }
+
+    fn say(&self, piece: Content) {
+        self.live.add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
+    }
+
+    async fn finish(self, end: End, model: String) {
+        let (parts, _) = self.live.so_far();
+        let (conversation, id) = (self.live.conversation, self.live.id);
+        let (status, fault) = (end.status, end.fault.clone());
+        let stored = self
+            .store
+            .write(move |tx| {
+                messages::finish(tx, conversation, id, status, &parts, &model, fault.as_ref())?;
+                conversations::touch(tx, conversation)?;
+                Ok((messages::get(tx, conversation, id)?, conversations::get(tx, conversation)?))
+            })
+            .await;
+        match stored {
+            Ok((message, conversation)) => {
+                let done = v1::AnswerDone { message: Some(message), stats: Some(end.stats) };
+                self.publish(event::ANSWER_DONE, &done);
+                let changed = v1::ConversationChanged { conversation: Some(conversation) };
+                self.publish(event::CONVERSATION_UPDATED, &changed);
+            }
+            Err(error) => self.publish_unstored(fault::from_store(error), end.stats),
+        }
+    }
+
+    /// The end could not be stored (a full disk, an erased person): those who watch are told, and
+    /// the next start marks what is there as interrupted.
+    fn publish_unstored(&self, fault: Fault, stats: v1::AnswerStats) {
+        let (parts, _) = self.live.so_far();
+        let parts = parts.into_iter().map(|content| v1::Part { content: Some(content) });
+        let message = v1::Message {
+            id: self.live.id.to_vec(),
+            conversation: self.live.conversation.to_vec(),
+            role: v1::Role::Assistant.into(),
+            status: MessageStatus::Failed.into(),
+            parts: parts.collect(),
+            fault: Some(fault),
+            ..v1::Message::default()
+        };
+        let done = v1::AnswerDone { message: Some(message), stats: Some(stats) };
+        self.publish(event::ANSWER_DONE, &done);
+    }
+
+    fn publish(&self, kind: &str, message: &impl aico_contracts::Payload) {
+        publish(&self.bus, self.live.person, kind, message, self.meta.clone());
+    }
+}
+
+/// Publishes an event of a person's conversations.
+pub(crate) fn publish(
+    bus: &Client,
+    person: PersonId,
+    kind: &str,
+    message: &impl aico_contracts::Payload,
+    meta: Meta,
+) {
+    let topic = topics::conversation_event(person, kind);
+    let meta = meta.person(person).purpose("conversation");
+    if let Err(error) = bus.publish(&topic, message, meta) {
+        tracing::warn!(error = %error, kind, "an event could not be published");
+    }
+}
+
+fn ended(end: &v1::GeneratedEnd) -> End {
+    let status = match end.reason() {
+        Reason::Cancelled => MessageStatus::Cancelled,
+        Reason::Stop | Reason::Length | Reason::Unspecified => MessageStatus::Complete,
+    };
+    End {
+        stats: v1::AnswerStats {
+            prompt_tokens: end.prompt_tokens,
+            cached_tokens: end.cached_tokens,
+            answer_tokens: end.answer_tokens,
+            dropped_turns: end.dropped_turns,
+            first_token_ms: end.first_token_us / 1000,
+            total_ms: 0,
+        },
+        ..End::of(status)
+    }
+}
+
+fn told(error: RequestError) -> Fault {
+    match error {
+        RequestError::Fault(fault) => fault,
+        RequestError::ServerGone => Fault::model_failed("The model ended in the middle")
+            .with_what_to_do("What it said is kept. It is being restarted: ask again."),
+        RequestError::NobodyServes { .. } => Fault::model_failed("The model can't be reached")
+            .with_what_to_do("See `aico status`, then ask again."),
+        other => other.into_fault(),
+    }
+}
+
+/// Stores what was said so far now and then, beside the stream and one at a time.
+struct Checkpoint {
+    store: Store,
+    live: Arc<LiveAnswer>,
+    last: Instant,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Checkpoint {
+    fn new(store: &Store, live: &Arc<LiveAnswer>) -> Self {
+        Self { store: store.clone(), live: Arc::clone(live), last: Instant::now(), running: None }
+    }
+
+    fn tick(&mut self) {
+        let busy = self.running.as_ref().is_some_and(|task| !task.is_finished());
+        if busy || self.last.elapsed() < CHECKPOINT {
+            return;
+        }
+        self.last = Instant::now();
+        let (store, live) = (self.store.clone(), Arc::clone(&self.live));
+        self.running = Some(tokio::spawn(async move {
+            let (parts, _) = live.so_far();
+            let id = live.id;
+            if let Err(error) = store.write(move |tx| messages::set_text(tx, id, &parts)).await {
+                tracing::warn!(error = %error, "what an answer said so far could not be stored");
+            }
+        }));
+    }
+
+    /// Before the end is stored: a late checkpoint must not overwrite it.
+    async fn wait(&mut self) {
+        if let Some(task) = self.running.take() {
+            let _ = task.await;
+        }
+    }
+}

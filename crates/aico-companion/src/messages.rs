@@ -1,0 +1,283 @@
+//! Rows of messages: the tree, its branches, and the turns that lead to an answer.
+
+use aico_contracts::ids::{ConversationId, MessageId};
+use aico_contracts::v1::{self, MessageStatus, Role, part::Content};
+use aico_store::StoreError;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use crate::conversations::now_ms;
+use crate::fault::{caller, unknown};
+use crate::search;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+const COLUMNS: &str = "m.id, m.conversation, m.parent, m.role, m.status, m.created_ms, m.model, \
+     m.origin_device, m.fault_code, m.fault_title, m.fault_detail, m.fault_todo";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<v1::Message> {
+    let code: String = row.get(8)?;
+    let fault = (!code.is_empty()).then_some(v1::Fault {
+        code,
+        title: row.get(9)?,
+        detail: row.get(10)?,
+        what_to_do: row.get(11)?,
+    });
+    Ok(v1::Message {
+        id: row.get(0)?,
+        conversation: row.get(1)?,
+        parent: row.get::<_, Option<Vec<u8>>>(2)?.unwrap_or_default(),
+        role: row.get(3)?,
+        status: row.get(4)?,
+        created_unix_ms: row.get::<_, i64>(5)?.unsigned_abs(),
+        model: row.get(6)?,
+        origin_device: row.get(7)?,
+        fault,
+        ..v1::Message::default()
+    })
+}
+
+/// A message with its parts and siblings.
+pub(crate) fn get(
+    db: &Connection,
+    conversation: ConversationId,
+    id: MessageId,
+) -> Result<v1::Message> {
+    find(db, id)?
+        .filter(|message| message.conversation == conversation.as_bytes())
+        .ok_or_else(|| caller(unknown()))
+}
+
+/// A message of any of this person's conversations.
+pub(crate) fn find(db: &Connection, id: MessageId) -> Result<Option<v1::Message>> {
+    let sql = format!("SELECT {COLUMNS} FROM companion_message m WHERE m.id = ?1");
+    let found = db.query_row(&sql, [id.as_bytes()], row).optional()?;
+    found.map(|message| complete(db, message)).transpose()
+}
+
+fn complete(db: &Connection, mut message: v1::Message) -> Result<v1::Message> {
+    message.parts = parts(db, &message.id)?;
+    message.siblings = siblings(db, &message)?;
+    Ok(message)
+}
+
+fn parts(db: &Connection, id: &[u8]) -> Result<Vec<v1::Part>> {
+    let mut query = db.prepare_cached(
+        "SELECT kind, text FROM companion_part WHERE message = ?1 ORDER BY position",
+    )?;
+    let rows = query.query_map([id], |row| {
+        let (kind, text): (String, String) = (row.get(0)?, row.get(1)?);
+        let content = if kind == "thinking" { Content::Thinking(text) } else { Content::Text(text) };
+        Ok(v1::Part { content: Some(content) })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn siblings(db: &Connection, message: &v1::Message) -> Result<Vec<Vec<u8>>> {
+    let parent = (!message.parent.is_empty()).then_some(&message.parent);
+    let mut query = db.prepare_cached(
+        "SELECT id FROM companion_message WHERE conversation = ?1 AND parent IS ?2
+         ORDER BY created_ms, id",
+    )?;
+    let rows = query.query_map(params![message.conversation, parent], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The first answer that a message got.
+pub(crate) fn first_answer(db: &Connection, id: MessageId) -> Result<Option<Vec<u8>>> {
+    let sql = "SELECT id FROM companion_message WHERE parent = ?1 ORDER BY created_ms, id LIMIT 1";
+    Ok(db.query_row(sql, [id.as_bytes()], |row| row.get(0)).optional()?)
+}
+
+/// From the root to this message.
+pub(crate) fn path(db: &Connection, leaf: MessageId) -> Result<Vec<v1::Message>> {
+    let sql = format!(
+        "WITH RECURSIVE branch (id, depth) AS (
+             SELECT ?1, 0
+             UNION ALL
+             SELECT m.parent, depth + 1 FROM companion_message m JOIN branch ON m.id = branch.id
+             WHERE m.parent IS NOT NULL
+         )
+         SELECT {COLUMNS} FROM branch JOIN companion_message m ON m.id = branch.id
+         ORDER BY depth DESC"
+    );
+    let mut query = db.prepare_cached(&sql)?;
+    let rows = query.query_map([leaf.as_bytes()], row)?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    rows.into_iter().map(|message| complete(db, message)).collect()
+}
+
+/// The newest message without children below (or at) this one.
+pub(crate) fn newest_leaf(
+    db: &Connection,
+    conversation: ConversationId,
+    from: MessageId,
+) -> Result<MessageId> {
+    get(db, conversation, from)?;
+    let id: Vec<u8> = db.query_row(
+        "WITH RECURSIVE below (id) AS (
+             SELECT ?1
+             UNION ALL
+             SELECT m.id FROM companion_message m JOIN below ON m.parent = below.id
+         )
+         SELECT m.id FROM below JOIN companion_message m ON m.id = below.id
+         WHERE NOT EXISTS (SELECT 1 FROM companion_message c WHERE c.parent = m.id)
+         ORDER BY m.created_ms DESC, m.id DESC LIMIT 1",
+        [from.as_bytes()],
+        |row| row.get(0),
+    )?;
+    MessageId::from_slice(&id).map_err(|_| caller(unknown()))
+}
+
+pub(crate) struct NewMessage<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) parent: Option<MessageId>,
+    pub(crate) role: Role,
+    pub(crate) status: MessageStatus,
+    pub(crate) text: &'a str,
+    pub(crate) origin_device: &'a str,
+}
+
+pub(crate) fn insert(tx: &Transaction<'_>, new: &NewMessage<'_>) -> Result<()> {
+    tx.execute(
+        "INSERT INTO companion_message
+             (id, conversation, parent, role, status, created_ms, origin_device)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            new.id.as_bytes(),
+            new.conversation.as_bytes(),
+            new.parent.map(|parent| parent.to_vec()),
+            new.role as i32,
+            new.status as i32,
+            now_ms(),
+            new.origin_device
+        ],
+    )?;
+    if new.role == Role::User {
+        set_text(tx, new.id, &[Content::Text(new.text.to_owned())])?;
+        search::index_message(tx, new.conversation, new.id, new.text)?;
+    }
+    Ok(())
+}
+
+/// Replaces the parts of a message.
+pub(crate) fn set_text(tx: &Transaction<'_>, id: MessageId, parts: &[Content]) -> Result<()> {
+    tx.execute("DELETE FROM companion_part WHERE message = ?1", [id.as_bytes()])?;
+    for (position, content) in parts.iter().enumerate() {
+        let (kind, text) = match content {
+            Content::Text(text) => ("text", text),
+            Content::Thinking(text) => ("thinking", text),
+        };
+        tx.execute(
+            "INSERT INTO companion_part (message, position, kind, text) VALUES (?1, ?2, ?3, ?4)",
+            params![id.as_bytes(), i64::try_from(position).unwrap_or(i64::MAX), kind, text],
+        )?;
+    }
+    Ok(())
+}
+
+/// Stores how an answer ended.
+pub(crate) fn finish(
+    tx: &Transaction<'_>,
+    conversation: ConversationId,
+    id: MessageId,
+    status: MessageStatus,
+    parts: &[Content],
+    model: &str,
+    fault: Option<&v1::Fault>,
+) -> Result<()> {
+    let none = v1::Fault::default();
+    let fault = fault.unwrap_or(&none);
+    set_text(tx, id, parts)?;
+    tx.execute(
+        "UPDATE companion_message SET status = ?2, model = ?3, fault_code = ?4, fault_title = ?5,
+             fault_detail = ?6, fault_todo = ?7 WHERE id = ?1",
+        params![
+            id.as_bytes(),
+            status as i32,
+            model,
+            fault.code,
+            fault.title,
+            fault.detail,
+            fault.what_to_do
+        ],
+    )?;
+    let said: String = parts.iter().filter_map(spoken).collect();
+    if !said.is_empty() {
+        search::index_message(tx, conversation, id, &said)?;
+    }
+    Ok(())
+}
+
+/// Answers that the last run did not finish are marked; tells how many.
+pub(crate) fn mark_interrupted(tx: &Transaction<'_>) -> Result<usize> {
+    let changed = tx.execute(
+        "UPDATE companion_message SET status = ?1 WHERE status = ?2",
+        params![MessageStatus::Interrupted as i32, MessageStatus::Streaming as i32],
+    )?;
+    Ok(changed)
+}
+
+fn spoken(content: &Content) -> Option<&str> {
+    match content {
+        Content::Text(text) => Some(text),
+        Content::Thinking(_) => None,
+    }
+}
+
+/// What was said on a branch, for the model: without thinking, without empty answers. An answer
+/// that broke off is told as far as it came.
+pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
+    let mut turns: Vec<v1::Turn> = Vec::with_capacity(path.len());
+    for message in path {
+        let text: String =
+            message.parts.iter().filter_map(|p| p.content.as_ref().and_then(spoken)).collect();
+        if text.is_empty() {
+            continue;
+        }
+        let role = match message.role() {
+            Role::Assistant => v1::turn::Role::Assistant,
+            Role::User | Role::Unspecified => v1::turn::Role::User,
+        };
+        match turns.last_mut() {
+            // Templates want the roles to alternate: after an answer that never began the
+            // person's two messages are one turn.
+            Some(last) if last.role() == role => {
+                last.text.push_str("\n\n");
+                last.text.push_str(&text);
+            }
+            _ => turns.push(v1::Turn { role: role.into(), text }),
+        }
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(role: Role, content: Content) -> v1::Message {
+        v1::Message {
+            role: role.into(),
+            parts: vec![v1::Part { content: Some(content) }],
+            ..v1::Message::default()
+        }
+    }
+
+    #[test]
+    fn turns_alternate_and_hold_no_thinking() {
+        let mut answer = said(Role::Assistant, Content::Thinking("hm".into()));
+        answer.parts.push(v1::Part { content: Some(Content::Text("Hi!".into())) });
+        let path = [
+            said(Role::User, Content::Text("Hello".into())),
+            answer,
+            said(Role::User, Content::Text("One".into())),
+            said(Role::Assistant, Content::Text(String::new())),
+            said(Role::User, Content::Text("Two".into())),
+        ];
+        let turns = turns(&path);
+        let flat: Vec<_> = turns.iter().map(|t| (t.role(), t.text.as_str())).collect();
+        use v1::turn::Role::{Assistant, User};
+        assert_eq!(flat, [(User, "Hello"), (Assistant, "Hi!"), (User, "One\n\nTwo")]);
+    }
+}

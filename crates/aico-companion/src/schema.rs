@@ -1,0 +1,61 @@
+//! The tables of the companion in each person's store.
+
+use aico_store::{Migration, ModuleMigrations};
+
+/// Conversations as trees of messages of typed parts, and a full-text index over them.
+pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
+    module: "companion",
+    migrations: &[Migration {
+        version: 1,
+        name: "conversations",
+        sql: "
+            CREATE TABLE companion_conversation (
+                id          BLOB PRIMARY KEY CHECK (length(id) = 16),
+                title       TEXT NOT NULL,
+                -- 1: the person chose the title, so it is not made from their first words.
+                titled      INTEGER NOT NULL DEFAULT 0,
+                character   TEXT NOT NULL,
+                created_ms  INTEGER NOT NULL,
+                updated_ms  INTEGER NOT NULL,
+                active_leaf BLOB
+            ) STRICT;
+            CREATE INDEX companion_conversation_recent
+                ON companion_conversation (updated_ms DESC, id DESC);
+
+            CREATE TABLE companion_message (
+                id            BLOB PRIMARY KEY CHECK (length(id) = 16),
+                conversation  BLOB NOT NULL
+                              REFERENCES companion_conversation (id) ON DELETE CASCADE,
+                parent        BLOB REFERENCES companion_message (id) ON DELETE CASCADE,
+                -- The enumerations of conversation.proto.
+                role          INTEGER NOT NULL,
+                status        INTEGER NOT NULL,
+                created_ms    INTEGER NOT NULL,
+                model         TEXT NOT NULL DEFAULT '',
+                origin_device TEXT NOT NULL DEFAULT '',
+                fault_code    TEXT NOT NULL DEFAULT '',
+                fault_title   TEXT NOT NULL DEFAULT '',
+                fault_detail  TEXT NOT NULL DEFAULT '',
+                fault_todo    TEXT NOT NULL DEFAULT ''
+            ) STRICT;
+            CREATE INDEX companion_message_conversation ON companion_message (conversation);
+            CREATE INDEX companion_message_parent ON companion_message (parent);
+            CREATE INDEX companion_message_streaming ON companion_message (status)
+                WHERE status = 2;
+
+            CREATE TABLE companion_part (
+                message  BLOB NOT NULL REFERENCES companion_message (id) ON DELETE CASCADE,
+                position INTEGER NOT NULL,
+                kind     TEXT NOT NULL CHECK (kind IN ('text', 'thinking')),
+                text     TEXT NOT NULL,
+                PRIMARY KEY (message, position)
+            ) STRICT, WITHOUT ROWID;
+
+            -- Titles (message empty) and the text of messages.
+            CREATE VIRTUAL TABLE companion_text USING fts5 (
+                text, conversation UNINDEXED, message UNINDEXED,
+                tokenize = \"unicode61 remove_diacritics 2\"
+            );
+        ",
+    }],
+};

@@ -1,0 +1,575 @@
+//! What the companion answers on the bus.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_access::Home;
+use aico_bus::{BusError, Client, Meta, Request};
+use aico_contracts::ids::{ConversationId, MessageId, PersonId};
+use aico_contracts::topics::{self, CONVERSATION_REQUESTS, event, verb};
+use aico_contracts::v1::{self, Fault, MessageStatus, Role};
+use aico_contracts::Payload;
+use aico_store::{Store, StoreError};
+use prost::Message as _;
+use rusqlite::Transaction;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::{Answer, publish};
+use crate::fault::{caller, from_home, from_store, invalid_id, unknown};
+use crate::live::{Live, LiveAnswer};
+use crate::messages::NewMessage;
+use crate::{LONGEST_MESSAGE, character, conversations, messages, search};
+
+/// Requests of all persons that are worked on at once.
+const CONCURRENCY: usize = 64;
+
+/// The running companion. Lives from unlocking to locking.
+pub struct Companion {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    home: Home,
+    bus: Client,
+    live: Live,
+    /// Persons whose unfinished answers of an earlier run were marked.
+    recovered: tokio::sync::Mutex<HashSet<PersonId>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+type Reply<T> = Result<T, Fault>;
+
+impl Companion {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// When the bus does not let it.
+    pub fn start(home: Home, bus: Client) -> Result<Self, BusError> {
+        let inner = Arc::new(Inner {
+            home,
+            bus,
+            live: Live::default(),
+            recovered: tokio::sync::Mutex::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let mut requests = inner.bus.serve(CONVERSATION_REQUESTS, CONCURRENCY)?;
+        let mut removed =
+            inner.bus.subscribe(topics::SYSTEM_PERSON_REMOVED, aico_bus::Queue::default())?;
+        let serving = Arc::clone(&inner);
+        inner.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = serving.stop.cancelled() => break,
+                    request = requests.recv() => {
+                        let Some(request) = request else { break };
+                        let inner = Arc::clone(&serving);
+                        serving.tasks.spawn(async move { inner.dispatch(request).await });
+                    }
+                    Some(delivery) = removed.recv() => serving.person_removed(&delivery),
+                }
+            }
+        });
+        Ok(Self { inner })
+    }
+
+    /// Takes no more requests, ends the answers that stream (kept as interrupted), and waits for
+    /// them to be stored, at most this long.
+    pub async fn stop(self, limit: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(limit, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("answers were still being stored when the time for stopping was over");
+        }
+    }
+}
+
+impl Inner {
+    async fn dispatch(self: Arc<Self>, request: Request) {
+        let Some(person) = topics::person_of(&request.envelope.topic) else {
+            request.fault(Fault::invalid("The topic names no person"));
+            return;
+        };
+        let verb = request.envelope.topic.rsplit('.').next().unwrap_or_default().to_owned();
+        match verb.as_str() {
+            verb::LIST => self.reply(request, person, Self::list).await,
+            verb::CREATE => self.reply(request, person, Self::create).await,
+            verb::GET => self.reply(request, person, Self::get).await,
+            verb::UPDATE => self.reply(request, person, Self::update).await,
+            verb::DELETE => self.reply(request, person, Self::delete).await,
+            verb::SEND => self.reply(request, person, Self::send).await,
+            verb::REGENERATE => self.reply(request, person, Self::regenerate).await,
+            verb::EDIT => self.reply(request, person, Self::edit).await,
+            verb::CANCEL => self.reply(request, person, Self::cancel).await,
+            verb::SEARCH => self.reply(request, person, Self::search).await,
+            verb::CHARACTERS => request.reply(character::list()),
+            _ => request.fault(Fault::invalid("The companion knows no such request")),
+        }
+    }
+
+    /// Decodes, opens the person's store, works, answers.
+    async fn reply<Q, R, F>(
+        self: Arc<Self>,
+        request: Request,
+        person: PersonId,
+        work: impl FnOnce(Arc<Self>, Asked<Q>) -> F,
+    ) where
+        Q: Payload,
+        R: Payload,
+        F: Future<Output = Reply<R>>,
+    {
+        let message = match request.decode::<Q>() {
+            Ok(message) => message,
+            Err(_) => return request.fault(Fault::invalid("The request can't be read")),
+        };
+        let store = match self.store(person).await {
+            Ok(store) => store,
+            Err(fault) => return request.fault(fault),
+        };
+        let envelope = &request.envelope;
+        let mut meta = Meta::for_person(person)
+            .purpose("conversation")
+            .origin_device(envelope.origin_device.clone());
+        meta.trace = envelope.trace.as_ref().try_into().ok();
+        match work(self, Asked { person, store, message, meta }).await {
+            Ok(reply) => request.reply(reply),
+            Err(fault) => request.fault(fault),
+        }
+    }
+
+    async fn store(&self, person: PersonId) -> Reply<Store> {
+        let store = self.home.store_of(person).await.map_err(from_home)?;
+        let mut recovered = self.recovered.lock().await;
+        if !recovered.contains(&person) {
+            let marked =
+                store.write(|tx| messages::mark_interrupted(tx)).await.map_err(from_store)?;
+            if marked > 0 {
+                tracing::info!(answers = marked, "answers of the last run were cut off");
+            }
+            recovered.insert(person);
+            drop(recovered);
+            // What the last run stored but did not publish.
+            self.publish_outbox(&store, person).await;
+        }
+        Ok(store)
+    }
+
+    fn person_removed(&self, delivery: &aico_bus::Delivery) {
+        let aico_bus::Delivery::Message(envelope) = delivery else { return };
+        let Ok(removed) = aico_bus::decode::<v1::PersonRemoved>(envelope) else { return };
+        let Ok(person) = PersonId::from_slice(&removed.person) else { return };
+        for answer in self.live.of_person(person) {
+            answer.cancel.cancel();
+        }
+    }
+
+    // ---- conversations ----------------------------------------------------------------------
+
+    async fn list(
+        self: Arc<Self>,
+        asked: Asked<v1::ListConversations>,
+    ) -> Reply<v1::ConversationList> {
+        let v1::ListConversations { limit, before } = asked.message;
+        let list = asked.store.read(move |db| conversations::list(db, limit, &before)).await;
+        list.map_err(from_store)
+    }
+
+    async fn create(
+        self: Arc<Self>,
+        asked: Asked<v1::CreateConversation>,
+    ) -> Reply<v1::Conversation> {
+        let v1::CreateConversation { title, character } = asked.message;
+        let created = asked
+            .store
+            .write(move |tx| {
+                let created = conversations::create(tx, &title, &character)?;
+                let changed = v1::ConversationChanged { conversation: Some(created.clone()) };
+                put(tx, event::CONVERSATION_CREATED, &changed)?;
+                Ok(created)
+            })
+            .await
+            .map_err(from_store)?;
+        self.publish_outbox(&asked.store, asked.person).await;
+        Ok(created)
+    }
+
+    async fn get(
+        self: Arc<Self>,
+        asked: Asked<v1::GetConversation>,
+    ) -> Reply<v1::ConversationDetail> {
+        let id = conversation_id(&asked.message.id)?;
+        let mut detail = asked
+            .store
+            .read(move |db| {
+                let conversation = conversations::get(db, id)?;
+                let messages = match MessageId::from_slice(&conversation.active_leaf) {
+                    Ok(leaf) => messages::path(db, leaf)?,
+                    Err(_) => Vec::new(),
+                };
+                Ok(v1::ConversationDetail { conversation: Some(conversation), messages })
+            })
+            .await
+            .map_err(from_store)?;
+        let mut ended = false;
+        for message in &mut detail.messages {
+            if message.status() != MessageStatus::Streaming {
+                continue;
+            }
+            match message_id(&message.id).ok().and_then(|id| self.live.get(asked.person, id)) {
+                Some(live) => {
+                    let (parts, next_index) = live.so_far();
+                    let parts = parts.into_iter().map(|p| v1::Part { content: Some(p) });
+                    message.parts = parts.collect();
+                    message.next_index = next_index;
+                }
+                None => ended = true,
+            }
+        }
+        if ended {
+            // It ended between the read and now: what the store says is the end.
+            return Box::pin(self.get(asked)).await;
+        }
+        Ok(detail)
+    }
+
+    async fn update(
+        self: Arc<Self>,
+        asked: Asked<v1::UpdateConversation>,
+    ) -> Reply<v1::Conversation> {
+        let v1::UpdateConversation { id, title, active_leaf } = asked.message;
+        let id = conversation_id(&id)?;
+        let leaf = active_leaf.as_deref().map(message_id).transpose()?;
+        let changed = asked
+            .store
+            .write(move |tx| {
+                let changed = conversations::update(tx, id, title.as_deref(), leaf)?;
+                let event = v1::ConversationChanged { conversation: Some(changed.clone()) };
+                put(tx, event::CONVERSATION_UPDATED, &event)?;
+                Ok(changed)
+            })
+            .await
+            .map_err(from_store)?;
+        self.publish_outbox(&asked.store, asked.person).await;
+        Ok(changed)
+    }
+
+    async fn delete(self: Arc<Self>, asked: Asked<v1::DeleteConversation>) -> Reply<v1::Empty> {
+        let id = conversation_id(&asked.message.id)?;
+        asked
+            .store
+            .write(move |tx| {
+                conversations::delete(tx, id)?;
+                put(tx, event::CONVERSATION_DELETED, &v1::ConversationDeleted { id: id.to_vec() })
+            })
+            .await
+            .map_err(from_store)?;
+        if let Some(answer) = self.live.in_conversation(asked.person, id) {
+            answer.cancel.cancel();
+        }
+        self.publish_outbox(&asked.store, asked.person).await;
+        Ok(v1::Empty {})
+    }
+
+    async fn search(self: Arc<Self>, asked: Asked<v1::Search>) -> Reply<v1::SearchResult> {
+        let v1::Search { query, limit } = asked.message;
+        let found = asked.store.read(move |db| search::find(db, &query, limit)).await;
+        found.map_err(from_store)
+    }
+
+    // ---- messages ---------------------------------------------------------------------------
+
+    async fn send(self: Arc<Self>, asked: Asked<v1::SendMessage>) -> Reply<v1::Accepted> {
+        let v1::SendMessage { conversation, text, id, parent } = &asked.message;
+        let conversation = conversation_id(conversation)?;
+        let text = checked_text(text)?;
+        let id = if id.is_empty() { MessageId::new() } else { message_id(id)? };
+        if let Some(accepted) = repeated(&asked.store, conversation, id).await? {
+            return Ok(accepted);
+        }
+        let parent = if parent.is_empty() {
+            Parent::ActiveLeaf
+        } else {
+            Parent::Is(Some(message_id(parent)?))
+        };
+        self.answer(asked, conversation, id, Some(Said { id, text, parent })).await
+    }
+
+    async fn edit(self: Arc<Self>, asked: Asked<v1::EditMessage>) -> Reply<v1::Accepted> {
+        let v1::EditMessage { conversation, message, text, id } = &asked.message;
+        let conversation = conversation_id(conversation)?;
+        let (message, text) = (message_id(message)?, checked_text(text)?);
+        let id = if id.is_empty() { MessageId::new() } else { message_id(id)? };
+        if let Some(accepted) = repeated(&asked.store, conversation, id).await? {
+            return Ok(accepted);
+        }
+        let old = asked.store.read(move |db| messages::get(db, conversation, message)).await;
+        let old = old.map_err(from_store)?;
+        if old.role() != Role::User {
+            return Err(Fault::invalid("Only one's own message can be worded anew"));
+        }
+        let parent = Parent::Is(MessageId::from_slice(&old.parent).ok());
+        self.answer(asked, conversation, id, Some(Said { id, text, parent })).await
+    }
+
+    async fn regenerate(
+        self: Arc<Self>,
+        asked: Asked<v1::RegenerateAnswer>,
+    ) -> Reply<v1::Accepted> {
+        let v1::RegenerateAnswer { conversation, answer } = &asked.message;
+        let conversation = conversation_id(conversation)?;
+        let answer = message_id(answer)?;
+        let old = asked.store.read(move |db| messages::get(db, conversation, answer)).await;
+        let old = old.map_err(from_store)?;
+        let question = MessageId::from_slice(&old.parent).ok();
+        match question {
+            Some(question) if old.role() == Role::Assistant => {
+                self.answer(asked, conversation, question, None).await
+            }
+            _ => Err(Fault::invalid("Only an answer can be given anew")),
+        }
+    }
+
+    /// One transaction: the person's message (when there is a new one), the beginning answer, and
+    /// the events of both. Then the answer streams on its own.
+    async fn answer<Q>(
+        self: Arc<Self>,
+        asked: Asked<Q>,
+        conversation: ConversationId,
+        question: MessageId,
+        said: Option<Said>,
+    ) -> Reply<v1::Accepted> {
+        let Asked { person, store, meta, .. } = asked;
+        let id = MessageId::new();
+        let live = self.live.begin(LiveAnswer::new(person, conversation, id)).ok_or_else(|| {
+            Fault::new("answer-in-progress", "An answer is being written in this conversation")
+                .with_what_to_do("Stop it first, or wait for its end.")
+        })?;
+        let device = meta.origin_device.clone();
+        let stored = store
+            .write(move |tx| {
+                let about = conversations::get(tx, conversation)?;
+                if let Some(said) = &said {
+                    said.store(tx, &about, conversation, &device)?;
+                    conversations::title_from(tx, conversation, &said.text)?;
+                }
+                messages::insert(
+                    tx,
+                    &NewMessage {
+                        id,
+                        conversation,
+                        parent: Some(question),
+                        role: Role::Assistant,
+                        status: MessageStatus::Streaming,
+                        text: "",
+                        origin_device: "",
+                    },
+                )?;
+                conversations::set_leaf(tx, conversation, id)?;
+                conversations::touch(tx, conversation)?;
+                for message in said.iter().map(|said| said.id).chain([id]) {
+                    let message = Some(messages::get(tx, conversation, message)?);
+                    put(tx, event::MESSAGE_CREATED, &v1::MessageCreated { message })?;
+                }
+                let about = conversations::get(tx, conversation)?;
+                let changed = v1::ConversationChanged { conversation: Some(about.clone()) };
+                put(tx, event::CONVERSATION_UPDATED, &changed)?;
+                Ok((about.character, messages::path(tx, question)?))
+            })
+            .await;
+        let (character, path) = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.live.end(id);
+                return Err(from_store(error));
+            }
+        };
+        self.publish_outbox(&store, person).await;
+        let character = character::find(&character).unwrap_or(character::DEFAULT);
+        let mut turns = vec![v1::Turn {
+            role: v1::turn::Role::System.into(),
+            text: character.system_prompt.to_owned(),
+        }];
+        turns.extend(messages::turns(&path));
+        let answer = Answer {
+            bus: self.bus.clone(),
+            store,
+            live,
+            character,
+            turns,
+            meta,
+            stop: self.stop.clone(),
+        };
+        let inner = Arc::clone(&self);
+        self.tasks.spawn(async move {
+            answer.run().await;
+            inner.live.end(id);
+        });
+        Ok(v1::Accepted { message: question.to_vec(), answer: id.to_vec() })
+    }
+
+    async fn cancel(self: Arc<Self>, asked: Asked<v1::CancelAnswer>) -> Reply<v1::Empty> {
+        let id = message_id(&asked.message.answer)?;
+        if let Some(live) = self.live.get(asked.person, id) {
+            live.cancel.cancel();
+            return Ok(v1::Empty {});
+        }
+        // An answer that has ended already is as stopped as it can be.
+        let found = asked.store.read(move |db| messages::find(db, id)).await.map_err(from_store)?;
+        found.map(|_| v1::Empty {}).ok_or_else(unknown)
+    }
+
+    /// Publishes what lies in the outbox, in order, then notes that it did.
+    async fn publish_outbox(&self, store: &Store, person: PersonId) {
+        loop {
+            let entries = match store.drain_outbox(256).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    tracing::warn!(error = %error, "events could not be read for publishing");
+                    return;
+                }
+            };
+            if entries.is_empty() {
+                return;
+            }
+            let mut ids = Vec::with_capacity(entries.len());
+            for entry in entries {
+                self.publish_entry(person, &entry.topic, &entry.payload);
+                ids.push(entry.id);
+            }
+            if let Err(error) = store.mark_published(ids).await {
+                tracing::warn!(error = %error, "published events could not be marked");
+                return;
+            }
+        }
+    }
+
+    /// The outbox holds kinds, not topics: the person is whose store it is.
+    fn publish_entry(&self, person: PersonId, kind: &str, payload: &[u8]) {
+        macro_rules! send {
+            ($type:ty) => {
+                match <$type>::decode(payload) {
+                    Ok(message) => publish(&self.bus, person, kind, &message, Meta::new()),
+                    Err(_) => tracing::error!(kind, "a stored event can't be read"),
+                }
+            };
+        }
+        match kind {
+            event::MESSAGE_CREATED => send!(v1::MessageCreated),
+            event::CONVERSATION_CREATED | event::CONVERSATION_UPDATED => {
+                send!(v1::ConversationChanged)
+            }
+            event::CONVERSATION_DELETED => send!(v1::ConversationDeleted),
+            _ => tracing::error!(kind, "a stored event is of an unknown kind"),
+        }
+    }
+}
+
+/// A request with what is needed to work on it.
+struct Asked<Q> {
+    person: PersonId,
+    store: Store,
+    message: Q,
+    meta: Meta,
+}
+
+/// What a person said, on its way into the store.
+struct Said {
+    id: MessageId,
+    text: String,
+    parent: Parent,
+}
+
+enum Parent {
+    ActiveLeaf,
+    Is(Option<MessageId>),
+}
+
+impl Said {
+    fn store(
+        &self,
+        tx: &Transaction<'_>,
+        about: &v1::Conversation,
+        conversation: ConversationId,
+        device: &str,
+    ) -> Result<(), StoreError> {
+        let parent = match self.parent {
+            Parent::ActiveLeaf => MessageId::from_slice(&about.active_leaf).ok(),
+            Parent::Is(parent) => parent,
+        };
+        if let Some(parent) = parent {
+            messages::get(tx, conversation, parent)?;
+        }
+        if messages::find(tx, self.id)?.is_some() {
+            return Err(caller(Fault::conflict("There is a message with this id already")));
+        }
+        messages::insert(
+            tx,
+            &NewMessage {
+                id: self.id,
+                conversation,
+                parent,
+                role: Role::User,
+                status: MessageStatus::Complete,
+                text: &self.text,
+                origin_device: device,
+            },
+        )
+    }
+}
+
+/// A client that repeats a message (its connection broke before the answer came) gets the same
+/// answer as the first time.
+async fn repeated(
+    store: &Store,
+    conversation: ConversationId,
+    id: MessageId,
+) -> Reply<Option<v1::Accepted>> {
+    let found = store
+        .read(move |db| {
+            let Some(message) = messages::find(db, id)? else { return Ok(None) };
+            if message.conversation != conversation.as_bytes() || message.role() != Role::User {
+                return Err(caller(Fault::conflict("There is a message with this id already")));
+            }
+            let answer = messages::first_answer(db, id)?;
+            Ok(Some(v1::Accepted { message: message.id, answer: answer.unwrap_or_default() }))
+        })
+        .await;
+    found.map_err(from_store)
+}
+
+fn put(tx: &Transaction<'_>, kind: &str, message: &impl Payload) -> Result<(), StoreError> {
+    let id = *MessageId::new().as_bytes();
+    aico_store::enqueue(tx, kind, type_of(message), &message.encode_to_vec(), id)
+}
+
+fn type_of<M: Payload>(_: &M) -> &'static str {
+    M::TYPE
+}
+
+fn conversation_id(bytes: &[u8]) -> Reply<ConversationId> {
+    ConversationId::from_slice(bytes).map_err(|_| invalid_id())
+}
+
+fn message_id(bytes: &[u8]) -> Reply<MessageId> {
+    MessageId::from_slice(bytes).map_err(|_| invalid_id())
+}
+
+/// Text as it will be stored: not blank, bounded, without NUL (which ends a text for many
+/// programs that will read an export).
+fn checked_text(text: &str) -> Reply<String> {
+    if text.len() > LONGEST_MESSAGE {
+        return Err(Fault::too_long("This message is too long").with_detail(format!(
+            "It has {} KiB; the longest that can be sent has {} KiB.",
+            text.len().div_ceil(1024),
+            LONGEST_MESSAGE / 1024
+        )));
+    }
+    let text: String = text.chars().filter(|c| *c != '\0').collect();
+    if text.trim().is_empty() {
+        return Err(Fault::invalid("A message needs at least one character"));
+    }
+    Ok(text)
+}
