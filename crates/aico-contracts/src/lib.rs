@@ -33,6 +33,10 @@ pub const FILES: &[(&str, &str)] = &[
         include_str!("../proto/aico/v1/envelope.proto"),
     ),
     (
+        "aico/v1/link.proto",
+        include_str!("../proto/aico/v1/link.proto"),
+    ),
+    (
         "aico/v1/conversation.proto",
         include_str!("../proto/aico/v1/conversation.proto"),
     ),

@@ -187,7 +187,9 @@ impl Drop for Listener {
 impl Shared {
     /// The peer of a connection; made when its first message comes. `None` when its key is not
     /// listed (any more) or another connection with this key is open.
-    fn peer(&self, route: &omq_tokio::Identity, router: &IdentitySocket) -> Option<Arc<Peer>> {
+    fn peer(
+        self: &Arc<Self>,
+        route: &omq_tokio::Identity, router: &IdentitySocket) -> Option<Arc<Peer>> {
         let info = route.peer_info();
         let key = key_of(info)?;
         let mut peers = self.peers.lock();
@@ -218,15 +220,25 @@ impl Shared {
                 peer: peer.clone(),
             },
         );
-        // An outbox that found its peer gone, or not reading, ends the connection.
-        let (socket, connection) = (self.socket.clone(), info.connection_id);
-        let ended = peer.clone();
-        tokio::spawn(async move {
-            closed.cancelled().await;
-            ended.close();
-            let _ = socket.disconnect_peer(connection).await;
-        });
+        tokio::spawn(self.clone().escort(info.connection_id, peer.clone(), closed));
         Some(peer)
+    }
+
+    /// Ends the connection when the peer's session ends by itself (it does not read), and the
+    /// session when the connection had ended before its first message was read.
+    async fn escort(
+        self: Arc<Self>,
+        connection: u64,
+        peer: Arc<Peer>,
+        closed: CancellationToken,
+    ) {
+        if !matches!(self.socket.connection_info(connection).await, Ok(Some(_))) {
+            self.peers.lock().remove(&connection);
+            return peer.close();
+        }
+        closed.cancelled().await;
+        peer.close();
+        let _ = self.socket.disconnect_peer(connection).await;
     }
 
     async fn cut_off_unlisted(&self) {
