@@ -73,7 +73,7 @@ impl LogReader {
         &self,
         query: Query,
         follow: bool,
-    ) -> Result<impl Stream<Item = Record> + Send + Unpin + 'static, LogError> {
+    ) -> Result<impl Stream<Item = Record> + Send + Unpin + 'static + use<>, LogError> {
         let snapshot = self.0.snapshot()?;
         let (sender, before) = mpsc::channel(AHEAD);
         let (handle, files, wanted) = (self.0.clone(), snapshot.files, query.clone());

@@ -1,1 +1,29 @@
-fn main() {}
+//! `aico`: one program, several processes. See ARCHITECTURE.md for the whole picture.
+
+mod cli;
+mod client;
+mod commands;
+mod daemon;
+mod exit;
+mod places;
+mod prompt;
+mod style;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // First of all, in every process: no core, no debugger of the same user.
+    if let Err(error) = aico_vault::harden_process() {
+        style::warning(&exit::chain(&error));
+    }
+    let arguments = cli::Cli::parse();
+    if matches!(arguments.command, cli::Command::Modelservice) {
+        return aico_models::process::run_model_process();
+    }
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

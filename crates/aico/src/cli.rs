@@ -1,0 +1,272 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// AICO, a private AI companion that lives on this computer.
+#[derive(Parser)]
+#[command(name = "aico", version, about, long_about = None, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The data folder, instead of the platform's or `AICO_DATA_DIR`.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration file, instead of `config.yaml` in the data or configuration folder.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Sets a key of the configuration: `--set logging.level=debug`.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Acts for this person, whose password is asked, instead of the owner.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) person: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Sets AICO up: chooses the owner's name and the master password.
+    Setup(Setup),
+    /// Starts the daemon and stays in the foreground.
+    Serve(Serve),
+    /// Opens the vault of the running daemon.
+    Unlock(PasswordFrom),
+    /// Ends all sessions and forgets all keys.
+    Lock,
+    /// Talks with the companion.
+    Chat(Chat),
+    /// Lists, shows and deletes conversations.
+    #[command(subcommand)]
+    Conversation(Conversation),
+    /// Adds, lists and removes the persons who use AICO.
+    #[command(subcommand)]
+    Person(Person),
+    /// Brings in, lists and chooses models.
+    #[command(subcommand)]
+    Model(Model),
+    /// Changes one's own password.
+    Password(Password),
+    /// How the daemon is.
+    Status(Status),
+    /// Finds what is wrong and says how to mend it.
+    Doctor,
+    /// Shows, checks and explains the configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Reads the daemon's log.
+    Logs(Logs),
+    /// Exports the contracts for modules in other languages.
+    #[command(subcommand)]
+    Contracts(Contracts),
+    /// Prints completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+    /// The model process; started by the daemon, not by people.
+    #[command(hide = true)]
+    Modelservice,
+}
+
+/// Where a password comes from when nobody is asked. Never an argument or a variable: others on
+/// this machine could read those.
+#[derive(Args, Default)]
+pub(crate) struct PasswordFrom {
+    /// Reads the password from this file (one line; mode 0600).
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Reads the password from standard input.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Setup {
+    /// How you want to be called.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+    /// Writes the recovery phrase to this new file (mode 0600) instead of showing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Listens here instead of `gateway.bind`; port 0 chooses a free one.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Unlocks at the start with the password in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Chat {
+    /// Says this one thing, prints the answer and ends.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) once: Option<String>,
+    /// Goes on with this conversation.
+    #[arg(long, value_name = "ID")]
+    pub(crate) conversation: Option<String>,
+    /// Prints one JSON object for each event.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Conversation {
+    /// The latest first.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// All that was said.
+    Show {
+        /// Its id.
+        id: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deletes it for good.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+    /// Searches titles and messages.
+    Search {
+        /// Words that must all occur.
+        words: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Person {
+    /// Adds a person with a password of their own.
+    Add {
+        /// What they are called.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Who uses AICO.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes a person and all their data, for good. Asks for the master password.
+    Remove {
+        /// What they are called.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Model {
+    /// Brings in a GGUF file where it lies.
+    Add {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Models and the state of the one in use.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answers with this model from now on.
+    Use {
+        /// Its name or id.
+        model: String,
+    },
+    /// Forgets a model; its file stays.
+    Remove {
+        /// Its name or id.
+        model: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Password {
+    /// Reads the present password from this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Reads the new password from this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_password_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only the address of the web page.
+    #[arg(long)]
+    pub(crate) address: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Config {
+    /// The values in force and where each comes from.
+    Show {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads it as the daemon would and says what is wrong.
+    Check,
+    /// What a key means, accepts and is.
+    Explain {
+        /// `section.key`.
+        key: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Logs {
+    /// Goes on as lines come.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// This level and the more severe ones.
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    /// Modules whose name begins so.
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+    /// From this time on (RFC 3339), or this long ago: `30m`, `2h`, `1d`.
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Contracts {
+    /// Writes the `.proto` files into a folder.
+    Export {
+        /// The folder, made when missing.
+        folder: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

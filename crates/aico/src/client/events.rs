@@ -1,0 +1,88 @@
+//! The daemon's WebSocket, as docs/websocket.md has it.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
+use zeroize::Zeroizing;
+
+use super::platform::Stream;
+use super::{Problem, broken};
+use crate::exit::{Exit, Failure};
+
+/// An authenticated WebSocket.
+pub(crate) struct Events {
+    socket: WebSocketStream<Stream>,
+}
+
+/// A frame of the server.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(crate) enum Event {
+    Authenticated {},
+    Event { event: Value },
+    Accepted { message: String, answer: String },
+    Cancelled {},
+    Pong {},
+    Error { status: u16, #[serde(flatten)] problem: Problem },
+}
+
+impl Events {
+    pub(super) async fn open(
+        stream: Stream,
+        token: Option<&Zeroizing<String>>,
+    ) -> Result<Self, Failure> {
+        let (socket, _) = tokio_tungstenite::client_async("ws://localhost/ws", stream)
+            .await
+            .map_err(|e| broken(&e))?;
+        let mut events = Self { socket };
+        let mut first = json!({ "type": "authenticate" });
+        if let Some(token) = token {
+            first["token"] = token.as_str().into();
+        }
+        events.send(&first).await?;
+        match events.next().await? {
+            Event::Authenticated {} => Ok(events),
+            Event::Error { status, problem } => Err(failure(status, problem)),
+            _ => Err(Failure::new(Exit::Unexpected, "The daemon spoke out of turn.")),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, frame: &Value) -> Result<(), Failure> {
+        self.socket.send(Message::text(frame.to_string())).await.map_err(|e| broken(&e))
+    }
+
+    /// The next frame; an end is a failure that says why.
+    pub(crate) async fn next(&mut self) -> Result<Event, Failure> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(&text).map_err(|e| broken(&e));
+                }
+                Some(Ok(Message::Close(frame))) => return Err(closed(frame.as_ref())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(broken(&error)),
+                None => return Err(closed(None)),
+            }
+        }
+    }
+}
+
+pub(crate) fn failure(status: u16, problem: Problem) -> Failure {
+    let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_REQUEST);
+    problem.into_failure(status)
+}
+
+fn closed(frame: Option<&CloseFrame>) -> Failure {
+    match frame.map(|frame| u16::from(frame.code)) {
+        Some(1001) => Failure::new(Exit::NotRunning, "AICO is stopping.")
+            .do_this("Start it again: aico serve"),
+        Some(4001) => Failure::new(Exit::WrongPassword, "The session has ended."),
+        Some(4023) => {
+            Failure::new(Exit::Locked, "AICO was locked.").do_this("Unlock it: aico unlock")
+        }
+        _ => Failure::new(Exit::Unexpected, "The daemon closed the connection.")
+            .do_this("See whether it runs: aico status"),
+    }
+}

@@ -1,0 +1,197 @@
+//! Talking to the running daemon: REST and the WebSocket over the local socket.
+//!
+//! The operating system tells each side who the other is, so there is no credential here. With
+//! `--person` the person's own password is asked and a session of theirs is used.
+
+mod events;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+pub(crate) use events::{Event, Events, failure};
+
+use crate::exit::{Exit, Failure};
+use crate::places::Places;
+use crate::prompt;
+
+/// A way to the daemon, for the owner or for the person who signed in.
+pub(crate) struct Daemon {
+    places: Places,
+    token: Option<Zeroizing<String>>,
+}
+
+/// A problem document of the daemon.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Problem {
+    code: String,
+    title: String,
+    detail: Option<String>,
+    what_to_do: Option<String>,
+}
+
+impl Daemon {
+    /// Finds the daemon of this data folder; checks that it is of this program's version.
+    pub(crate) async fn find(places: &Places) -> Result<Self, Failure> {
+        let daemon = Self { places: places.clone(), token: None };
+        let state = daemon.get("/api/v1/state").await?;
+        let running = state["version"].as_str().unwrap_or("unknown");
+        let ours = env!("CARGO_PKG_VERSION");
+        if running != ours {
+            return Err(Failure::new(
+                Exit::VersionMismatch,
+                format!("The running daemon is version {running}, this program is {ours}."),
+            )
+            .do_this("Stop the daemon and start it again with this program: aico serve"));
+        }
+        Ok(daemon)
+    }
+
+    /// The same, signed in as `person` when one is named.
+    pub(crate) async fn find_as(
+        places: &Places,
+        person: Option<&str>,
+        password: &crate::cli::PasswordFrom,
+    ) -> Result<Self, Failure> {
+        match person {
+            None => Self::find(places).await,
+            Some(name) => {
+                let password = prompt::raw_password(password, &format!("Password of {name}"))?;
+                Self::sign_in(places, name, &password).await
+            }
+        }
+    }
+
+    /// Signs a person in by their own password.
+    pub(crate) async fn sign_in(
+        places: &Places,
+        name: &str,
+        password: &Zeroizing<String>,
+    ) -> Result<Self, Failure> {
+        let mut daemon = Self::find(places).await?;
+        let body = json!({ "name": name, "password": password.as_str() });
+        let session = daemon.post("/api/v1/sessions", &body).await?;
+        daemon.token = session["token"].as_str().map(|t| Zeroizing::new(t.to_owned()));
+        Ok(daemon)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let response = self.start(method, path, body).await?;
+        let bytes = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).map_err(|e| broken(&e))
+    }
+
+    /// Sends a request; the body of the answer is still to come. Problems become failures.
+    pub(crate) async fn start(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<http::Response<Incoming>, Failure> {
+        let stream = platform::connect(&self.places).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::USER_AGENT, concat!("aico/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.as_str()));
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(bytes)).map_err(|e| broken(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let problem = serde_json::from_slice::<Problem>(&bytes).unwrap_or_default();
+        Err(problem.into_failure(status))
+    }
+
+    /// Opens the WebSocket.
+    pub(crate) async fn events(&self) -> Result<Events, Failure> {
+        let stream = platform::connect(&self.places).await?;
+        Events::open(stream, self.token.as_ref()).await
+    }
+}
+
+impl Problem {
+    pub(crate) fn into_failure(self, status: StatusCode) -> Failure {
+        let exit = match (self.code.as_str(), status.as_u16()) {
+            ("locked" | "person-locked", _) | (_, 423) => Exit::Locked,
+            ("not-set-up", _) => Exit::NotSetUp,
+            ("already-set-up", _) => Exit::AlreadySetUp,
+            ("model-failed" | "model-missing" | "model-damaged", _) => Exit::ModelFailed,
+            ("stopping", _) => Exit::NotRunning,
+            (_, 401) => Exit::WrongPassword,
+            (_, 404) => Exit::NotFound,
+            (_, 507) => Exit::StorageFull,
+            (_, 400..500) => Exit::Refused,
+            _ => Exit::Unexpected,
+        };
+        let what = if self.title.is_empty() {
+            format!("The daemon answered with status {status}.")
+        } else {
+            crate::exit::sentence(&self.title)
+        };
+        Failure { exit, what, why: self.detail, what_to_do: self.what_to_do }
+    }
+}
+
+fn broken(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Unexpected, "The connection to the daemon broke.")
+        .because(error)
+        .do_this("See whether it runs: aico status")
+}
+
+fn not_running(error: Option<&std::io::Error>) -> Failure {
+    let mut failure = Failure::new(Exit::NotRunning, "No AICO is running on this data folder.")
+        .do_this("Start it: aico serve");
+    if let Some(error) = error
+        && !matches!(
+            error.kind(),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+        )
+    {
+        failure = failure.because(error);
+    }
+    failure
+}

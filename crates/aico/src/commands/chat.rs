@@ -1,0 +1,190 @@
+//! `aico chat`: one question or a conversation, streamed as it comes.
+
+use std::io::IsTerminal as _;
+
+use serde_json::{Value, json};
+
+use super::{Context, checked_id};
+use crate::cli::Chat;
+use crate::client::{Daemon, Event, Events};
+use crate::exit::{Exit, Failure};
+use crate::{prompt, style};
+
+pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
+    let daemon =
+        Daemon::find_as(&context.places, context.person.as_deref(), &chat.password).await?;
+    let conversation = match &chat.conversation {
+        Some(id) => {
+            daemon.get(&format!("/api/v1/conversations/{}", checked_id(id)?)).await?;
+            id.clone()
+        }
+        None => {
+            let made = daemon.post("/api/v1/conversations", &json!({})).await?;
+            made["id"].as_str().unwrap_or_default().to_owned()
+        }
+    };
+    let mut talk = Talk { events: daemon.events().await?, conversation, json: chat.json };
+    if let Some(text) = &chat.once {
+        return talk.say(text).await;
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "There is nobody to talk with here.")
+            .do_this("Say one thing: aico chat --once TEXT"));
+    }
+    style::note(&style::faint("An empty line ends. Ctrl-C stops an answer."));
+    loop {
+        let text = prompt::line(&style::strong("you:"))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        match talk.say(&text).await {
+            // A failed answer is told; the conversation goes on.
+            Err(failure) if failure.exit == Exit::ModelFailed => {
+                failure.report();
+            }
+            other => other?,
+        }
+    }
+}
+
+struct Talk {
+    events: Events,
+    conversation: String,
+    json: bool,
+}
+
+impl Talk {
+    async fn say(&mut self, text: &str) -> Result<(), Failure> {
+        let send = json!({
+            "type": "send", "ref": "say", "conversation": self.conversation, "text": text,
+        });
+        self.events.send(&send).await?;
+        let mut answer = None;
+        let mut shown = Shown::new(self.json);
+        loop {
+            let event = tokio::select! {
+                event = self.events.next() => event?,
+                _ = tokio::signal::ctrl_c(), if answer.is_some() => {
+                    self.events.send(&json!({"type": "cancel", "ref": "stop", "message": answer})).await?;
+                    continue;
+                }
+            };
+            match event {
+                Event::Accepted { message, answer: id } => {
+                    shown.event(&json!({
+                        "type": "accepted", "conversation": self.conversation,
+                        "message": message, "answer": id,
+                    }));
+                    answer = Some(id);
+                }
+                Event::Error { status, problem } => {
+                    return Err(crate::client::failure(status, problem));
+                }
+                Event::Event { event } => {
+                    if let Some(end) = shown.follow(&event, answer.as_deref()) {
+                        return end;
+                    }
+                }
+                Event::Authenticated {} | Event::Cancelled {} | Event::Pong {} => {}
+            }
+        }
+    }
+}
+
+/// What of the stream reaches the person.
+struct Shown {
+    json: bool,
+    /// Deltas can come before the frame that says which answer is ours.
+    early: Vec<Value>,
+    begun: bool,
+}
+
+impl Shown {
+    fn new(json: bool) -> Self {
+        Self { json, early: Vec::new(), begun: false }
+    }
+
+    fn event(&self, event: &Value) {
+        if self.json {
+            style::line(&event.to_string());
+        }
+    }
+
+    /// Shows an event of our answer; at its end, says how it ended.
+    fn follow(&mut self, event: &Value, answer: Option<&str>) -> Option<Result<(), Failure>> {
+        let Some(answer) = answer else {
+            self.early.push(event.clone());
+            return None;
+        };
+        for event in std::mem::take(&mut self.early).into_iter().chain([event.clone()]) {
+            if let Some(end) = self.one(&event, answer) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn one(&mut self, event: &Value, answer: &str) -> Option<Result<(), Failure>> {
+        match event["kind"].as_str()? {
+            "answer.delta" if event["message"] == answer => {
+                let text = event["text"].as_str().unwrap_or_default();
+                self.event(&json!({"type": "delta", "part": event["part"], "text": text}));
+                if !self.json {
+                    self.begun = true;
+                    style::piece(&style::harmless(text));
+                }
+                None
+            }
+            "queue" if event["message"] == answer => {
+                self.event(&json!({"type": "queue", "position": event["position"]}));
+                None
+            }
+            "model.state" => {
+                self.event(&json!({"type": "model", "state": event["state"]}));
+                None
+            }
+            "answer.done" if event["message"]["id"] == answer => Some(self.done(event)),
+            _ => None,
+        }
+    }
+
+    fn done(&self, event: &Value) -> Result<(), Failure> {
+        let message = &event["message"];
+        let texts = message["parts"].as_array().into_iter().flatten();
+        let text: String = texts
+            .filter(|part| part["type"] == "text")
+            .filter_map(|part| part["text"].as_str())
+            .collect();
+        let status = message["status"].as_str().unwrap_or_default();
+        self.event(&json!({
+            "type": "done", "text": text, "conversation": message["conversation"],
+            "message": message["id"], "status": status, "error": message["error"],
+            "stats": event["stats"],
+        }));
+        if !self.json {
+            style::line("");
+        }
+        match status {
+            "failed" => {
+                let error = &message["error"];
+                let said = |key: &str| error[key].as_str().map(str::to_owned);
+                let exit = match error["code"].as_str() {
+                    Some("storage-full") => Exit::StorageFull,
+                    Some("locked") => Exit::Locked,
+                    Some("too-long") => Exit::Refused,
+                    _ => Exit::ModelFailed,
+                };
+                let title = said("title").unwrap_or_else(|| "The answer failed.".to_owned());
+                Err(Failure {
+                    exit,
+                    what: crate::exit::sentence(&title),
+                    why: said("detail"),
+                    what_to_do: said("what_to_do"),
+                })
+            }
+            "interrupted" => Err(Failure::new(Exit::NotRunning, "AICO was stopped in the middle.")
+                .do_this("What was said is kept: aico conversation show ID")),
+            _ => Ok(()),
+        }
+    }
+}

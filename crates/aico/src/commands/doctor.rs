@@ -1,0 +1,178 @@
+//! `aico doctor`: finds what is wrong and says how to mend it.
+//!
+//! Works with and without a running daemon; reads only.
+
+use std::path::Path;
+
+use aico_access::{ClaimError, DataFolder};
+use aico_vault::{Vault, WrapKind};
+
+use super::Context;
+use crate::client::Daemon;
+use crate::exit::{Exit, Failure, chain};
+use crate::{daemon, style};
+
+/// What one look found.
+enum Found {
+    Well(String),
+    Odd(String, Option<String>),
+    Ill(String, Option<String>),
+}
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let mut findings = vec![configuration(context)];
+    let data = context.places.data();
+    findings.extend(folder(data));
+    findings.extend(vault(&data.join("home")));
+    findings.extend(running(context).await);
+    findings.extend(machine());
+    let mut ill = false;
+    for found in &findings {
+        match found {
+            Found::Well(text) => style::line(&format!("  ok  {text}")),
+            Found::Odd(text, hint) => told("note", text, hint.as_deref()),
+            Found::Ill(text, hint) => {
+                ill = true;
+                told("ILL ", text, hint.as_deref());
+            }
+        }
+    }
+    if ill { Err(Failure::new(Exit::Unwell, "Something needs mending; see above.")) } else { Ok(()) }
+}
+
+fn told(mark: &str, text: &str, hint: Option<&str>) {
+    style::line(&format!("{mark}  {text}"));
+    if let Some(hint) = hint {
+        style::line(&format!("      try: {hint}"));
+    }
+}
+
+fn configuration(context: &Context) -> Found {
+    match daemon::load_config(context, Vec::new()) {
+        Ok(loaded) if loaded.config.gateway.bind.ip().is_loopback() => {
+            Found::Well("the configuration is right".into())
+        }
+        Ok(loaded) => Found::Odd(
+            format!("the web page is reachable from other machines ({})", loaded.config.gateway.bind),
+            Some("put a TLS proxy or WireGuard before it, or set gateway.bind to 127.0.0.1".into()),
+        ),
+        Err(failure) => Found::Ill(
+            format!("the configuration is wrong: {}", failure.why.unwrap_or(failure.what)),
+            failure.what_to_do,
+        ),
+    }
+}
+
+fn folder(data: &Path) -> Vec<Found> {
+    if !data.exists() {
+        return vec![Found::Odd(
+            format!("there is no data folder yet ({})", data.display()),
+            Some("aico serve".into()),
+        )];
+    }
+    match DataFolder::claim(data) {
+        Ok(_) => vec![Found::Well(format!("the data folder {} is private", data.display()))],
+        Err(ClaimError::InUse { pid }) => {
+            let who = pid.map_or_else(|| "a daemon".to_owned(), |pid| format!("process {pid}"));
+            vec![Found::Well(format!("the data folder {} is in use by {who}", data.display()))]
+        }
+        Err(ClaimError::Folder(error)) => {
+            vec![Found::Ill(chain(&error), error.what_to_do())]
+        }
+    }
+}
+
+fn vault(home: &Path) -> Vec<Found> {
+    match Vault::exists(home) {
+        Ok(false) => return vec![Found::Odd("nothing is set up yet".into(), Some("aico setup".into()))],
+        Ok(true) => {}
+        Err(error) => return vec![Found::Ill(chain(&error), None)],
+    }
+    match Vault::status(home) {
+        Ok(status) => {
+            let wraps: Vec<_> = status.wraps.iter().map(|wrap| wrap_name(*wrap)).collect();
+            vec![Found::Well(format!("the vault's header is whole; it opens with: {}", wraps.join(", ")))]
+        }
+        Err(error) => vec![Found::Ill(
+            format!("the vault's header can't be used: {}", chain(&error)),
+            Some("put back a copy of the file vault.hdr from a backup; change nothing else".into()),
+        )],
+    }
+}
+
+async fn running(context: &Context) -> Vec<Found> {
+    let daemon = match Daemon::find(&context.places).await {
+        Ok(daemon) => daemon,
+        Err(failure) if failure.exit == Exit::NotRunning => {
+            return vec![Found::Odd("no daemon is running".into(), Some("aico serve".into()))];
+        }
+        Err(failure) => return vec![Found::Ill(failure.what, failure.what_to_do)],
+    };
+    let stage = match daemon.get("/api/v1/state").await {
+        Ok(state) => state["stage"].as_str().unwrap_or_default().to_owned(),
+        Err(failure) => return vec![Found::Ill(failure.what, failure.what_to_do)],
+    };
+    let mut found = vec![Found::Well(format!("the daemon runs and is {stage}"))];
+    if stage != "ready" {
+        return found;
+    }
+    let status = match daemon.get("/api/v1/status").await {
+        Ok(status) => status,
+        Err(failure) => return vec![Found::Ill(failure.what, failure.what_to_do)],
+    };
+    let model = &status["model"];
+    let said = |key: &str| model[key].as_str().map(str::to_owned);
+    found.push(match said("status").as_deref() {
+        Some("failed") => Found::Ill(
+            format!("the model failed: {}", said("why").unwrap_or_default()),
+            said("what_to_do"),
+        ),
+        other => Found::Well(format!("the model is {}", other.unwrap_or("unknown"))),
+    });
+    let warnings = status["warnings"].as_array().into_iter().flatten();
+    found.extend(warnings.filter_map(|w| w.as_str()).map(|w| Found::Odd(w.to_owned(), None)));
+    found
+}
+
+fn wrap_name(wrap: WrapKind) -> &'static str {
+    match wrap {
+        WrapKind::MasterPassword => "master password",
+        WrapKind::RecoveryPhrase => "recovery phrase",
+        WrapKind::Keychain => "keychain",
+        WrapKind::KeyFile => "key file",
+        _ => "something that this program does not know",
+    }
+}
+
+/// What the machine itself does to what is promised.
+fn machine() -> Vec<Found> {
+    let mut found = Vec::new();
+    if let Some(swap) = unencrypted_swap() {
+        found.push(Found::Odd(
+            format!("memory may be written to unencrypted swap ({swap})"),
+            Some("encrypt the swap, or use zram".into()),
+        ));
+    }
+    if !cfg!(target_os = "linux") {
+        found.push(Found::Odd(
+            "the model process is isolated against crashes only; its sandbox exists on Linux".into(),
+            None,
+        ));
+    }
+    found
+}
+
+/// The first swap device that is neither in memory nor on an encrypting device.
+fn unencrypted_swap() -> Option<String> {
+    let swaps = std::fs::read_to_string("/proc/swaps").ok()?;
+    let devices = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    devices
+        .filter(|device| !device.contains("zram"))
+        .find(|device| {
+            let name = std::fs::canonicalize(device).ok();
+            let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+            let uuid = name.and_then(|n| std::fs::read_to_string(format!("/sys/class/block/{n}/dm/uuid")).ok());
+            !uuid.is_some_and(|uuid| uuid.starts_with("CRYPT-"))
+        })
+        .map(str::to_owned)
+}

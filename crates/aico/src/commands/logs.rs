@@ -1,0 +1,97 @@
+//! `aico logs`: the daemon's log, read through the daemon.
+
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+use super::{Context, query_value};
+use crate::cli::{Logs, PasswordFrom};
+use crate::client::Daemon;
+use crate::exit::{Exit, Failure};
+use crate::style;
+
+pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
+    let from = PasswordFrom::default();
+    let daemon = Daemon::find_as(&context.places, context.person.as_deref(), &from).await?;
+    let mut query = format!("/api/v1/logs?follow={}", logs.follow);
+    for (name, value) in [("level", &logs.level), ("module", &logs.module)] {
+        if let Some(value) = value {
+            query.push_str(&format!("&{name}={}", query_value(value)));
+        }
+    }
+    if let Some(since) = &logs.since {
+        query.push_str(&format!("&since={}", query_value(&moment(since)?)));
+    }
+    let mut body = daemon.start(http::Method::GET, &query, None).await?.into_body();
+    let mut line = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Failure::new(Exit::NotRunning, "The daemon ended the log.").because(&error)
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        for byte in data {
+            if byte != b'\n' {
+                line.push(byte);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            // Nobody reads any more: done.
+            if !show(&text, logs.json) {
+                return Ok(());
+            }
+            line.clear();
+        }
+    }
+    Ok(())
+}
+
+fn show(text: &str, json: bool) -> bool {
+    let Ok(record) = serde_json::from_str::<Value>(text) else { return true };
+    if json {
+        return style::piece(&format!("{text}\n"));
+    }
+    let field = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    let mut out = format!("{} {:5} {}: {}", field("time"), field("level"), field("module"), field("message"));
+    for (key, value) in record["fields"].as_object().into_iter().flatten() {
+        out.push_str(&format!(" {key}={value}"));
+    }
+    style::piece(&format!("{}\n", style::harmless(&out)))
+}
+
+/// RFC 3339, or how long ago.
+fn moment(text: &str) -> Result<String, Failure> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.to_string());
+    }
+    let wrong = || {
+        Failure::new(Exit::Usage, format!("\"{}\" is no time.", style::harmless(text)))
+            .do_this("Write 30m, 2h, 1d, or a time such as 2026-01-31T18:00:00Z.")
+    };
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: i64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let ago = jiff::SignedDuration::from_secs(number.saturating_mul(seconds));
+    let time = jiff::Timestamp::now().checked_sub(ago).map_err(|_| wrong())?;
+    Ok(time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_moments_or_spans() {
+        assert_eq!(moment("2026-01-31T18:00:00Z").unwrap(), "2026-01-31T18:00:00Z");
+        let before: jiff::Timestamp = moment("2h").unwrap().parse().unwrap();
+        let ago = jiff::Timestamp::now().duration_since(before).as_secs();
+        assert!((7200..7210).contains(&ago));
+        for wrong in ["", "h", "2", "2w", "x"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `aico person`.
+
+use serde_json::json;
+
+use super::{Context, checked_id};
+use crate::cli::{PasswordFrom, Person};
+use crate::client::Daemon;
+use crate::exit::{Exit, Failure};
+use crate::{prompt, style};
+
+pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure> {
+    let from = PasswordFrom::default();
+    let daemon = Daemon::find_as(&context.places, context.person.as_deref(), &from).await?;
+    match what {
+        Person::Add { name, password } => {
+            let password = prompt::new_raw_password(password, name)?;
+            let body = json!({ "name": name, "password": password.as_str() });
+            daemon.post("/api/v1/persons", &body).await?;
+            style::note("Added. They sign in on the web page with this name and password.");
+        }
+        Person::List { json } => {
+            let all = daemon.get("/api/v1/persons").await?;
+            if *json {
+                style::line(&all["items"].to_string());
+                return Ok(());
+            }
+            for one in all["items"].as_array().into_iter().flatten() {
+                let field = |key: &str| one[key].as_str().unwrap_or_default();
+                style::line(&format!("{}  {}", style::harmless(field("name")), style::faint(field("role"))));
+            }
+        }
+        Person::Remove { name, password } => {
+            let all = daemon.get("/api/v1/persons").await?;
+            let found = all["items"].as_array().into_iter().flatten().find(|one| {
+                one["name"].as_str().is_some_and(|n| n.to_lowercase() == name.to_lowercase())
+            });
+            let id = found.and_then(|one| one["id"].as_str()).ok_or_else(|| {
+                Failure::new(Exit::NotFound, "Nobody here has that name.")
+                    .do_this("See who there is: aico person list")
+            })?;
+            style::warning("all their conversations will be deleted, for good.");
+            let password = prompt::raw_password(password, "Master password")?;
+            let path = format!("/api/v1/persons/{}/erase", checked_id(id)?);
+            daemon.post(&path, &json!({ "password": password.as_str() })).await?;
+            style::note("Removed, with everything that was theirs here.");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `aico setup`: name, master password, recovery phrase.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use aico_access::{ClaimError, DataFolder, Home, SetupProof, Source};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::Context;
+use crate::cli::Setup;
+use crate::client::Daemon;
+use crate::exit::{Exit, Failure};
+use crate::{prompt, style};
+
+/// Words of the phrase, as they are shown.
+type Words = Zeroizing<Vec<String>>;
+
+pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure> {
+    if setup.recovery_file.is_none() && !std::io::stderr().is_terminal() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "The recovery phrase has to be shown once, and nobody would see it here.",
+        )
+        .do_this("Name a new file for it: --recovery-file FILE"));
+    }
+    let mut file = setup.recovery_file.as_deref().map(new_private_file).transpose()?;
+    let made = make(context, setup).await;
+    let words = match made {
+        Ok(words) => words,
+        Err(failure) => {
+            // Nothing was set up, so nothing belongs in the file.
+            if let Some(path) = &setup.recovery_file {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(failure);
+        }
+    };
+    match (&mut file, &setup.recovery_file) {
+        (Some(file), Some(path)) => write_phrase(file, path, &words)?,
+        _ => show_phrase(&words)?,
+    }
+    style::note("AICO is set up. Start it with: aico serve");
+    Ok(())
+}
+
+/// Through the daemon when one runs, otherwise right here under the same lock.
+async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
+    let name = match &setup.name {
+        Some(name) => name.clone(),
+        None => prompt::line("What shall AICO call you?")?,
+    };
+    match DataFolder::claim(context.places.data()) {
+        Ok(folder) => {
+            let home = Home::open(crate::daemon::home_config(folder.path(), 24))?;
+            if home.stage() != aico_access::Stage::New {
+                return Err(aico_access::HomeError::AlreadySetUp.into());
+            }
+            let password = prompt::new_password(&setup.password, &name)?;
+            let done =
+                home.set_up(SetupProof::LocalSocket, &name, &password, Source::local()).await?;
+            let words = done.phrase.words().iter().map(|w| (*w).to_owned()).collect();
+            home.stop().await?;
+            Ok(Zeroizing::new(words))
+        }
+        Err(ClaimError::InUse { .. }) => {
+            let daemon = Daemon::find(&context.places).await?;
+            let state = daemon.get("/api/v1/state").await?;
+            if state["stage"] != "new" {
+                return Err(aico_access::HomeError::AlreadySetUp.into());
+            }
+            let password = prompt::new_raw_password(&setup.password, &name)?;
+            let body = json!({ "code": "", "name": name, "password": password.as_str() });
+            let made = daemon.post("/api/v1/setup", &body).await?;
+            let words = made["recovery_phrase"].as_array().into_iter().flatten();
+            Ok(Zeroizing::new(words.filter_map(|w| Some(w.as_str()?.to_owned())).collect()))
+        }
+        Err(ClaimError::Folder(error)) => Err(error.into()),
+    }
+}
+
+fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{} can't be made.", path.display()))
+            .because(&error)
+            .do_this("Name a file that does not exist yet.")
+    })
+}
+
+fn write_phrase(file: &mut std::fs::File, path: &Path, words: &Words) -> Result<(), Failure> {
+    let text = Zeroizing::new(format!("{}\n", words.join(" ")));
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        // It is set up all the same: the phrase must reach the person now or never.
+        style::warning("the file can't be written; this is the recovery phrase:");
+        style::note(&words.join(" "));
+        Failure::new(Exit::StorageFull, format!("{} can't be written.", path.display()))
+            .because(&error)
+    })?;
+    style::note(&format!("The recovery phrase is in {}. Keep it where only you look.", path.display()));
+    Ok(())
+}
+
+fn show_phrase(words: &Words) -> Result<(), Failure> {
+    style::note("\nThis is your recovery phrase. It opens everything when the password is");
+    style::note("forgotten. It is shown once and kept nowhere: write it down now.\n");
+    for (index, word) in words.iter().enumerate() {
+        style::note(&format!("  {:>2}. {}", index + 1, style::strong(word)));
+    }
+    style::note("");
+    if !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    for index in two_of(words.len()) {
+        loop {
+            let answer = prompt::line(&format!("Which is word number {}?", index + 1))?;
+            if answer.eq_ignore_ascii_case(&words[index]) {
+                break;
+            }
+            style::note("That is another word. Please look once more.");
+        }
+    }
+    Ok(())
+}
+
+/// Two different places, the same in no two runs.
+fn two_of(len: usize) -> [usize; 2] {
+    let random = uuid::Uuid::new_v4().as_u128();
+    let len = len.max(2);
+    let first = usize::try_from(random % len as u128).unwrap_or(0);
+    let step = 1 + usize::try_from((random >> 64) % (len as u128 - 1)).unwrap_or(0);
+    [first, (first + step) % len]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn two_different_words_are_asked() {
+        for _ in 0..1000 {
+            let [a, b] = super::two_of(12);
+            assert!(a != b && a < 12 && b < 12);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What `aico status` and the settings page tell of the process.
+
+use aico_access::Home;
+use aico_gateway::{ProcessStatus, StatusSource};
+use aico_logging::Logging;
+use jiff::Timestamp;
+
+/// Asks the parts when it is asked.
+pub(super) struct Status {
+    home: Home,
+    logging: Logging,
+    started_at: Timestamp,
+}
+
+impl Status {
+    pub(super) fn new(home: Home, logging: Logging) -> Self {
+        Self { home, logging, started_at: Timestamp::now() }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.logging.is_attached() {
+            warnings.push("The log goes to the console only.".to_owned());
+        }
+        let dropped = self.logging.dropped();
+        if dropped > 0 {
+            warnings.push(format!("{dropped} records of the log were dropped."));
+        }
+        if !aico_gateway::is_built() {
+            warnings.push("This program was built without the web page; `./run` builds it.".to_owned());
+        }
+        warnings
+    }
+}
+
+#[async_trait::async_trait]
+impl StatusSource for Status {
+    async fn status(&self) -> ProcessStatus {
+        ProcessStatus {
+            pid: std::process::id(),
+            started_at: self.started_at,
+            resident_bytes: resident_bytes().unwrap_or(0),
+            persons_open: u32::try_from(self.home.open_persons().await).unwrap_or(u32::MAX),
+            warnings: self.warnings(),
+        }
+    }
+}
+
+/// Memory that the daemon takes, where the system tells it as a file; 0 elsewhere.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,191 @@
+//! Exit codes with meaning, and how a failure is told. docs/exit-codes.md lists them.
+
+use std::process::ExitCode;
+
+use aico_access::{ErrorKind, HomeError};
+
+use crate::style;
+
+/// Why the program ended. The numbers are an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// A defect, or something of the system that has no code of its own.
+    Unexpected = 1,
+    /// The command line (clap ends with it too).
+    Usage = 2,
+    /// No daemon serves this data folder.
+    NotRunning = 3,
+    /// The vault is locked.
+    Locked = 4,
+    /// Wrong name or password.
+    WrongPassword = 5,
+    /// There is no vault yet.
+    NotSetUp = 6,
+    /// Another daemon has the data folder.
+    InUse = 7,
+    /// The address can't be bound.
+    PortTaken = 8,
+    /// The data folder can't be used as it is.
+    Folder = 9,
+    /// Data is damaged, missing or not what was left here.
+    Damaged = 10,
+    /// The data is of a newer program.
+    NewerData = 11,
+    /// The disk is full.
+    StorageFull = 12,
+    /// No such thing.
+    NotFound = 13,
+    /// The model can't answer.
+    ModelFailed = 14,
+    /// The request was understood and refused.
+    Refused = 15,
+    /// Program and daemon are of different versions.
+    VersionMismatch = 16,
+    /// The configuration is wrong.
+    Configuration = 17,
+    /// It is set up already.
+    AlreadySetUp = 18,
+    /// `doctor` found something to mend.
+    Unwell = 19,
+}
+
+impl Exit {
+    pub(crate) const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Unexpected, "something that has no code of its own; the message says what"),
+        (Self::Usage, "the command line is wrong"),
+        (Self::NotRunning, "no daemon serves this data folder"),
+        (Self::Locked, "the vault is locked"),
+        (Self::WrongPassword, "the name or the password is wrong"),
+        (Self::NotSetUp, "there is no vault yet"),
+        (Self::InUse, "another daemon has the data folder; the message names its process"),
+        (Self::PortTaken, "the address can't be bound"),
+        (Self::Folder, "the data folder can't be used as it is; the message says what mends it"),
+        (Self::Damaged, "data is damaged, missing, or not what was left here; nothing was changed"),
+        (Self::NewerData, "the data was written by a newer program; nothing was changed"),
+        (Self::StorageFull, "the disk is full; nothing acknowledged is lost"),
+        (Self::NotFound, "there is no such conversation, person, model or file"),
+        (Self::ModelFailed, "the model can't answer; what it said so far is kept"),
+        (Self::Refused, "the request was understood and refused; the message says why"),
+        (Self::VersionMismatch, "program and running daemon are of different versions"),
+        (Self::Configuration, "the configuration is wrong; the message names key and line"),
+        (Self::AlreadySetUp, "there is a vault already"),
+        (Self::Unwell, "`aico doctor` found something to mend"),
+    ];
+}
+
+/// A failure as a person reads it: what happened, why, what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) what: String,
+    pub(crate) why: Option<String>,
+    pub(crate) what_to_do: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), why: None, what_to_do: None }
+    }
+
+    pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Self {
+        self.why = Some(chain(error));
+        self
+    }
+
+    pub(crate) fn do_this(mut self, what_to_do: impl Into<String>) -> Self {
+        self.what_to_do = Some(what_to_do.into());
+        self
+    }
+
+    /// To standard error, and the code to end with.
+    pub(crate) fn report(&self) -> ExitCode {
+        style::error(&self.what);
+        if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
+            style::detail(why);
+        }
+        if let Some(what_to_do) = &self.what_to_do {
+            style::hint(what_to_do);
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+/// The causes of an error, outermost first, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    texts.join(": ")
+}
+
+impl From<HomeError> for Failure {
+    fn from(error: HomeError) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::AlreadySetUp => Exit::AlreadySetUp,
+            ErrorKind::NotSetUp => Exit::NotSetUp,
+            ErrorKind::Locked | ErrorKind::Stopping | ErrorKind::PersonLocked => Exit::Locked,
+            ErrorKind::WrongPassword | ErrorKind::SignInFailed | ErrorKind::TokenInvalid => {
+                Exit::WrongPassword
+            }
+            ErrorKind::SlowDown { .. }
+            | ErrorKind::WeakPassword
+            | ErrorKind::SetupCode { .. }
+            | ErrorKind::NameTaken
+            | ErrorKind::NameInvalid
+            | ErrorKind::OwnerStays => Exit::Refused,
+            ErrorKind::NotFound => Exit::NotFound,
+            ErrorKind::StorageFull => Exit::StorageFull,
+            ErrorKind::Damaged => Exit::Damaged,
+            ErrorKind::NewerData => Exit::NewerData,
+            ErrorKind::FolderUnusable => Exit::Folder,
+            ErrorKind::Other => Exit::Unexpected,
+        };
+        let mut failure = Self::new(exit, sentence(&error.to_string()));
+        failure.why = std::error::Error::source(&error).map(chain);
+        failure.what_to_do = error.what_to_do();
+        failure
+    }
+}
+
+/// With a capital letter and a full stop.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let mut out: String = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    out.push_str(letters.as_str());
+    if !out.ends_with(['.', '!', '?']) {
+        out.push('.');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let documented = include_str!("../../../docs/exit-codes.md");
+        for (exit, meaning) in Exit::ALL {
+            let line = format!("| {} | {meaning} |", *exit as u8);
+            assert!(documented.contains(&line), "docs/exit-codes.md lacks: {line}");
+        }
+        let rows = documented.lines().filter(|l| l.starts_with("| ") && !l.contains("code")).count();
+        assert_eq!(rows, Exit::ALL.len() + 1, "a row that no code has (0 is the one more)");
+    }
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+    }
+}

@@ -1,0 +1,87 @@
+//! Where things are: the data folder, the local socket, what the daemon notes for others.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Failure};
+
+/// Paths that program and daemon agree on.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    data: PathBuf,
+}
+
+/// A Unix socket's path has at most 107 bytes on Linux and 103 on macOS.
+#[cfg(unix)]
+const LONGEST_SOCKET: usize = 100;
+
+impl Places {
+    pub(crate) fn find(flag: Option<&Path>) -> Result<Self, Failure> {
+        let data = aico_config::paths::data_dir(flag).map_err(|error| {
+            Failure::new(Exit::Usage, "There is no data folder to use.").because(&error)
+        })?;
+        Ok(Self { data })
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Sockets and notes of a running daemon; private to its user.
+    pub(crate) fn run(&self) -> PathBuf {
+        let beside = self.data.join("run");
+        #[cfg(unix)]
+        if beside.as_os_str().len() + "/model.sock".len() > LONGEST_SOCKET {
+            let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            let base = runtime.filter(|path| path.is_absolute()).unwrap_or_else(|| "/tmp".into());
+            return base.join(format!("aico-{}", self.key()));
+        }
+        beside
+    }
+
+    /// Where the daemon listens for this program.
+    #[cfg(unix)]
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run().join("aico.sock")
+    }
+
+    /// Where the daemon listens for this program.
+    #[cfg(windows)]
+    pub(crate) fn socket(&self) -> PathBuf {
+        format!(r"\\.\pipe\aico-{}", self.key()).into()
+    }
+
+    /// The address that browsers use, noted by the running daemon.
+    pub(crate) fn address(&self) -> PathBuf {
+        self.run().join("address")
+    }
+
+    /// The address with the set-up code, when the daemon has no terminal to print it on.
+    pub(crate) fn setup_address(&self) -> PathBuf {
+        self.run().join("setup-address")
+    }
+
+    /// Names this data folder where its path would be too long.
+    fn key(&self) -> String {
+        // FNV-1a: the same in every version of this program. Not a secret and not a check: the
+        // folder that it names is checked for its owner.
+        let bytes = self.data.as_os_str().as_encoded_bytes();
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_gets_a_short_socket() {
+        let short = Places { data: "/home/mia/.local/share/aico".into() };
+        assert!(short.socket().starts_with(short.data()));
+        let long = Places { data: format!("/home/{}", "x".repeat(120)).into() };
+        assert!(long.socket().as_os_str().len() < LONGEST_SOCKET);
+        assert_ne!(long.socket(), Places { data: format!("/home/{}", "y".repeat(120)).into() }.socket());
+    }
+}

@@ -1,0 +1,135 @@
+//! Asking a person, and reading passwords from where they may come.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+
+use aico_vault::Password;
+use zeroize::Zeroizing;
+
+use crate::cli::PasswordFrom;
+use crate::exit::{Exit, Failure, sentence};
+
+/// Bytes of a password file that are looked at: more than any password has.
+const MOST: u64 = 8 * 1024;
+
+/// From the file, from standard input, or asked without showing what is typed. As text: for the
+/// daemon, which checks it.
+pub(crate) fn raw_password(
+    from: &PasswordFrom,
+    question: &str,
+) -> Result<Zeroizing<String>, Failure> {
+    let bytes = if let Some(file) = &from.password_file {
+        read_file(file)?
+    } else if from.password_stdin {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+        std::io::stdin()
+            .lock()
+            .take(MOST)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Failure::new(Exit::Usage, "Standard input can't be read.").because(&e))?;
+        bytes
+    } else {
+        return ask(question);
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        Failure::new(Exit::Refused, "The password is not UTF-8 text.")
+    })?;
+    // One line break at the end belongs to the file, not to the password.
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+/// From a file that only its owner should be able to read.
+pub(crate) fn password_file(path: &Path) -> Result<Password, Failure> {
+    Password::from_bytes(read_file(path)?).map_err(|error| refused(&error))
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Usage, format!("The password file {} can't be read.", path.display()))
+            .because(&error)
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let about = file.metadata().map_err(failed)?;
+        if about.is_file() && about.mode() & 0o077 != 0 {
+            crate::style::warning(&format!(
+                "others can read {}; type: chmod 600 {}",
+                path.display(),
+                path.display()
+            ));
+        }
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    file.take(MOST).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "A password is needed and nobody can be asked.")
+            .do_this("Use --password-file FILE or --password-stdin."));
+    }
+    rpassword::prompt_password(format!("{question}: "))
+        .map(Zeroizing::new)
+        .map_err(|e| Failure::new(Exit::Usage, "The password can't be read.").because(&e))
+}
+
+/// A new password, good enough; asked twice, with a generated one offered.
+pub(crate) fn new_password(from: &PasswordFrom, name: &str) -> Result<Password, Failure> {
+    let text = new_raw_password(from, name)?;
+    Password::new(&text).map_err(|error| refused(&error))
+}
+
+/// The same as text, for the daemon.
+pub(crate) fn new_raw_password(
+    from: &PasswordFrom,
+    name: &str,
+) -> Result<Zeroizing<String>, Failure> {
+    if from.password_file.is_some() || from.password_stdin {
+        let text = raw_password(from, "")?;
+        check(&text, name)?;
+        return Ok(text);
+    }
+    let offered = aico_vault::suggest_passphrase();
+    crate::style::note(&format!(
+        "At least 12 characters. Five random words are easy to remember; for example:\n\n    {}\n",
+        crate::style::strong(&offered)
+    ));
+    loop {
+        let first = ask("New password (not shown)")?;
+        if let Err(failure) = check(&first, name) {
+            failure.report();
+            continue;
+        }
+        if *first == *ask("The same once more")? {
+            return Ok(first);
+        }
+        crate::style::note("These were not the same. Once more, please.");
+    }
+}
+
+fn check(text: &str, name: &str) -> Result<(), Failure> {
+    let password = Password::new(text).map_err(|error| refused(&error))?;
+    password.check_new(&[name]).map_err(|error| refused(&error))
+}
+
+fn refused(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Refused, sentence(&error.to_string()))
+}
+
+/// One line of a person, trimmed.
+pub(crate) fn line(question: &str) -> Result<String, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "An answer is needed and nobody can be asked."));
+    }
+    let mut err = std::io::stderr().lock();
+    let mut text = String::new();
+    write!(err, "{question} ")
+        .and_then(|()| err.flush())
+        .and_then(|()| std::io::stdin().read_line(&mut text))
+        .map_err(|e| Failure::new(Exit::Usage, "The answer can't be read.").because(&e))?;
+    Ok(text.trim().to_owned())
+}

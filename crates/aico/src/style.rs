@@ -1,0 +1,72 @@
+//! Words for people on standard error and standard output: colours only on a terminal.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anstream::{eprintln, println};
+use anstyle::{AnsiColor, Style};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+pub(crate) fn error(text: &str) {
+    eprintln!("{ERROR}error:{ERROR:#} {text}");
+}
+
+pub(crate) fn warning(text: &str) {
+    const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+    eprintln!("{WARNING}warning:{WARNING:#} {text}");
+}
+
+pub(crate) fn detail(text: &str) {
+    eprintln!("{FAINT}       {text}{FAINT:#}");
+}
+
+pub(crate) fn hint(text: &str) {
+    eprintln!("{HINT}   try:{HINT:#} {text}");
+}
+
+/// A line of a result.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}
+
+pub(crate) fn strong(text: &str) -> String {
+    format!("{STRONG}{text}{STRONG:#}")
+}
+
+pub(crate) fn faint(text: &str) -> String {
+    format!("{FAINT}{text}{FAINT:#}")
+}
+
+/// A note beside a result, for people only.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A piece of a stream, shown at once. False when nobody reads any more.
+pub(crate) fn piece(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// Somebody reads this as it comes.
+pub(crate) fn on_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Text of others without what would steer a terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(super::harmless("a\u{1b}[2Jb\u{9b}c\r\nd\te"), "a[2Jbc\nd\te");
+    }
+}
