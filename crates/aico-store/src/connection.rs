@@ -77,24 +77,24 @@ pub(crate) fn open(path: &Path, key: &[u8; 32], mode: Mode) -> Result<Connection
 /// Turns the write-ahead log on: for the writer, after the key is known to fit. (Reading it is
 /// the first thing that touches the file.)
 pub(crate) fn use_log(connection: &Connection) -> Result<(), StoreError> {
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    // A log that a long reader let grow is cut back at the next reset.
+    const LIMITS: &str = "PRAGMA journal_size_limit = 16777216; PRAGMA wal_autocheckpoint = 1000;";
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|error| refine(connection, error.into()))?;
     if mode != "wal" {
         return Err(StoreError::Io {
             code: ffi::SQLITE_CANTOPEN,
         });
     }
-    // A log that a long reader let grow is cut back at the next reset.
-    connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216; \
-         PRAGMA wal_autocheckpoint = 1000;",
-    )?;
-    Ok(())
+    Ok(connection.execute_batch(LIMITS)?)
 }
 
 /// Moves the whole log into the database, and cuts it.
 pub(crate) fn fold_log(connection: &Connection) -> Result<(), StoreError> {
-    let busy: i64 =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let busy: i64 = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(|error| refine(connection, error.into()))?;
     if busy == 0 {
         Ok(())
     } else {
@@ -207,4 +207,53 @@ pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `docs/formats/stores.md` and the security design say of every connection.
+    #[test]
+    fn every_connection_has_the_binding_settings() {
+        prepare_engine().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        drop(platform::create_private(&path).unwrap());
+        let writer = open(&path, &[1; 32], Mode::Write).unwrap();
+        use_log(&writer).unwrap();
+        writer.execute_batch("CREATE TABLE t (x)").unwrap();
+        let reader = open(&path, &[1; 32], Mode::Read).unwrap();
+        for (name, value) in [
+            ("temp_store", "2"),
+            ("foreign_keys", "1"),
+            ("secure_delete", "1"),
+            ("trusted_schema", "0"),
+            ("cell_size_check", "1"),
+            ("journal_mode", "wal"),
+            ("cipher_page_size", "4096"),
+            ("cipher_plaintext_header_size", "0"),
+            ("cipher_use_hmac", "1"),
+            ("cipher_hmac_algorithm", "HMAC_SHA512"),
+            ("cipher_provider", "openssl"),
+            ("cipher_log_level", "NONE"),
+        ] {
+            for connection in [&writer, &reader] {
+                let found: String = connection
+                    .query_row(&format!("PRAGMA {name}"), [], |row| {
+                        Ok(match row.get_ref(0)? {
+                            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                            other => other.as_str()?.to_owned(),
+                        })
+                    })
+                    .unwrap();
+                assert_eq!(found, value, "{name}");
+            }
+        }
+        let synchronous: i64 = writer
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(synchronous, 2);
+        assert!(reader.execute("INSERT INTO t VALUES (1)", []).is_err());
+    }
 }

@@ -123,6 +123,8 @@ impl StoreError {
                 _ => ConstraintKind::Other,
             }),
             ffi::SQLITE_READONLY => Self::ReadOnly,
+            // The log's index could not grow, for which there is one reason.
+            _ if code == ffi::SQLITE_IOERR_SHMSIZE => Self::StorageFull,
             ffi::SQLITE_TOOBIG => Self::TooBig,
             ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => Self::Io { code },
             // SQLCipher answers a page that fails its authentication with the plain error code

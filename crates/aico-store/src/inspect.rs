@@ -32,7 +32,7 @@ pub(crate) fn inspect(place: &Place, key: &[u8; 32], mode: Mode) -> Result<Facts
 pub(crate) fn inspect_file(path: &Path, key: &[u8; 32], mode: Mode) -> Result<Facts, OpenError> {
     let connection = connection::open(path, key, mode).map_err(engine(path))?;
     facts(&connection)
-        .map_err(|error| engine(path)(error))?
+        .map_err(|error| engine(path)(connection::refine(&connection, error)))?
         .ok_or_else(|| OpenError::NotAStore {
             path: path.to_path_buf(),
         })
@@ -156,18 +156,34 @@ pub(crate) fn diagnose_changed(
                 path: path.to_path_buf(),
             },
         },
-        // The first page is whole and names more pages than the file has.
-        Err(OpenError::Engine {
-            source: StoreError::Damaged { code },
-            ..
-        }) if code & 0xff == ffi::SQLITE_CORRUPT => shortened(path, record),
-        Err(OpenError::Engine {
-            source: StoreError::Damaged { .. },
-            ..
-        }) => OpenError::WrongKeyOrDamaged {
-            path: path.to_path_buf(),
-        },
-        Err(error) => error,
+        Err(error) => tell_damage(place, key, Mode::AtRest, record, error),
+    }
+}
+
+/// Tells a cut file from a damaged one, when reading it met damage. Asking for the number of pages
+/// reads the first page only, and fails when that names more pages than there are.
+pub(crate) fn tell_damage(
+    place: &Place,
+    key: &[u8; 32],
+    mode: Mode,
+    record: &StoreRecord,
+    error: OpenError,
+) -> OpenError {
+    let OpenError::Engine {
+        path,
+        source: StoreError::Damaged { .. },
+    } = error
+    else {
+        return error;
+    };
+    let pages = connection::open(&path, key, mode).and_then(|connection| {
+        Ok(connection.query_row("PRAGMA page_count", [], |row| row.get::<_, u32>(0))?)
+    });
+    match pages {
+        Err(StoreError::Damaged { code }) if code & 0xff == ffi::SQLITE_CORRUPT => {
+            shortened(place.path(), record)
+        }
+        _ => OpenError::WrongKeyOrDamaged { path },
     }
 }
 

@@ -62,6 +62,7 @@ mod registry;
 mod schema;
 mod snapshot;
 mod store;
+mod vault;
 mod writer;
 
 pub use error::{ConstraintKind, OpenError, StoreError};

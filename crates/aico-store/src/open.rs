@@ -78,7 +78,7 @@ impl<'a> Opening<'a> {
             self.place.remove_journal()?;
         }
         let mode = if clean { Mode::AtRest } else { Mode::Read };
-        let facts = self.inspect_unclean(mode, &record)?;
+        let facts = self.inspect_telling(mode, &record)?;
         inspect::check_facts(self.place.path(), &facts, &self.identity, &record)?;
         let pending = schema::pending(self.place.path(), &self.plan, &facts.ledger)?;
 
@@ -187,6 +187,8 @@ impl<'a> Opening<'a> {
         let mut connection = self.connect()?;
         connection::fold_log(&connection).map_err(engine(path))?;
         inspect::verify_pages(&self.place, &connection, &record)?;
+        // A snapshot belongs to what was there before the decision.
+        snapshot::discard(&self)?;
         record.last_sequence =
             raise_generation(&mut connection, record.generation).map_err(engine(path))?;
         close_folded(&self.place, connection)?;
@@ -233,29 +235,14 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Inspects; damage that shows only as a broken structure gets its own variant.
-    fn inspect_unclean(
+    /// Inspects; tells a cut file from a damaged one.
+    fn inspect_telling(
         &self,
         mode: Mode,
         record: &StoreRecord,
     ) -> Result<inspect::Facts, OpenError> {
-        inspect::inspect(&self.place, self.key, mode).map_err(|error| match error {
-            OpenError::Engine {
-                path,
-                source: StoreError::Damaged { code },
-            } => {
-                if code & 0xff == rusqlite::ffi::SQLITE_CORRUPT {
-                    OpenError::Shortened {
-                        path,
-                        found: None,
-                        expected: record.last_sequence,
-                    }
-                } else {
-                    OpenError::WrongKeyOrDamaged { path }
-                }
-            }
-            other => other,
-        })
+        inspect::inspect(&self.place, self.key, mode)
+            .map_err(|error| inspect::tell_damage(&self.place, self.key, mode, record, error))
     }
 
     /// A creation that was interrupted after the registry knew of it.
@@ -287,8 +274,7 @@ fn raise_generation(connection: &mut Connection, generation: u64) -> Result<u64,
 /// Closes the only connection, which folds the log into the file, and makes sure that it did.
 pub(crate) fn close_folded(place: &Place, connection: Connection) -> Result<(), OpenError> {
     let failed = engine(place.path());
-    connection::fold_log(&connection)
-        .map_err(|error| failed(connection::refine(&connection, error)))?;
+    connection::fold_log(&connection).map_err(&failed)?;
     connection
         .close()
         .map_err(|(_, error)| failed(error.into()))?;

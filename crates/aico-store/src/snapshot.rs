@@ -53,11 +53,12 @@ pub(crate) fn ensure(
     opening.pass(FaultPoint::SnapshotRegistered)
 }
 
-/// Removes the snapshot, once nothing is pending.
+/// Removes the snapshot and all that is noted of it, once nothing is pending.
 pub(crate) fn discard(opening: &Opening<'_>) -> Result<(), OpenError> {
-    let id = before_id(&opening.id);
-    if opening.registry.get(&id)?.is_some() {
-        opening.registry.remove(&id)?;
+    for id in [before_id(&opening.id), restore_id(&opening.id)] {
+        if opening.registry.get(&id)?.is_some() {
+            opening.registry.remove(&id)?;
+        }
     }
     opening.pass(FaultPoint::SnapshotForgotten)?;
     place::remove_if_there(&opening.place.copying())?;
@@ -95,8 +96,9 @@ pub(crate) fn finish_put_back(opening: &Opening<'_>) -> Result<(), OpenError> {
         });
     }
     opening.registry.put(&opening.id, &record)?;
-    opening.registry.remove(&restore_id(&opening.id))?;
+    // The note that began it goes last: up to then an interruption is finished like this one.
     opening.registry.remove(&before_id(&opening.id))?;
+    opening.registry.remove(&restore_id(&opening.id))?;
     tracing::warn!(
         store = opening.id,
         sequence = record.last_sequence,

@@ -160,6 +160,9 @@ struct Threads {
 impl Store {
     /// Makes a new database and opens it; for set-up only. The folder must exist. Blocks.
     ///
+    /// When it was interrupted, either nothing counts and it can be called again, or it answers
+    /// [`OpenError::AlreadyRegistered`] and [`Self::open`] finishes it.
+    ///
     /// # Errors
     /// [`OpenError::AlreadyThere`], [`OpenError::AlreadyRegistered`], and those of [`Self::open`].
     pub fn create(
@@ -456,7 +459,7 @@ impl Store {
             .unwrap_or(Err(StoreError::Panicked))
     }
 
-    /// The sequence of the last commit. It grows with every commit and never twice the same.
+    /// The sequence of the last commit. It grows with every commit.
     pub fn sequence(&self) -> u64 {
         self.inner.shared.sequence.load(Ordering::Acquire)
     }
@@ -511,26 +514,46 @@ impl fmt::Debug for Store {
     }
 }
 
-impl Inner {
-    /// Ends the threads: readers first, so that the writer is the last to close the database.
-    fn finish(&self, threads: Threads) -> Result<(), StoreError> {
-        let Threads {
-            place,
-            writer,
-            readers,
-        } = threads;
-        self.reads.lock().take();
-        for reader in readers {
+impl Threads {
+    /// Ends them: readers first, so that the writer is the last to close the database. Answers
+    /// whether there was a writer.
+    fn end(self, ends: Ends) -> Result<bool, StoreError> {
+        drop(ends.reads);
+        for reader in self.readers {
             reader.join().map_err(|_| StoreError::Panicked)?;
         }
-        self.writes.lock().take();
-        let Some(writer) = writer else {
-            return Ok(());
+        drop(ends.writes);
+        let Some(writer) = self.writer else {
+            return Ok(false);
         };
         writer
             .join()
             .map_err(|_| StoreError::Panicked)?
             .map_err(to_store_error)?;
+        Ok(true)
+    }
+}
+
+/// The sending ends of the queues: while one lives, its threads do.
+struct Ends {
+    reads: Option<mpsc::Sender<ReadJob>>,
+    writes: Option<mpsc::Sender<Box<dyn Job>>>,
+}
+
+impl Inner {
+    fn take_ends(&self) -> Ends {
+        Ends {
+            reads: self.reads.lock().take(),
+            writes: self.writes.lock().take(),
+        }
+    }
+
+    /// Ends the threads and notes what they leave.
+    fn finish(&self, threads: Threads) -> Result<(), StoreError> {
+        let place = threads.place.clone();
+        if !threads.end(self.take_ends())? {
+            return Ok(());
+        }
         let hash = place::hash(&self.path).map_err(to_store_error)?;
         let record = StoreRecord {
             last_sequence: self.shared.sequence.load(Ordering::Acquire),
@@ -544,6 +567,30 @@ impl Inner {
         tracing::debug!(store = self.shared.id, "a store was closed");
         drop(place);
         Ok(())
+    }
+}
+
+impl Drop for Inner {
+    /// Without a `close`, the threads are ended in the same order, by nobody who waits for it.
+    /// Nothing is noted: the next opening checks the whole file.
+    fn drop(&mut self) {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        tracing::debug!(
+            store = self.shared.id,
+            "a store was dropped without being closed"
+        );
+        let ends = self.take_ends();
+        let id = self.shared.id.clone();
+        let spawned = spawn("store-end", &self.path, move || {
+            if let Err(error) = threads.end(ends) {
+                tracing::warn!(store = id, ?error, "a dropped store was not folded");
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(?error, "a dropped store ends in its own time");
+        }
     }
 }
 

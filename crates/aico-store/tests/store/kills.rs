@@ -1,0 +1,89 @@
+//! A real process, killed while it writes.
+
+use std::{fs, time::Duration};
+
+use aico_store::Store;
+
+use crate::{
+    children::{self, MIXED, WRITERS},
+    support::{KEY, PERSON, names},
+};
+
+/// Row 1: every acknowledged write is there, every other wholly or not at all.
+#[tokio::test]
+async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowledged() {
+    let rounds: u64 = std::env::var("AICO_TEST_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5);
+    let mut random = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() as u64 | 1;
+    println!("seed {random}");
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::create_dir(folder.path().join("registry")).unwrap();
+    let (path, registry) = (
+        children::path(folder.path()),
+        children::registry(folder.path()),
+    );
+    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+    store.close().await.unwrap();
+    let mut floor = vec![0; WRITERS as usize];
+    for round in 0..rounds {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let delay = Duration::from_millis(20 + (random >> 33) % 900);
+        let mut child = children::start("write", folder.path(), None);
+        let id = child.id().to_string();
+        let killer = std::thread::spawn(move || {
+            // The moment of the kill is the point of the test.
+            std::thread::sleep(delay);
+            let status = std::process::Command::new("kill")
+                .args(["-9", &id])
+                .status()
+                .unwrap();
+            assert!(status.success());
+        });
+        let acknowledged = children::acknowledged(&mut child);
+        killer.join().unwrap();
+        assert!(!child.wait().unwrap().success());
+
+        let store = Store::open(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+        for task in 0..WRITERS {
+            let (value, low, high, entries, events) = store
+                .read(move |db| {
+                    let count = |sql: &str| db.query_row(sql, [task], |row| row.get::<_, i64>(0));
+                    Ok((
+                        count("SELECT coalesce(max(value), 0) FROM counter WHERE task = ?1")?,
+                        count("SELECT coalesce(min(n), 0) FROM entry WHERE task = ?1")?,
+                        count("SELECT coalesce(max(n), 0) FROM entry WHERE task = ?1")?,
+                        count("SELECT count(*) FROM entry WHERE task = ?1")?,
+                        count("SELECT count(*) FROM outbox WHERE topic = 't' || ?1")?,
+                    ))
+                })
+                .await
+                .unwrap();
+            let index = task as usize;
+            let acknowledged = acknowledged[index].max(floor[index]);
+            // One more may have been committed without its acknowledgement reaching us.
+            assert!(
+                value == acknowledged || value == acknowledged + 1,
+                "round {round}, {delay:?}: task {task} at {value}, acknowledged {acknowledged}"
+            );
+            assert_eq!((high, entries), (value, value.min(20)), "round {round}");
+            assert_eq!(low, if value == 0 { 0 } else { (value - 19).max(1) });
+            assert_eq!(events, value.min(1));
+            floor[index] = value;
+        }
+        if round.is_multiple_of(2) {
+            store.close().await.unwrap();
+            assert_eq!(names(path.parent().unwrap()), ["person.db"]);
+        } else {
+            drop(store);
+            crate::support::wait_until("the dropped store has let go", || {
+                names(path.parent().unwrap()) == ["person.db"]
+            });
+        }
+    }
+    assert!(floor.iter().sum::<i64>() > 0, "nothing was ever written");
+}
