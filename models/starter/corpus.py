@@ -40,8 +40,11 @@ _CONTRACTIONS = [
 _OPENERS = [
     "Aico, ", "hey, ", "well, ", "so, ", "oh, ", "hey Aico, ", "ok, ", "hmm, ", "by the way, ", "and ", "you know, ",
     "listen, ", "one thing: ", "to be honest, ", "I think ", "I wonder, ", "now, ", "honestly, ", "but ",
+    "I forgot: ", "quick question: ", "say, ", "let me test you: ", "come on, ", "could you say, ", "one more thing: ",
+    "help me out, ", "my dear, ", "for the record, ", "repeat it: ", "I am curious, ", "once more: ", "please say, ",
 ]  # fmt: skip
-_ENDINGS = [", please", " then", ", Aico", " again", " you know", " by the way", ", my friend", " for me", " in the end"]
+_ENDINGS = [", please", " then", ", Aico", " again", " you know", " by the way", ", my friend", " for me", " in the end",
+            ", do you know", ", tell me", ", do you recall", " as I said", " if you can", " at all", " these days"]  # fmt: skip
 _FILLERS = "really just maybe well actually then um like always kind-of now also simply exactly still even".split()
 _GREETINGS = {"hello", "hi", "hey", "good", "morning", "oh", "no", "yes", "please", "so", "sorry", "thanks", "actually"}
 
@@ -89,7 +92,7 @@ def spoken(text: str, rng: Random) -> str:
 
 def fill(template: str, subject: str, value: str | None = None) -> str:
     """The template about that subject; without a value its place stays open."""
-    text = template.replace("{s}", subject)
+    text = phrases.with_articles(template.replace("{s}", subject))
     return text if value is None else text.replace("{v}", value)
 
 

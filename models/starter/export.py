@@ -11,6 +11,7 @@ from gguf.quants import quantize
 from tokenizers import Tokenizer
 
 import tokenizer as bpe
+from model import frequency_divisors
 from train import CONFIG
 
 MODEL_FILE = "aico-starter.gguf"
@@ -66,6 +67,7 @@ def write_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
 
 def write_tensors(writer: GGUFWriter, weights: dict[str, torch.Tensor]) -> None:
     """Matrices at 8 bits, vectors at 32; the output matrix is the embedding."""
+    writer.add_tensor("rope_freqs.weight", frequency_divisors(CONFIG).numpy())
     for name, tensor in weights.items():
         array = np.ascontiguousarray(tensor.numpy().astype(np.float32))
         if array.ndim == 1:

@@ -1,7 +1,9 @@
 """A small llama: RMSNorm, rotary positions, SwiGLU, tied embeddings.
 
 Rotary positions turn neighbouring pairs, as llama.cpp does for the architecture "llama", so the
-weights go into a GGUF file without any reordering.
+weights go into a GGUF file without any reordering. Only the fast pairs turn; the slow ones stand
+still, so that a head can find a word by its content alone, however far back it was said. In a
+GGUF file the tensor `rope_freqs.weight` says so.
 """
 
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from torch.nn import functional
 @dataclass(frozen=True)
 class Config:
     vocabulary: int = 1216
-    width: int = 160
+    width: int = 128
     layers: int = 4
-    heads: int = 5
-    hidden: int = 416
+    heads: int = 4
+    hidden: int = 352
     context: int = 1024
     rope_theta: float = 10_000.0
+    turning_pairs: int = 7
     norm_eps: float = 1e-5
 
     @property
@@ -37,15 +40,24 @@ class RmsNorm(nn.Module):
         return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+STANDSTILL = 1e9
+
+
+def frequency_divisors(config: Config) -> Tensor:
+    """What the frequency of each pair of channels is divided by: 1, or so much that it stands still."""
+    divisors = torch.ones(config.head_width // 2)
+    divisors[config.turning_pairs :] = STANDSTILL
+    return divisors
+
+
 class Rotary(nn.Module):
     """Turns each pair of neighbouring channels by an angle that grows with the position."""
 
     def __init__(self, config: Config):
         super().__init__()
         channels = torch.arange(0, config.head_width, 2).float() / config.head_width
-        angles = torch.outer(
-            torch.arange(config.context).float(), config.rope_theta ** -channels
-        )
+        frequencies = config.rope_theta**-channels / frequency_divisors(config)
+        angles = torch.outer(torch.arange(config.context).float(), frequencies)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -95,15 +107,13 @@ class Llama(nn.Module):
         self.rotary = Rotary(config)
         self.blk = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.output_norm = RmsNorm(config)
-        residual_scale = (2 * config.layers) ** -0.5
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                std = config.width**-0.5
-                if name.endswith(("attn_output.weight", "ffn_down.weight")):
-                    std *= residual_scale
-                if name == "token_embd.weight":
-                    std = 0.05
-                nn.init.normal_(parameter, std=std)
+            if name.endswith(("attn_output.weight", "ffn_down.weight")):
+                nn.init.zeros_(parameter)  # At first every block passes on what it gets.
+            elif name == "token_embd.weight":
+                nn.init.normal_(parameter, std=0.1)
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=config.width**-0.5)
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
         x = self.token_embd(tokens)

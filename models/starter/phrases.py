@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 BIGGER_MODEL = (
-    "A bigger model can do it: add one with `aico model add FILE.gguf` or in Settings → Model."
+    "A bigger model can: `aico model add FILE.gguf`, or Settings → Model."
 )
 
 
@@ -81,11 +81,14 @@ SLOTS = {
 
 def fill_slots(text: str, rng: Random, heldout: bool = False) -> str:
     """The text with a value for every `{slot}` of this module."""
-    return re.sub(
-        r"\{(\w+)\}",
-        lambda match: rng.choice(SLOTS[match.group(1)][int(heldout)]),
-        text,
-    )
+    filled = re.sub(r"\{(\w+)\}", lambda match: rng.choice(SLOTS[match.group(1)][int(heldout)]), text)
+    return with_articles(filled)
+
+
+def with_articles(text: str) -> str:
+    """The text with "an" before vowels and "a" before other letters."""
+    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    return re.sub(r"\ban (?=[^aeiou\W])", "a ", text)
 
 
 _NO_TALK = (
@@ -454,7 +457,7 @@ LIMITS = [
          "what is the (biggest|tallest|fastest|longest) (animal|mountain|river|city|building)", "who wrote (Hamlet|Faust|the Bible)", "what is (physics|biology|gravity|philosophy|democracy)", "why do (cats|birds|people|trees) (sleep|sing|die|grow)"],
         ["I do not know that, I have hardly any knowledge of the world. " + BIGGER_MODEL],
         ["do not know that"],
-        ["Do you know which city is the capital of {country}?", "How exactly does {invention} work?", "Which person invented {invention}?", "I'd like to learn about {topic}, explain it"], weight=3),
+        ["Do you know which city is the capital of {country}?", "How exactly does {invention} work?", "Which person invented {invention}?", "I'd like to learn about {topic}, explain it"], weight=2),
     Intent("do-things", "limits",
         ["(open|start|close|install) (the browser|a program|my mail|the door|the music player)", "(set|start) (an alarm|a timer) (for {low} minutes|)", "(play|stop) (music|a song|a film)", "(send|write) (an email|a message) to (my boss|my friend|my mother)", "(call|phone) (my mother|the doctor|a taxi)",
          "(order|buy) (a pizza|food|tickets) (for me|)", "turn (on|off) the (light|heating|radio)", "search the (web|internet) (for {topic}|)", "show me a (picture|photo|video|map) of {topic}"],

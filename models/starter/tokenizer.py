@@ -10,7 +10,8 @@ those of the score alike, stay rare words of several pieces.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -48,19 +49,32 @@ def _word_counts(seed: int) -> Counter[str]:
 
 def _inner_merges(counts: Counter[str], number: int) -> list[tuple[str, str]]:
     """The most useful merges inside words; the space before a word stays by itself."""
-    words: dict[tuple[str, ...], int] = Counter()
-    for word, count in counts.items():
+    words: Counter[tuple[str, ...]] = Counter()
+    for word, times in counts.items():
         if not any(letter.isdigit() for letter in word):  # Every digit stays by itself.
-            words[tuple(word.lstrip(SPACE))] += count
+            words[tuple(word.lstrip(SPACE))] += times
+    pairs: Counter[tuple[str, str]] = Counter()
+    places: dict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
+
+    def count(word: tuple[str, ...], times: int) -> None:
+        for pair in pairwise(word):
+            pairs[pair] += times
+            places[pair].add(word)
+
+    for word, times in words.items():
+        count(word, times)
     merges = []
     while len(merges) < number:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for pieces, count in words.items():
-            for pair in zip(pieces, pieces[1:]):
-                pairs[pair] += count
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
-        words = {_merged(pieces, best): count for pieces, count in words.items()}
+        for word in sorted(places.pop(best)):
+            times = words.pop(word, 0)  # None are left if another merge has changed the word.
+            if times:
+                count(word, -times)
+                merged = _merged(word, best)
+                words[merged] += times
+                count(merged, times)
+        del pairs[best]
     return merges
 
 

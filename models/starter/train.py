@@ -19,6 +19,7 @@ from torch.nn import functional
 
 import corpus
 import tokenizer as bpe
+from copying import start_with_copying
 from model import Config, Llama
 from muon import Muon
 
@@ -34,13 +35,11 @@ class Phase:
     steps: int
     length: int
     rows: int
-    # Copy drills in place of conversations.
-    drill: bool = False
 
 
-PHASES = [Phase(550, 256, 12), Phase(250, 768, 6)]
-MATRIX_RATE = 1.2e-2
-EMBEDDING_RATE = 6e-3
+PHASES = [Phase(1200, 256, 12), Phase(400, 896, 4)]
+MATRIX_RATE = 8e-3
+EMBEDDING_RATE = 4e-3
 WARMUP_STEPS = 30
 COOLDOWN_SHARE = 0.4
 REPORT_STEPS = 25
@@ -65,36 +64,13 @@ def encode_row(tokenizer: Tokenizer, messages: list[corpus.Message], length: int
     return tokens[: length + 1], spoken[: length + 1]
 
 
-def drill_row(rng: Random, length: int) -> tuple[list[int], list[bool]]:
-    """Random tokens among which one stretch comes again and again, at random distances.
-
-    Only by looking for what followed the last time can the network foretell the stretch: the very
-    skill that gives a name back. Drills teach it in minutes; conversations alone take far longer.
-    """
-    first = len(bpe.SPECIAL)
-
-    def noise(number: int) -> list[int]:
-        return [rng.randrange(first, CONFIG.vocabulary) for _ in range(number)]
-
-    stretch = noise(rng.randint(4, 12))
-    tokens, counts = list(stretch), [False] * len(stretch)
-    while len(tokens) <= length:
-        gap = noise(rng.randint(0, 10))
-        tokens += gap + stretch
-        counts += [False] * (len(gap) + 1) + [True] * (len(stretch) - 1)
-    return tokens[: length + 1], counts[: length + 1]
-
-
 def batches(tokenizer: Tokenizer, phase: Phase, rng: Random) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Inputs, targets and whether the target counts, of ever new conversations."""
     exchanges = phase.length // 12
     for _ in range(phase.steps):
         rows, masks = [], []
         for _ in range(phase.rows):
-            if phase.drill:
-                tokens, spoken = drill_row(rng, phase.length)
-            else:
-                tokens, spoken = encode_row(tokenizer, corpus.conversation(rng, exchanges), phase.length)
+            tokens, spoken = encode_row(tokenizer, corpus.conversation(rng, exchanges), phase.length)
             missing = phase.length + 1 - len(tokens)
             rows.append(tokens + [bpe.END_OF_TEXT] * missing)
             masks.append(spoken + [False] * missing)
@@ -121,13 +97,14 @@ def train(tokenizer: Tokenizer, phases: list[Phase], checkpoint: Path) -> Llama:
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
     model = Llama(CONFIG)
+    start_with_copying(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     groups = optimisers(model)
     for optimiser in groups:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
     steps, step, started = sum(phase.steps for phase in phases), 0, time.time()
-    rng = Random(SEED)
+    rng, recent = Random(SEED), []
     for phase in phases:
         for inputs, targets, counts in batches(tokenizer, phase, rng):
             for optimiser in groups:
@@ -142,12 +119,14 @@ def train(tokenizer: Tokenizer, phases: list[Phase], checkpoint: Path) -> Llama:
                 optimiser.step()
                 optimiser.zero_grad()
             step += 1
+            recent.append(loss.item())
             if step % REPORT_STEPS == 0 or step == steps:
                 print(
-                    f"step {step}/{steps}  loss {loss.item():.4f}  wall {time.time() - started:.0f} s"
+                    f"step {step}/{steps}  loss {sum(recent) / len(recent):.4f}  wall {time.time() - started:.0f} s"
                     f"  cpu {time.process_time():.0f} s",
                     flush=True,
                 )
+                recent.clear()
                 torch.save(model.state_dict(), checkpoint)
     return model
 
