@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -32,8 +32,11 @@ export class Daemon {
       child.once('error', failed);
       void this.#ended.then((status) => failed(new Error(`aico ended with status ${status}`)));
       createInterface({ input: child.stdout }).on('line', (line) => {
+        // The code is not for a pipe: it waits in a file that only its owner can read.
+        const file = /open the address in (.+)\)$/.exec(line)?.[1];
         const found = /https?:\/\/[^\s/]+\/?[^\s]*/.exec(line);
-        if (found) ready(found[0]);
+        if (file) ready(readFileSync(file, 'utf8').trim());
+        else if (found) ready(found[0]);
       });
     });
     const url = new URL(this.address);
