@@ -3,12 +3,7 @@
 //!
 //! `cargo bench -p aico-store`. The rounds alternate, so that a disk that gets slower does so for
 //! all of them; the median of the rounds is printed.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a bench"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
 
 use std::{
     collections::HashMap,

@@ -31,7 +31,8 @@ use crate::{
     writer::{Job, WriteJob, Writer},
 };
 
-/// Callers that wait, at most, for writing and for reading each; the others wait to queue.
+/// Jobs that are queued, at most, for writing and for reading each; other callers wait for a slot.
+/// A job holds its slot until it is answered, so sending never blocks.
 const QUEUE: usize = 1024;
 
 /// How a store is opened, beyond the usual.
@@ -98,18 +99,14 @@ impl Shared {
 
     pub(crate) fn failed(&self, error: &StoreError) {
         match error {
-            StoreError::StorageFull => {
-                if !self.storage_full.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        store = self.id,
-                        "no space is left; a store cannot be written"
-                    );
-                }
+            StoreError::StorageFull if !self.storage_full.swap(true, Ordering::Relaxed) => {
+                tracing::error!(
+                    store = self.id,
+                    "no space is left; a store cannot be written"
+                );
             }
-            StoreError::Damaged { code } => {
-                if !self.damaged.swap(true, Ordering::Relaxed) {
-                    tracing::error!(store = self.id, code, "a store is damaged");
-                }
+            StoreError::Damaged { code } if !self.damaged.swap(true, Ordering::Relaxed) => {
+                tracing::error!(store = self.id, code, "a store is damaged");
             }
             _ => {}
         }
@@ -144,8 +141,8 @@ struct Inner {
     record: StoreRecord,
     read_only: bool,
     closed: AtomicBool,
-    writes: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
-    reads: Mutex<Option<mpsc::Sender<ReadJob>>>,
+    writes: Mutex<Option<mpsc::SyncSender<Box<dyn Job>>>>,
+    reads: Mutex<Option<mpsc::SyncSender<ReadJob>>>,
     write_slots: Arc<Semaphore>,
     read_slots: Arc<Semaphore>,
     threads: Mutex<Option<Threads>>,
@@ -370,7 +367,7 @@ impl Store {
             true if place::length(&place.log()) == 0 => Mode::AtRest,
             _ => Mode::Read,
         };
-        let (reads, jobs) = mpsc::channel();
+        let (reads, jobs) = mpsc::sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
         let mut threads = Threads {
             place: place.clone(),
@@ -388,7 +385,7 @@ impl Store {
         }
         let mut writes = None;
         if !read_only {
-            let (sender, jobs) = mpsc::channel();
+            let (sender, jobs) = mpsc::sync_channel(QUEUE);
             let writer = Writer::new(place, connection, jobs, shared.clone()).map_err(&failed)?;
             threads.writer = Some(spawn("store-writer", &path, move || writer.run())?);
             writes = Some(sender);
@@ -536,8 +533,8 @@ impl Threads {
 
 /// The sending ends of the queues: while one lives, its threads do.
 struct Ends {
-    reads: Option<mpsc::Sender<ReadJob>>,
-    writes: Option<mpsc::Sender<Box<dyn Job>>>,
+    reads: Option<mpsc::SyncSender<ReadJob>>,
+    writes: Option<mpsc::SyncSender<Box<dyn Job>>>,
 }
 
 impl Inner {
@@ -603,7 +600,7 @@ fn forget(identity: &Identity, registry: &dyn StoreRegistry) -> Result<(), OpenE
     Ok(())
 }
 
-fn send<J>(queue: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreError> {
+fn send<J>(queue: &Mutex<Option<mpsc::SyncSender<J>>>, job: J) -> Result<(), StoreError> {
     let queue = queue.lock();
     let sender = queue.as_ref().ok_or(StoreError::Closed)?;
     sender.send(job).map_err(|_| StoreError::Closed)

@@ -1,6 +1,6 @@
 //! The vault's sealed registry, as the stores see it.
 
-use aico_vault::{FileError, Registry, RegistryError as VaultError, append::AppendError};
+use aico_vault::{FileError, Registry, RegistryError as VaultError, Vault, append::AppendError};
 
 use crate::registry::{RegistryError, StoreRecord, StoreRegistry};
 
@@ -30,6 +30,25 @@ impl StoreRegistry for Registry {
 
     fn remove(&self, store_id: &str) -> Result<(), RegistryError> {
         Registry::remove(self, store_id).map_err(translate)
+    }
+}
+
+/// The vault is a handle that can be shared; its registry lives inside.
+impl StoreRegistry for Vault {
+    fn get(&self, store_id: &str) -> Result<Option<StoreRecord>, RegistryError> {
+        StoreRegistry::get(self.registry(), store_id)
+    }
+
+    fn put(&self, store_id: &str, record: &StoreRecord) -> Result<(), RegistryError> {
+        StoreRegistry::put(self.registry(), store_id, record)
+    }
+
+    fn note_sequence(&self, store_id: &str, sequence: u64) -> Result<(), RegistryError> {
+        StoreRegistry::note_sequence(self.registry(), store_id, sequence)
+    }
+
+    fn remove(&self, store_id: &str) -> Result<(), RegistryError> {
+        StoreRegistry::remove(self.registry(), store_id)
     }
 }
 

@@ -98,12 +98,10 @@ where
 }
 
 /// Runs callers' code; a panic becomes an error. Its payload may quote what people wrote, so it is
-/// dropped, unless dropping it panics as well.
+/// dropped unread.
 pub(crate) fn undo_panic<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload: Box<dyn Any + Send>| {
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
+        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
         tracing::error!("an operation on a store panicked; it was undone");
         Err(StoreError::Panicked)
     })

@@ -326,8 +326,8 @@ async fn a_reader_that_takes_its_time_blocks_neither_writer_nor_other_readers() 
     let bench = Bench::new();
     let store = bench.create();
     add_note(&store, 1).await.unwrap();
-    let (entered, wait_entered) = mpsc::channel();
-    let (release, wait_release) = mpsc::channel::<()>();
+    let (entered, wait_entered) = mpsc::sync_channel(1);
+    let (release, wait_release) = mpsc::sync_channel::<()>(1);
     let slow = tokio::spawn({
         let store = store.clone();
         async move {

@@ -1,6 +1,9 @@
 //! Files that were cut, flipped, exchanged or put back.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Seek, SeekFrom, Write},
+};
 
 use aico_store::{Identity, OpenError, Store, StoreError};
 
@@ -370,17 +373,12 @@ async fn damage_met_while_running_is_an_error_and_never_wrong_data() {
     let store = bench.open().unwrap();
     // Overwritten in place, under the open store; a page in the middle of the notes.
     let middle = (fs::metadata(bench.path()).unwrap().len() as usize / PAGE / 2 * PAGE) as u64;
-    {
-        use std::io::{Seek, SeekFrom, Write};
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .open(bench.path())
-            .unwrap();
-        file.seek(SeekFrom::Start(middle + 100)).unwrap();
-        file.write_all(b"damage").unwrap();
-        // Not closed: that would drop the locks that this process holds on the file.
-        std::mem::forget(file);
-    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path())
+        .unwrap();
+    file.seek(SeekFrom::Start(middle + 100)).unwrap();
+    file.write_all(b"damage").unwrap();
     let read = store
         .read(|db| {
             Ok(
@@ -392,6 +390,8 @@ async fn damage_met_while_running_is_an_error_and_never_wrong_data() {
         .await;
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
     assert!(store.health().damaged);
+    // Not closed before: that would drop the locks that this process holds on the file.
+    drop(file);
 }
 
 #[cfg(unix)]

@@ -301,7 +301,7 @@ impl SmallDisk {
 
     pub(crate) fn remount(&self, options: &str) {
         let status = Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
+            .args(["-o", &format!("remount,bind,{options}")])
             .arg(self.0.path())
             .status()
             .unwrap();
