@@ -1,0 +1,17 @@
+//! The JSON shapes of the API, each with its schema.
+//!
+//! None of them has `Debug`: they carry names, tokens and chat text.
+
+pub(crate) mod access;
+pub(crate) mod conversation;
+pub(crate) mod model;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A list that is always given whole.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Items<T> {
+    /// The entries.
+    pub(crate) items: Vec<T>,
+}

@@ -1,0 +1,198 @@
+//! Set-up, sessions and persons.
+
+use aico_access as access;
+use aico_contracts::ids::{PersonId, SessionId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::input::Secret;
+
+/// Where the installation stands.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// Nothing is set up.
+    New,
+    /// Set up; no key is in memory.
+    Locked,
+    /// Open.
+    Ready,
+    /// Ending.
+    Stopping,
+}
+
+impl From<access::Stage> for Stage {
+    fn from(stage: access::Stage) -> Self {
+        match stage {
+            access::Stage::New => Self::New,
+            access::Stage::Locked => Self::Locked,
+            access::Stage::Ready => Self::Ready,
+            access::Stage::Stopping => Self::Stopping,
+        }
+    }
+}
+
+/// What anybody may know.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"stage": "ready", "version": "0.1.0"}))]
+pub(crate) struct State {
+    pub(crate) stage: Stage,
+    /// Of the daemon.
+    pub(crate) version: &'static str,
+}
+
+/// A suggestion; nothing remembers it.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"passphrase": "velvet harbour moss lantern orbit"}))]
+pub(crate) struct Passphrase {
+    /// Five random words.
+    pub(crate) passphrase: String,
+}
+
+/// The first set-up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"code": "k2uV…", "name": "Ada", "password": "…"}))]
+pub(crate) struct SetUp {
+    /// From the printed address; left out over the local socket.
+    #[serde(default)]
+    pub(crate) code: Option<Secret>,
+    /// How the owner is called.
+    pub(crate) name: String,
+    /// The master password, at least 12 characters.
+    pub(crate) password: Secret,
+}
+
+/// The set-up is done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SetUpDone {
+    /// Twelve words that open the vault when the password is forgotten. Shown this once.
+    #[schema(min_items = 12, max_items = 12)]
+    pub(crate) recovery_phrase: Vec<&'static str>,
+    pub(crate) session: Session,
+}
+
+/// The master password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unlock {
+    pub(crate) password: Secret,
+}
+
+/// Unlocked, and the owner is signed in.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Unlocked {
+    pub(crate) session: Session,
+}
+
+/// A person signs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Ada", "password": "…"}))]
+pub(crate) struct SignIn {
+    pub(crate) name: String,
+    pub(crate) password: Secret,
+}
+
+/// What a person may do beside using what is their own.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = PersonRole)]
+pub(crate) enum Role {
+    /// Set AICO up; manages persons and models.
+    Owner,
+    /// Uses AICO.
+    Member,
+}
+
+/// A person of the household.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "0193a1b2-0000-7000-8000-000000000001", "name": "Ada", "role": "owner",
+    "created_at": "2026-01-31T12:00:00Z"
+}))]
+pub(crate) struct Person {
+    #[schema(value_type = uuid::Uuid)]
+    pub(crate) id: PersonId,
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) created_at: Timestamp,
+}
+
+impl From<access::Person> for Person {
+    fn from(person: access::Person) -> Self {
+        Self {
+            id: person.id,
+            name: person.name.as_str().to_owned(),
+            role: match person.role {
+                access::Role::Owner => Role::Owner,
+                access::Role::Member => Role::Member,
+            },
+            created_at: person.created_at,
+        }
+    }
+}
+
+/// A session, once, with its token.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Session {
+    /// For `Authorization: Bearer …`. Keep it in memory or `sessionStorage` only.
+    pub(crate) token: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) expires_at: Timestamp,
+    pub(crate) person: Person,
+}
+
+impl From<access::Session> for Session {
+    fn from(session: access::Session) -> Self {
+        Self {
+            token: session.token.as_str().to_owned(),
+            expires_at: session.expires_at,
+            person: session.person.into(),
+        }
+    }
+}
+
+/// A session in a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionInfo {
+    #[schema(value_type = uuid::Uuid)]
+    pub(crate) id: SessionId,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) expires_at: Timestamp,
+    /// What signed in, as it described itself.
+    pub(crate) client: String,
+    /// The one that asks.
+    pub(crate) current: bool,
+}
+
+/// A new password for oneself.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangePassword {
+    pub(crate) current: Secret,
+    /// At least 12 characters.
+    pub(crate) new: Secret,
+}
+
+/// A new person.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Grace", "password": "…"}))]
+pub(crate) struct AddPerson {
+    pub(crate) name: String,
+    /// Their own, at least 12 characters.
+    pub(crate) password: Secret,
+}
+
+/// Proof for what can't be undone.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    /// The owner's.
+    pub(crate) password: Secret,
+}

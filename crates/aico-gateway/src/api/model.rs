@@ -1,0 +1,154 @@
+//! Models, and what the owner sees of the daemon.
+
+use aico_contracts::ids::ModelId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::Stage;
+use crate::config::{LogLevel, LogQuery, ProcessStatus};
+
+/// A model that can answer.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "0193a1b2-0000-7000-8000-000000000005", "name": "starter",
+    "file": "/home/ada/.local/share/aico/models/starter.gguf", "size_bytes": 4000000,
+    "architecture": "llama", "parameters": 1000000, "quantization": "Q8_0",
+    "context_length": 1024, "license": "MIT", "starter": true, "active": true, "present": true
+}))]
+pub(crate) struct Model {
+    #[schema(value_type = uuid::Uuid)]
+    pub(crate) id: ModelId,
+    pub(crate) name: String,
+    /// Where its file is on this machine.
+    pub(crate) file: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) architecture: String,
+    pub(crate) parameters: u64,
+    pub(crate) quantization: String,
+    /// Tokens.
+    pub(crate) context_length: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) license: Option<String>,
+    /// The small one that AICO brings along.
+    pub(crate) starter: bool,
+    /// The one that answers.
+    pub(crate) active: bool,
+    /// The file is where it was.
+    pub(crate) present: bool,
+}
+
+/// How far the model process is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModelStatus {
+    /// Not wanted now.
+    Stopped,
+    /// Loading.
+    Starting,
+    /// Answers.
+    Ready,
+    /// `why` says what happened.
+    Failed,
+}
+
+/// The state of the model process.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(example = json!({
+    "status": "ready", "model": "0193a1b2-0000-7000-8000-000000000005", "name": "starter",
+    "why": null, "what_to_do": null
+}))]
+pub(crate) struct ModelState {
+    pub(crate) status: ModelStatus,
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    pub(crate) model: Option<ModelId>,
+    #[schema(required = true)]
+    pub(crate) name: Option<String>,
+    /// Why it failed.
+    #[schema(required = true)]
+    pub(crate) why: Option<String>,
+    /// What the person can do about it.
+    #[schema(required = true)]
+    pub(crate) what_to_do: Option<String>,
+}
+
+/// All models and the state of the one that answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    pub(crate) items: Vec<Model>,
+    pub(crate) state: ModelState,
+}
+
+/// A file to bring in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"path": "/home/ada/Downloads/model.gguf"}))]
+pub(crate) struct AddModel {
+    /// A path on the machine that AICO runs on.
+    pub(crate) path: String,
+}
+
+/// The model that shall answer.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"id": "0193a1b2-0000-7000-8000-000000000005"}))]
+pub(crate) struct UseModel {
+    /// An unknown one is told as `not-found`, like anything else that is not there.
+    #[schema(value_type = uuid::Uuid)]
+    pub(crate) id: String,
+}
+
+/// It runs.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "live"}))]
+pub(crate) struct Live {
+    pub(crate) status: &'static str,
+}
+
+/// Whether it can be used.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    pub(crate) status: Stage,
+    /// Told, but it does not count: a question waits for a starting model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<ModelState>,
+}
+
+/// How the daemon is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Status {
+    pub(crate) version: &'static str,
+    #[serde(flatten)]
+    pub(crate) process: ProcessStatus,
+    /// Connections that are open now, over TCP and the local socket.
+    pub(crate) connections: usize,
+    /// WebSockets among them.
+    pub(crate) sockets: usize,
+    pub(crate) model: ModelState,
+}
+
+/// Which lines of the log.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LogParams {
+    /// This level and the more severe ones.
+    #[param(inline)]
+    pub(crate) level: Option<LogLevel>,
+    /// Modules whose name begins so.
+    pub(crate) module: Option<String>,
+    /// From then on, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(crate) since: Option<Timestamp>,
+    /// Go on with what is logged from now on.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(crate) follow: bool,
+}
+
+impl From<LogParams> for LogQuery {
+    fn from(params: LogParams) -> Self {
+        let LogParams { level, module, since, follow } = params;
+        Self { level, module, since, follow }
+    }
+}

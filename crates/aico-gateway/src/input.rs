@@ -1,0 +1,170 @@
+//! What a handler reads from a request, when it wants to: after it has asked whether the caller
+//! may. Nothing here is read, or refused, before that.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use http::header;
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::problem::{Code, Problem};
+use crate::server::connections::Activity;
+
+/// A body over its limit is read and thrown away up to this size, so that the client gets to
+/// read the answer instead of a broken connection.
+const DRAINED: usize = 32 * 1024 * 1024;
+
+/// The body, unread.
+pub(crate) struct Input {
+    body: Body,
+    length: Option<usize>,
+    app: Arc<App>,
+    activity: Option<Activity>,
+}
+
+impl FromRequest<Arc<App>> for Input {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let length = parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Self {
+            body,
+            length,
+            app: Arc::clone(app),
+            activity: parts.extensions.get::<Activity>().cloned(),
+        })
+    }
+}
+
+impl Input {
+    /// Reads the body as JSON.
+    ///
+    /// The bytes are wiped afterwards: a password may be among them. What the parser says is
+    /// not passed on, it would quote what was sent; the place is told.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let bytes = self.read().await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::from(Code::Malformed).with_detail(format!(
+                "The body does not fit at line {}, column {}.",
+                error.line(),
+                error.column()
+            ))
+        })
+    }
+
+    async fn read(mut self) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let limit = self.app.limits.body;
+        let until = Instant::now() + self.app.limits.body_time;
+        // Reserved at once, so that growing leaves no copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.length.unwrap_or(4096).min(limit)));
+        let mut seen = 0usize;
+        loop {
+            let frame = timeout_at(until, self.body.frame())
+                .await
+                .map_err(|_| if seen > limit { Code::TooLong } else { Code::TooSlow })?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|_| {
+                Problem::from(Code::Malformed).with_detail("The body ended too early.")
+            })?;
+            let Some(data) = frame.data_ref() else { continue };
+            seen = seen.saturating_add(data.len());
+            if seen > DRAINED {
+                break;
+            }
+            if seen <= limit {
+                bytes.extend_from_slice(data);
+            }
+        }
+        if seen > limit {
+            return Err(too_long(limit));
+        }
+        // The request is complete: this connection no longer makes room for others.
+        if let Some(activity) = &self.activity {
+            activity.work();
+        }
+        Ok(bytes)
+    }
+}
+
+/// 413, with the limit in words.
+pub(crate) fn too_long(limit: usize) -> Problem {
+    Problem::from(Code::TooLong).with_detail(format!("At most {} KiB are taken.", limit / 1024))
+}
+
+/// The ids in a path, unread.
+pub(crate) struct Ids(Vec<(String, String)>);
+
+impl FromRequestParts<Arc<App>> for Ids {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        // A path that is no UTF-8 names nothing; told when it is asked for.
+        let pairs = match RawPathParams::from_request_parts(parts, app).await {
+            Ok(all) => all.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            Err(_) => Vec::new(),
+        };
+        Ok(Self(pairs))
+    }
+}
+
+impl Ids {
+    /// The id of this name. What is no id names nothing, and is told like an unknown one.
+    pub(crate) fn get<T: FromStr>(&self, name: &str) -> Result<T, Problem> {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.parse().ok())
+            .ok_or_else(|| Code::NotFound.into())
+    }
+}
+
+/// The query, unread.
+pub(crate) struct Asked(Parts);
+
+impl FromRequestParts<Arc<App>> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let (mut copy, ()) = http::Request::new(()).into_parts();
+        copy.uri = parts.uri.clone();
+        Ok(Self(copy))
+    }
+}
+
+impl Asked {
+    /// Reads the query.
+    pub(crate) fn get<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        Query::try_from_uri(&self.0.uri).map(|Query(value)| value).map_err(|_| {
+            Problem::from(Code::Malformed).with_detail("The query does not fit this address.")
+        })
+    }
+}
+
+/// A password or code from a request: wiped when it is dropped, never shown.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, format = Password)]
+pub(crate) struct Secret(#[serde(deserialize_with = "wiped")] Zeroizing<String>);
+
+fn wiped<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(from).map(Zeroizing::new)
+}
+
+impl Secret {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,136 @@
+//! Growing delays on guessing passwords, for each source.
+//!
+//! The delay for each account is kept by `aico-access`; this one stops a single machine that
+//! tries many accounts. Nothing is counted for the local socket: whoever sits there could read
+//! the data folder anyway, and must never be kept out.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::problem::{Code, Problem};
+
+/// Sources that are remembered.
+const MOST: usize = 1024;
+/// A source that was quiet for so long starts anew.
+const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
+
+/// Failed tries of each source.
+pub(crate) struct Tries {
+    free: u32,
+    longest: Duration,
+    sources: Mutex<HashMap<IpAddr, Tried>>,
+}
+
+#[derive(Clone, Copy)]
+struct Tried {
+    failures: u32,
+    last: Instant,
+}
+
+impl Tries {
+    pub(crate) fn new(free: u32, longest: Duration) -> Self {
+        Self { free, longest, sources: Mutex::new(HashMap::new()) }
+    }
+
+    /// May this source try now?
+    pub(crate) fn check(&self, source: Option<IpAddr>, now: Instant) -> Result<(), Problem> {
+        let Some(source) = source else { return Ok(()) };
+        let sources = self.sources.lock();
+        let Some(tried) = sources.get(&source) else { return Ok(()) };
+        let until = tried.last + self.wait(tried.failures);
+        if until > now {
+            return Err(Problem::from(Code::SlowDown).retry_after(until - now));
+        }
+        Ok(())
+    }
+
+    fn wait(&self, failures: u32) -> Duration {
+        match failures.checked_sub(self.free) {
+            None | Some(0) => Duration::ZERO,
+            Some(over) => self.longest.min(Duration::from_secs(1 << (over - 1).min(20))),
+        }
+    }
+
+    /// Counts what came of a try.
+    pub(crate) fn note(&self, source: Option<IpAddr>, outcome: Option<Code>, now: Instant) {
+        let Some(source) = source else { return };
+        let guessed = matches!(
+            outcome,
+            Some(Code::WrongPassword | Code::SignInFailed | Code::SetupCodeWrong)
+        );
+        let mut sources = self.sources.lock();
+        if outcome.is_none() {
+            sources.remove(&source);
+        } else if guessed {
+            if sources.len() >= MOST && !sources.contains_key(&source) {
+                sources.retain(|_, tried| now.duration_since(tried.last) < FORGOTTEN);
+                let oldest = sources.iter().min_by_key(|(_, tried)| tried.last).map(|(ip, _)| *ip);
+                if let Some(oldest) = oldest.filter(|_| sources.len() >= MOST) {
+                    sources.remove(&oldest);
+                }
+            }
+            let tried = sources.entry(source).or_insert(Tried { failures: 0, last: now });
+            if now.duration_since(tried.last) >= FORGOTTEN {
+                tried.failures = 0;
+            }
+            tried.failures = tried.failures.saturating_add(1);
+            tried.last = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last]))
+    }
+
+    #[test]
+    fn waits_grow_with_guesses_and_end_with_success() {
+        let tries = Tries::new(3, Duration::from_secs(60));
+        let now = Instant::now();
+        for _ in 0..3 {
+            tries.note(source(1), Some(Code::WrongPassword), now);
+            assert!(tries.check(source(1), now).is_ok());
+        }
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            tries.note(source(1), Some(Code::SignInFailed), now);
+            let problem = tries.check(source(1), now).unwrap_err();
+            waits.push(problem.document().retry_after_seconds.unwrap());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(tries.check(source(1), now + Duration::from_secs(60)).is_ok());
+        assert!(tries.check(source(2), now).is_ok(), "another source");
+        tries.note(source(1), None, now);
+        assert!(tries.check(source(1), now).is_ok());
+    }
+
+    #[test]
+    fn the_local_socket_is_never_kept_out() {
+        let tries = Tries::new(0, Duration::from_secs(60));
+        let now = Instant::now();
+        for _ in 0..100 {
+            tries.note(None, Some(Code::WrongPassword), now);
+        }
+        assert!(tries.check(None, now).is_ok());
+    }
+
+    #[test]
+    fn only_guesses_count_and_memory_is_bounded() {
+        let tries = Tries::new(0, Duration::from_secs(60));
+        let now = Instant::now();
+        tries.note(source(1), Some(Code::PasswordTooWeak), now);
+        assert!(tries.check(source(1), now).is_ok());
+        for i in 0..5000u32 {
+            let address = Some(IpAddr::from(i.to_be_bytes()));
+            tries.note(address, Some(Code::WrongPassword), now);
+        }
+        assert!(tries.sources.lock().len() <= MOST);
+    }
+}

@@ -1,0 +1,204 @@
+//! One table of all operations: what each asks `authorize` for, who passes, and which problems
+//! belong to it. The OpenAPI document is completed from it; tests hold routes, document,
+//! decisions and this table to each other, so that a route that is missing here fails them.
+
+use aico_access::Action;
+
+use crate::problem::Code;
+
+/// Who passes, as the document tells it. What counts is `authorize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Anybody.
+    Nothing,
+    /// A signed-in person, on their own.
+    Person,
+    /// The owner.
+    Owner,
+}
+
+/// One operation of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Its id in the OpenAPI document.
+    pub id: &'static str,
+    /// What it asks for.
+    pub action: Action,
+    /// Who passes.
+    pub needs: Needs,
+    /// Problems of its own, beside those that follow from the rest.
+    own: &'static [Code],
+}
+
+const fn line(
+    id: &'static str,
+    action: Action,
+    needs: Needs,
+    own: &'static [Code],
+) -> Operation {
+    Operation { id, action, needs, own }
+}
+
+use Needs::{Nothing, Owner, Person};
+
+/// What modules behind the bus can answer anything with.
+const MODULE: &[Code] = &[Code::Invalid, Code::Unavailable, Code::Busy, Code::TookTooLong];
+/// What talking to the companion can fail with.
+const TALK: &[Code] = &[
+    Code::NotFound,
+    Code::Conflict,
+    Code::Invalid,
+    Code::PersonLocked,
+    Code::AnswerInProgress,
+    Code::NoModel,
+    Code::ModelFailed,
+    Code::Damaged,
+    Code::Unavailable,
+    Code::Busy,
+    Code::StorageFull,
+];
+/// What a model file can be refused for.
+const FILE: &[Code] = &[
+    Code::NotFound,
+    Code::Conflict,
+    Code::NotAModel,
+    Code::ModelMissing,
+    Code::ModelDamaged,
+    Code::ModelRefused,
+    Code::ModelTemplate,
+    Code::ModelTooLarge,
+    Code::ModelFailed,
+    Code::Invalid,
+    Code::Unavailable,
+    Code::Busy,
+    Code::StorageFull,
+];
+
+/// All of them.
+pub const OPERATIONS: &[Operation] = &[
+    line("livez", Action::ReadHealth, Nothing, &[]),
+    line("readyz", Action::ReadHealth, Nothing, &[]),
+    line("contract", Action::ReadContract, Nothing, &[]),
+    line("state", Action::ReadState, Nothing, &[]),
+    line("passphrase", Action::SuggestPassphrase, Nothing, &[]),
+    line(
+        "set_up",
+        Action::SetUp,
+        Nothing,
+        &[
+            Code::SetupCodeWrong,
+            Code::SetupCodeExpired,
+            Code::AlreadySetUp,
+            Code::PasswordTooWeak,
+            Code::NameInvalid,
+            Code::SlowDown,
+            Code::FolderUnusable,
+            Code::StorageFull,
+        ],
+    ),
+    line(
+        "unlock",
+        Action::Unlock,
+        Nothing,
+        &[
+            Code::WrongPassword,
+            Code::NotSetUp,
+            Code::SlowDown,
+            Code::Damaged,
+            Code::NewerData,
+            Code::FolderUnusable,
+            Code::StorageFull,
+        ],
+    ),
+    line("lock", Action::Lock, Owner, &[]),
+    line(
+        "sign_in",
+        Action::SignIn,
+        Nothing,
+        &[Code::SignInFailed, Code::Locked, Code::NotSetUp, Code::SlowDown],
+    ),
+    line("list_sessions", Action::ListSessions, Person, &[]),
+    line("end_all_sessions", Action::EndSession, Person, &[]),
+    line("end_current_session", Action::EndSession, Person, &[Code::NotFound]),
+    line("end_session", Action::EndSession, Person, &[]),
+    line("me", Action::ReadSelf, Person, &[]),
+    line(
+        "change_password",
+        Action::ChangePassword,
+        Person,
+        &[Code::WrongPassword, Code::PasswordTooWeak, Code::SlowDown, Code::StorageFull],
+    ),
+    line("list_persons", Action::ListPersons, Owner, &[]),
+    line(
+        "add_person",
+        Action::AddPerson,
+        Owner,
+        &[Code::NameTaken, Code::NameInvalid, Code::PasswordTooWeak, Code::StorageFull],
+    ),
+    line(
+        "erase_person",
+        Action::ErasePerson,
+        Owner,
+        &[Code::WrongPassword, Code::Conflict, Code::SlowDown],
+    ),
+    line("list_characters", Action::ListCharacters, Person, MODULE),
+    line("list_conversations", Action::ListConversations, Person, TALK),
+    line("create_conversation", Action::CreateConversation, Person, TALK),
+    line("read_conversation", Action::ReadConversation, Person, TALK),
+    line("change_conversation", Action::ChangeConversation, Person, TALK),
+    line("delete_conversation", Action::DeleteConversation, Person, TALK),
+    line("search", Action::Search, Person, &[
+        Code::TooLong,
+        Code::Invalid,
+        Code::PersonLocked,
+        Code::Unavailable,
+        Code::Busy,
+    ]),
+    line("send_message", Action::SendMessage, Person, TALK),
+    line("regenerate_answer", Action::Regenerate, Person, TALK),
+    line("edit_message", Action::EditMessage, Person, TALK),
+    line("cancel_answer", Action::CancelAnswer, Person, TALK),
+    line("list_models", Action::ListModels, Person, MODULE),
+    line("add_model", Action::AddModel, Owner, FILE),
+    line("use_model", Action::UseModel, Owner, FILE),
+    line(
+        "remove_model",
+        Action::RemoveModel,
+        Owner,
+        &[Code::Conflict, Code::ModelFailed, Code::Unavailable],
+    ),
+    line("status", Action::ReadStatus, Owner, &[]),
+    line("config", Action::ReadConfig, Owner, &[]),
+    line("logs", Action::ReadLogs, Owner, &[]),
+    line("open_events", Action::ReadState, Nothing, &[Code::UpgradeNeeded]),
+];
+
+impl Operation {
+    /// Every problem it can answer with.
+    pub(crate) fn problems(&self, has_body: bool, has_ids: bool) -> Vec<Code> {
+        let mut all = vec![
+            Code::Malformed,
+            Code::HostNotAllowed,
+            Code::OriginNotAllowed,
+            Code::Internal,
+            Code::Stopping,
+            Code::TookTooLong,
+        ];
+        if self.needs != Needs::Nothing {
+            all.extend([Code::SignInNeeded, Code::TokenInvalid, Code::NotSetUp, Code::Locked]);
+        }
+        if self.needs == Needs::Owner {
+            all.push(Code::Forbidden);
+        }
+        if has_body {
+            all.extend([Code::TooLong, Code::JsonNeeded, Code::TooSlow]);
+        }
+        if has_ids {
+            all.push(Code::NotFound);
+        }
+        all.extend(self.own);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}

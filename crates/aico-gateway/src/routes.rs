@@ -1,0 +1,53 @@
+//! Every route, each file one subject.
+
+pub(crate) mod conversations;
+pub(crate) mod health;
+pub(crate) mod home;
+pub(crate) mod messages;
+pub(crate) mod models;
+pub(crate) mod persons;
+pub(crate) mod sessions;
+pub(crate) mod system;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::ws;
+
+/// All routes with their documentation.
+pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::contract))
+        .routes(routes!(home::state))
+        .routes(routes!(home::passphrase))
+        .routes(routes!(home::set_up))
+        .routes(routes!(home::unlock))
+        .routes(routes!(home::lock))
+        .routes(routes!(sessions::sign_in, sessions::list, sessions::end_all))
+        .routes(routes!(sessions::end_current))
+        .routes(routes!(sessions::end))
+        .routes(routes!(persons::me))
+        .routes(routes!(persons::change_password))
+        .routes(routes!(persons::list, persons::add))
+        .routes(routes!(persons::erase))
+        .routes(routes!(conversations::characters))
+        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(conversations::read, conversations::change, conversations::delete))
+        .routes(routes!(conversations::search))
+        .routes(routes!(messages::send))
+        .routes(routes!(messages::regenerate))
+        .routes(routes!(messages::edit))
+        .routes(routes!(messages::cancel))
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::activate))
+        .routes(routes!(models::remove))
+        .routes(routes!(system::status))
+        .routes(routes!(system::config))
+        .routes(routes!(system::logs))
+        .routes(routes!(ws::upgrade::events))
+}

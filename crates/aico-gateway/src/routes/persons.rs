@@ -1,0 +1,100 @@
+//! Oneself, and the persons of the household.
+
+use std::sync::Arc;
+
+use aico_access::Action;
+use aico_contracts::ids::PersonId;
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+
+use super::home::{given_password, guarded, new_password};
+use crate::api::Items;
+use crate::api::access::{AddPerson, ChangePassword, Erase, Person};
+use crate::app::App;
+use crate::caller::Caller;
+use crate::input::{Ids, Input};
+use crate::problem::{Code, Problem};
+
+/// Who am I.
+#[utoipa::path(get, path = "/api/v1/me", tag = "persons",
+    responses((status = 200, description = "The person who asks.", body = Person)))]
+pub(crate) async fn me(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<Json<Person>, Problem> {
+    let me = caller.may_own(Action::ReadSelf)?;
+    Ok(Json(app.home.person(me).await?.into()))
+}
+
+/// Changes one's own password. One's other sessions end.
+#[utoipa::path(put, path = "/api/v1/me/password", tag = "persons",
+    request_body = ChangePassword,
+    responses((status = 204, description = "The new password counts.")))]
+pub(crate) async fn change_password(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    input: Input,
+) -> Result<StatusCode, Problem> {
+    let me = caller.may_own(Action::ChangePassword)?;
+    let form: ChangePassword = input.json().await?;
+    let new = new_password(&form.new)?;
+    guarded(&app, &caller, async {
+        let current = given_password(&form.current, Code::WrongPassword)?;
+        let source = caller.source();
+        Ok(app.home.change_password(me, &current, &new, source, caller.session()).await?)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Everybody.
+#[utoipa::path(get, path = "/api/v1/persons", tag = "persons", operation_id = "list_persons",
+    responses((status = 200, description = "The household.", body = Items<Person>)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<Json<Items<Person>>, Problem> {
+    caller.may(Action::ListPersons)?;
+    let items = app.home.persons().await?.into_iter().map(Person::from).collect();
+    Ok(Json(Items { items }))
+}
+
+/// Adds a person with a password of their own.
+#[utoipa::path(post, path = "/api/v1/persons", tag = "persons", operation_id = "add_person",
+    request_body = AddPerson,
+    responses((status = 201, description = "Added.", body = Person)))]
+pub(crate) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    input: Input,
+) -> Result<(StatusCode, Json<Person>), Problem> {
+    caller.may(Action::AddPerson)?;
+    let form: AddPerson = input.json().await?;
+    let password = new_password(&form.password)?;
+    let person = app.home.add_person(&form.name, &password).await?;
+    Ok((StatusCode::CREATED, Json(person.into())))
+}
+
+/// Erases a person and everything that is theirs. It can't be undone.
+#[utoipa::path(post, path = "/api/v1/persons/{id}/erase", tag = "persons",
+    operation_id = "erase_person", request_body = Erase,
+    params(("id" = uuid::Uuid, Path, description = "The person.")),
+    responses((status = 204, description = "Erased.")))]
+pub(crate) async fn erase(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    ids: Ids,
+    input: Input,
+) -> Result<StatusCode, Problem> {
+    caller.may(Action::ErasePerson)?;
+    let person: PersonId = ids.get("id")?;
+    let form: Erase = input.json().await?;
+    guarded(&app, &caller, async {
+        let password = given_password(&form.password, Code::WrongPassword)?;
+        Ok(app.home.erase_person(person, &password, caller.source()).await?)
+    })
+    .await?;
+    app.hubs.forget(person);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,118 @@
+//! For what outlives its request (a WebSocket, a followed log): until when the right lasts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_access::{Principal, SessionInfo, Stage};
+use aico_contracts::ids::SessionId;
+use jiff::Timestamp;
+use tokio::sync::{broadcast, watch};
+
+use crate::app::App;
+
+/// Locking ends the sessions first and is told a moment later.
+const TOLD_LATER: Duration = Duration::from_millis(20);
+/// Expiry is looked at again at least so often: the machine may have slept meanwhile.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Why the right has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Logout, revocation, removal, or the token's time is up.
+    Session,
+    /// The vault was locked.
+    Locked,
+    /// The daemon ends.
+    Stopping,
+}
+
+/// Waits for the end of one principal's right.
+pub(crate) struct Watch {
+    app: Arc<App>,
+    principal: Principal,
+    ended: broadcast::Receiver<SessionId>,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Watch {
+    /// Watches from now on.
+    pub(crate) fn new(app: &Arc<App>, principal: &Principal) -> Self {
+        Self {
+            ended: app.home.ended_sessions(),
+            stage: app.home.watch_stage(),
+            app: Arc::clone(app),
+            principal: principal.clone(),
+        }
+    }
+
+    /// Returns when the right has ended; also when it had before the watch began.
+    pub(crate) async fn over(mut self) -> Over {
+        loop {
+            let rest = match &self.principal {
+                Principal::Person { person, session, .. } => {
+                    let (person, session) = (*person, *session);
+                    let all = self.app.home.sessions(person).await.unwrap_or_default();
+                    match all.iter().find(|info| info.id == session).and_then(left) {
+                        Some(rest) => rest.min(LOOK),
+                        None => return self.told().await,
+                    }
+                }
+                _ => LOOK,
+            };
+            if let Some(over) = self.stage_over() {
+                return over;
+            }
+            let session = match &self.principal {
+                Principal::Person { session, .. } => Some(*session),
+                _ => None,
+            };
+            let look_again = tokio::time::sleep(rest);
+            tokio::pin!(look_again);
+            loop {
+                tokio::select! {
+                    () = self.app.stop.cancelled() => return Over::Stopping,
+                    changed = self.stage.changed() => {
+                        if changed.is_err() {
+                            return Over::Stopping;
+                        }
+                        if let Some(over) = self.stage_over() {
+                            return over;
+                        }
+                    }
+                    ended = self.ended.recv() => match ended {
+                        Ok(id) if Some(id) == session => return self.told().await,
+                        Ok(_) => {}
+                        // Some were missed, ours perhaps.
+                        Err(broadcast::error::RecvError::Lagged(_)) => break,
+                        Err(broadcast::error::RecvError::Closed) => return Over::Stopping,
+                    },
+                    () = &mut look_again => break,
+                }
+            }
+        }
+    }
+
+    fn stage_over(&mut self) -> Option<Over> {
+        match *self.stage.borrow_and_update() {
+            Stage::Ready => None,
+            Stage::Stopping => Some(Over::Stopping),
+            Stage::New | Stage::Locked => Some(Over::Locked),
+        }
+    }
+
+    /// The session has gone: because everything was locked?
+    async fn told(mut self) -> Over {
+        let not_ready = self.stage.wait_for(|stage| *stage != Stage::Ready);
+        let stage = match tokio::time::timeout(TOLD_LATER, not_ready).await {
+            Ok(Ok(stage)) => *stage,
+            _ => return Over::Session,
+        };
+        if stage == Stage::Stopping { Over::Stopping } else { Over::Locked }
+    }
+}
+
+/// How long a session still lasts.
+fn left(session: &SessionInfo) -> Option<Duration> {
+    let rest = session.expires_at.duration_since(Timestamp::now());
+    Duration::try_from(rest).ok().filter(|rest| !rest.is_zero())
+}

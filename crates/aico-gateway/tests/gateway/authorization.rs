@@ -1,0 +1,317 @@
+//! Every route with every kind of caller, in one table that must be complete.
+
+use std::collections::BTreeSet;
+
+use aico_contracts::ids::{ConversationId, MessageId, PersonId, SessionId};
+use aico_gateway::operations::{Needs, OPERATIONS};
+use serde_json::{Value, json};
+
+use crate::support::{MEMBER, OWNER, Person, STRANGER, World, the_model};
+
+/// Who calls. The objects in a path belong to `Member`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Revoked,
+    /// A member whose objects these are not.
+    Stranger,
+    Member,
+    Owner,
+}
+
+const EVERYBODY: [Who; 5] = [Who::Nobody, Who::Revoked, Who::Stranger, Who::Member, Who::Owner];
+
+/// What a route answers to each of `EVERYBODY`.
+struct Row(&'static str, [u16; 5]);
+
+const OPEN: [u16; 5] = [200; 5];
+/// On what is one's own, whoever one is.
+const OWN: [u16; 5] = [401, 401, 200, 200, 200];
+/// Names an object of the member: nobody else has such a thing, not even the owner.
+const THEIRS: [u16; 5] = [401, 401, 404, 200, 404];
+const FOR_THE_OWNER: [u16; 5] = [401, 401, 403, 403, 200];
+
+const fn with(mut row: [u16; 5], success: u16) -> [u16; 5] {
+    let mut at = 0;
+    while at < row.len() {
+        if row[at] == 200 {
+            row[at] = success;
+        }
+        at += 1;
+    }
+    row
+}
+
+/// In this order: what ends sessions or persons comes last.
+const TABLE: &[Row] = &[
+    Row("livez", OPEN),
+    Row("readyz", OPEN),
+    Row("contract", OPEN),
+    Row("state", OPEN),
+    Row("passphrase", OPEN),
+    Row("set_up", [409; 5]),
+    Row("unlock", OPEN),
+    Row("sign_in", with(OPEN, 201)),
+    Row("open_events", [426; 5]),
+    Row("list_sessions", OWN),
+    Row("end_session", with(THEIRS, 204)),
+    Row("end_current_session", with(OWN, 204)),
+    Row("me", OWN),
+    Row("change_password", [401, 401, 401, 204, 401]),
+    Row("list_persons", FOR_THE_OWNER),
+    Row("add_person", with(FOR_THE_OWNER, 201)),
+    Row("list_characters", OWN),
+    Row("list_conversations", OWN),
+    Row("create_conversation", with(OWN, 201)),
+    Row("read_conversation", THEIRS),
+    Row("change_conversation", THEIRS),
+    Row("delete_conversation", with(THEIRS, 204)),
+    Row("search", OWN),
+    Row("send_message", with(THEIRS, 202)),
+    Row("regenerate_answer", with(THEIRS, 202)),
+    Row("edit_message", with(THEIRS, 202)),
+    Row("cancel_answer", with(THEIRS, 204)),
+    Row("list_models", OWN),
+    Row("add_model", with(FOR_THE_OWNER, 201)),
+    Row("use_model", FOR_THE_OWNER),
+    Row("remove_model", with(FOR_THE_OWNER, 204)),
+    Row("status", FOR_THE_OWNER),
+    Row("config", FOR_THE_OWNER),
+    Row("logs", FOR_THE_OWNER),
+    Row("end_all_sessions", with(OWN, 204)),
+    Row("erase_person", with(FOR_THE_OWNER, 204)),
+    Row("lock", with(FOR_THE_OWNER, 204)),
+];
+
+/// A body that would succeed for whoever may.
+fn body(id: &str) -> Option<Value> {
+    Some(match id {
+        "set_up" => json!({"code": "x", "name": "Eve", "password": "orbit candle walnut harp"}),
+        "unlock" => json!({"password": OWNER}),
+        "sign_in" => json!({"name": "Grace", "password": MEMBER}),
+        // Of the member's: whoever else proves themselves with it fails.
+        "change_password" => json!({"current": MEMBER, "new": MEMBER}),
+        "add_person" => json!({"name": "Lin", "password": "pepper saddle comet drizzle"}),
+        "create_conversation" => json!({}),
+        "change_conversation" => json!({"title": "Tea"}),
+        "send_message" | "edit_message" => json!({"text": "Hello"}),
+        "add_model" => json!({"path": "/somewhere/model.gguf"}),
+        "use_model" => json!({"id": the_model()}),
+        "erase_person" => json!({"password": OWNER}),
+        _ => return None,
+    })
+}
+
+struct Operation {
+    id: String,
+    method: String,
+    path: String,
+    open: bool,
+}
+
+fn operations() -> Vec<Operation> {
+    let document = serde_json::to_value(aico_gateway::openapi()).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            all.push(Operation {
+                id: operation["operationId"].as_str().unwrap().to_owned(),
+                method: method.to_uppercase(),
+                path: path.clone(),
+                open: operation["security"].as_array().unwrap().is_empty(),
+            });
+        }
+    }
+    all
+}
+
+#[test]
+fn every_operation_of_the_document_has_its_row() {
+    let rows: BTreeSet<_> = TABLE.iter().map(|row| row.0.to_owned()).collect();
+    let documented: BTreeSet<_> = operations().into_iter().map(|op| op.id).collect();
+    assert_eq!(rows, documented);
+    assert_eq!(rows.len(), TABLE.len(), "a row twice");
+}
+
+#[test]
+fn rows_document_and_the_table_of_actions_agree_on_who_passes() {
+    for operation in operations() {
+        let row = TABLE.iter().find(|row| row.0 == operation.id).unwrap();
+        let known = OPERATIONS.iter().find(|known| known.id == operation.id).unwrap();
+        assert_eq!(operation.open, known.needs == Needs::Nothing, "{}", operation.id);
+        assert_eq!(row.1[0] == 401, known.needs != Needs::Nothing, "{}", operation.id);
+        assert_eq!(row.1[2] == 403, known.needs == Needs::Owner, "{}", operation.id);
+    }
+}
+
+struct Household {
+    world: World,
+    owner: Person,
+    member: Person,
+    stranger: Person,
+}
+
+impl Household {
+    async fn new() -> Self {
+        let (world, owner) = World::ready().await;
+        let member = world.add("Grace", MEMBER).await;
+        let stranger = world.add("Mallory", STRANGER).await;
+        Self { world, owner, member, stranger }
+    }
+
+    /// A token of its own for each call: some calls end their session.
+    async fn token(&self, who: Who) -> Option<String> {
+        let (name, secret) = match who {
+            Who::Nobody => return None,
+            Who::Revoked | Who::Owner => ("Ada", OWNER),
+            Who::Stranger => ("Mallory", STRANGER),
+            Who::Member => ("Grace", MEMBER),
+        };
+        let person = self.world.sign_in(name, secret).await;
+        if who == Who::Revoked {
+            self.world.home.end_session(person.id, person.session).await.unwrap();
+        }
+        Some(person.token)
+    }
+
+    /// The path with fresh objects of the member in it.
+    async fn path(&self, operation: &Operation) -> String {
+        let member = self.member.id;
+        let companion = &self.world.companion;
+        let path = &operation.path;
+        if path.starts_with("/api/v1/conversations/") {
+            let conversation = companion.create(member, "Tea");
+            companion.accept(member, conversation, "Hello").unwrap();
+            let messages = companion.messages(member, conversation);
+            let message = if operation.id == "edit_message" { messages[0] } else { messages[1] };
+            return path
+                .replace("{id}", &conversation.to_string())
+                .replace("{message}", &message.to_string());
+        }
+        match operation.id.as_str() {
+            "end_session" => {
+                let session = self.world.sign_in("Grace", MEMBER).await.session;
+                path.replace("{id}", &session.to_string())
+            }
+            "erase_person" => {
+                let name = format!("Temporary {}", SessionId::new());
+                let person = self.world.add(&name, "thimble quarry lemon sundial").await;
+                path.replace("{id}", &person.id.to_string())
+            }
+            "remove_model" => path.replace("{id}", &the_model().to_string()),
+            "search" => format!("{path}?q=tea"),
+            _ => path.clone(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_answers_everybody_as_the_table_says() {
+    let house = Household::new().await;
+    let operations = operations();
+    for Row(id, expected) in TABLE {
+        let operation = operations.iter().find(|operation| operation.id == *id).unwrap();
+        for (who, expected) in EVERYBODY.into_iter().zip(expected) {
+            let token = house.token(who).await;
+            let path = house.path(operation).await;
+            let reply =
+                house.world.call(&operation.method, &path, token.as_deref(), body(id)).await;
+            assert_eq!(reply.status, *expected, "{id} for {who:?}: {:?}", reply.body);
+            let code = match reply.status {
+                401 if who == Who::Nobody => Some("sign-in-needed"),
+                401 if who == Who::Revoked => Some("token-invalid"),
+                401 => Some("wrong-password"),
+                403 => Some("forbidden"),
+                404 => Some("not-found"),
+                _ => None,
+            };
+            if let Some(code) = code {
+                assert_eq!(reply.code(), code, "{id} for {who:?}");
+            }
+        }
+    }
+    let state = house.world.call("GET", "/api/v1/state", None, None).await.expect(200).json();
+    assert_eq!(state["stage"], "locked", "the last row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_persons_object_is_told_exactly_like_an_unknown_one() {
+    let house = Household::new().await;
+    for operation in operations() {
+        let row = TABLE.iter().find(|row| row.0 == operation.id).unwrap();
+        if row.1[2] != 404 {
+            continue;
+        }
+        let foreign = house.path(&operation).await;
+        let unknown = operation
+            .path
+            .replace("{id}", &ConversationId::new().to_string())
+            .replace("{message}", &MessageId::new().to_string());
+        let nonsense = operation.path.replace("{id}", "x").replace("{message}", "%ff");
+        for person in [&house.stranger, &house.owner] {
+            let token = Some(person.token.as_str());
+            let call = |path: String| {
+                let body = body(&operation.id);
+                let world = &house.world;
+                let method = operation.method.clone();
+                async move { world.call(&method, &path, token, body).await.expect(404) }
+            };
+            let foreign = call(foreign.clone()).await.json();
+            let unknown = call(unknown.clone()).await.json();
+            assert_eq!(foreign, unknown, "{}", operation.id);
+            assert_eq!(call(nonsense.clone()).await.code(), "not-found", "{}", operation.id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_comes_before_the_body_is_looked_at() {
+    let house = Household::new().await;
+    let broken = Some(json!([[["no", "object"]]]));
+    for operation in operations().iter().filter(|operation| !operation.open) {
+        let path = house.path(operation).await;
+        if body(&operation.id).is_some() {
+            let reply = house.world.call(&operation.method, &path, None, broken.clone()).await;
+            assert_eq!(reply.code(), "sign-in-needed", "{}", operation.id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_locked_everything_but_the_open_routes_says_so() {
+    let house = Household::new().await;
+    house.world.home.lock().await.unwrap();
+    for operation in operations().iter().filter(|operation| !operation.open) {
+        let path = operation
+            .path
+            .replace("{id}", &SessionId::new().to_string())
+            .replace("{message}", &MessageId::new().to_string());
+        for token in [None, Some(house.owner.token.as_str())] {
+            let reply =
+                house.world.call(&operation.method, &path, token, body(&operation.id)).await;
+            assert_eq!((reply.status, reply.code().as_str()), (503, "locked"), "{}", operation.id);
+        }
+    }
+    let unlocked = house.world.call("POST", "/api/v1/unlock", None, body("unlock")).await;
+    let session = unlocked.expect(200).json();
+    let token = session["session"]["token"].as_str().unwrap();
+    house.world.get("/api/v1/me", token).await.expect(200);
+    // The old ones stay dead.
+    let old = house.world.get("/api/v1/me", &house.member.token).await;
+    assert_eq!(old.code(), "token-invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_installation_answers_nothing_but_set_up() {
+    let world = World::new().await;
+    for operation in operations().iter().filter(|operation| !operation.open) {
+        let path = operation
+            .path
+            .replace("{id}", &PersonId::new().to_string())
+            .replace("{message}", &MessageId::new().to_string());
+        let reply = world.call(&operation.method, &path, None, body(&operation.id)).await;
+        assert_eq!(reply.code(), "not-set-up", "{}", operation.id);
+    }
+    let ready = world.call("GET", "/readyz", None, None).await.expect(503).json();
+    assert_eq!(ready, json!({"status": "new"}));
+}

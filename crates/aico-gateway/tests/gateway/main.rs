@@ -1,0 +1,13 @@
+//! The gateway on a real port, over a real home and a real bus. The companion and the model
+//! manager are doubles that serve the bus (`support.rs`).
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod authorization;
+mod browser;
+mod contract;
+mod hostile;
+mod local;
+mod sessions;
+mod streams;
+mod support;
+mod websocket;

@@ -1,0 +1,574 @@
+//! A running gateway, clients for it, and doubles for the modules behind the bus.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_access::{BusPolicy, Home, HomeConfig, SetupProof, Source};
+use aico_bus::{Bus, Client, Identity, Meta, Request};
+use aico_contracts::ids::{ConversationId, MessageId, ModelId, PersonId, SessionId};
+use aico_contracts::topics::{self, event, verb};
+use aico_contracts::v1::{self, Fault};
+use aico_gateway::{Gateway, GatewayConfig, Limits, LogSource, Nothing};
+use aico_vault::{KdfCost, Password};
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, Method, Request as HttpRequest};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing in these tests takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const OWNER: &str = "velvet harbour moss lantern";
+pub(crate) const MEMBER: &str = "copper meadow violin seventeen";
+pub(crate) const STRANGER: &str = "granite teapot umbrella forest";
+
+/// Awaits with a deadline.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not happen in time"),
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    soon(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn password(text: &str) -> Password {
+    Password::new(text).unwrap()
+}
+
+/// A signed-in person.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) id: PersonId,
+    pub(crate) token: String,
+    pub(crate) session: SessionId,
+}
+
+pub(crate) struct World {
+    pub(crate) home: Home,
+    pub(crate) bus: Bus,
+    pub(crate) gateway: Gateway,
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) companion: Companion,
+    pub(crate) served: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub(crate) data: tempfile::TempDir,
+}
+
+impl World {
+    /// Nothing is set up.
+    pub(crate) async fn new() -> Self {
+        Self::with(Limits::default(), Arc::new(Nothing)).await
+    }
+
+    pub(crate) async fn with(limits: Limits, logs: Arc<dyn LogSource>) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::open(HomeConfig {
+            data: data.path().to_owned(),
+            kdf: KdfCost::minimum(),
+            token_hours: 24,
+            system_migrations: Vec::new(),
+            person_migrations: Vec::new(),
+        })
+        .unwrap();
+        let bus = Bus::new(Arc::new(BusPolicy));
+        let companion = Companion::start(bus.join(Identity::new("companion")));
+        serve_models(bus.join(Identity::new("models")));
+        let stop = CancellationToken::new();
+        let config = GatewayConfig { limits, stop: stop.clone(), ..GatewayConfig::default() };
+        let client = bus.join(Identity::new("gateway"));
+        let gateway = Gateway::new(config, home.clone(), client, logs, Arc::new(Nothing));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = gateway.clone();
+        let served = tokio::spawn(async move { serving.serve_tcp(listener).await });
+        Self { home, bus, gateway, address, stop, companion, served, data }
+    }
+
+    /// Set up, with its owner signed in.
+    pub(crate) async fn ready() -> (Self, Person) {
+        Self::ready_with(Limits::default()).await
+    }
+
+    pub(crate) async fn ready_with(limits: Limits) -> (Self, Person) {
+        let world = Self::with(limits, Arc::new(Nothing)).await;
+        let owner = world.set_up().await;
+        (world, owner)
+    }
+
+    pub(crate) async fn set_up(&self) -> Person {
+        let proof = SetupProof::LocalSocket;
+        let done = self.home.set_up(proof, "Ada", &password(OWNER), "test").await.unwrap();
+        Person {
+            id: done.session.person.id,
+            token: done.session.token.to_string(),
+            session: done.session.id,
+        }
+    }
+
+    pub(crate) async fn add(&self, name: &str, secret: &str) -> Person {
+        self.home.add_person(name, &password(secret)).await.unwrap();
+        self.sign_in(name, secret).await
+    }
+
+    pub(crate) async fn sign_in(&self, name: &str, secret: &str) -> Person {
+        let source = Source { client: "test".to_owned(), local: false };
+        let session = self.home.sign_in(name, &password(secret), source).await.unwrap();
+        Person {
+            id: session.person.id,
+            token: session.token.to_string(),
+            session: session.id,
+        }
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> Reply {
+        let mut headers = vec![("host", self.address.to_string())];
+        if let Some(token) = token {
+            headers.push(("authorization", format!("Bearer {token}")));
+        }
+        let body = body.map(|body| body.to_string());
+        if body.is_some() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        self.send(method, path, &headers, body.unwrap_or_default().into()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Reply {
+        self.call("GET", path, Some(token), None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Reply {
+        self.call("POST", path, Some(token), Some(body)).await
+    }
+
+    /// One request with exactly these headers.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> Reply {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        soon("an answer", exchange(stream, method, path, headers, body)).await
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A WebSocket that has not authenticated.
+    pub(crate) async fn open(&self) -> Socket {
+        let request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
+        let stream = self.connect().await;
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        Socket { socket }
+    }
+
+    /// An authenticated WebSocket and the server's first frame.
+    pub(crate) async fn follow(&self, token: &str, resume: Option<Value>) -> (Socket, Value) {
+        let mut socket = self.open().await;
+        let mut first = json!({"type": "authenticate", "token": token});
+        if let Some(resume) = resume {
+            first["resume"] = resume;
+        }
+        socket.say(first).await;
+        let answer = socket.frame().await;
+        assert_eq!(answer["type"], "authenticated", "{answer}");
+        (socket, answer)
+    }
+}
+
+/// One request over a stream.
+pub(crate) async fn exchange<IO>(
+    stream: IO,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: Bytes,
+) -> Reply
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = HttpRequest::builder().method(method.parse::<Method>().unwrap()).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let response = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{} is no JSON ({error}): {:?}", self.status, self.body)
+        })
+    }
+
+    /// The problem's code; checks that it is a problem document of the same status.
+    #[track_caller]
+    pub(crate) fn code(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        problem["code"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self
+    }
+}
+
+/// A client's WebSocket.
+pub(crate) struct Socket {
+    pub(crate) socket: WebSocketStream<TcpStream>,
+}
+
+impl Socket {
+    pub(crate) async fn say(&mut self, frame: Value) {
+        self.socket.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    /// The next message; `None` when the connection is gone.
+    pub(crate) async fn message(&mut self) -> Option<Message> {
+        loop {
+            match soon("a message", self.socket.next()).await? {
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(message) => return Some(message),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The next JSON frame.
+    pub(crate) async fn frame(&mut self) -> Value {
+        match self.message().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("a frame was expected, not {other:?}"),
+        }
+    }
+
+    /// Reads on until the close frame and returns its code.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            match self.message().await {
+                Some(Message::Close(Some(frame))) => return frame.code.into(),
+                Some(Message::Text(_)) => {}
+                other => panic!("a close frame was expected, not {other:?}"),
+            }
+        }
+    }
+}
+
+struct Kept {
+    conversation: v1::Conversation,
+    messages: Vec<v1::Message>,
+}
+
+type Shelves = HashMap<PersonId, HashMap<ConversationId, Kept>>;
+
+/// A double of the companion: keeps what it is told in memory, and says what the test says.
+#[derive(Clone)]
+pub(crate) struct Companion {
+    bus: Client,
+    shelves: Arc<Mutex<Shelves>>,
+}
+
+impl Companion {
+    fn start(bus: Client) -> Self {
+        let companion = Self { bus, shelves: Arc::default() };
+        let mut requests = companion.bus.serve(topics::CONVERSATION_REQUESTS, 16).unwrap();
+        let serving = companion.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                serving.serve(request);
+            }
+        });
+        companion
+    }
+
+    fn serve(&self, request: Request) {
+        let topic = request.envelope.topic.clone();
+        let person = topics::person_of(&topic).unwrap();
+        assert_eq!(request.envelope.person.as_ref(), person.as_bytes());
+        match topic.rsplit('.').next().unwrap() {
+            verb::LIST => {
+                let shelves = self.shelves.lock();
+                let items = shelves.get(&person).into_iter().flat_map(HashMap::values);
+                let items = items.map(|kept| kept.conversation.clone()).collect();
+                drop(shelves);
+                request.reply(v1::ConversationList { items, next: String::new() });
+            }
+            verb::CREATE => {
+                let wanted: v1::CreateConversation = request.decode().unwrap();
+                let id = self.create(person, &wanted.title);
+                request.reply(self.conversation(person, id).unwrap());
+            }
+            verb::GET => {
+                let wanted: v1::GetConversation = request.decode().unwrap();
+                let id = ConversationId::from_slice(&wanted.id).unwrap();
+                let shelves = self.shelves.lock();
+                let found = shelves.get(&person).and_then(|mine| mine.get(&id)).map(|kept| {
+                    v1::ConversationDetail {
+                        conversation: Some(kept.conversation.clone()),
+                        messages: kept.messages.clone(),
+                    }
+                });
+                drop(shelves);
+                answer(request, found);
+            }
+            verb::UPDATE => {
+                let wanted: v1::UpdateConversation = request.decode().unwrap();
+                let id = ConversationId::from_slice(&wanted.id).unwrap();
+                let mut shelves = self.shelves.lock();
+                let kept = shelves.get_mut(&person).and_then(|mine| mine.get_mut(&id));
+                let changed = kept.map(|kept| {
+                    if let Some(title) = wanted.title {
+                        kept.conversation.title = title;
+                    }
+                    kept.conversation.clone()
+                });
+                drop(shelves);
+                answer(request, changed);
+            }
+            verb::DELETE => {
+                let wanted: v1::DeleteConversation = request.decode().unwrap();
+                let id = ConversationId::from_slice(&wanted.id).unwrap();
+                let gone =
+                    self.shelves.lock().get_mut(&person).and_then(|mine| mine.remove(&id));
+                answer(request, gone.map(|_| v1::Empty {}));
+            }
+            verb::SEND => {
+                let wanted: v1::SendMessage = request.decode().unwrap();
+                let id = ConversationId::from_slice(&wanted.conversation).unwrap();
+                let answered = self.accept(person, id, &wanted.text);
+                answer(request, answered);
+            }
+            verb::REGENERATE => {
+                let wanted: v1::RegenerateAnswer = request.decode().unwrap();
+                let answered = self
+                    .has(person, &wanted.conversation, &wanted.answer)
+                    .and_then(|id| self.accept(person, id, "again"));
+                answer(request, answered);
+            }
+            verb::EDIT => {
+                let wanted: v1::EditMessage = request.decode().unwrap();
+                let answered = self
+                    .has(person, &wanted.conversation, &wanted.message)
+                    .and_then(|id| self.accept(person, id, &wanted.text));
+                answer(request, answered);
+            }
+            verb::CANCEL => {
+                let wanted: v1::CancelAnswer = request.decode().unwrap();
+                let found = self.has(person, &wanted.conversation, &wanted.answer);
+                answer(request, found.map(|_| v1::Empty {}));
+            }
+            verb::SEARCH => {
+                let wanted: v1::Search = request.decode().unwrap();
+                if wanted.query.contains("break") {
+                    // An id that is none: a defect of this module.
+                    let items = vec![v1::SearchHit { conversation: vec![1], ..Default::default() }];
+                    return request.reply(v1::SearchResult { items });
+                }
+                request.reply(v1::SearchResult::default());
+            }
+            verb::CHARACTERS => request.reply(v1::CharacterList::default()),
+            _ => request.fault(Fault::invalid("unknown verb")),
+        }
+    }
+
+    /// An empty conversation.
+    pub(crate) fn create(&self, person: PersonId, title: &str) -> ConversationId {
+        let id = ConversationId::new();
+        let conversation = v1::Conversation {
+            id: id.to_vec(),
+            title: title.to_owned(),
+            character: "aico".to_owned(),
+            created_unix_ms: 1_700_000_000_000,
+            updated_unix_ms: 1_700_000_000_000,
+            active_leaf: Vec::new(),
+        };
+        let kept = Kept { conversation, messages: Vec::new() };
+        self.shelves.lock().entry(person).or_default().insert(id, kept);
+        id
+    }
+
+    fn conversation(&self, person: PersonId, id: ConversationId) -> Option<v1::Conversation> {
+        self.shelves.lock().get(&person)?.get(&id).map(|kept| kept.conversation.clone())
+    }
+
+    /// The conversation that holds this message, when it is this person's.
+    fn has(&self, person: PersonId, conversation: &[u8], message: &[u8]) -> Option<ConversationId> {
+        let shelves = self.shelves.lock();
+        let (id, _) = shelves.get(&person)?.iter().find(|(id, kept)| {
+            (conversation.is_empty() || id.as_bytes() == conversation)
+                && kept.messages.iter().any(|known| known.id == message)
+        })?;
+        Some(*id)
+    }
+
+    /// What sending does: two messages, two events.
+    pub(crate) fn accept(
+        &self,
+        person: PersonId,
+        id: ConversationId,
+        text: &str,
+    ) -> Option<v1::Accepted> {
+        let (message, answer) = (MessageId::new(), MessageId::new());
+        let said = self.message(id, message, v1::Role::User, text, v1::MessageStatus::Complete);
+        let begun = self.message(id, answer, v1::Role::Assistant, "", v1::MessageStatus::Streaming);
+        {
+            let mut shelves = self.shelves.lock();
+            let kept = shelves.get_mut(&person)?.get_mut(&id)?;
+            kept.messages.extend([said.clone(), begun.clone()]);
+        }
+        for message in [said, begun] {
+            let created = v1::MessageCreated { message: Some(message) };
+            self.tell(person, event::MESSAGE_CREATED, &created);
+        }
+        Some(v1::Accepted { message: message.to_vec(), answer: answer.to_vec() })
+    }
+
+    fn message(
+        &self,
+        conversation: ConversationId,
+        id: MessageId,
+        role: v1::Role,
+        text: &str,
+        status: v1::MessageStatus,
+    ) -> v1::Message {
+        let content = v1::part::Content::Text(text.to_owned());
+        v1::Message {
+            id: id.to_vec(),
+            conversation: conversation.to_vec(),
+            role: role.into(),
+            parts: vec![v1::Part { content: Some(content) }],
+            status: status.into(),
+            created_unix_ms: 1_700_000_000_000,
+            siblings: vec![id.to_vec()],
+            ..Default::default()
+        }
+    }
+
+    /// Publishes an event of this person.
+    pub(crate) fn tell(&self, person: PersonId, kind: &str, payload: &impl aico_contracts::Payload) {
+        let topic = topics::conversation_event(person, kind);
+        self.bus.publish(&topic, payload, Meta::for_person(person)).unwrap();
+    }
+
+    /// One delta of some answer.
+    pub(crate) fn delta(&self, person: PersonId, index: u64, text: &str) {
+        let delta = v1::AnswerDelta {
+            conversation: vec![7; 16],
+            message: vec![8; 16],
+            part: 0,
+            index,
+            text: text.to_owned(),
+        };
+        self.tell(person, event::ANSWER_DELTA, &delta);
+    }
+
+    /// The end of some answer.
+    pub(crate) fn done(&self, person: PersonId, text: &str) {
+        let (conversation, id) = (ConversationId::new(), MessageId::new());
+        let status = v1::MessageStatus::Interrupted;
+        let message = self.message(conversation, id, v1::Role::Assistant, text, status);
+        let done = v1::AnswerDone { message: Some(message), stats: None };
+        self.tell(person, event::ANSWER_DONE, &done);
+    }
+
+    /// The ids of the messages of a conversation: what was said, its answer, and so on.
+    pub(crate) fn messages(&self, person: PersonId, id: ConversationId) -> Vec<MessageId> {
+        let shelves = self.shelves.lock();
+        let kept = &shelves[&person][&id];
+        kept.messages.iter().map(|m| MessageId::from_slice(&m.id).unwrap()).collect()
+    }
+}
+
+fn answer<M: aico_contracts::Payload>(request: Request, found: Option<M>) {
+    match found {
+        Some(message) => request.reply(message),
+        None => request.fault(Fault::not_found("There is no such conversation")),
+    }
+}
+
+/// The one model of the double.
+pub(crate) fn the_model() -> ModelId {
+    ModelId::from_slice(&[5; 16]).unwrap()
+}
+
+/// A double of the model manager.
+fn serve_models(bus: Client) {
+    let mut requests = bus.serve("models.*", 16).unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            let known = |id: &[u8]| (id == the_model().as_bytes()).then_some(v1::Empty {});
+            match request.envelope.topic.as_str() {
+                topics::MODELS_LIST => request.reply(v1::ModelList::default()),
+                topics::MODELS_ADD => {
+                    let wanted: v1::AddModel = request.decode().unwrap();
+                    if wanted.path.ends_with(".gguf") {
+                        let id = ModelId::new().to_vec();
+                        request.reply(v1::Model { id, ..Default::default() });
+                    } else {
+                        request.fault(Fault::new("not-a-model", "This is no GGUF file"));
+                    }
+                }
+                topics::MODELS_USE => {
+                    let wanted: v1::UseModel = request.decode().unwrap();
+                    answer(request, known(&wanted.id));
+                }
+                topics::MODELS_REMOVE => {
+                    let wanted: v1::RemoveModel = request.decode().unwrap();
+                    answer(request, known(&wanted.id));
+                }
+                topics::MODELS_GET_STATE => request.reply(v1::ModelState {
+                    status: v1::model_state::Status::Ready.into(),
+                    model: the_model().to_vec(),
+                    name: "starter".to_owned(),
+                    ..Default::default()
+                }),
+                _ => request.fault(Fault::invalid("unknown topic")),
+            }
+        }
+    });
+}
