@@ -48,12 +48,18 @@ impl Delays {
         let mut accounts = self.accounts.lock();
         if accounts.len() >= MOST_ACCOUNTS && !accounts.contains_key(account) {
             // The one that was quiet for longest makes room.
-            let oldest = accounts.iter().min_by_key(|(_, a)| a.last).map(|(k, _)| k.clone());
+            let oldest = accounts
+                .iter()
+                .min_by_key(|(_, a)| a.last)
+                .map(|(k, _)| k.clone());
             if let Some(oldest) = oldest {
                 accounts.remove(&oldest);
             }
         }
-        let entry = accounts.entry(account.to_owned()).or_insert(Account { failures: 0, last: now });
+        let entry = accounts.entry(account.to_owned()).or_insert(Account {
+            failures: 0,
+            last: now,
+        });
         entry.failures = entry.failures.saturating_add(1);
         entry.last = now;
     }

@@ -170,7 +170,9 @@ impl HomeError {
             Self::Stopping => ErrorKind::Stopping,
             Self::WrongPassword => ErrorKind::WrongPassword,
             Self::SignInFailed => ErrorKind::SignInFailed,
-            Self::SlowDown { retry_after } => ErrorKind::SlowDown { retry_after: *retry_after },
+            Self::SlowDown { retry_after } => ErrorKind::SlowDown {
+                retry_after: *retry_after,
+            },
             Self::BadPassword(_) | Self::WeakPassword(_) => ErrorKind::WeakPassword,
             Self::SetupCodeWrong => ErrorKind::SetupCode { expired: false },
             Self::SetupCodeExpired => ErrorKind::SetupCode { expired: true },
@@ -202,21 +204,31 @@ impl HomeError {
             ErrorKind::NotSetUp => {
                 "Open the address that `aico serve` prints, or run `aico setup`."
             }
-            ErrorKind::Locked => "Unlock it with the master password: in the browser or with `aico unlock`.",
+            ErrorKind::Locked => {
+                "Unlock it with the master password: in the browser or with `aico unlock`."
+            }
             ErrorKind::Stopping => "Start it again with `aico serve`.",
             ErrorKind::WrongPassword | ErrorKind::SignInFailed => {
                 "Try again; mind Caps Lock and the keyboard's layout."
             }
             ErrorKind::SlowDown { .. } => "Wait, then try again. Nothing is lost.",
-            ErrorKind::WeakPassword => "Take a longer one: five random words are easy to remember and hard to guess.",
-            ErrorKind::SetupCode { .. } => "Use the address that `aico serve` printed last; restarting it prints a new one.",
+            ErrorKind::WeakPassword => {
+                "Take a longer one: five random words are easy to remember and hard to guess."
+            }
+            ErrorKind::SetupCode { .. } => {
+                "Use the address that `aico serve` printed last; restarting it prints a new one."
+            }
             ErrorKind::NameTaken => "Choose another name.",
             ErrorKind::NameInvalid => "Use 1 to 64 letters, digits, spaces or signs.",
             ErrorKind::PersonLocked => "They have to sign in themselves.",
             ErrorKind::TokenInvalid => "Sign in again.",
             ErrorKind::StorageFull => "Free some space on the disk; AICO goes on by itself.",
-            ErrorKind::Damaged => "Nothing was changed. Run `aico doctor`, and restore a backup if it says so.",
-            ErrorKind::NewerData => "Start the newer program again, or restore a backup from before.",
+            ErrorKind::Damaged => {
+                "Nothing was changed. Run `aico doctor`, and restore a backup if it says so."
+            }
+            ErrorKind::NewerData => {
+                "Start the newer program again, or restore a backup from before."
+            }
             ErrorKind::FolderUnusable => match self {
                 Self::UnsafeFolder { mend, .. } => return Some(mend.clone()),
                 _ => "Check that the folder belongs to you and can be written.",

@@ -51,11 +51,18 @@ impl DataFolder {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let pid = lock
+                    .read_to_string(&mut text)
+                    .ok()
+                    .and_then(|_| text.trim().parse().ok());
                 return Err(ClaimError::InUse { pid });
             }
             Err(fs::TryLockError::Error(source)) => {
-                return Err(HomeError::Folder { path: lock_path, source }.into());
+                return Err(HomeError::Folder {
+                    path: lock_path,
+                    source,
+                }
+                .into());
             }
         }
         // Only for people to read: a full disk must not keep the daemon from starting.
@@ -63,7 +70,10 @@ impl DataFolder {
             .set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where it is.
@@ -88,7 +98,9 @@ fn open_private(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        options
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
     }
     options.open(path)
 }
@@ -97,9 +109,15 @@ fn open_private(path: &Path) -> io::Result<File> {
 fn check_private(path: &Path) -> Result<(), HomeError> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = path.display();
-    let wrong = |why, mend: String| HomeError::UnsafeFolder { path: path.to_owned(), why, mend };
-    let about = fs::symlink_metadata(path)
-        .map_err(|source| HomeError::Folder { path: path.to_owned(), source })?;
+    let wrong = |why, mend: String| HomeError::UnsafeFolder {
+        path: path.to_owned(),
+        why,
+        mend,
+    };
+    let about = fs::symlink_metadata(path).map_err(|source| HomeError::Folder {
+        path: path.to_owned(),
+        source,
+    })?;
     if about.is_symlink() {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         return Err(wrong(
@@ -108,7 +126,10 @@ fn check_private(path: &Path) -> Result<(), HomeError> {
         ));
     }
     if !about.is_dir() {
-        return Err(wrong("is not a folder", "Choose another one with --data.".to_owned()));
+        return Err(wrong(
+            "is not a folder",
+            "Choose another one with --data.".to_owned(),
+        ));
     }
     let me = aico_vault::current_uid();
     if about.uid() != me {
@@ -118,7 +139,10 @@ fn check_private(path: &Path) -> Result<(), HomeError> {
         ));
     }
     if about.mode() & 0o077 != 0 {
-        return Err(wrong("is open to other users", format!("chmod 700 {shown}")));
+        return Err(wrong(
+            "is open to other users",
+            format!("chmod 700 {shown}"),
+        ));
     }
     if about.mode() & 0o700 != 0o700 {
         return Err(wrong("can't be written", format!("chmod 700 {shown}")));
@@ -129,8 +153,10 @@ fn check_private(path: &Path) -> Result<(), HomeError> {
 #[cfg(not(unix))]
 fn check_private(path: &Path) -> Result<(), HomeError> {
     // The profile folder's access list keeps others out; a reparse point could lead elsewhere.
-    let about = fs::symlink_metadata(path)
-        .map_err(|source| HomeError::Folder { path: path.to_owned(), source })?;
+    let about = fs::symlink_metadata(path).map_err(|source| HomeError::Folder {
+        path: path.to_owned(),
+        source,
+    })?;
     if about.is_symlink() || !about.is_dir() {
         return Err(HomeError::UnsafeFolder {
             path: path.to_owned(),

@@ -16,9 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aico_contracts::ids::{PersonId, SessionId};
-use aico_store::{
-    Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry,
-};
+use aico_store::{Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry};
 use aico_vault::{KdfCost, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -110,6 +108,8 @@ pub(crate) struct Inner {
     pub(crate) erased: broadcast::Sender<PersonId>,
     /// Who still works with the stores: closing waits for them.
     holds: TaskTracker,
+    /// Whether the parts that need keys serve; `None` where nobody said that there are any.
+    serving: watch::Sender<Option<bool>>,
     made: Instant,
     /// Milliseconds since `made`.
     last_used: AtomicU64,
@@ -129,7 +129,6 @@ pub(crate) struct Open {
     pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
 }
 
-
 impl Home {
     /// Looks at the data folder; creates nothing.
     ///
@@ -138,7 +137,11 @@ impl Home {
     pub fn open(config: HomeConfig) -> Result<Self, HomeError> {
         let root = config.data.join("home");
         remove_unfinished(&config.data)?;
-        let stage = if Vault::exists(&root)? { Stage::Locked } else { Stage::New };
+        let stage = if Vault::exists(&root)? {
+            Stage::Locked
+        } else {
+            Stage::New
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -152,6 +155,7 @@ impl Home {
                 ended: broadcast::Sender::new(256),
                 erased: broadcast::Sender::new(64),
                 holds: TaskTracker::new(),
+                serving: watch::Sender::new(None),
                 made: Instant::now(),
                 last_used: AtomicU64::new(0),
             }),
@@ -173,7 +177,11 @@ impl Home {
     /// New at each unlocking; nil while locked.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
-        self.inner.open.read().as_ref().map_or(Uuid::nil(), |open| open.epoch)
+        self.inner
+            .open
+            .read()
+            .as_ref()
+            .map_or(Uuid::nil(), |open| open.epoch)
     }
 
     /// Makes a new one-time code; the one before is void.
@@ -207,9 +215,15 @@ impl Home {
         }
         self.check_proof(&proof)?;
         let name = crate::PersonName::new(name)?;
-        password.check_new(&[name.as_str()]).map_err(HomeError::WeakPassword)?;
+        password
+            .check_new(&[name.as_str()])
+            .map_err(HomeError::WeakPassword)?;
 
-        let staging = self.inner.config.data.join(format!("{STAGING}{}", Uuid::new_v4().simple()));
+        let staging = self
+            .inner
+            .config
+            .data
+            .join(format!("{STAGING}{}", Uuid::new_v4().simple()));
         let built = self.build(&staging, &name, password).await;
         let phrase = match built {
             Ok(phrase) => phrase,
@@ -221,7 +235,10 @@ impl Home {
         let data = &self.inner.config.data;
         fs::rename(&staging, &self.inner.root)
             .and_then(|()| folder::sync_folder(data))
-            .map_err(|source| HomeError::Folder { path: data.clone(), source })?;
+            .map_err(|source| HomeError::Folder {
+                path: data.clone(),
+                source,
+            })?;
         *self.inner.setup_code.lock() = None;
         self.open_with(password).await?;
         self.used();
@@ -230,7 +247,9 @@ impl Home {
     }
 
     fn check_proof(&self, proof: &SetupProof<'_>) -> Result<(), HomeError> {
-        let SetupProof::Code(given) = proof else { return Ok(()) };
+        let SetupProof::Code(given) = proof else {
+            return Ok(());
+        };
         let now = Instant::now();
         if self.inner.delays.remaining(SETUP_ACCOUNT, now).is_some() {
             return Err(HomeError::SetupCodeWrong);
@@ -256,18 +275,31 @@ impl Home {
     ) -> Result<RecoveryPhrase, HomeError> {
         let owner = PersonId::new();
         let (vault, phrase) = {
-            let (staging, password, cost) = (staging.to_owned(), password.duplicate(), self.inner.config.kdf);
+            let (staging, password, cost) = (
+                staging.to_owned(),
+                password.duplicate(),
+                self.inner.config.kdf,
+            );
             self.with_kdf(move || {
-                folder::create_private(&staging)
-                    .map_err(|source| HomeError::Folder { path: staging.clone(), source })?;
+                folder::create_private(&staging).map_err(|source| HomeError::Folder {
+                    path: staging.clone(),
+                    source,
+                })?;
                 let (vault, phrase) = Vault::create_with(&staging, &password, cost)?;
-                vault.create_person(*owner.as_bytes(), &password).map_err(HomeError::Keyring)?;
+                vault
+                    .create_person(*owner.as_bytes(), &password)
+                    .map_err(HomeError::Keyring)?;
                 Ok((vault, phrase))
             })
             .await?
         };
         let signing_key = token::new_signing_key().map_err(|_| HomeError::Crypto)?;
-        let sealed = vault.seal(Purpose::SigningKey, Owner::System, SIGNING_KEY, &signing_key);
+        let sealed = vault.seal(
+            Purpose::SigningKey,
+            Owner::System,
+            SIGNING_KEY,
+            &signing_key,
+        );
         let system = self.create_system(&vault, staging).await?;
         let (name_text, name_key) = (name.as_str().to_owned(), name.key());
         system
@@ -289,12 +321,18 @@ impl Home {
                 Ok(())
             })
             .await?;
-        let keys = vault.open_person(*owner.as_bytes()).map_err(HomeError::Keyring)?;
-        let store = self.create_person_store(&vault, staging, owner, &keys).await?;
+        let keys = vault
+            .open_person(*owner.as_bytes())
+            .map_err(HomeError::Keyring)?;
+        let store = self
+            .create_person_store(&vault, staging, owner, &keys)
+            .await?;
         store.close().await?;
         system.close().await?;
-        folder::sync_folder(staging)
-            .map_err(|source| HomeError::Folder { path: staging.to_owned(), source })?;
+        folder::sync_folder(staging).map_err(|source| HomeError::Folder {
+            path: staging.to_owned(),
+            source,
+        })?;
         Ok(phrase)
     }
 
@@ -311,7 +349,8 @@ impl Home {
         let _one = self.inner.change.lock().await;
         match self.stage() {
             Stage::Locked => {
-                self.guarded(MASTER_ACCOUNT, &source, self.open_with(password)).await?;
+                self.guarded(MASTER_ACCOUNT, &source, self.open_with(password))
+                    .await?;
                 self.used();
             }
             Stage::Ready => {
@@ -370,9 +409,22 @@ impl Home {
 
     /// Keeps the stores open until the token is dropped. Whoever works with them beyond one
     /// request takes one when the stage becomes ready and gives it back when it no longer is.
-    #[must_use]
     pub fn hold(&self) -> TaskTrackerToken {
         self.inner.holds.token()
+    }
+
+    /// Says whether the parts that need keys serve now. Once somebody says so, unlocking answers
+    /// only when they do: what comes right after it finds everything in place.
+    pub fn set_serving(&self, serving: bool) {
+        self.inner.serving.send_replace(Some(serving));
+    }
+
+    async fn until_served(&self) {
+        let mut serving = self.inner.serving.subscribe();
+        let served = serving.wait_for(|serving| *serving != Some(false));
+        if tokio::time::timeout(PATIENCE, served).await.is_err() {
+            tracing::warn!("unlocked, but its parts still start");
+        }
     }
 
     /// How long nobody has used it.
@@ -389,11 +441,16 @@ impl Home {
 
     async fn close_stores(&self) -> Result<(), HomeError> {
         self.inner.holds.close();
-        if tokio::time::timeout(PATIENCE, self.inner.holds.wait()).await.is_err() {
+        if tokio::time::timeout(PATIENCE, self.inner.holds.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("stores are closed while something still works with them");
         }
         self.inner.holds.reopen();
-        let Some(open) = self.inner.open.write().take() else { return Ok(()) };
+        let Some(open) = self.inner.open.write().take() else {
+            return Ok(());
+        };
         let mut result = Ok(());
         for (_, store) in open.persons.lock().await.drain() {
             if let Err(error) = store.close().await {
@@ -410,7 +467,9 @@ impl Home {
     async fn open_with(&self, password: &Password) -> Result<(), HomeError> {
         let root = self.inner.root.clone();
         let (password, cost) = (password.duplicate(), self.inner.config.kdf);
-        let vault = self.with_kdf(move || Ok(Vault::unlock_with(&root, &password, cost)?)).await?;
+        let vault = self
+            .with_kdf(move || Ok(Vault::unlock_with(&root, &password, cost)?))
+            .await?;
         self.open_stores(vault).await
     }
 
@@ -441,6 +500,7 @@ impl Home {
             }
             change
         });
+        self.until_served().await;
         Ok(())
     }
 
@@ -509,10 +569,13 @@ impl Home {
             return Ok(entry.clone());
         }
         self.known(&open, person).await?;
-        let keys = open.vault.open_person(*person.as_bytes()).map_err(|error| match error {
-            aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
-            other => HomeError::Keyring(other),
-        })?;
+        let keys = open
+            .vault
+            .open_person(*person.as_bytes())
+            .map_err(|error| match error {
+                aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
+                other => HomeError::Keyring(other),
+            })?;
         let store = self.open_person_store(&open.vault, person, &keys).await?;
         persons.insert(person, store.clone());
         Ok(store)
@@ -560,7 +623,13 @@ impl Home {
         blocking(move || {
             let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
             let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::create(&path, key.expose(), &Identity::system(), &modules, registry)?)
+            Ok(Store::create(
+                &path,
+                key.expose(),
+                &Identity::system(),
+                &modules,
+                registry,
+            )?)
         })
         .await
     }
@@ -571,7 +640,13 @@ impl Home {
         blocking(move || {
             let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
             let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::open(&path, key.expose(), &Identity::system(), &modules, registry)?)
+            Ok(Store::open(
+                &path,
+                key.expose(),
+                &Identity::system(),
+                &modules,
+                registry,
+            )?)
         })
         .await
     }
@@ -589,7 +664,13 @@ impl Home {
         blocking(move || {
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::create(&path, key.expose(), &identity, &modules, registry)?)
+            Ok(Store::create(
+                &path,
+                key.expose(),
+                &identity,
+                &modules,
+                registry,
+            )?)
         })
         .await
     }
@@ -606,7 +687,13 @@ impl Home {
         blocking(move || {
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::open(&path, key.expose(), &identity, &modules, registry)?)
+            Ok(Store::open(
+                &path,
+                key.expose(),
+                &identity,
+                &modules,
+                registry,
+            )?)
         })
         .await
     }
@@ -620,7 +707,12 @@ impl Home {
         &self,
         work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
     ) -> Result<T, HomeError> {
-        let _one = self.inner.kdf.acquire().await.map_err(|_| HomeError::Task)?;
+        let _one = self
+            .inner
+            .kdf
+            .acquire()
+            .await
+            .map_err(|_| HomeError::Task)?;
         blocking(work).await
     }
 }
@@ -628,7 +720,9 @@ impl Home {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
 ) -> Result<T, HomeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| HomeError::Task)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| HomeError::Task)?
 }
 
 /// The vault's registry, kept alive with the vault by those who write to it.
@@ -661,12 +755,16 @@ pub(crate) const PERSON_DB: &str = "person.db";
 const STAGING: &str = ".new-home-";
 
 pub(crate) fn person_folder(root: &Path, person: PersonId) -> PathBuf {
-    root.join("persons").join(person.uuid().simple().to_string())
+    root.join("persons")
+        .join(person.uuid().simple().to_string())
 }
 
 /// A set-up that was cut off acknowledged nothing: what it left is removed.
 fn remove_unfinished(data: &Path) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Folder { path: data.to_owned(), source };
+    let failed = |source| HomeError::Folder {
+        path: data.to_owned(),
+        source,
+    };
     let entries = match fs::read_dir(data) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

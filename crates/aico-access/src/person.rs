@@ -125,15 +125,27 @@ mod tests {
         let decomposed = PersonName::new("Zoe\u{308}").unwrap();
         assert_eq!(composed.as_str(), "Zo\u{eb}");
         assert_eq!(composed.key(), decomposed.key());
-        assert_eq!(PersonName::new("ANNA").unwrap().key(), PersonName::new("anna").unwrap().key());
+        assert_eq!(
+            PersonName::new("ANNA").unwrap().key(),
+            PersonName::new("anna").unwrap().key()
+        );
     }
 
     #[test]
     fn names_that_are_refused() {
         assert_eq!(PersonName::new(" \t ").err(), Some(NameError::Empty));
-        assert_eq!(PersonName::new(&"x".repeat(65)).err(), Some(NameError::TooLong));
-        assert_eq!(PersonName::new(&"x".repeat(1 << 20)).err(), Some(NameError::TooLong));
-        assert_eq!(PersonName::new("a\u{202e}b").err(), Some(NameError::Control));
+        assert_eq!(
+            PersonName::new(&"x".repeat(65)).err(),
+            Some(NameError::TooLong)
+        );
+        assert_eq!(
+            PersonName::new(&"x".repeat(1 << 20)).err(),
+            Some(NameError::TooLong)
+        );
+        assert_eq!(
+            PersonName::new("a\u{202e}b").err(),
+            Some(NameError::Control)
+        );
         assert_eq!(PersonName::new("a\nb").err(), Some(NameError::Control));
     }
 }

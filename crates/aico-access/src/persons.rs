@@ -26,7 +26,9 @@ impl Home {
     ) -> Result<Session, HomeError> {
         let source = source.into();
         let open = self.opened()?;
-        let Ok(name) = PersonName::new(name) else { return Err(HomeError::SignInFailed) };
+        let Ok(name) = PersonName::new(name) else {
+            return Err(HomeError::SignInFailed);
+        };
         let key = name.key();
         let person = self.find_by_name(&open, &key).await?;
         let proof = async {
@@ -47,10 +49,12 @@ impl Home {
         } else {
             &key
         };
-        self.guarded(account, &source, proof).await.map_err(|error| match error {
-            HomeError::WrongPassword => HomeError::SignInFailed,
-            other => other,
-        })?;
+        self.guarded(account, &source, proof)
+            .await
+            .map_err(|error| match error {
+                HomeError::WrongPassword => HomeError::SignInFailed,
+                other => other,
+            })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
         self.new_session(&open, person, &source).await
     }
@@ -61,15 +65,26 @@ impl Home {
     /// [`HomeError::TokenInvalid`] unless it is ours, in its time, and its session exists.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, HomeError> {
         let open = self.opened()?;
-        let (person, id) = open.tokens.verify(token).map_err(|_| HomeError::TokenInvalid)?;
+        let (person, id) = open
+            .tokens
+            .verify(token)
+            .map_err(|_| HomeError::TokenInvalid)?;
         let session = open
             .sessions
             .get(id, Timestamp::now())
             .filter(|session| session.person == person)
             .ok_or(HomeError::TokenInvalid)?;
         self.used();
-        let role = if person == open.owner { Role::Owner } else { Role::Member };
-        Ok(Principal::Person { person, role, session: session.id })
+        let role = if person == open.owner {
+            Role::Owner
+        } else {
+            Role::Member
+        };
+        Ok(Principal::Person {
+            person,
+            role,
+            session: session.id,
+        })
     }
 
     /// A person's sessions, oldest first.
@@ -89,7 +104,10 @@ impl Home {
     /// [`HomeError::NotFound`] when it is not theirs.
     pub async fn end_session(&self, person: PersonId, id: SessionId) -> Result<(), HomeError> {
         let open = self.opened()?;
-        let theirs = open.sessions.get(id, Timestamp::MIN).is_some_and(|s| s.person == person);
+        let theirs = open
+            .sessions
+            .get(id, Timestamp::MIN)
+            .is_some_and(|s| s.person == person);
         if !theirs {
             return Err(HomeError::NotFound);
         }
@@ -150,7 +168,9 @@ impl Home {
     pub async fn add_person(&self, name: &str, password: &Password) -> Result<Person, HomeError> {
         let open = self.opened()?;
         let name = PersonName::new(name)?;
-        password.check_new(&[name.as_str()]).map_err(HomeError::WeakPassword)?;
+        password
+            .check_new(&[name.as_str()])
+            .map_err(HomeError::WeakPassword)?;
         if self.find_by_name(&open, &name.key()).await?.is_some() {
             return Err(HomeError::NameTaken);
         }
@@ -166,10 +186,14 @@ impl Home {
         let id = *person.id.as_bytes();
         let keys = self
             .with_kdf(move || {
-                vault.create_person(id, &password).map_err(HomeError::Keyring)
+                vault
+                    .create_person(id, &password)
+                    .map_err(HomeError::Keyring)
             })
             .await?;
-        let store = self.create_person_store(&open.vault, self.root(), person.id, &keys).await?;
+        let store = self
+            .create_person_store(&open.vault, self.root(), person.id, &keys)
+            .await?;
         let row = person.clone();
         let added = open
             .system
@@ -210,7 +234,8 @@ impl Home {
         source: impl Into<Source>,
     ) -> Result<(), HomeError> {
         let open = self.opened()?;
-        self.prove_master(&open, owner_password, &source.into()).await?;
+        self.prove_master(&open, owner_password, &source.into())
+            .await?;
         if id == open.owner {
             return Err(HomeError::OwnerStays);
         }
@@ -239,12 +264,17 @@ impl Home {
         let (vault, folder) = (open.vault.clone(), person_folder(self.root(), id));
         blocking(move || {
             // The key first: without it the rest is noise, whatever the disk keeps.
-            vault.erase_person(*id.as_bytes()).map_err(HomeError::Keyring)?;
+            vault
+                .erase_person(*id.as_bytes())
+                .map_err(HomeError::Keyring)?;
             let identity = Identity::person(*id.as_bytes());
             Store::erase(&folder.join(PERSON_DB), &identity, vault.registry())?;
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(HomeError::Folder { path: folder, source: error })
+                    Err(HomeError::Folder {
+                        path: folder,
+                        source: error,
+                    })
                 }
                 _ => Ok(()),
             }
@@ -262,7 +292,10 @@ impl Home {
         let known: Vec<_> = self.persons().await?.iter().map(|p| p.id).collect();
         let folder = self.root().join("persons");
         let found = blocking(move || {
-            let failed = |source| HomeError::Folder { path: folder.clone(), source };
+            let failed = |source| HomeError::Folder {
+                path: folder.clone(),
+                source,
+            };
             let mut found = Vec::new();
             for entry in std::fs::read_dir(&folder).map_err(failed)? {
                 let name = entry.map_err(failed)?.file_name();
@@ -295,7 +328,8 @@ impl Home {
     ) -> Result<(), HomeError> {
         let open = self.opened()?;
         let about = self.known(&open, person).await?;
-        new.check_new(&[about.name.as_str()]).map_err(HomeError::WeakPassword)?;
+        new.check_new(&[about.name.as_str()])
+            .map_err(HomeError::WeakPassword)?;
         let source = source.into();
         let vault = open.vault.clone();
         let (now, then) = (current.duplicate(), new.duplicate());
@@ -304,7 +338,9 @@ impl Home {
                 vault.change_master_password(&now, &then)?;
                 // The owner's keyring follows; should it be cut off here, the header alone
                 // decides who the owner is.
-                let keys = vault.open_person(*person.as_bytes()).map_err(HomeError::Keyring)?;
+                let keys = vault
+                    .open_person(*person.as_bytes())
+                    .map_err(HomeError::Keyring)?;
                 vault
                     .change_person_password(*person.as_bytes(), &keys, &then)
                     .map_err(HomeError::Keyring)
@@ -324,8 +360,13 @@ impl Home {
             })
             .await?;
         }
-        let others: Vec<_> =
-            open.sessions.of(person).iter().map(|s| s.id).filter(|id| Some(*id) != keep).collect();
+        let others: Vec<_> = open
+            .sessions
+            .of(person)
+            .iter()
+            .map(|s| s.id)
+            .filter(|id| Some(*id) != keep)
+            .collect();
         self.end(&open, &others).await
     }
 
@@ -358,13 +399,20 @@ impl Home {
         password: &Password,
         source: &Source,
     ) -> Result<(), HomeError> {
-        self.guarded(MASTER_ACCOUNT, source, self.check_master(open, password)).await
+        self.guarded(MASTER_ACCOUNT, source, self.check_master(open, password))
+            .await
     }
 
     async fn check_master(&self, open: &Open, password: &Password) -> Result<(), HomeError> {
         let (vault, password) = (open.vault.clone(), password.duplicate());
-        let right = self.with_kdf(move || Ok(vault.verify_master(&password)?)).await?;
-        if right { Ok(()) } else { Err(HomeError::WrongPassword) }
+        let right = self
+            .with_kdf(move || Ok(vault.verify_master(&password)?))
+            .await?;
+        if right {
+            Ok(())
+        } else {
+            Err(HomeError::WrongPassword)
+        }
     }
 
     async fn check_member(
@@ -402,7 +450,8 @@ impl Home {
         let row = open
             .system
             .read(move |db| {
-                let sql = "SELECT id, name, role, created_ms FROM access_person WHERE name_key = ?1";
+                let sql =
+                    "SELECT id, name, role, created_ms FROM access_person WHERE name_key = ?1";
                 Ok(db.query_row(sql, [key], person_row).optional()?)
             })
             .await?;
@@ -431,12 +480,19 @@ impl Home {
             expires_at: now + SignedDuration::from_hours(hours),
         };
         let (id, expires_at) = (info.id, info.expires_at);
-        let token =
-            open.tokens.issue(person.id, id, now, expires_at).map_err(|_| HomeError::Crypto)?;
+        let token = open
+            .tokens
+            .issue(person.id, id, now, expires_at)
+            .map_err(|_| HomeError::Crypto)?;
         for ended in open.sessions.add(&open.system, info).await? {
             let _ = self.inner.ended.send(ended);
         }
-        Ok(Session { token, id, expires_at, person })
+        Ok(Session {
+            token,
+            id,
+            expires_at,
+            person,
+        })
     }
 }
 

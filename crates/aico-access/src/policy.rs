@@ -239,13 +239,19 @@ fn topic_rule(
     let allowed = MODULE_TOPICS
         .iter()
         .any(|(name, what, pattern)| *name == module && *what == action && covers(pattern, topic));
-    if allowed { Ok(()) } else { Err(Denied::Forbidden) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(Denied::Forbidden)
+    }
 }
 
 /// The second segment of a topic that belongs to a person.
 fn personal_segment(topic: &str) -> Option<&str> {
     let mut segments = topic.split('.');
-    (segments.next() == Some("conversation")).then(|| segments.next()).flatten()
+    (segments.next() == Some("conversation"))
+        .then(|| segments.next())
+        .flatten()
 }
 
 /// Everything that `topic` (itself possibly a pattern) stands for lies within `pattern`.
@@ -280,7 +286,9 @@ impl Policy for BusPolicy {
             Direction::Request => Action::BusRequest,
             Direction::Serve => Action::BusServe,
         };
-        let principal = Principal::Module { name: who.as_str().to_owned() };
+        let principal = Principal::Module {
+            name: who.as_str().to_owned(),
+        };
         authorize(&principal, action, &Resource::Topic { topic, person })
             .map_err(|denied| Refusal::new(denied.to_string()))
     }
@@ -293,16 +301,30 @@ mod tests {
     use aico_contracts::ids::SessionId;
 
     fn signed_in(role: Role) -> Principal {
-        Principal::Person { person: PersonId::new(), role, session: SessionId::new() }
+        Principal::Person {
+            person: PersonId::new(),
+            role,
+            session: SessionId::new(),
+        }
     }
 
     #[test]
     fn nobody_reaches_another_persons_data_and_hears_that_it_does_not_exist() {
         let other = Resource::Of(PersonId::new());
-        let local = Principal::LocalOwner { person: PersonId::new() };
+        let local = Principal::LocalOwner {
+            person: PersonId::new(),
+        };
         for action in Action::ALL.iter().filter(|a| a.rule() == Rule::Self_) {
-            for who in [signed_in(Role::Owner), signed_in(Role::Member), local.clone()] {
-                assert_eq!(authorize(&who, *action, &other), Err(Denied::NotFound), "{action:?}");
+            for who in [
+                signed_in(Role::Owner),
+                signed_in(Role::Member),
+                local.clone(),
+            ] {
+                assert_eq!(
+                    authorize(&who, *action, &other),
+                    Err(Denied::NotFound),
+                    "{action:?}"
+                );
                 let own = Resource::Of(who.person().unwrap());
                 assert_eq!(authorize(&who, *action, &own), Ok(()), "{action:?}");
             }
@@ -327,12 +349,19 @@ mod tests {
 
     #[test]
     fn a_module_can_do_nothing_but_the_bus_and_a_person_nothing_on_it() {
-        let module = Principal::Module { name: "companion".into() };
-        for action in Action::ALL.iter().filter(|a| !matches!(a.rule(), Rule::Anyone | Rule::Proof))
+        let module = Principal::Module {
+            name: "companion".into(),
+        };
+        for action in Action::ALL
+            .iter()
+            .filter(|a| !matches!(a.rule(), Rule::Anyone | Rule::Proof))
         {
             let on_bus = action.rule() == Rule::Bus;
             assert!(on_bus || authorize(&module, *action, &Resource::System).is_err());
-            let topic = Resource::Topic { topic: "models.state", person: None };
+            let topic = Resource::Topic {
+                topic: "models.state",
+                person: None,
+            };
             let as_person = authorize(&signed_in(Role::Owner), *action, &topic);
             assert!(!on_bus || as_person == Err(Denied::Forbidden));
         }
@@ -340,24 +369,41 @@ mod tests {
 
     #[test]
     fn topics_are_matched_by_whole_segments_and_patterns_stay_inside() {
-        assert!(covers("conversation.*.event.*", "conversation.x.event.answer-done"));
+        assert!(covers(
+            "conversation.*.event.*",
+            "conversation.x.event.answer-done"
+        ));
         assert!(covers("conversation.*.event.*", "conversation.*.event.*"));
         assert!(!covers("conversation.*.event.*", "conversation.#"));
         assert!(!covers("models.*", "models"));
         assert!(!covers("models.*", "models.state.x"));
         assert!(!covers("models.state", "models.stately"));
         assert!(covers("system.#", "system.person.removed"));
-        assert!(!covers("conversation.*.request.*", "conversation.x.event.answer-done"));
+        assert!(!covers(
+            "conversation.*.request.*",
+            "conversation.x.event.answer-done"
+        ));
     }
 
     #[test]
     fn a_person_named_beside_the_topic_must_be_the_topics() {
         let (a, b) = (PersonId::new(), PersonId::new());
         let topic = format!("conversation.{a}.event.answer-delta");
-        let module = Principal::Module { name: "companion".into() };
-        let mine = Resource::Topic { topic: &topic, person: Some(a) };
-        let forged = Resource::Topic { topic: &topic, person: Some(b) };
+        let module = Principal::Module {
+            name: "companion".into(),
+        };
+        let mine = Resource::Topic {
+            topic: &topic,
+            person: Some(a),
+        };
+        let forged = Resource::Topic {
+            topic: &topic,
+            person: Some(b),
+        };
         assert_eq!(authorize(&module, Action::BusPublish, &mine), Ok(()));
-        assert_eq!(authorize(&module, Action::BusPublish, &forged), Err(Denied::Forbidden));
+        assert_eq!(
+            authorize(&module, Action::BusPublish, &forged),
+            Err(Denied::Forbidden)
+        );
     }
 }

@@ -46,7 +46,14 @@ impl Principal {
     /// Manages the household.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        matches!(self, Self::LocalOwner { .. } | Self::Person { role: Role::Owner, .. })
+        matches!(
+            self,
+            Self::LocalOwner { .. }
+                | Self::Person {
+                    role: Role::Owner,
+                    ..
+                }
+        )
     }
 
     /// Came over the local socket.

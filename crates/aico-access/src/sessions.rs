@@ -54,7 +54,10 @@ pub struct Source {
 
 impl From<&str> for Source {
     fn from(client: &str) -> Self {
-        Self { client: client.to_owned(), local: false }
+        Self {
+            client: client.to_owned(),
+            local: false,
+        }
     }
 }
 
@@ -62,12 +65,19 @@ impl Source {
     /// The local socket.
     #[must_use]
     pub fn local() -> Self {
-        Self { client: "this machine".to_owned(), local: true }
+        Self {
+            client: "this machine".to_owned(),
+            local: true,
+        }
     }
 
     /// A user agent is somebody else's text: bounded, and without control characters.
     pub(crate) fn shown(&self) -> String {
-        self.client.chars().filter(|c| !c.is_control()).take(120).collect()
+        self.client
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect()
     }
 }
 
@@ -97,26 +107,39 @@ impl Sessions {
                 Ok(rows.collect::<Result<Vec<_>, _>>()?)
             })
             .await?;
-        let rows = rows.into_iter().filter_map(|(id, person, client, created, expires)| {
-            let info = SessionInfo {
-                id: SessionId::from_slice(&id).ok()?,
-                person: PersonId::from_slice(&person).ok()?,
-                client,
-                created_at: Timestamp::from_millisecond(created).ok()?,
-                expires_at: Timestamp::from_millisecond(expires).ok()?,
-            };
-            Some((info.id, info))
-        });
-        Ok(Self { rows: RwLock::new(rows.collect()) })
+        let rows = rows
+            .into_iter()
+            .filter_map(|(id, person, client, created, expires)| {
+                let info = SessionInfo {
+                    id: SessionId::from_slice(&id).ok()?,
+                    person: PersonId::from_slice(&person).ok()?,
+                    client,
+                    created_at: Timestamp::from_millisecond(created).ok()?,
+                    expires_at: Timestamp::from_millisecond(expires).ok()?,
+                };
+                Some((info.id, info))
+            });
+        Ok(Self {
+            rows: RwLock::new(rows.collect()),
+        })
     }
 
     pub(crate) fn get(&self, id: SessionId, now: Timestamp) -> Option<SessionInfo> {
-        self.rows.read().get(&id).filter(|s| s.expires_at > now).cloned()
+        self.rows
+            .read()
+            .get(&id)
+            .filter(|s| s.expires_at > now)
+            .cloned()
     }
 
     pub(crate) fn of(&self, person: PersonId) -> Vec<SessionInfo> {
-        let mut all: Vec<_> =
-            self.rows.read().values().filter(|s| s.person == person).cloned().collect();
+        let mut all: Vec<_> = self
+            .rows
+            .read()
+            .values()
+            .filter(|s| s.person == person)
+            .cloned()
+            .collect();
         all.sort_by_key(|s| s.created_at);
         all
     }

@@ -22,7 +22,10 @@ impl SetupCode {
     pub(crate) fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
         let mut bytes = [0u8; 16];
         aws_lc_rs::rand::fill(&mut bytes)?;
-        Ok(Self { code: URL_SAFE_NO_PAD.encode(bytes), made: Instant::now() })
+        Ok(Self {
+            code: URL_SAFE_NO_PAD.encode(bytes),
+            made: Instant::now(),
+        })
     }
 
     pub(crate) fn matches(&self, given: &str) -> bool {

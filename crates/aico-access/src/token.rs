@@ -79,7 +79,11 @@ impl Tokens {
         };
         let now = Timestamp::now();
         let sample = tokens.issue(PersonId::new(), SessionId::new(), now, now)?;
-        sample.split('.').next().unwrap_or_default().clone_into(&mut tokens.header_segment);
+        sample
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .clone_into(&mut tokens.header_segment);
         Ok(tokens)
     }
 
@@ -133,7 +137,9 @@ mod tests {
     fn issue(tokens: &Tokens, from: i64, to: i64) -> String {
         let now = Timestamp::now().as_second();
         let at = |offset| Timestamp::from_second(now + offset).unwrap();
-        let token = tokens.issue(PersonId::new(), SessionId::new(), at(from), at(to)).unwrap();
+        let token = tokens
+            .issue(PersonId::new(), SessionId::new(), at(from), at(to))
+            .unwrap();
         token.to_string()
     }
 
@@ -174,7 +180,10 @@ mod tests {
         let key = new_signing_key().unwrap();
         let here = Tokens::new(instance, &key).unwrap();
         let there = Tokens::new(Uuid::now_v7(), &key).unwrap();
-        assert!(here.verify(&issue(&there, 0, 60)).is_err(), "another installation's");
+        assert!(
+            here.verify(&issue(&there, 0, 60)).is_err(),
+            "another installation's"
+        );
     }
 
     #[test]
@@ -189,7 +198,10 @@ mod tests {
             r#"{"typ":"JWT","alg":"EdDSA","jwk":{"kty":"OKP"}}"#,
             r#"{"alg":"EdDSA","typ":"JWT"}"#,
         ] {
-            assert!(ours.verify(&with_header(&token, header)).is_err(), "{header}");
+            assert!(
+                ours.verify(&with_header(&token, header)).is_err(),
+                "{header}"
+            );
         }
         let unsigned = token.rsplit_once('.').unwrap().0;
         assert!(ours.verify(&format!("{unsigned}.")).is_err());

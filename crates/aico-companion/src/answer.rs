@@ -37,11 +37,18 @@ struct End {
 
 impl End {
     fn of(status: MessageStatus) -> Self {
-        Self { status, fault: None, stats: v1::AnswerStats::default() }
+        Self {
+            status,
+            fault: None,
+            stats: v1::AnswerStats::default(),
+        }
     }
 
     fn failed(fault: Fault) -> Self {
-        Self { fault: Some(fault), ..Self::of(MessageStatus::Failed) }
+        Self {
+            fault: Some(fault),
+            ..Self::of(MessageStatus::Failed)
+        }
     }
 }
 
@@ -126,7 +133,8 @@ impl Answer {
     }
 
     fn say(&self, piece: Content) {
-        self.live.add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
+        self.live
+            .add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
     }
 
     async fn finish(self, end: End, model: String) {
@@ -138,14 +146,22 @@ impl Answer {
             .write(move |tx| {
                 messages::finish(tx, conversation, id, status, &parts, &model, fault.as_ref())?;
                 conversations::touch(tx, conversation)?;
-                Ok((messages::get(tx, conversation, id)?, conversations::get(tx, conversation)?))
+                Ok((
+                    messages::get(tx, conversation, id)?,
+                    conversations::get(tx, conversation)?,
+                ))
             })
             .await;
         match stored {
             Ok((message, conversation)) => {
-                let done = v1::AnswerDone { message: Some(message), stats: Some(end.stats) };
+                let done = v1::AnswerDone {
+                    message: Some(message),
+                    stats: Some(end.stats),
+                };
                 self.publish(event::ANSWER_DONE, &done);
-                let changed = v1::ConversationChanged { conversation: Some(conversation) };
+                let changed = v1::ConversationChanged {
+                    conversation: Some(conversation),
+                };
                 self.publish(event::CONVERSATION_UPDATED, &changed);
             }
             Err(error) => self.publish_unstored(fault::from_store(error), end.stats),
@@ -156,7 +172,9 @@ impl Answer {
     /// the next start marks what is there as interrupted.
     fn publish_unstored(&self, fault: Fault, stats: v1::AnswerStats) {
         let (parts, _) = self.live.so_far();
-        let parts = parts.into_iter().map(|content| v1::Part { content: Some(content) });
+        let parts = parts.into_iter().map(|content| v1::Part {
+            content: Some(content),
+        });
         let message = v1::Message {
             id: self.live.id.to_vec(),
             conversation: self.live.conversation.to_vec(),
@@ -166,12 +184,21 @@ impl Answer {
             fault: Some(fault),
             ..v1::Message::default()
         };
-        let done = v1::AnswerDone { message: Some(message), stats: Some(stats) };
+        let done = v1::AnswerDone {
+            message: Some(message),
+            stats: Some(stats),
+        };
         self.publish(event::ANSWER_DONE, &done);
     }
 
     fn publish(&self, kind: &str, message: &impl aico_contracts::Payload) {
-        publish(&self.bus, self.live.person, kind, message, self.meta.clone());
+        publish(
+            &self.bus,
+            self.live.person,
+            kind,
+            message,
+            self.meta.clone(),
+        );
     }
 }
 
@@ -229,11 +256,19 @@ struct Checkpoint {
 
 impl Checkpoint {
     fn new(store: &Store, live: &Arc<LiveAnswer>) -> Self {
-        Self { store: store.clone(), live: Arc::clone(live), last: Instant::now(), running: None }
+        Self {
+            store: store.clone(),
+            live: Arc::clone(live),
+            last: Instant::now(),
+            running: None,
+        }
     }
 
     fn tick(&mut self) {
-        let busy = self.running.as_ref().is_some_and(|task| !task.is_finished());
+        let busy = self
+            .running
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
         if busy || self.last.elapsed() < CHECKPOINT {
             return;
         }
@@ -242,7 +277,10 @@ impl Checkpoint {
         self.running = Some(tokio::spawn(async move {
             let (parts, _) = live.so_far();
             let id = live.id;
-            if let Err(error) = store.write(move |tx| messages::set_text(tx, id, &parts)).await {
+            if let Err(error) = store
+                .write(move |tx| messages::set_text(tx, id, &parts))
+                .await
+            {
                 tracing::warn!(error = %error, "what an answer said so far could not be stored");
             }
         }));

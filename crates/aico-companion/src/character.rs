@@ -45,5 +45,7 @@ pub(crate) fn list() -> v1::CharacterList {
         name: character.name.to_owned(),
         description: character.description.to_owned(),
     });
-    v1::CharacterList { items: items.collect() }
+    v1::CharacterList {
+        items: items.collect(),
+    }
 }

@@ -40,7 +40,11 @@ pub(crate) fn get(db: &Connection, id: ConversationId) -> Result<v1::Conversatio
 /// Latest activity first. The cursor is time and id of the last item, so that a page stays right
 /// while new conversations arrive.
 pub(crate) fn list(db: &Connection, limit: u32, before: &str) -> Result<v1::ConversationList> {
-    let limit = if limit == 0 { PAGE } else { limit.min(LONGEST_PAGE) };
+    let limit = if limit == 0 {
+        PAGE
+    } else {
+        limit.min(LONGEST_PAGE)
+    };
     let (before_ms, before_id) = match before.split_once('.') {
         None if before.is_empty() => (i64::MAX, vec![0xff; 16]),
         Some((ms, id)) => {
@@ -64,7 +68,10 @@ pub(crate) fn list(db: &Connection, limit: u32, before: &str) -> Result<v1::Conv
         let id = ConversationId::from_slice(&last.id).ok()?;
         Some(format!("{}.{id}", last.updated_unix_ms))
     });
-    Ok(v1::ConversationList { items, next: next.unwrap_or_default() })
+    Ok(v1::ConversationList {
+        items,
+        next: next.unwrap_or_default(),
+    })
 }
 
 pub(crate) fn create(
@@ -72,7 +79,11 @@ pub(crate) fn create(
     title: &str,
     character: &str,
 ) -> Result<v1::Conversation> {
-    let character = if character.is_empty() { character::DEFAULT.id } else { character };
+    let character = if character.is_empty() {
+        character::DEFAULT.id
+    } else {
+        character
+    };
     if character::find(character).is_none() {
         return Err(caller(v1::Fault::not_found("There is no such character")));
     }
@@ -98,7 +109,9 @@ pub(crate) fn update(
     if let Some(title) = title {
         let title = clean_title(title);
         if title.is_empty() {
-            return Err(caller(v1::Fault::invalid("A title needs at least one character")));
+            return Err(caller(v1::Fault::invalid(
+                "A title needs at least one character",
+            )));
         }
         tx.execute(
             "UPDATE companion_conversation SET title = ?2, titled = 1 WHERE id = ?1",
@@ -134,7 +147,10 @@ pub(crate) fn touch(tx: &Transaction<'_>, id: ConversationId) -> Result<()> {
 pub(crate) fn delete(tx: &Transaction<'_>, id: ConversationId) -> Result<()> {
     get(tx, id)?;
     search::forget(tx, id)?;
-    tx.execute("DELETE FROM companion_conversation WHERE id = ?1", [id.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM companion_conversation WHERE id = ?1",
+        [id.as_bytes()],
+    )?;
     Ok(())
 }
 
@@ -153,7 +169,10 @@ pub(crate) fn title_from(tx: &Transaction<'_>, id: ConversationId, text: &str) -
 
 /// One line without control characters, bounded.
 fn clean_title(title: &str) -> String {
-    let line: String = title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = title
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
     words.chars().take(LONGEST_TITLE).collect()
 }

@@ -30,7 +30,13 @@ struct Said {
 
 impl LiveAnswer {
     pub(crate) fn new(person: PersonId, conversation: ConversationId, id: MessageId) -> Self {
-        Self { person, conversation, id, cancel: CancellationToken::new(), said: Mutex::default() }
+        Self {
+            person,
+            conversation,
+            id,
+            cancel: CancellationToken::new(),
+            said: Mutex::default(),
+        }
     }
 
     /// Adds a piece and publishes it as the next delta.
@@ -93,7 +99,11 @@ impl Live {
 
     /// The answer, if it streams and is this person's.
     pub(crate) fn get(&self, person: PersonId, id: MessageId) -> Option<Arc<LiveAnswer>> {
-        self.answers.lock().get(&id).filter(|answer| answer.person == person).cloned()
+        self.answers
+            .lock()
+            .get(&id)
+            .filter(|answer| answer.person == person)
+            .cloned()
     }
 
     pub(crate) fn in_conversation(
@@ -107,7 +117,12 @@ impl Live {
     }
 
     pub(crate) fn of_person(&self, person: PersonId) -> Vec<Arc<LiveAnswer>> {
-        self.answers.lock().values().filter(|a| a.person == person).cloned().collect()
+        self.answers
+            .lock()
+            .values()
+            .filter(|a| a.person == person)
+            .cloned()
+            .collect()
     }
 }
 
@@ -125,7 +140,9 @@ mod tests {
             Content::Text("Hel".into()),
             Content::Text("lo".into()),
         ] {
-            answer.add(piece, |delta| seen.push((delta.part, delta.index, delta.text)));
+            answer.add(piece, |delta| {
+                seen.push((delta.part, delta.index, delta.text))
+            });
         }
         let expected = [(0, 0, "hm "), (0, 1, "so"), (1, 2, "Hel"), (1, 3, "lo")];
         assert_eq!(seen, expected.map(|(p, i, t)| (p, i, t.to_owned())));
@@ -141,7 +158,10 @@ mod tests {
         let new = || LiveAnswer::new(person, conversation, MessageId::new());
         let first = live.begin(new()).unwrap();
         assert!(live.begin(new()).is_none());
-        assert!(live.get(PersonId::new(), first.id).is_none(), "somebody else's");
+        assert!(
+            live.get(PersonId::new(), first.id).is_none(),
+            "somebody else's"
+        );
         live.end(first.id);
         assert!(live.begin(new()).is_some());
     }

@@ -66,8 +66,14 @@ fn parts(db: &Connection, id: &[u8]) -> Result<Vec<v1::Part>> {
     )?;
     let rows = query.query_map([id], |row| {
         let (kind, text): (String, String) = (row.get(0)?, row.get(1)?);
-        let content = if kind == "thinking" { Content::Thinking(text) } else { Content::Text(text) };
-        Ok(v1::Part { content: Some(content) })
+        let content = if kind == "thinking" {
+            Content::Thinking(text)
+        } else {
+            Content::Text(text)
+        };
+        Ok(v1::Part {
+            content: Some(content),
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -85,7 +91,9 @@ fn siblings(db: &Connection, message: &v1::Message) -> Result<Vec<Vec<u8>>> {
 /// The first answer that a message got.
 pub(crate) fn first_answer(db: &Connection, id: MessageId) -> Result<Option<Vec<u8>>> {
     let sql = "SELECT id FROM companion_message WHERE parent = ?1 ORDER BY created_ms, id LIMIT 1";
-    Ok(db.query_row(sql, [id.as_bytes()], |row| row.get(0)).optional()?)
+    Ok(db
+        .query_row(sql, [id.as_bytes()], |row| row.get(0))
+        .optional()?)
 }
 
 /// From the root to this message.
@@ -103,7 +111,9 @@ pub(crate) fn path(db: &Connection, leaf: MessageId) -> Result<Vec<v1::Message>>
     let mut query = db.prepare_cached(&sql)?;
     let rows = query.query_map([leaf.as_bytes()], row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    rows.into_iter().map(|message| complete(db, message)).collect()
+    rows.into_iter()
+        .map(|message| complete(db, message))
+        .collect()
 }
 
 /// The newest message without children below (or at) this one.
@@ -162,7 +172,10 @@ pub(crate) fn insert(tx: &Transaction<'_>, new: &NewMessage<'_>) -> Result<()> {
 
 /// Replaces the parts of a message.
 pub(crate) fn set_text(tx: &Transaction<'_>, id: MessageId, parts: &[Content]) -> Result<()> {
-    tx.execute("DELETE FROM companion_part WHERE message = ?1", [id.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM companion_part WHERE message = ?1",
+        [id.as_bytes()],
+    )?;
     for (position, content) in parts.iter().enumerate() {
         let (kind, text) = match content {
             Content::Text(text) => ("text", text),
@@ -170,7 +183,12 @@ pub(crate) fn set_text(tx: &Transaction<'_>, id: MessageId, parts: &[Content]) -
         };
         tx.execute(
             "INSERT INTO companion_part (message, position, kind, text) VALUES (?1, ?2, ?3, ?4)",
-            params![id.as_bytes(), i64::try_from(position).unwrap_or(i64::MAX), kind, text],
+            params![
+                id.as_bytes(),
+                i64::try_from(position).unwrap_or(i64::MAX),
+                kind,
+                text
+            ],
         )?;
     }
     Ok(())
@@ -213,7 +231,10 @@ pub(crate) fn finish(
 pub(crate) fn mark_interrupted(tx: &Transaction<'_>) -> Result<usize> {
     let changed = tx.execute(
         "UPDATE companion_message SET status = ?1 WHERE status = ?2",
-        params![MessageStatus::Interrupted as i32, MessageStatus::Streaming as i32],
+        params![
+            MessageStatus::Interrupted as i32,
+            MessageStatus::Streaming as i32
+        ],
     )?;
     Ok(changed)
 }
@@ -230,9 +251,20 @@ fn spoken(content: &Content) -> Option<&str> {
 pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
     let mut turns: Vec<v1::Turn> = Vec::with_capacity(path.len());
     for message in path {
-        let text: String =
-            message.parts.iter().filter_map(|p| p.content.as_ref().and_then(spoken)).collect();
+        let text: String = message
+            .parts
+            .iter()
+            .filter_map(|p| p.content.as_ref().and_then(spoken))
+            .collect();
         if text.is_empty() {
+            // What no context can hold would keep every later question from being answered.
+            if message
+                .fault
+                .as_ref()
+                .is_some_and(|fault| fault.code == "too-long")
+            {
+                turns.pop();
+            }
             continue;
         }
         let role = match message.role() {
@@ -246,7 +278,10 @@ pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
                 last.text.push_str("\n\n");
                 last.text.push_str(&text);
             }
-            _ => turns.push(v1::Turn { role: role.into(), text }),
+            _ => turns.push(v1::Turn {
+                role: role.into(),
+                text,
+            }),
         }
     }
     turns
@@ -259,15 +294,38 @@ mod tests {
     fn said(role: Role, content: Content) -> v1::Message {
         v1::Message {
             role: role.into(),
-            parts: vec![v1::Part { content: Some(content) }],
+            parts: vec![v1::Part {
+                content: Some(content),
+            }],
             ..v1::Message::default()
         }
     }
 
     #[test]
+    fn a_message_that_fits_no_context_is_left_out_of_what_follows() {
+        let failed = v1::Message {
+            role: Role::Assistant.into(),
+            fault: Some(v1::Fault::too_long(
+                "The message is too long for this model",
+            )),
+            ..v1::Message::default()
+        };
+        let path = [
+            said(Role::User, Content::Text("word ".repeat(10_000))),
+            failed,
+            said(Role::User, Content::Text("Hello".into())),
+        ];
+        let turns = turns(&path);
+        assert_eq!(turns.len(), 1);
+        assert_eq!(turns[0].text, "Hello");
+    }
+
+    #[test]
     fn turns_alternate_and_hold_no_thinking() {
         let mut answer = said(Role::Assistant, Content::Thinking("hm".into()));
-        answer.parts.push(v1::Part { content: Some(Content::Text("Hi!".into())) });
+        answer.parts.push(v1::Part {
+            content: Some(Content::Text("Hi!".into())),
+        });
         let path = [
             said(Role::User, Content::Text("Hello".into())),
             answer,
@@ -278,6 +336,9 @@ mod tests {
         let turns = turns(&path);
         let flat: Vec<_> = turns.iter().map(|t| (t.role(), t.text.as_str())).collect();
         use v1::turn::Role::{Assistant, User};
-        assert_eq!(flat, [(User, "Hello"), (Assistant, "Hi!"), (User, "One\n\nTwo")]);
+        assert_eq!(
+            flat,
+            [(User, "Hello"), (Assistant, "Hi!"), (User, "One\n\nTwo")]
+        );
     }
 }

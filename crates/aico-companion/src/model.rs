@@ -25,8 +25,9 @@ async fn wait(bus: &Client) -> Result<String, Fault> {
         .subscribe(MODELS_STATE, Queue::default())
         .map_err(|_| Fault::internal("The model's state can't be followed"))?;
     loop {
-        let state: Result<v1::ModelState, _> =
-            bus.request(MODELS_GET_STATE, &v1::Empty {}, aico_bus::Meta::new()).await;
+        let state: Result<v1::ModelState, _> = bus
+            .request(MODELS_GET_STATE, &v1::Empty {}, aico_bus::Meta::new())
+            .await;
         let state = state.map_err(aico_bus::RequestError::into_fault)?;
         match state.status() {
             Status::Ready => return Ok(state.name),

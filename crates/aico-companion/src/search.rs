@@ -31,7 +31,10 @@ pub(crate) fn index_message(
     message: MessageId,
     text: &str,
 ) -> Result<()> {
-    tx.execute("DELETE FROM companion_text WHERE message = ?1", [message.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM companion_text WHERE message = ?1",
+        [message.as_bytes()],
+    )?;
     tx.execute(
         "INSERT INTO companion_text (text, conversation, message) VALUES (?1, ?2, ?3)",
         params![plain(text), conversation.as_bytes(), message.as_bytes()],
@@ -40,13 +43,22 @@ pub(crate) fn index_message(
 }
 
 pub(crate) fn forget(tx: &Transaction<'_>, id: ConversationId) -> Result<()> {
-    tx.execute("DELETE FROM companion_text WHERE conversation = ?1", [id.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM companion_text WHERE conversation = ?1",
+        [id.as_bytes()],
+    )?;
     Ok(())
 }
 
 pub(crate) fn find(db: &Connection, query: &str, limit: u32) -> Result<v1::SearchResult> {
-    let Some(matching) = expression(query) else { return Ok(v1::SearchResult::default()) };
-    let limit = if limit == 0 { PAGE } else { limit.min(LONGEST_PAGE) };
+    let Some(matching) = expression(query) else {
+        return Ok(v1::SearchResult::default());
+    };
+    let limit = if limit == 0 {
+        PAGE
+    } else {
+        limit.min(LONGEST_PAGE)
+    };
     let mut search = db.prepare_cached(
         "SELECT t.conversation, c.title, t.message,
                 snippet(companion_text, 0, ?3, ?4, '…', 16),
@@ -67,7 +79,9 @@ pub(crate) fn find(db: &Connection, query: &str, limit: u32) -> Result<v1::Searc
             at_unix_ms: row.get::<_, i64>(4)?.unsigned_abs(),
         })
     })?;
-    Ok(v1::SearchResult { items: rows.collect::<rusqlite::Result<_>>()? })
+    Ok(v1::SearchResult {
+        items: rows.collect::<rusqlite::Result<_>>()?,
+    })
 }
 
 /// Every word must occur; the last one may be the beginning of a word. Whatever a person types is
@@ -85,14 +99,23 @@ fn expression(query: &str) -> Option<String> {
 
 /// Without NUL, which would end a text for SQLite, and without the marks.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c < '\u{9}' { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c < '\u{9}' { ' ' } else { c })
+        .collect()
 }
 
 fn pieces(marked: &str) -> Vec<v1::search_hit::Piece> {
     let mut pieces = Vec::new();
-    for (hit, chunk) in marked.split([BEGIN, END]).enumerate().map(|(i, c)| (i % 2 == 1, c)) {
+    for (hit, chunk) in marked
+        .split([BEGIN, END])
+        .enumerate()
+        .map(|(i, c)| (i % 2 == 1, c))
+    {
         if !chunk.is_empty() {
-            pieces.push(v1::search_hit::Piece { text: chunk.to_owned(), hit });
+            pieces.push(v1::search_hit::Piece {
+                text: chunk.to_owned(),
+                hit,
+            });
         }
     }
     pieces
@@ -105,7 +128,10 @@ mod tests {
     #[test]
     fn what_is_typed_is_words() {
         assert_eq!(expression("red car").as_deref(), Some("\"red\" \"car\"*"));
-        assert_eq!(expression("a\" OR b*").as_deref(), Some("\"a\" \"OR\" \"b*\"*"));
+        assert_eq!(
+            expression("a\" OR b*").as_deref(),
+            Some("\"a\" \"OR\" \"b*\"*")
+        );
         assert_eq!(expression(" \" ( ").as_deref(), None);
         assert_eq!(expression(""), None);
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aico_access::Home;
 use aico_bus::{BusError, Client, Meta, Request};
+use aico_contracts::Payload;
 use aico_contracts::ids::{ConversationId, MessageId, PersonId};
 use aico_contracts::topics::{self, CONVERSATION_REQUESTS, event, verb};
 use aico_contracts::v1::{self, Fault, MessageStatus, Role};
-use aico_contracts::Payload;
 use aico_store::{Store, StoreError};
 use prost::Message as _;
 use rusqlite::Transaction;
@@ -57,8 +57,9 @@ impl Companion {
             tasks: TaskTracker::new(),
         });
         let mut requests = inner.bus.serve(CONVERSATION_REQUESTS, CONCURRENCY)?;
-        let mut removed =
-            inner.bus.subscribe(topics::SYSTEM_PERSON_REMOVED, aico_bus::Queue::default())?;
+        let mut removed = inner
+            .bus
+            .subscribe(topics::SYSTEM_PERSON_REMOVED, aico_bus::Queue::default())?;
         let serving = Arc::clone(&inner);
         inner.tasks.spawn(async move {
             loop {
@@ -81,7 +82,10 @@ impl Companion {
     pub async fn stop(self, limit: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        if tokio::time::timeout(limit, self.inner.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("answers were still being stored when the time for stopping was over");
         }
     }
@@ -93,7 +97,13 @@ impl Inner {
             request.fault(Fault::invalid("The topic names no person"));
             return;
         };
-        let verb = request.envelope.topic.rsplit('.').next().unwrap_or_default().to_owned();
+        let verb = request
+            .envelope
+            .topic
+            .rsplit('.')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         match verb.as_str() {
             verb::LIST => self.reply(request, person, Self::list).await,
             verb::CREATE => self.reply(request, person, Self::create).await,
@@ -134,7 +144,17 @@ impl Inner {
             .purpose("conversation")
             .origin_device(envelope.origin_device.clone());
         meta.trace = envelope.trace.as_ref().try_into().ok();
-        match work(self, Asked { person, store, message, meta }).await {
+        match work(
+            self,
+            Asked {
+                person,
+                store,
+                message,
+                meta,
+            },
+        )
+        .await
+        {
             Ok(reply) => request.reply(reply),
             Err(fault) => request.fault(fault),
         }
@@ -144,8 +164,10 @@ impl Inner {
         let store = self.home.store_of(person).await.map_err(from_home)?;
         let mut recovered = self.recovered.lock().await;
         if !recovered.contains(&person) {
-            let marked =
-                store.write(|tx| messages::mark_interrupted(tx)).await.map_err(from_store)?;
+            let marked = store
+                .write(messages::mark_interrupted)
+                .await
+                .map_err(from_store)?;
             if marked > 0 {
                 tracing::info!(answers = marked, "answers of the last run were cut off");
             }
@@ -158,9 +180,15 @@ impl Inner {
     }
 
     fn person_removed(&self, delivery: &aico_bus::Delivery) {
-        let aico_bus::Delivery::Message(envelope) = delivery else { return };
-        let Ok(removed) = aico_bus::decode::<v1::PersonRemoved>(envelope) else { return };
-        let Ok(person) = PersonId::from_slice(&removed.person) else { return };
+        let aico_bus::Delivery::Message(envelope) = delivery else {
+            return;
+        };
+        let Ok(removed) = aico_bus::decode::<v1::PersonRemoved>(envelope) else {
+            return;
+        };
+        let Ok(person) = PersonId::from_slice(&removed.person) else {
+            return;
+        };
         for answer in self.live.of_person(person) {
             answer.cancel.cancel();
         }
@@ -173,7 +201,10 @@ impl Inner {
         asked: Asked<v1::ListConversations>,
     ) -> Reply<v1::ConversationList> {
         let v1::ListConversations { limit, before } = asked.message;
-        let list = asked.store.read(move |db| conversations::list(db, limit, &before)).await;
+        let list = asked
+            .store
+            .read(move |db| conversations::list(db, limit, &before))
+            .await;
         list.map_err(from_store)
     }
 
@@ -186,7 +217,9 @@ impl Inner {
             .store
             .write(move |tx| {
                 let created = conversations::create(tx, &title, &character)?;
-                let changed = v1::ConversationChanged { conversation: Some(created.clone()) };
+                let changed = v1::ConversationChanged {
+                    conversation: Some(created.clone()),
+                };
                 put(tx, event::CONVERSATION_CREATED, &changed)?;
                 Ok(created)
             })
@@ -209,7 +242,10 @@ impl Inner {
                     Ok(leaf) => messages::path(db, leaf)?,
                     Err(_) => Vec::new(),
                 };
-                Ok(v1::ConversationDetail { conversation: Some(conversation), messages })
+                Ok(v1::ConversationDetail {
+                    conversation: Some(conversation),
+                    messages,
+                })
             })
             .await
             .map_err(from_store)?;
@@ -218,7 +254,10 @@ impl Inner {
             if message.status() != MessageStatus::Streaming {
                 continue;
             }
-            match message_id(&message.id).ok().and_then(|id| self.live.get(asked.person, id)) {
+            match message_id(&message.id)
+                .ok()
+                .and_then(|id| self.live.get(asked.person, id))
+            {
                 Some(live) => {
                     let (parts, next_index) = live.so_far();
                     let parts = parts.into_iter().map(|p| v1::Part { content: Some(p) });
@@ -239,14 +278,20 @@ impl Inner {
         self: Arc<Self>,
         asked: Asked<v1::UpdateConversation>,
     ) -> Reply<v1::Conversation> {
-        let v1::UpdateConversation { id, title, active_leaf } = asked.message;
+        let v1::UpdateConversation {
+            id,
+            title,
+            active_leaf,
+        } = asked.message;
         let id = conversation_id(&id)?;
         let leaf = active_leaf.as_deref().map(message_id).transpose()?;
         let changed = asked
             .store
             .write(move |tx| {
                 let changed = conversations::update(tx, id, title.as_deref(), leaf)?;
-                let event = v1::ConversationChanged { conversation: Some(changed.clone()) };
+                let event = v1::ConversationChanged {
+                    conversation: Some(changed.clone()),
+                };
                 put(tx, event::CONVERSATION_UPDATED, &event)?;
                 Ok(changed)
             })
@@ -262,7 +307,11 @@ impl Inner {
             .store
             .write(move |tx| {
                 conversations::delete(tx, id)?;
-                put(tx, event::CONVERSATION_DELETED, &v1::ConversationDeleted { id: id.to_vec() })
+                put(
+                    tx,
+                    event::CONVERSATION_DELETED,
+                    &v1::ConversationDeleted { id: id.to_vec() },
+                )
             })
             .await
             .map_err(from_store)?;
@@ -275,17 +324,29 @@ impl Inner {
 
     async fn search(self: Arc<Self>, asked: Asked<v1::Search>) -> Reply<v1::SearchResult> {
         let v1::Search { query, limit } = asked.message;
-        let found = asked.store.read(move |db| search::find(db, &query, limit)).await;
+        let found = asked
+            .store
+            .read(move |db| search::find(db, &query, limit))
+            .await;
         found.map_err(from_store)
     }
 
     // ---- messages ---------------------------------------------------------------------------
 
     async fn send(self: Arc<Self>, asked: Asked<v1::SendMessage>) -> Reply<v1::Accepted> {
-        let v1::SendMessage { conversation, text, id, parent } = &asked.message;
+        let v1::SendMessage {
+            conversation,
+            text,
+            id,
+            parent,
+        } = &asked.message;
         let conversation = conversation_id(conversation)?;
         let text = checked_text(text)?;
-        let id = if id.is_empty() { MessageId::new() } else { message_id(id)? };
+        let id = if id.is_empty() {
+            MessageId::new()
+        } else {
+            message_id(id)?
+        };
         if let Some(accepted) = repeated(&asked.store, conversation, id).await? {
             return Ok(accepted);
         }
@@ -294,34 +355,54 @@ impl Inner {
         } else {
             Parent::Is(Some(message_id(parent)?))
         };
-        self.answer(asked, conversation, id, Some(Said { id, text, parent })).await
+        self.answer(asked, conversation, id, Some(Said { id, text, parent }))
+            .await
     }
 
     async fn edit(self: Arc<Self>, asked: Asked<v1::EditMessage>) -> Reply<v1::Accepted> {
-        let v1::EditMessage { conversation, message, text, id } = &asked.message;
+        let v1::EditMessage {
+            conversation,
+            message,
+            text,
+            id,
+        } = &asked.message;
         let conversation = conversation_id(conversation)?;
         let (message, text) = (message_id(message)?, checked_text(text)?);
-        let id = if id.is_empty() { MessageId::new() } else { message_id(id)? };
+        let id = if id.is_empty() {
+            MessageId::new()
+        } else {
+            message_id(id)?
+        };
         if let Some(accepted) = repeated(&asked.store, conversation, id).await? {
             return Ok(accepted);
         }
-        let old = asked.store.read(move |db| messages::get(db, conversation, message)).await;
+        let old = asked
+            .store
+            .read(move |db| messages::get(db, conversation, message))
+            .await;
         let old = old.map_err(from_store)?;
         if old.role() != Role::User {
             return Err(Fault::invalid("Only one's own message can be worded anew"));
         }
         let parent = Parent::Is(MessageId::from_slice(&old.parent).ok());
-        self.answer(asked, conversation, id, Some(Said { id, text, parent })).await
+        self.answer(asked, conversation, id, Some(Said { id, text, parent }))
+            .await
     }
 
     async fn regenerate(
         self: Arc<Self>,
         asked: Asked<v1::RegenerateAnswer>,
     ) -> Reply<v1::Accepted> {
-        let v1::RegenerateAnswer { conversation, answer } = &asked.message;
+        let v1::RegenerateAnswer {
+            conversation,
+            answer,
+        } = &asked.message;
         let conversation = conversation_id(conversation)?;
         let answer = message_id(answer)?;
-        let old = asked.store.read(move |db| messages::get(db, conversation, answer)).await;
+        let old = asked
+            .store
+            .read(move |db| messages::get(db, conversation, answer))
+            .await;
         let old = old.map_err(from_store)?;
         let question = MessageId::from_slice(&old.parent).ok();
         match question {
@@ -341,12 +422,23 @@ impl Inner {
         question: MessageId,
         said: Option<Said>,
     ) -> Reply<v1::Accepted> {
-        let Asked { person, store, meta, .. } = asked;
+        let Asked {
+            person,
+            store,
+            meta,
+            ..
+        } = asked;
         let id = MessageId::new();
-        let live = self.live.begin(LiveAnswer::new(person, conversation, id)).ok_or_else(|| {
-            Fault::new("answer-in-progress", "An answer is being written in this conversation")
+        let live = self
+            .live
+            .begin(LiveAnswer::new(person, conversation, id))
+            .ok_or_else(|| {
+                Fault::new(
+                    "answer-in-progress",
+                    "An answer is being written in this conversation",
+                )
                 .with_what_to_do("Stop it first, or wait for its end.")
-        })?;
+            })?;
         let device = meta.origin_device.clone();
         let stored = store
             .write(move |tx| {
@@ -374,7 +466,9 @@ impl Inner {
                     put(tx, event::MESSAGE_CREATED, &v1::MessageCreated { message })?;
                 }
                 let about = conversations::get(tx, conversation)?;
-                let changed = v1::ConversationChanged { conversation: Some(about.clone()) };
+                let changed = v1::ConversationChanged {
+                    conversation: Some(about.clone()),
+                };
                 put(tx, event::CONVERSATION_UPDATED, &changed)?;
                 Ok((about.character, messages::path(tx, question)?))
             })
@@ -407,7 +501,10 @@ impl Inner {
             answer.run().await;
             inner.live.end(id);
         });
-        Ok(v1::Accepted { message: question.to_vec(), answer: id.to_vec() })
+        Ok(v1::Accepted {
+            message: question.to_vec(),
+            answer: id.to_vec(),
+        })
     }
 
     async fn cancel(self: Arc<Self>, asked: Asked<v1::CancelAnswer>) -> Reply<v1::Empty> {
@@ -417,7 +514,11 @@ impl Inner {
             return Ok(v1::Empty {});
         }
         // An answer that has ended already is as stopped as it can be.
-        let found = asked.store.read(move |db| messages::find(db, id)).await.map_err(from_store)?;
+        let found = asked
+            .store
+            .read(move |db| messages::find(db, id))
+            .await
+            .map_err(from_store)?;
         found.map(|_| v1::Empty {}).ok_or_else(unknown)
     }
 
@@ -503,7 +604,9 @@ impl Said {
             messages::get(tx, conversation, parent)?;
         }
         if messages::find(tx, self.id)?.is_some() {
-            return Err(caller(Fault::conflict("There is a message with this id already")));
+            return Err(caller(Fault::conflict(
+                "There is a message with this id already",
+            )));
         }
         messages::insert(
             tx,
@@ -529,12 +632,19 @@ async fn repeated(
 ) -> Reply<Option<v1::Accepted>> {
     let found = store
         .read(move |db| {
-            let Some(message) = messages::find(db, id)? else { return Ok(None) };
+            let Some(message) = messages::find(db, id)? else {
+                return Ok(None);
+            };
             if message.conversation != conversation.as_bytes() || message.role() != Role::User {
-                return Err(caller(Fault::conflict("There is a message with this id already")));
+                return Err(caller(Fault::conflict(
+                    "There is a message with this id already",
+                )));
             }
             let answer = messages::first_answer(db, id)?;
-            Ok(Some(v1::Accepted { message: message.id, answer: answer.unwrap_or_default() }))
+            Ok(Some(v1::Accepted {
+                message: message.id,
+                answer: answer.unwrap_or_default(),
+            }))
         })
         .await;
     found.map_err(from_store)
@@ -561,11 +671,13 @@ fn message_id(bytes: &[u8]) -> Reply<MessageId> {
 /// programs that will read an export).
 fn checked_text(text: &str) -> Reply<String> {
     if text.len() > LONGEST_MESSAGE {
-        return Err(Fault::too_long("This message is too long").with_detail(format!(
-            "It has {} KiB; the longest that can be sent has {} KiB.",
-            text.len().div_ceil(1024),
-            LONGEST_MESSAGE / 1024
-        )));
+        return Err(
+            Fault::too_long("This message is too long").with_detail(format!(
+                "It has {} KiB; the longest that can be sent has {} KiB.",
+                text.len().div_ceil(1024),
+                LONGEST_MESSAGE / 1024
+            )),
+        );
     }
     let text: String = text.chars().filter(|c| *c != '\0').collect();
     if text.trim().is_empty() {

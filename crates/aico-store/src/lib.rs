@@ -60,8 +60,10 @@ mod platform;
 mod reader;
 mod registry;
 mod schema;
+mod shared;
 mod snapshot;
 mod store;
+mod threads;
 mod vault;
 mod writer;
 
@@ -71,7 +73,8 @@ pub use identity::{Identity, StoreKind};
 pub use outbox::{OutboxEvent, enqueue};
 pub use registry::{RegistryError, StoreRecord, StoreRegistry};
 pub use schema::{Migration, ModuleMigrations};
-pub use store::{Health, OpenOptions, Store};
+pub use shared::Health;
+pub use store::{OpenOptions, Store};
 
 /// The SQL engine's types, so that modules name one version of them: ours.
 pub use rusqlite;

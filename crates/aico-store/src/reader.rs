@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{error::StoreError, guard::Guard, place::Place, store::Shared, writer::undo_panic};
+use crate::{error::StoreError, guard::Guard, place::Place, shared::Shared, writer::undo_panic};
 
 /// Something to run on a reading connection.
 pub(crate) type ReadJob = Box<dyn FnOnce(&Connection, &Guard, &Shared) + Send>;

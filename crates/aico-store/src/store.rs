@@ -2,13 +2,12 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    thread::{self, JoinHandle},
 };
 
 use parking_lot::Mutex;
@@ -24,11 +23,13 @@ use crate::{
     inspect::engine,
     open::{Opened, Opening},
     place::{self, Place},
-    reader::{self, ReadJob},
-    registry::{RegistryError, StoreRecord, StoreRegistry},
+    reader,
+    registry::StoreRegistry,
     schema::ModuleMigrations,
+    shared::{Health, Shared},
     snapshot,
-    writer::{Job, WriteJob, Writer},
+    threads::{Inner, Threads, send, spawn},
+    writer::{WriteJob, Writer},
 };
 
 /// Jobs that are queued, at most, for writing and for reading each; other callers wait for a slot.
@@ -53,78 +54,6 @@ impl Default for OpenOptions {
     }
 }
 
-/// The state of an open store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Whether the last attempt to write succeeded and nothing stands against the next.
-    pub writable: bool,
-    /// Whether the disk was full at the last attempt. Looked at again every two seconds.
-    pub storage_full: bool,
-    /// Whether the registry could not note the last commit.
-    pub registry_failing: bool,
-    /// Whether an operation met damage: the daemon should stop and restore.
-    pub damaged: bool,
-    /// Whether it was opened read-only.
-    pub read_only: bool,
-}
-
-/// What threads and handles share.
-pub(crate) struct Shared {
-    pub(crate) id: String,
-    pub(crate) registry: Arc<dyn StoreRegistry>,
-    pub(crate) sequence: AtomicU64,
-    pub(crate) faults: Faults,
-    commits: watch::Sender<u64>,
-    storage_full: AtomicBool,
-    registry_failing: AtomicBool,
-    damaged: AtomicBool,
-}
-
-impl Shared {
-    /// Whether the writer should look by itself whether things got better.
-    pub(crate) fn is_degraded(&self) -> bool {
-        self.storage_full.load(Ordering::Relaxed) || self.registry_failing.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn committed(&self, sequence: u64) {
-        self.sequence.store(sequence, Ordering::Release);
-    }
-
-    pub(crate) fn recovered(&self) {
-        self.storage_full.store(false, Ordering::Relaxed);
-        self.registry_failing.store(false, Ordering::Relaxed);
-        self.commits
-            .send_replace(self.sequence.load(Ordering::Acquire));
-    }
-
-    pub(crate) fn failed(&self, error: &StoreError) {
-        match error {
-            StoreError::StorageFull if !self.storage_full.swap(true, Ordering::Relaxed) => {
-                tracing::error!(
-                    store = self.id,
-                    "no space is left; a store cannot be written"
-                );
-            }
-            StoreError::Damaged { code } if !self.damaged.swap(true, Ordering::Relaxed) => {
-                tracing::error!(store = self.id, code, "a store is damaged");
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn registry_failed(&self, error: &RegistryError) {
-        if matches!(error, RegistryError::StorageFull) {
-            self.storage_full.store(true, Ordering::Relaxed);
-        }
-        if !self.registry_failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                store = self.id,
-                "the registry cannot note what a store has written"
-            );
-        }
-    }
-}
-
 /// An open database. Clones are handles of the same one.
 ///
 /// Closures run on threads of the store: they may take their time, but must not wait for another
@@ -133,25 +62,6 @@ impl Shared {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    path: PathBuf,
-    shared: Arc<Shared>,
-    record: StoreRecord,
-    read_only: bool,
-    closed: AtomicBool,
-    writes: Mutex<Option<mpsc::SyncSender<Box<dyn Job>>>>,
-    reads: Mutex<Option<mpsc::SyncSender<ReadJob>>>,
-    write_slots: Arc<Semaphore>,
-    read_slots: Arc<Semaphore>,
-    threads: Mutex<Option<Threads>>,
-}
-
-struct Threads {
-    place: Arc<Place>,
-    writer: Option<JoinHandle<Result<(), OpenError>>>,
-    readers: Vec<JoinHandle<()>>,
 }
 
 impl Store {
@@ -352,16 +262,7 @@ impl Store {
         } = opened;
         let failed = engine(place.path());
         let path = place.to_path();
-        let shared = Arc::new(Shared {
-            id: identity.store_id(),
-            registry,
-            sequence: AtomicU64::new(sequence),
-            faults,
-            commits: watch::Sender::new(sequence),
-            storage_full: AtomicBool::new(false),
-            registry_failing: AtomicBool::new(false),
-            damaged: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(identity.store_id(), registry, sequence, faults));
         let place = Arc::new(place);
         let mode = match read_only {
             true if place::length(&place.log()) == 0 => Mode::AtRest,
@@ -464,27 +365,14 @@ impl Store {
     /// The sequence of the last acknowledged commit, to be waited on: whoever drains the outbox
     /// wakes by it.
     pub fn commits(&self) -> watch::Receiver<u64> {
-        self.inner.shared.commits.subscribe()
+        self.inner.shared.commits()
     }
 
     /// The state of the store.
     pub fn health(&self) -> Health {
-        let shared = &self.inner.shared;
-        let storage_full = shared.storage_full.load(Ordering::Relaxed);
-        let registry_failing = shared.registry_failing.load(Ordering::Relaxed);
-        let damaged = shared.damaged.load(Ordering::Relaxed);
-        let read_only = self.inner.read_only;
-        Health {
-            writable: !(storage_full
-                || registry_failing
-                || damaged
-                || read_only
-                || self.is_closed()),
-            storage_full,
-            registry_failing,
-            damaged,
-            read_only,
-        }
+        self.inner
+            .shared
+            .health(self.inner.read_only, self.is_closed())
     }
 
     fn is_closed(&self) -> bool {
@@ -511,86 +399,6 @@ impl fmt::Debug for Store {
     }
 }
 
-impl Threads {
-    /// Ends them: readers first, so that the writer is the last to close the database. Answers
-    /// whether there was a writer.
-    fn end(self, ends: Ends) -> Result<bool, StoreError> {
-        drop(ends.reads);
-        for reader in self.readers {
-            reader.join().map_err(|_| StoreError::Panicked)?;
-        }
-        drop(ends.writes);
-        let Some(writer) = self.writer else {
-            return Ok(false);
-        };
-        writer
-            .join()
-            .map_err(|_| StoreError::Panicked)?
-            .map_err(to_store_error)?;
-        Ok(true)
-    }
-}
-
-/// The sending ends of the queues: while one lives, its threads do.
-struct Ends {
-    reads: Option<mpsc::SyncSender<ReadJob>>,
-    writes: Option<mpsc::SyncSender<Box<dyn Job>>>,
-}
-
-impl Inner {
-    fn take_ends(&self) -> Ends {
-        Ends {
-            reads: self.reads.lock().take(),
-            writes: self.writes.lock().take(),
-        }
-    }
-
-    /// Ends the threads and notes what they leave.
-    fn finish(&self, threads: Threads) -> Result<(), StoreError> {
-        let place = threads.place.clone();
-        if !threads.end(self.take_ends())? {
-            return Ok(());
-        }
-        let hash = place::hash(&self.path).map_err(to_store_error)?;
-        let record = StoreRecord {
-            last_sequence: self.shared.sequence.load(Ordering::Acquire),
-            closed_hash: Some(hash),
-            ..self.record.clone()
-        };
-        self.shared
-            .registry
-            .put(&self.shared.id, &record)
-            .map_err(StoreError::Registry)?;
-        tracing::debug!(store = self.shared.id, "a store was closed");
-        drop(place);
-        Ok(())
-    }
-}
-
-impl Drop for Inner {
-    /// Without a `close`, the threads are ended in the same order, by nobody who waits for it.
-    /// Nothing is noted: the next opening checks the whole file.
-    fn drop(&mut self) {
-        let Some(threads) = self.threads.lock().take() else {
-            return;
-        };
-        tracing::debug!(
-            store = self.shared.id,
-            "a store was dropped without being closed"
-        );
-        let ends = self.take_ends();
-        let id = self.shared.id.clone();
-        let spawned = spawn("store-end", &self.path, move || {
-            if let Err(error) = threads.end(ends) {
-                tracing::warn!(store = id, ?error, "a dropped store was not folded");
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(?error, "a dropped store ends in its own time");
-        }
-    }
-}
-
 fn forget(identity: &Identity, registry: &dyn StoreRegistry) -> Result<(), OpenError> {
     for id in snapshot::record_ids(&identity.store_id()) {
         if registry.get(&id)?.is_some() {
@@ -598,31 +406,4 @@ fn forget(identity: &Identity, registry: &dyn StoreRegistry) -> Result<(), OpenE
         }
     }
     Ok(())
-}
-
-fn send<J>(queue: &Mutex<Option<mpsc::SyncSender<J>>>, job: J) -> Result<(), StoreError> {
-    let queue = queue.lock();
-    let sender = queue.as_ref().ok_or(StoreError::Closed)?;
-    sender.send(job).map_err(|_| StoreError::Closed)
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    path: &Path,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, OpenError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(place::io_error("start a thread for", path))
-}
-
-fn to_store_error(error: OpenError) -> StoreError {
-    match error {
-        OpenError::StorageFull { .. } => StoreError::StorageFull,
-        OpenError::Engine { source, .. } => source,
-        _ => StoreError::Io {
-            code: rusqlite::ffi::SQLITE_IOERR,
-        },
-    }
 }

@@ -24,7 +24,7 @@ use crate::{
     place::Place,
     registry::RegistryError,
     schema,
-    store::Shared,
+    shared::Shared,
 };
 
 /// Jobs in one commit, at most.

@@ -51,24 +51,58 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    pub(crate) const ALL: &'static [(Self, &'static str)] = &[
-        (Self::Unexpected, "something that has no code of its own; the message says what"),
+    #[cfg(test)]
+    const ALL: &'static [(Self, &'static str)] = &[
+        (
+            Self::Unexpected,
+            "something that has no code of its own; the message says what",
+        ),
         (Self::Usage, "the command line is wrong"),
         (Self::NotRunning, "no daemon serves this data folder"),
         (Self::Locked, "the vault is locked"),
         (Self::WrongPassword, "the name or the password is wrong"),
         (Self::NotSetUp, "there is no vault yet"),
-        (Self::InUse, "another daemon has the data folder; the message names its process"),
+        (
+            Self::InUse,
+            "another daemon has the data folder; the message names its process",
+        ),
         (Self::PortTaken, "the address can't be bound"),
-        (Self::Folder, "the data folder can't be used as it is; the message says what mends it"),
-        (Self::Damaged, "data is damaged, missing, or not what was left here; nothing was changed"),
-        (Self::NewerData, "the data was written by a newer program; nothing was changed"),
-        (Self::StorageFull, "the disk is full; nothing acknowledged is lost"),
-        (Self::NotFound, "there is no such conversation, person, model or file"),
-        (Self::ModelFailed, "the model can't answer; what it said so far is kept"),
-        (Self::Refused, "the request was understood and refused; the message says why"),
-        (Self::VersionMismatch, "program and running daemon are of different versions"),
-        (Self::Configuration, "the configuration is wrong; the message names key and line"),
+        (
+            Self::Folder,
+            "the data folder can't be used as it is; the message says what mends it",
+        ),
+        (
+            Self::Damaged,
+            "data is damaged, missing, or not what was left here; nothing was changed",
+        ),
+        (
+            Self::NewerData,
+            "the data was written by a newer program; nothing was changed",
+        ),
+        (
+            Self::StorageFull,
+            "the disk is full; nothing acknowledged is lost",
+        ),
+        (
+            Self::NotFound,
+            "there is no such conversation, person, model or file",
+        ),
+        (
+            Self::ModelFailed,
+            "the model can't answer; what it said so far is kept",
+        ),
+        (
+            Self::Refused,
+            "the request was understood and refused; the message says why",
+        ),
+        (
+            Self::VersionMismatch,
+            "program and running daemon are of different versions",
+        ),
+        (
+            Self::Configuration,
+            "the configuration is wrong; the message names key and line",
+        ),
         (Self::AlreadySetUp, "there is a vault already"),
         (Self::Unwell, "`aico doctor` found something to mend"),
     ];
@@ -85,7 +119,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: None, what_to_do: None }
+        Self {
+            exit,
+            what: what.into(),
+            why: None,
+            what_to_do: None,
+        }
     }
 
     pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Self {
@@ -157,7 +196,10 @@ impl From<HomeError> for Failure {
 /// With a capital letter and a full stop.
 pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let mut out: String = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let mut out: String = letters
+        .next()
+        .map(|c| c.to_uppercase().to_string())
+        .unwrap_or_default();
     out.push_str(letters.as_str());
     if !out.ends_with(['.', '!', '?']) {
         out.push('.');
@@ -174,10 +216,20 @@ mod tests {
         let documented = include_str!("../../../docs/exit-codes.md");
         for (exit, meaning) in Exit::ALL {
             let line = format!("| {} | {meaning} |", *exit as u8);
-            assert!(documented.contains(&line), "docs/exit-codes.md lacks: {line}");
+            assert!(
+                documented.contains(&line),
+                "docs/exit-codes.md lacks: {line}"
+            );
         }
-        let rows = documented.lines().filter(|l| l.starts_with("| ") && !l.contains("code")).count();
-        assert_eq!(rows, Exit::ALL.len() + 1, "a row that no code has (0 is the one more)");
+        let rows = documented
+            .lines()
+            .filter(|l| l.starts_with("| ") && !l.contains("code"))
+            .count();
+        assert_eq!(
+            rows,
+            Exit::ALL.len() + 1,
+            "a row that no code has (0 is the one more)"
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Places {
         #[cfg(unix)]
         if beside.as_os_str().len() + "/model.sock".len() > LONGEST_SOCKET {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-            let base = runtime.filter(|path| path.is_absolute()).unwrap_or_else(|| "/tmp".into());
+            let base = runtime
+                .filter(|path| path.is_absolute())
+                .unwrap_or_else(|| "/tmp".into());
             return base.join(format!("aico-{}", self.key()));
         }
         beside
@@ -78,10 +80,20 @@ mod tests {
 
     #[test]
     fn a_long_path_gets_a_short_socket() {
-        let short = Places { data: "/home/mia/.local/share/aico".into() };
+        let short = Places {
+            data: "/home/mia/.local/share/aico".into(),
+        };
         assert!(short.socket().starts_with(short.data()));
-        let long = Places { data: format!("/home/{}", "x".repeat(120)).into() };
+        let long = Places {
+            data: format!("/home/{}", "x".repeat(120)).into(),
+        };
         assert!(long.socket().as_os_str().len() < LONGEST_SOCKET);
-        assert_ne!(long.socket(), Places { data: format!("/home/{}", "y".repeat(120)).into() }.socket());
+        assert_ne!(
+            long.socket(),
+            Places {
+                data: format!("/home/{}", "y".repeat(120)).into()
+            }
+            .socket()
+        );
     }
 }

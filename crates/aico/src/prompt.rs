@@ -31,12 +31,13 @@ pub(crate) fn raw_password(
     } else {
         return ask(question);
     };
-    let text = std::str::from_utf8(&bytes).map_err(|_| {
-        Failure::new(Exit::Refused, "The password is not UTF-8 text.")
-    })?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::new(Exit::Refused, "The password is not UTF-8 text."))?;
     // One line break at the end belongs to the file, not to the password.
     let text = text.strip_suffix('\n').unwrap_or(text);
-    Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+    Ok(Zeroizing::new(
+        text.strip_suffix('\r').unwrap_or(text).to_owned(),
+    ))
 }
 
 /// From a file that only its owner should be able to read.
@@ -46,8 +47,11 @@ pub(crate) fn password_file(path: &Path) -> Result<Password, Failure> {
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(Exit::Usage, format!("The password file {} can't be read.", path.display()))
-            .because(&error)
+        Failure::new(
+            Exit::Usage,
+            format!("The password file {} can't be read.", path.display()),
+        )
+        .because(&error)
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     #[cfg(unix)]
@@ -69,8 +73,10 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "A password is needed and nobody can be asked.")
-            .do_this("Use --password-file FILE or --password-stdin."));
+        return Err(
+            Failure::new(Exit::Usage, "A password is needed and nobody can be asked.")
+                .do_this("Use --password-file FILE or --password-stdin."),
+        );
     }
     rpassword::prompt_password(format!("{question}: "))
         .map(Zeroizing::new)
@@ -123,7 +129,10 @@ fn refused(error: &dyn std::error::Error) -> Failure {
 /// One line of a person, trimmed.
 pub(crate) fn line(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "An answer is needed and nobody can be asked."));
+        return Err(Failure::new(
+            Exit::Usage,
+            "An answer is needed and nobody can be asked.",
+        ));
     }
     let mut err = std::io::stderr().lock();
     let mut text = String::new();

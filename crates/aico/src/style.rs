@@ -1,7 +1,5 @@
 //! Words for people on standard error and standard output: colours only on a terminal.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
-
 use std::io::{IsTerminal as _, Write as _};
 
 use anstream::{eprintln, println};
@@ -50,7 +48,9 @@ pub(crate) fn note(text: &str) {
 /// A piece of a stream, shown at once. False when nobody reads any more.
 pub(crate) fn piece(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Somebody reads this as it comes.
@@ -60,13 +60,18 @@ pub(crate) fn on_terminal() -> bool {
 
 /// Text of others without what would steer a terminal.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {
-        assert_eq!(super::harmless("a\u{1b}[2Jb\u{9b}c\r\nd\te"), "a[2Jbc\nd\te");
+        assert_eq!(
+            super::harmless("a\u{1b}[2Jb\u{9b}c\r\nd\te"),
+            "a[2Jbc\nd\te"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use aico_store::Store;
+use aico_store::{FaultPoint, Store, StoreRegistry};
 
 use crate::{
     children::{self, MIXED, WRITERS},
@@ -86,4 +86,39 @@ async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowl
         }
     }
     assert!(floor.iter().sum::<i64>() > 0, "nothing was ever written");
+}
+
+/// The registry lags behind by the commit that was made and not noted: that is no loss.
+#[tokio::test]
+async fn a_process_that_dies_between_commit_and_note_leaves_a_database_that_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::create_dir(folder.path().join("registry")).unwrap();
+    let (path, registry) = (
+        children::path(folder.path()),
+        children::registry(folder.path()),
+    );
+    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+    store.close().await.unwrap();
+    let mut child = children::start("write", folder.path(), Some(FaultPoint::WriteCommitted));
+    let acknowledged = children::acknowledged(&mut child);
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(
+        acknowledged.iter().sum::<i64>(),
+        0,
+        "acknowledged before it was noted"
+    );
+    let noted = registry
+        .get(&PERSON.store_id())
+        .unwrap()
+        .unwrap()
+        .last_sequence;
+    let store = Store::open(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+    assert_eq!(store.sequence(), noted + 1);
+    let counters: i64 = store
+        .read(|db| Ok(db.query_row("SELECT count(*) FROM counter", [], |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert!(counters > 0);
+    store.close().await.unwrap();
 }

@@ -21,11 +21,21 @@ pub(crate) struct Events {
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Event {
     Authenticated {},
-    Event { event: Value },
-    Accepted { message: String, answer: String },
+    #[serde(rename = "event")]
+    Told {
+        event: Value,
+    },
+    Accepted {
+        message: String,
+        answer: String,
+    },
     Cancelled {},
     Pong {},
-    Error { status: u16, #[serde(flatten)] problem: Problem },
+    Error {
+        status: u16,
+        #[serde(flatten)]
+        problem: Problem,
+    },
 }
 
 impl Events {
@@ -45,12 +55,18 @@ impl Events {
         match events.next().await? {
             Event::Authenticated {} => Ok(events),
             Event::Error { status, problem } => Err(failure(status, problem)),
-            _ => Err(Failure::new(Exit::Unexpected, "The daemon spoke out of turn.")),
+            _ => Err(Failure::new(
+                Exit::Unexpected,
+                "The daemon spoke out of turn.",
+            )),
         }
     }
 
     pub(crate) async fn send(&mut self, frame: &Value) -> Result<(), Failure> {
-        self.socket.send(Message::text(frame.to_string())).await.map_err(|e| broken(&e))
+        self.socket
+            .send(Message::text(frame.to_string()))
+            .await
+            .map_err(|e| broken(&e))
     }
 
     /// The next frame; an end is a failure that says why.

@@ -41,7 +41,10 @@ pub(crate) struct Problem {
 impl Daemon {
     /// Finds the daemon of this data folder; checks that it is of this program's version.
     pub(crate) async fn find(places: &Places) -> Result<Self, Failure> {
-        let daemon = Self { places: places.clone(), token: None };
+        let daemon = Self {
+            places: places.clone(),
+            token: None,
+        };
         let state = daemon.get("/api/v1/state").await?;
         let running = state["version"].as_str().unwrap_or("unknown");
         let ours = env!("CARGO_PKG_VERSION");
@@ -79,7 +82,9 @@ impl Daemon {
         let mut daemon = Self::find(places).await?;
         let body = json!({ "name": name, "password": password.as_str() });
         let session = daemon.post("/api/v1/sessions", &body).await?;
-        daemon.token = session["token"].as_str().map(|t| Zeroizing::new(t.to_owned()));
+        daemon.token = session["token"]
+            .as_str()
+            .map(|t| Zeroizing::new(t.to_owned()));
         Ok(daemon)
     }
 
@@ -102,7 +107,12 @@ impl Daemon {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let response = self.start(method, path, body).await?;
-        let bytes = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| broken(&e))?
+            .to_bytes();
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
@@ -117,14 +127,18 @@ impl Daemon {
         body: Option<&Value>,
     ) -> Result<http::Response<Incoming>, Failure> {
         let stream = platform::connect(&self.places).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(&e))?;
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(header::USER_AGENT, concat!("aico/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("aico/", env!("CARGO_PKG_VERSION")),
+            );
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.as_str()));
         }
@@ -141,7 +155,12 @@ impl Daemon {
             return Ok(response);
         }
         let status = response.status();
-        let bytes = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| broken(&e))?
+            .to_bytes();
         let problem = serde_json::from_slice::<Problem>(&bytes).unwrap_or_default();
         Err(problem.into_failure(status))
     }
@@ -172,7 +191,12 @@ impl Problem {
         } else {
             crate::exit::sentence(&self.title)
         };
-        Failure { exit, what, why: self.detail, what_to_do: self.what_to_do }
+        Failure {
+            exit,
+            what,
+            why: self.detail,
+            what_to_do: self.what_to_do,
+        }
     }
 }
 

@@ -13,11 +13,17 @@ pub(crate) type Stream = UnixStream;
 /// Connects, and checks that the daemon at the other end is of our own user: passwords go there.
 pub(super) async fn connect(places: &Places) -> Result<Stream, Failure> {
     let path = places.socket();
-    let stream = UnixStream::connect(&path).await.map_err(|error| not_running(Some(&error)))?;
-    let peer = stream.peer_cred().map_err(|error| not_running(Some(&error)))?;
+    let stream = UnixStream::connect(&path)
+        .await
+        .map_err(|error| not_running(Some(&error)))?;
+    let peer = stream
+        .peer_cred()
+        .map_err(|error| not_running(Some(&error)))?;
     // Whose folder the socket lies in is who we act for.
     let folder = path.parent().unwrap_or(&path);
-    let ours = std::fs::metadata(folder).map_err(|error| not_running(Some(&error)))?.uid();
+    let ours = std::fs::metadata(folder)
+        .map_err(|error| not_running(Some(&error)))?
+        .uid();
     let me = aico_vault::current_uid();
     if peer.uid() != me || ours != me {
         return Err(Failure::new(

@@ -15,7 +15,9 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
         Daemon::find_as(&context.places, context.person.as_deref(), &chat.password).await?;
     let conversation = match &chat.conversation {
         Some(id) => {
-            daemon.get(&format!("/api/v1/conversations/{}", checked_id(id)?)).await?;
+            daemon
+                .get(&format!("/api/v1/conversations/{}", checked_id(id)?))
+                .await?;
             id.clone()
         }
         None => {
@@ -23,13 +25,19 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
             made["id"].as_str().unwrap_or_default().to_owned()
         }
     };
-    let mut talk = Talk { events: daemon.events().await?, conversation, json: chat.json };
+    let mut talk = Talk {
+        events: daemon.events().await?,
+        conversation,
+        json: chat.json,
+    };
     if let Some(text) = &chat.once {
         return talk.say(text).await;
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "There is nobody to talk with here.")
-            .do_this("Say one thing: aico chat --once TEXT"));
+        return Err(
+            Failure::new(Exit::Usage, "There is nobody to talk with here.")
+                .do_this("Say one thing: aico chat --once TEXT"),
+        );
     }
     style::note(&style::faint("An empty line ends. Ctrl-C stops an answer."));
     loop {
@@ -70,7 +78,10 @@ impl Talk {
                 }
             };
             match event {
-                Event::Accepted { message, answer: id } => {
+                Event::Accepted {
+                    message,
+                    answer: id,
+                } => {
                     shown.event(&json!({
                         "type": "accepted", "conversation": self.conversation,
                         "message": message, "answer": id,
@@ -80,7 +91,7 @@ impl Talk {
                 Event::Error { status, problem } => {
                     return Err(crate::client::failure(status, problem));
                 }
-                Event::Event { event } => {
+                Event::Told { event } => {
                     if let Some(end) = shown.follow(&event, answer.as_deref()) {
                         return end;
                     }
@@ -101,7 +112,11 @@ struct Shown {
 
 impl Shown {
     fn new(json: bool) -> Self {
-        Self { json, early: Vec::new(), begun: false }
+        Self {
+            json,
+            early: Vec::new(),
+            begun: false,
+        }
     }
 
     fn event(&self, event: &Value) {
@@ -116,7 +131,10 @@ impl Shown {
             self.early.push(event.clone());
             return None;
         };
-        for event in std::mem::take(&mut self.early).into_iter().chain([event.clone()]) {
+        for event in std::mem::take(&mut self.early)
+            .into_iter()
+            .chain([event.clone()])
+        {
             if let Some(end) = self.one(&event, answer) {
                 return Some(end);
             }
@@ -182,8 +200,10 @@ impl Shown {
                     what_to_do: said("what_to_do"),
                 })
             }
-            "interrupted" => Err(Failure::new(Exit::NotRunning, "AICO was stopped in the middle.")
-                .do_this("What was said is kept: aico conversation show ID")),
+            "interrupted" => Err(
+                Failure::new(Exit::NotRunning, "AICO was stopped in the middle.")
+                    .do_this("What was said is kept: aico conversation show ID"),
+            ),
             _ => Ok(()),
         }
     }

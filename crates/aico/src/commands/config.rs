@@ -28,7 +28,11 @@ pub(super) fn run(context: &Context, what: &Config) -> Result<(), Failure> {
                 style::line(&serde_json::Value::Array(all).to_string());
                 return Ok(());
             }
-            let wide = entries.iter().map(|e| e.key.len() + e.value.len()).max().unwrap_or(0);
+            let wide = entries
+                .iter()
+                .map(|e| e.key.len() + e.value.len())
+                .max()
+                .unwrap_or(0);
             for entry in &entries {
                 let pad = " ".repeat(wide - entry.key.len() - entry.value.len());
                 style::line(&format!(
@@ -41,10 +45,16 @@ pub(super) fn run(context: &Context, what: &Config) -> Result<(), Failure> {
         }
         Config::Check => style::line("The configuration is right."),
         Config::Explain { key } => {
-            let entry = loaded.explain_key(key).map_err(|e| daemon::config_failure(&e))?;
+            let entry = loaded
+                .explain_key(key)
+                .map_err(|e| daemon::config_failure(&e))?;
             style::line(&style::strong(&entry.key));
-            style::line(&entry.description);
-            style::line(&format!("value:   {}  {}", entry.value, style::faint(&entry.source.to_string())));
+            style::line(entry.description);
+            style::line(&format!(
+                "value:   {}  {}",
+                entry.value,
+                style::faint(&entry.source.to_string())
+            ));
             style::line(&format!("default: {}", entry.default));
             style::line(&format!("accepts: {}", entry.expects));
         }

@@ -30,12 +30,17 @@ pub(super) async fn run(context: &Context, what: &Conversation) -> Result<(), Fa
                 return Ok(());
             }
             for one in &all {
-                let title = one["title"].as_str().filter(|t| !t.is_empty()).unwrap_or("(new)");
+                let title = one["title"]
+                    .as_str()
+                    .filter(|t| !t.is_empty())
+                    .unwrap_or("(new)");
                 style::line(&format!("{}  {}", text(&one["id"]), style::harmless(title)));
             }
         }
         Conversation::Show { id, json } => {
-            let found = daemon.get(&format!("/api/v1/conversations/{}", checked_id(id)?)).await?;
+            let found = daemon
+                .get(&format!("/api/v1/conversations/{}", checked_id(id)?))
+                .await?;
             if *json {
                 style::line(&found.to_string());
                 return Ok(());
@@ -43,7 +48,9 @@ pub(super) async fn run(context: &Context, what: &Conversation) -> Result<(), Fa
             show(&found);
         }
         Conversation::Delete { id } => {
-            daemon.delete(&format!("/api/v1/conversations/{}", checked_id(id)?)).await?;
+            daemon
+                .delete(&format!("/api/v1/conversations/{}", checked_id(id)?))
+                .await?;
             style::note("The conversation is deleted.");
         }
         Conversation::Search { words } => {
@@ -54,7 +61,11 @@ pub(super) async fn run(context: &Context, what: &Conversation) -> Result<(), Fa
                 let snippet: String = pieces
                     .map(|piece| {
                         let words = style::harmless(piece["text"].as_str().unwrap_or_default());
-                        if piece["hit"] == true { style::strong(&words) } else { words }
+                        if piece["hit"] == true {
+                            style::strong(&words)
+                        } else {
+                            words
+                        }
                     })
                     .collect();
                 let snippet = snippet.replace('\n', " ");
@@ -69,7 +80,11 @@ fn show(found: &Value) {
     let title = found["conversation"]["title"].as_str().unwrap_or_default();
     style::line(&style::strong(&style::harmless(title)));
     for message in found["messages"].as_array().into_iter().flatten() {
-        let who = if message["role"] == "user" { "you" } else { "aico" };
+        let who = if message["role"] == "user" {
+            "you"
+        } else {
+            "aico"
+        };
         let parts = message["parts"].as_array().into_iter().flatten();
         let said: String = parts
             .filter(|part| part["type"] == "text")
@@ -79,7 +94,11 @@ fn show(found: &Value) {
             Some("complete") | None => String::new(),
             Some(status) => style::faint(&format!(" ({status})")),
         };
-        style::line(&format!("\n{}{mark} {}", style::strong(&format!("{who}:")), style::harmless(&said)));
+        style::line(&format!(
+            "\n{}{mark} {}",
+            style::strong(&format!("{who}:")),
+            style::harmless(&said)
+        ));
     }
 }
 

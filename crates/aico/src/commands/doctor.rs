@@ -37,7 +37,14 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
             }
         }
     }
-    if ill { Err(Failure::new(Exit::Unwell, "Something needs mending; see above.")) } else { Ok(()) }
+    if ill {
+        Err(Failure::new(
+            Exit::Unwell,
+            "Something needs mending; see above.",
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 fn told(mark: &str, text: &str, hint: Option<&str>) {
@@ -53,11 +60,17 @@ fn configuration(context: &Context) -> Found {
             Found::Well("the configuration is right".into())
         }
         Ok(loaded) => Found::Odd(
-            format!("the web page is reachable from other machines ({})", loaded.config.gateway.bind),
+            format!(
+                "the web page is reachable from other machines ({})",
+                loaded.config.gateway.bind
+            ),
             Some("put a TLS proxy or WireGuard before it, or set gateway.bind to 127.0.0.1".into()),
         ),
         Err(failure) => Found::Ill(
-            format!("the configuration is wrong: {}", failure.why.unwrap_or(failure.what)),
+            format!(
+                "the configuration is wrong: {}",
+                failure.why.unwrap_or(failure.what)
+            ),
             failure.what_to_do,
         ),
     }
@@ -71,10 +84,16 @@ fn folder(data: &Path) -> Vec<Found> {
         )];
     }
     match DataFolder::claim(data) {
-        Ok(_) => vec![Found::Well(format!("the data folder {} is private", data.display()))],
+        Ok(_) => vec![Found::Well(format!(
+            "the data folder {} is private",
+            data.display()
+        ))],
         Err(ClaimError::InUse { pid }) => {
             let who = pid.map_or_else(|| "a daemon".to_owned(), |pid| format!("process {pid}"));
-            vec![Found::Well(format!("the data folder {} is in use by {who}", data.display()))]
+            vec![Found::Well(format!(
+                "the data folder {} is in use by {who}",
+                data.display()
+            ))]
         }
         Err(ClaimError::Folder(error)) => {
             vec![Found::Ill(chain(&error), error.what_to_do())]
@@ -84,14 +103,22 @@ fn folder(data: &Path) -> Vec<Found> {
 
 fn vault(home: &Path) -> Vec<Found> {
     match Vault::exists(home) {
-        Ok(false) => return vec![Found::Odd("nothing is set up yet".into(), Some("aico setup".into()))],
+        Ok(false) => {
+            return vec![Found::Odd(
+                "nothing is set up yet".into(),
+                Some("aico setup".into()),
+            )];
+        }
         Ok(true) => {}
         Err(error) => return vec![Found::Ill(chain(&error), None)],
     }
     match Vault::status(home) {
         Ok(status) => {
             let wraps: Vec<_> = status.wraps.iter().map(|wrap| wrap_name(*wrap)).collect();
-            vec![Found::Well(format!("the vault's header is whole; it opens with: {}", wraps.join(", ")))]
+            vec![Found::Well(format!(
+                "the vault's header is whole; it opens with: {}",
+                wraps.join(", ")
+            ))]
         }
         Err(error) => vec![Found::Ill(
             format!("the vault's header can't be used: {}", chain(&error)),
@@ -104,7 +131,10 @@ async fn running(context: &Context) -> Vec<Found> {
     let daemon = match Daemon::find(&context.places).await {
         Ok(daemon) => daemon,
         Err(failure) if failure.exit == Exit::NotRunning => {
-            return vec![Found::Odd("no daemon is running".into(), Some("aico serve".into()))];
+            return vec![Found::Odd(
+                "no daemon is running".into(),
+                Some("aico serve".into()),
+            )];
         }
         Err(failure) => return vec![Found::Ill(failure.what, failure.what_to_do)],
     };
@@ -130,7 +160,11 @@ async fn running(context: &Context) -> Vec<Found> {
         other => Found::Well(format!("the model is {}", other.unwrap_or("unknown"))),
     });
     let warnings = status["warnings"].as_array().into_iter().flatten();
-    found.extend(warnings.filter_map(|w| w.as_str()).map(|w| Found::Odd(w.to_owned(), None)));
+    found.extend(
+        warnings
+            .filter_map(|w| w.as_str())
+            .map(|w| Found::Odd(w.to_owned(), None)),
+    );
     found
 }
 
@@ -155,7 +189,8 @@ fn machine() -> Vec<Found> {
     }
     if !cfg!(target_os = "linux") {
         found.push(Found::Odd(
-            "the model process is isolated against crashes only; its sandbox exists on Linux".into(),
+            "the model process is isolated against crashes only; its sandbox exists on Linux"
+                .into(),
             None,
         ));
     }
@@ -165,13 +200,21 @@ fn machine() -> Vec<Found> {
 /// The first swap device that is neither in memory nor on an encrypting device.
 fn unencrypted_swap() -> Option<String> {
     let swaps = std::fs::read_to_string("/proc/swaps").ok()?;
-    let devices = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    let devices = swaps
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
     devices
         .filter(|device| !device.contains("zram"))
         .find(|device| {
             let name = std::fs::canonicalize(device).ok();
-            let name = name.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-            let uuid = name.and_then(|n| std::fs::read_to_string(format!("/sys/class/block/{n}/dm/uuid")).ok());
+            let name = name
+                .as_deref()
+                .and_then(Path::file_name)
+                .map(|n| n.to_string_lossy().into_owned());
+            let uuid = name.and_then(|n| {
+                std::fs::read_to_string(format!("/sys/class/block/{n}/dm/uuid")).ok()
+            });
             !uuid.is_some_and(|uuid| uuid.starts_with("CRYPT-"))
         })
         .map(str::to_owned)

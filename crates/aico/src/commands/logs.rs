@@ -21,13 +21,18 @@ pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
     if let Some(since) = &logs.since {
         query.push_str(&format!("&since={}", query_value(&moment(since)?)));
     }
-    let mut body = daemon.start(http::Method::GET, &query, None).await?.into_body();
+    let mut body = daemon
+        .start(http::Method::GET, &query, None)
+        .await?
+        .into_body();
     let mut line = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Failure::new(Exit::NotRunning, "The daemon ended the log.").because(&error)
         })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         for byte in data {
             if byte != b'\n' {
                 line.push(byte);
@@ -45,12 +50,20 @@ pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
 }
 
 fn show(text: &str, json: bool) -> bool {
-    let Ok(record) = serde_json::from_str::<Value>(text) else { return true };
+    let Ok(record) = serde_json::from_str::<Value>(text) else {
+        return true;
+    };
     if json {
         return style::piece(&format!("{text}\n"));
     }
     let field = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
-    let mut out = format!("{} {:5} {}: {}", field("time"), field("level"), field("module"), field("message"));
+    let mut out = format!(
+        "{} {:5} {}: {}",
+        field("time"),
+        field("level"),
+        field("module"),
+        field("message")
+    );
     for (key, value) in record["fields"].as_object().into_iter().flatten() {
         out.push_str(&format!(" {key}={value}"));
     }
@@ -63,10 +76,15 @@ fn moment(text: &str) -> Result<String, Failure> {
         return Ok(time.to_string());
     }
     let wrong = || {
-        Failure::new(Exit::Usage, format!("\"{}\" is no time.", style::harmless(text)))
-            .do_this("Write 30m, 2h, 1d, or a time such as 2026-01-31T18:00:00Z.")
+        Failure::new(
+            Exit::Usage,
+            format!("\"{}\" is no time.", style::harmless(text)),
+        )
+        .do_this("Write 30m, 2h, 1d, or a time such as 2026-01-31T18:00:00Z.")
     };
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(wrong)?;
     let number: i64 = number.parse().map_err(|_| wrong())?;
     let seconds = match unit {
         "s" => 1,
@@ -76,7 +94,9 @@ fn moment(text: &str) -> Result<String, Failure> {
         _ => return Err(wrong()),
     };
     let ago = jiff::SignedDuration::from_secs(number.saturating_mul(seconds));
-    let time = jiff::Timestamp::now().checked_sub(ago).map_err(|_| wrong())?;
+    let time = jiff::Timestamp::now()
+        .checked_sub(ago)
+        .map_err(|_| wrong())?;
     Ok(time.to_string())
 }
 
@@ -86,7 +106,10 @@ mod tests {
 
     #[test]
     fn times_are_moments_or_spans() {
-        assert_eq!(moment("2026-01-31T18:00:00Z").unwrap(), "2026-01-31T18:00:00Z");
+        assert_eq!(
+            moment("2026-01-31T18:00:00Z").unwrap(),
+            "2026-01-31T18:00:00Z"
+        );
         let before: jiff::Timestamp = moment("2h").unwrap().parse().unwrap();
         let ago = jiff::Timestamp::now().duration_since(before).as_secs();
         assert!((7200..7210).contains(&ago));

@@ -83,12 +83,12 @@ fn export_contracts(folder: &std::path::Path) -> Result<(), Failure> {
     for (name, text) in aico_contracts::FILES {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, text)).map_err(
-            |error| {
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| {
                 Failure::new(Exit::Unexpected, format!("Can't write {}.", path.display()))
                     .because(&error)
-            },
-        )?;
+            })?;
         style::line(&path.display().to_string());
     }
     Ok(())
@@ -111,7 +111,14 @@ pub(crate) fn query_value(text: &str) -> String {
 /// Only ids go into paths; anything else would name another route.
 pub(crate) fn checked_id(id: &str) -> Result<&str, Failure> {
     let ours = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if ours { Ok(id) } else { Err(Failure::new(Exit::NotFound, format!("\"{}\" is no id.", style::harmless(id)))) }
+    if ours {
+        Ok(id)
+    } else {
+        Err(Failure::new(
+            Exit::NotFound,
+            format!("\"{}\" is no id.", style::harmless(id)),
+        ))
+    }
 }
 
 #[cfg(test)]

@@ -16,10 +16,12 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
             let path = std::path::absolute(file).map_err(|error| {
                 Failure::new(Exit::Usage, format!("{} is no path.", file.display())).because(&error)
             })?;
-            let path = path.to_str().ok_or_else(|| {
-                Failure::new(Exit::Refused, "The path has to be UTF-8 text.")
-            })?;
-            let added = daemon.post("/api/v1/models", &json!({ "path": path })).await?;
+            let path = path
+                .to_str()
+                .ok_or_else(|| Failure::new(Exit::Refused, "The path has to be UTF-8 text."))?;
+            let added = daemon
+                .post("/api/v1/models", &json!({ "path": path }))
+                .await?;
             style::line(&describe(&added));
             style::note(&format!(
                 "Answer with it from now on: aico model use \"{}\"",
@@ -46,7 +48,9 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
         }
         Model::Remove { model } => {
             let id = find(&daemon, model).await?;
-            daemon.delete(&format!("/api/v1/models/{}", checked_id(&id)?)).await?;
+            daemon
+                .delete(&format!("/api/v1/models/{}", checked_id(&id)?))
+                .await?;
             style::note("Forgotten. Its file is where it was.");
         }
     }
@@ -57,12 +61,19 @@ async fn find(daemon: &Daemon, wanted: &str) -> Result<String, Failure> {
     let all = daemon.get("/api/v1/models").await?;
     let mut found = all["items"].as_array().into_iter().flatten().filter(|one| {
         one["id"] == wanted
-            || one["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(wanted))
+            || one["name"]
+                .as_str()
+                .is_some_and(|n| n.eq_ignore_ascii_case(wanted))
     });
-    match (found.next().and_then(|one| one["id"].as_str()), found.next()) {
+    match (
+        found.next().and_then(|one| one["id"].as_str()),
+        found.next(),
+    ) {
         (Some(id), None) => Ok(id.to_owned()),
-        (Some(_), Some(_)) => Err(Failure::new(Exit::Refused, "Several models have this name.")
-            .do_this("Use its id: aico model list --json")),
+        (Some(_), Some(_)) => Err(
+            Failure::new(Exit::Refused, "Several models have this name.")
+                .do_this("Use its id: aico model list --json"),
+        ),
         (None, _) => Err(Failure::new(Exit::NotFound, "There is no such model.")
             .do_this("See which there are: aico model list")),
     }
@@ -73,11 +84,19 @@ fn describe(model: &Value) -> String {
     let mark = if model["active"] == true { "*" } else { " " };
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let size = model["size_bytes"].as_u64().unwrap_or(0) as f64 / 1e6;
-    let missing = if model["present"] == false { "  (its file is missing)" } else { "" };
+    let missing = if model["present"] == false {
+        "  (its file is missing)"
+    } else {
+        ""
+    };
     format!(
         "{mark} {}  {}  {size:.1} MB{missing}",
         style::strong(&style::harmless(field("name"))),
-        style::faint(&format!("{} {}", field("architecture"), field("quantization"))),
+        style::faint(&format!(
+            "{} {}",
+            field("architecture"),
+            field("quantization")
+        )),
     )
 }
 

@@ -26,13 +26,19 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
             }
             for one in all["items"].as_array().into_iter().flatten() {
                 let field = |key: &str| one[key].as_str().unwrap_or_default();
-                style::line(&format!("{}  {}", style::harmless(field("name")), style::faint(field("role"))));
+                style::line(&format!(
+                    "{}  {}",
+                    style::harmless(field("name")),
+                    style::faint(field("role"))
+                ));
             }
         }
         Person::Remove { name, password } => {
             let all = daemon.get("/api/v1/persons").await?;
             let found = all["items"].as_array().into_iter().flatten().find(|one| {
-                one["name"].as_str().is_some_and(|n| n.to_lowercase() == name.to_lowercase())
+                one["name"]
+                    .as_str()
+                    .is_some_and(|n| n.to_lowercase() == name.to_lowercase())
             });
             let id = found.and_then(|one| one["id"].as_str()).ok_or_else(|| {
                 Failure::new(Exit::NotFound, "Nobody here has that name.")
@@ -41,7 +47,9 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
             style::warning("all their conversations will be deleted, for good.");
             let password = prompt::raw_password(password, "Master password")?;
             let path = format!("/api/v1/persons/{}/erase", checked_id(id)?);
-            daemon.post(&path, &json!({ "password": password.as_str() })).await?;
+            daemon
+                .post(&path, &json!({ "password": password.as_str() }))
+                .await?;
             style::note("Removed, with everything that was theirs here.");
         }
     }

@@ -24,7 +24,11 @@ pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure>
         )
         .do_this("Name a new file for it: --recovery-file FILE"));
     }
-    let mut file = setup.recovery_file.as_deref().map(new_private_file).transpose()?;
+    let mut file = setup
+        .recovery_file
+        .as_deref()
+        .map(new_private_file)
+        .transpose()?;
     let made = make(context, setup).await;
     let words = match made {
         Ok(words) => words,
@@ -57,9 +61,15 @@ async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
                 return Err(aico_access::HomeError::AlreadySetUp.into());
             }
             let password = prompt::new_password(&setup.password, &name)?;
-            let done =
-                home.set_up(SetupProof::LocalSocket, &name, &password, Source::local()).await?;
-            let words = done.phrase.words().iter().map(|w| (*w).to_owned()).collect();
+            let done = home
+                .set_up(SetupProof::LocalSocket, &name, &password, Source::local())
+                .await?;
+            let words = done
+                .phrase
+                .words()
+                .iter()
+                .map(|w| (*w).to_owned())
+                .collect();
             home.stop().await?;
             Ok(Zeroizing::new(words))
         }
@@ -73,7 +83,9 @@ async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
             let body = json!({ "code": "", "name": name, "password": password.as_str() });
             let made = daemon.post("/api/v1/setup", &body).await?;
             let words = made["recovery_phrase"].as_array().into_iter().flatten();
-            Ok(Zeroizing::new(words.filter_map(|w| Some(w.as_str()?.to_owned())).collect()))
+            Ok(Zeroizing::new(
+                words.filter_map(|w| Some(w.as_str()?.to_owned())).collect(),
+            ))
         }
         Err(ClaimError::Folder(error)) => Err(error.into()),
     }
@@ -93,14 +105,22 @@ fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
 
 fn write_phrase(file: &mut std::fs::File, path: &Path, words: &Words) -> Result<(), Failure> {
     let text = Zeroizing::new(format!("{}\n", words.join(" ")));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-        // It is set up all the same: the phrase must reach the person now or never.
-        style::warning("the file can't be written; this is the recovery phrase:");
-        style::note(&words.join(" "));
-        Failure::new(Exit::StorageFull, format!("{} can't be written.", path.display()))
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| {
+            // It is set up all the same: the phrase must reach the person now or never.
+            style::warning("the file can't be written; this is the recovery phrase:");
+            style::note(&words.join(" "));
+            Failure::new(
+                Exit::StorageFull,
+                format!("{} can't be written.", path.display()),
+            )
             .because(&error)
-    })?;
-    style::note(&format!("The recovery phrase is in {}. Keep it where only you look.", path.display()));
+        })?;
+    style::note(&format!(
+        "The recovery phrase is in {}. Keep it where only you look.",
+        path.display()
+    ));
     Ok(())
 }
 

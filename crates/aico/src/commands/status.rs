@@ -14,13 +14,17 @@ pub(super) async fn run(context: &Context, status: &Status) -> Result<(), Failur
     let address = address.trim();
     if status.address {
         if address.is_empty() {
-            return Err(Failure::new(Exit::NotRunning, "The daemon has noted no address."));
+            return Err(Failure::new(
+                Exit::NotRunning,
+                "The daemon has noted no address.",
+            ));
         }
         style::line(address);
         return Ok(());
     }
     let state = daemon.get("/api/v1/state").await?;
-    let mut all = json!({ "address": address, "stage": state["stage"], "version": state["version"] });
+    let mut all =
+        json!({ "address": address, "stage": state["stage"], "version": state["version"] });
     if state["stage"] == "ready"
         && let Value::Object(more) = daemon.get("/api/v1/status").await?
         && let Value::Object(all) = &mut all
@@ -31,7 +35,11 @@ pub(super) async fn run(context: &Context, status: &Status) -> Result<(), Failur
         style::line(&all.to_string());
         return Ok(());
     }
-    style::line(&format!("AICO {} is {}", text(&all["version"]), style::strong(text(&all["stage"]))));
+    style::line(&format!(
+        "AICO {} is {}",
+        text(&all["version"]),
+        style::strong(text(&all["stage"]))
+    ));
     style::line(&format!("page:  {address}"));
     if all["model"].is_object() {
         style::line(&super::model::state(&all["model"]));
@@ -39,11 +47,18 @@ pub(super) async fn run(context: &Context, status: &Status) -> Result<(), Failur
     if let Some(bytes) = all["resident_bytes"].as_u64() {
         style::line(&format!("memory: {} MB", bytes / 1_000_000));
     }
-    for warning in all["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for warning in all["warnings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         style::warning(warning);
     }
     match text(&all["stage"]) {
-        "new" => style::hint("Open the page's address that `aico serve` printed, or run: aico setup"),
+        "new" => {
+            style::hint("Open the page's address that `aico serve` printed, or run: aico setup")
+        }
         "locked" => style::hint("Unlock it: aico unlock"),
         _ => {}
     }

@@ -19,20 +19,31 @@ pub(super) async fn unlock(context: &Context, from: &PasswordFrom) -> Result<(),
         _ => {}
     }
     let password = prompt::raw_password(from, "Master password")?;
-    daemon.post("/api/v1/unlock", &json!({ "password": password.as_str() })).await?;
+    daemon
+        .post("/api/v1/unlock", &json!({ "password": password.as_str() }))
+        .await?;
     style::note("AICO is unlocked.");
     Ok(())
 }
 
 pub(super) async fn lock(context: &Context) -> Result<(), Failure> {
-    Daemon::find(&context.places).await?.post("/api/v1/lock", &json!({})).await?;
+    Daemon::find(&context.places)
+        .await?
+        .post("/api/v1/lock", &json!({}))
+        .await?;
     style::note("AICO is locked. All sessions have ended.");
     Ok(())
 }
 
 pub(super) async fn change_password(context: &Context, what: &Password) -> Result<(), Failure> {
-    let current = PasswordFrom { password_file: what.password_file.clone(), password_stdin: false };
-    let new = PasswordFrom { password_file: what.new_password_file.clone(), password_stdin: false };
+    let current = PasswordFrom {
+        password_file: what.password_file.clone(),
+        password_stdin: false,
+    };
+    let new = PasswordFrom {
+        password_file: what.new_password_file.clone(),
+        password_stdin: false,
+    };
     // For a person their present password both signs in and proves the change.
     let current = prompt::raw_password(&current, "Present password")?;
     let daemon = match &context.person {
@@ -42,7 +53,9 @@ pub(super) async fn change_password(context: &Context, what: &Password) -> Resul
     let me = daemon.get("/api/v1/me").await?;
     let new = prompt::new_raw_password(&new, me["name"].as_str().unwrap_or_default())?;
     let body = json!({ "current": current.as_str(), "new": new.as_str() });
-    daemon.send(http::Method::PUT, "/api/v1/me/password", Some(&body)).await?;
+    daemon
+        .send(http::Method::PUT, "/api/v1/me/password", Some(&body))
+        .await?;
     style::note("The password is changed. Other sessions have ended.");
     style::note("Backups made before still open with the old one.");
     Ok(())

@@ -16,7 +16,10 @@ impl LogSource for Logs {
             since: query.since,
             last: None,
         };
-        let records = self.0.reader().and_then(|reader| reader.stream(wanted, query.follow));
+        let records = self
+            .0
+            .reader()
+            .and_then(|reader| reader.stream(wanted, query.follow));
         match records {
             Ok(records) => records
                 .map(|record| {

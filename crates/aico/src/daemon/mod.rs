@@ -77,7 +77,9 @@ async fn run(
     let local = LocalListener::bind(&places.socket()).map_err(|error| {
         Failure::new(Exit::Folder, "The local socket can't be made.").because(&error)
     })?;
-    let address = tcp.local_addr().map_err(|e| cant_listen(config.gateway.bind, &e))?;
+    let address = tcp
+        .local_addr()
+        .map_err(|e| cant_listen(config.gateway.bind, &e))?;
 
     let bus = Bus::new(Arc::new(BusPolicy));
     let stop = CancellationToken::new();
@@ -101,6 +103,7 @@ async fn run(
         let gateway = gateway.clone();
         async move { gateway.serve_local(local).await }
     });
+    home.set_serving(false);
     let watching = tokio::spawn(modules::watch(modules::Parts {
         home: home.clone(),
         bus: bus.clone(),
@@ -144,9 +147,10 @@ async fn run(
     match stopped {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => {
-            Err(Failure::new(Exit::Unexpected, "Not everything ended in time; nothing acknowledged is lost."))
-        }
+        Err(_) => Err(Failure::new(
+            Exit::Unexpected,
+            "Not everything ended in time; nothing acknowledged is lost.",
+        )),
     }
 }
 
@@ -197,13 +201,16 @@ fn note(path: &Path, text: &str) -> Result<(), Failure> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(|error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::StorageFull => Exit::StorageFull,
-            _ => Exit::Folder,
-        };
-        Failure::new(exit, format!("{} can't be written.", path.display())).because(&error)
-    })
+    options
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .map_err(|error| {
+            let exit = match error.kind() {
+                std::io::ErrorKind::StorageFull => Exit::StorageFull,
+                _ => Exit::Folder,
+            };
+            Failure::new(exit, format!("{} can't be written.", path.display())).because(&error)
+        })
 }
 
 fn make_run_folder(run: &Path) -> Result<(), Failure> {
@@ -219,7 +226,8 @@ fn make_run_folder(run: &Path) -> Result<(), Failure> {
     {
         use std::os::unix::fs::MetadataExt as _;
         let about = std::fs::symlink_metadata(run).map_err(failed)?;
-        if !about.is_dir() || about.uid() != aico_vault::current_uid() || about.mode() & 0o077 != 0 {
+        if !about.is_dir() || about.uid() != aico_vault::current_uid() || about.mode() & 0o077 != 0
+        {
             return Err(Failure::new(
                 Exit::Folder,
                 format!("{} is not a private folder of ours.", run.display()),
@@ -234,7 +242,9 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "the page is reachable from other machines, without TLS");
     }
-    TcpListener::bind(address).await.map_err(|error| cant_listen(address, &error))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| cant_listen(address, &error))
 }
 
 fn cant_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
@@ -314,7 +324,9 @@ async fn tell_erased(home: Home, bus: Bus) {
     let client = bus.join(Identity::new("daemon"));
     let mut erased = home.erased_persons();
     while let Ok(person) = erased.recv().await {
-        let message = PersonRemoved { person: person.to_vec() };
+        let message = PersonRemoved {
+            person: person.to_vec(),
+        };
         if let Err(error) = client.publish(topics::SYSTEM_PERSON_REMOVED, &message, Meta::new()) {
             tracing::warn!(%error, "the removal of a person could not be told");
         }

@@ -39,10 +39,17 @@ pub(super) async fn watch(parts: Parts) {
     loop {
         let now = *stage.borrow_and_update();
         match (now, modules.take()) {
-            (Stage::Ready, None) => modules = Modules::start(&parts).await,
+            (Stage::Ready, None) => {
+                modules = Modules::start(&parts).await;
+                parts.home.set_serving(true);
+            }
             (Stage::Ready, running) => modules = running,
-            (_, Some(running)) => running.stop(&parts).await,
-            (_, None) => {}
+            (_, running) => {
+                parts.home.set_serving(false);
+                if let Some(running) = running {
+                    running.stop(&parts).await;
+                }
+            }
         }
         if now == Stage::Stopping || stage.changed().await.is_err() {
             return;
@@ -78,22 +85,37 @@ impl Modules {
         let models = match Self::models(parts).await {
             Ok(models) => models,
             Err(error) => {
-                tracing::error!(error = crate::exit::chain(&*error), "models can't be served");
+                tracing::error!(
+                    error = crate::exit::chain(&*error),
+                    "models can't be served"
+                );
                 return None;
             }
         };
-        let companion = Companion::start(parts.home.clone(), parts.bus.join(Identity::new("companion")));
+        let companion = Companion::start(
+            parts.home.clone(),
+            parts.bus.join(Identity::new("companion")),
+        );
         match companion {
-            Ok(companion) => Some(Self { models, companion, _hold: hold }),
+            Ok(companion) => Some(Self {
+                models,
+                companion,
+                _hold: hold,
+            }),
             Err(error) => {
-                tracing::error!(error = crate::exit::chain(&error), "the companion can't serve");
+                tracing::error!(
+                    error = crate::exit::chain(&error),
+                    "the companion can't serve"
+                );
                 models.stop().await;
                 None
             }
         }
     }
 
-    async fn models(parts: &Parts) -> Result<ModelManager, Box<dyn std::error::Error + Send + Sync>> {
+    async fn models(
+        parts: &Parts,
+    ) -> Result<ModelManager, Box<dyn std::error::Error + Send + Sync>> {
         let settings = &parts.config.models;
         let program = std::env::current_exe()?;
         let config = ManagerConfig {
@@ -105,7 +127,11 @@ impl Modules {
                 aico_config::ModelStart::Eager => StartWhen::Now,
                 aico_config::ModelStart::Lazy => StartWhen::Asked,
             },
-            ..ManagerConfig::new(program, parts.data.join("models"), parts.run.join("scratch"))
+            ..ManagerConfig::new(
+                program,
+                parts.data.join("models"),
+                parts.run.join("scratch"),
+            )
         };
         // Keys of the link are new at each start.
         let endpoint = link::endpoint_in(&parts.run)?;

@@ -21,7 +21,9 @@ impl Signals {
         };
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        Ok(Self { both: tokio::sync::Mutex::new((interrupt, terminate)) })
+        Ok(Self {
+            both: tokio::sync::Mutex::new((interrupt, terminate)),
+        })
     }
 
     async fn next(&self) -> Signal {
@@ -61,7 +63,10 @@ impl Signals {
 }
 
 /// What was acknowledged is durable; the rest is given up.
-#[expect(clippy::disallowed_methods, reason = "the second signal asks for exactly this")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the second signal asks for exactly this"
+)]
 pub(super) fn quit_at_once(signal: Signal) -> ! {
     crate::style::warning("stopped at once");
     std::process::exit(128 + signal.0)

@@ -14,7 +14,11 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn new(home: Home, logging: Logging) -> Self {
-        Self { home, logging, started_at: Timestamp::now() }
+        Self {
+            home,
+            logging,
+            started_at: Timestamp::now(),
+        }
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -27,7 +31,8 @@ impl Status {
             warnings.push(format!("{dropped} records of the log were dropped."));
         }
         if !aico_gateway::is_built() {
-            warnings.push("This program was built without the web page; `./run` builds it.".to_owned());
+            warnings
+                .push("This program was built without the web page; `./run` builds it.".to_owned());
         }
         warnings
     }
@@ -49,7 +54,9 @@ impl StatusSource for Status {
 /// Memory that the daemon takes, where the system tells it as a file; 0 elsewhere.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -1,0 +1,154 @@
+//! What is behind a handle: the queues, the threads that work them off, and how they end.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::{
+    error::{OpenError, StoreError},
+    place::{self, Place},
+    reader::ReadJob,
+    registry::StoreRecord,
+    shared::Shared,
+    writer::Job,
+};
+
+/// A store, once: shared by its handles.
+pub(crate) struct Inner {
+    pub(crate) path: PathBuf,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) record: StoreRecord,
+    pub(crate) read_only: bool,
+    pub(crate) closed: AtomicBool,
+    pub(crate) writes: Mutex<Option<mpsc::SyncSender<Box<dyn Job>>>>,
+    pub(crate) reads: Mutex<Option<mpsc::SyncSender<ReadJob>>>,
+    pub(crate) write_slots: Arc<Semaphore>,
+    pub(crate) read_slots: Arc<Semaphore>,
+    pub(crate) threads: Mutex<Option<Threads>>,
+}
+
+/// The threads of a store.
+pub(crate) struct Threads {
+    pub(crate) place: Arc<Place>,
+    pub(crate) writer: Option<JoinHandle<Result<(), OpenError>>>,
+    pub(crate) readers: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Ends them: readers first, so that the writer is the last to close the database. Answers
+    /// whether there was a writer.
+    fn end(self, ends: Ends) -> Result<bool, StoreError> {
+        drop(ends.reads);
+        for reader in self.readers {
+            reader.join().map_err(|_| StoreError::Panicked)?;
+        }
+        drop(ends.writes);
+        let Some(writer) = self.writer else {
+            return Ok(false);
+        };
+        writer
+            .join()
+            .map_err(|_| StoreError::Panicked)?
+            .map_err(to_store_error)?;
+        Ok(true)
+    }
+}
+
+/// The sending ends of the queues: while one lives, its threads do.
+struct Ends {
+    reads: Option<mpsc::SyncSender<ReadJob>>,
+    writes: Option<mpsc::SyncSender<Box<dyn Job>>>,
+}
+
+impl Inner {
+    fn take_ends(&self) -> Ends {
+        Ends {
+            reads: self.reads.lock().take(),
+            writes: self.writes.lock().take(),
+        }
+    }
+
+    /// Ends the threads and notes what they leave.
+    pub(crate) fn finish(&self, threads: Threads) -> Result<(), StoreError> {
+        let place = threads.place.clone();
+        if !threads.end(self.take_ends())? {
+            return Ok(());
+        }
+        let hash = place::hash(&self.path).map_err(to_store_error)?;
+        let record = StoreRecord {
+            last_sequence: self.shared.sequence.load(Ordering::Acquire),
+            closed_hash: Some(hash),
+            ..self.record.clone()
+        };
+        self.shared
+            .registry
+            .put(&self.shared.id, &record)
+            .map_err(StoreError::Registry)?;
+        tracing::debug!(store = self.shared.id, "a store was closed");
+        drop(place);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    /// Without a `close`, the threads are ended in the same order, by nobody who waits for it.
+    /// Nothing is noted: the next opening checks the whole file.
+    fn drop(&mut self) {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        tracing::debug!(
+            store = self.shared.id,
+            "a store was dropped without being closed"
+        );
+        let ends = self.take_ends();
+        let id = self.shared.id.clone();
+        let spawned = spawn("store-end", &self.path, move || {
+            if let Err(error) = threads.end(ends) {
+                tracing::warn!(store = id, ?error, "a dropped store was not folded");
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(?error, "a dropped store ends in its own time");
+        }
+    }
+}
+
+pub(crate) fn send<J>(
+    queue: &Mutex<Option<mpsc::SyncSender<J>>>,
+    job: J,
+) -> Result<(), StoreError> {
+    let queue = queue.lock();
+    let sender = queue.as_ref().ok_or(StoreError::Closed)?;
+    sender.send(job).map_err(|_| StoreError::Closed)
+}
+
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    path: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(place::io_error("start a thread for", path))
+}
+
+fn to_store_error(error: OpenError) -> StoreError {
+    match error {
+        OpenError::StorageFull { .. } => StoreError::StorageFull,
+        OpenError::Engine { source, .. } => source,
+        _ => StoreError::Io {
+            code: rusqlite::ffi::SQLITE_IOERR,
+        },
+    }
+}

@@ -1,0 +1,243 @@
+//! A data folder with a daemon on it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) const PASSWORD: &str = "velvet harbour moss lantern quill";
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data folder with files for passwords; the daemon on it, if one runs.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let world = Self {
+            folder: tempfile::tempdir().unwrap(),
+            daemon: None,
+        };
+        world.write("password", PASSWORD);
+        world
+    }
+
+    /// Set up for Mia, with a running, unlocked daemon.
+    pub(crate) fn ready() -> Self {
+        let mut world = Self::new();
+        let done = world.setup();
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        world.serve();
+        world
+    }
+
+    pub(crate) fn setup(&self) -> Output {
+        let (password, phrase) = (self.path("password"), self.path("phrase"));
+        let _ = std::fs::remove_file(&phrase);
+        self.aico(&[
+            "setup",
+            "--name",
+            "Mia",
+            "--password-file",
+            password.to_str().unwrap(),
+            "--recovery-file",
+            phrase.to_str().unwrap(),
+        ])
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.data().join("home")
+    }
+
+    /// A private file beside the data folder.
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, format!("{content}\n")).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        path
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aico"));
+        command
+            .arg("--data")
+            .arg(self.data())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command.env_remove("AICO_DATA_DIR");
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn aico(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Standard output of a run that succeeds.
+    pub(crate) fn said(&self, arguments: &[&str]) -> String {
+        let done = self.aico(arguments);
+        assert!(
+            done.status.success(),
+            "{arguments:?}: {}",
+            text(&done.stderr)
+        );
+        text(&done.stdout)
+    }
+
+    /// Starts the daemon unlocked; returns when it says that it is ready.
+    pub(crate) fn serve(&mut self) -> String {
+        let password = self.path("password");
+        self.serve_with(&["--password-file", password.to_str().unwrap()])
+    }
+
+    pub(crate) fn serve_with(&mut self, more: &[&str]) -> String {
+        assert!(self.daemon.is_none(), "one runs already");
+        let mut arguments = vec!["serve", "--bind", "127.0.0.1:0"];
+        arguments.extend(more);
+        let log = std::fs::File::create(self.path("stderr")).unwrap();
+        let mut child = self
+            .command(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        if line.is_empty() {
+            let status = child.wait().unwrap();
+            let log = std::fs::read_to_string(self.path("stderr")).unwrap();
+            panic!("the daemon ended with {status}: {log}");
+        }
+        self.daemon = Some(child);
+        line
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(&mut self) {
+        let child = self.daemon.take().unwrap();
+        let status = end(child, "TERM");
+        assert!(status.success(), "stopped with {status}: {}", self.log());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        end(self.daemon.take().unwrap(), "KILL");
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("stderr")).unwrap()
+    }
+
+    /// Says one thing; the last event of the answer.
+    pub(crate) fn chat(&self, conversation: Option<&str>, words: &str) -> Value {
+        let mut arguments = vec!["chat", "--json", "--once", words];
+        if let Some(conversation) = conversation {
+            arguments.extend(["--conversation", conversation]);
+        }
+        done(&self.said(&arguments))
+    }
+
+    /// Process ids of the children of the daemon.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let mut all: Vec<u32> = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
+            let children = std::fs::read_to_string(task.unwrap().path().join("children"));
+            let children = children.unwrap_or_default();
+            all.extend(
+                children
+                    .split_whitespace()
+                    .map(|pid| pid.parse::<u32>().unwrap()),
+            );
+        }
+        assert!(Path::new(&path).exists());
+        all
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(child) = self.daemon.take() {
+            end(child, "KILL");
+        }
+    }
+}
+
+fn end(mut child: Child, signal: &str) -> std::process::ExitStatus {
+    send(child.id(), signal);
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end on {signal}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn send(pid: u32, signal: &str) {
+    Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status()
+        .unwrap();
+}
+
+/// The last event of `chat --json`.
+pub(crate) fn done(output: &str) -> Value {
+    let last = output.lines().last().unwrap_or_default();
+    let event: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(event["type"], "done", "{output}");
+    event
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until something holds.
+pub(crate) fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = holds() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn alive(pid: u32) -> bool {
+    // A zombie has ended; nobody has asked how yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .starts_with('Z')
+    })
+}
