@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -43,6 +43,13 @@ export class Daemon {
     this.origin = `${url.origin}/`;
     // After a restart the page finds it where it was.
     this.#bind = url.host;
+  }
+
+  /** Runs a command of the program beside the page, as its owner would in a terminal. */
+  command(...words: string[]): string {
+    return execFileSync(resolve(this.#program ?? ''), ['--data', this.data, ...words], {
+      encoding: 'utf8',
+    });
   }
 
   async stop(): Promise<void> {
