@@ -27,7 +27,11 @@ async fn serve(client: Client, start: Instant) {
         for _ in 0..TOKENS {
             tick.tick().await;
             let index = start.elapsed().as_nanos() as u64;
-            let token = AnswerDelta { index, text: " word".into(), ..AnswerDelta::default() };
+            let token = AnswerDelta {
+                index,
+                text: " word".into(),
+                ..AnswerDelta::default()
+            };
             responder.send(token).await.unwrap();
         }
         responder.finish();
@@ -37,17 +41,29 @@ async fn serve(client: Client, start: Instant) {
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_micros();
-    format!("p50 {} µs, p99 {} µs, p99.9 {} µs", at(0.5), at(0.99), at(0.999))
+    format!(
+        "p50 {} µs, p99 {} µs, p99.9 {} µs",
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    )
 }
 
 async fn measure(name: &str, client: &Client, start: Instant) {
-    while client.request::<_, Empty>("bench.ping", &Empty {}, Meta::new()).await.is_err() {
+    while client
+        .request::<_, Empty>("bench.ping", &Empty {}, Meta::new())
+        .await
+        .is_err()
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut round_trips = Vec::new();
     for _ in 0..REQUESTS {
         let asked = Instant::now();
-        client.request::<_, Empty>("bench.ping", &Empty {}, Meta::new()).await.unwrap();
+        client
+            .request::<_, Empty>("bench.ping", &Empty {}, Meta::new())
+            .await
+            .unwrap();
         round_trips.push(asked.elapsed());
     }
     println!("{name}: request and answer {}", percentiles(round_trips));

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use aico_contracts::Payload;
 use aico_contracts::v1::{Envelope, Fault};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::client::decode;
@@ -18,13 +18,13 @@ use crate::parcel::{Kind, Parcel, exchange};
 use crate::port::Speaker;
 use crate::queue::{Guard, wait_confirmed};
 use crate::reply::{End, ReplyReceiver, ReplySender};
-use crate::server::Incoming;
+use crate::server::{Incoming, Place, Places};
 
 /// What is asked of a server, one at a time. Dropping it ends the service; requests that still
 /// wait are told that the server went away.
 pub struct Requests {
     rx: mpsc::Receiver<Incoming>,
-    permits: Arc<Semaphore>,
+    places: Places,
     speaker: Speaker,
     confirmation: Option<watch::Receiver<Option<Result<(), BusError>>>>,
     _guard: Guard,
@@ -33,13 +33,13 @@ pub struct Requests {
 impl Requests {
     pub(crate) fn new(
         rx: mpsc::Receiver<Incoming>,
-        permits: Arc<Semaphore>,
+        places: Places,
         speaker: Speaker,
         guard: Guard,
     ) -> Self {
         Self {
             rx,
-            permits,
+            places,
             speaker,
             confirmation: None,
             _guard: guard,
@@ -57,7 +57,7 @@ impl Requests {
     /// The next request, once fewer than `concurrency` of them are in progress; `None` when the
     /// bus is closed. Requests past their deadline, or cancelled while they waited, are not given.
     pub async fn recv(&mut self) -> Option<Request> {
-        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        let free = self.places.free().await?;
         loop {
             let incoming = self.rx.recv().await?;
             if incoming.reply.is_cancelled() {
@@ -72,7 +72,7 @@ impl Requests {
                 wire: incoming.parcel.wire,
                 reply: incoming.reply,
                 speaker: self.speaker.clone(),
-                permit,
+                place: self.places.take(free),
             });
         }
     }
@@ -94,7 +94,7 @@ pub struct Request {
     wire: Option<Bytes>,
     reply: ReplySender,
     speaker: Speaker,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Request {
@@ -131,19 +131,19 @@ impl Request {
             reply: Some(self.reply),
             speaker: self.speaker,
             index: 0,
-            _permit: self.permit,
+            _place: self.place,
         }
     }
 
     /// Takes it apart, for a link that passes it on.
-    pub(crate) fn into_parts(self) -> (Parcel, ReplySender, OwnedSemaphorePermit) {
+    pub(crate) fn into_parts(self) -> (Parcel, ReplySender, Place) {
         (
             Parcel {
                 envelope: self.envelope,
                 wire: self.wire,
             },
             self.reply,
-            self.permit,
+            self.place,
         )
     }
 }
@@ -155,7 +155,7 @@ pub struct Responder {
     reply: Option<ReplySender>,
     speaker: Speaker,
     index: u64,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Responder {

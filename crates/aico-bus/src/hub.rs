@@ -304,7 +304,7 @@ impl Hub {
         let person = topics::person_of(pattern.as_str());
         self.authorize(who, Direction::Serve, pattern.as_str(), person)?;
         let (server, rx) = Server::new(who.clone(), pattern.clone(), concurrency);
-        let permits = server.permits.clone();
+        let places = server.places.clone();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.servers.write().insert(&pattern, id, server);
         let hub = Arc::downgrade(self);
@@ -314,7 +314,7 @@ impl Hub {
             }
         });
         self.end_if_closed();
-        Ok(Requests::new(rx, permits, speaker.clone(), guard))
+        Ok(Requests::new(rx, places, speaker.clone(), guard))
     }
 
     /// Puts a request before the server that came last.
@@ -438,9 +438,7 @@ impl Hub {
                     identity: server.identity.to_string(),
                     pattern: server.pattern.to_string(),
                     waiting: server.waiting(),
-                    in_progress: server
-                        .concurrency
-                        .saturating_sub(server.permits.available_permits()),
+                    in_progress: server.places.taken(),
                 })
                 .collect(),
         }

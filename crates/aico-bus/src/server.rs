@@ -1,9 +1,10 @@
 //! Who serves which topics, and the queue of requests before each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::error::RequestError;
 use crate::identity::Identity;
@@ -31,8 +32,47 @@ pub(crate) struct Server {
     pub(crate) identity: Identity,
     pub(crate) pattern: Pattern,
     pub(crate) concurrency: usize,
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) places: Places,
     tx: Mutex<Option<mpsc::Sender<Incoming>>>,
+}
+
+/// How many requests of one server may be in progress, and how many are.
+#[derive(Clone)]
+pub(crate) struct Places {
+    permits: Arc<Semaphore>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Places {
+    /// Waits for a place. It is not taken yet: a server waits in it for the next request.
+    pub(crate) async fn free(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().acquire_owned().await.ok()
+    }
+
+    /// Takes a place for a request.
+    pub(crate) fn take(&self, permit: OwnedSemaphorePermit) -> Place {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Place {
+            taken: self.taken.clone(),
+            _permit: permit,
+        }
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// The place of one request in progress; given back when dropped.
+pub(crate) struct Place {
+    taken: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a server did not take a request.
@@ -51,14 +91,17 @@ impl Server {
     ) -> (Arc<Self>, mpsc::Receiver<Incoming>) {
         let (tx, rx) = mpsc::channel(BACKLOG);
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let permits = Arc::new(Semaphore::new(concurrency));
+        let places = Places {
+            permits: Arc::new(Semaphore::new(concurrency)),
+            taken: Arc::default(),
+        };
         let tx = Mutex::new(Some(tx));
         (
             Arc::new(Self {
                 identity,
                 pattern,
                 concurrency,
-                permits,
+                places,
                 tx,
             }),
             rx,

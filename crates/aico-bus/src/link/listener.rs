@@ -189,7 +189,9 @@ impl Shared {
     /// listed (any more) or another connection with this key is open.
     fn peer(
         self: &Arc<Self>,
-        route: &omq_tokio::Identity, router: &IdentitySocket) -> Option<Arc<Peer>> {
+        route: &omq_tokio::Identity,
+        router: &IdentitySocket,
+    ) -> Option<Arc<Peer>> {
         let info = route.peer_info();
         let key = key_of(info)?;
         let mut peers = self.peers.lock();
@@ -220,18 +222,16 @@ impl Shared {
                 peer: peer.clone(),
             },
         );
-        tokio::spawn(self.clone().escort(info.connection_id, peer.clone(), closed));
+        tokio::spawn(
+            self.clone()
+                .escort(info.connection_id, peer.clone(), closed),
+        );
         Some(peer)
     }
 
     /// Ends the connection when the peer's session ends by itself (it does not read), and the
     /// session when the connection had ended before its first message was read.
-    async fn escort(
-        self: Arc<Self>,
-        connection: u64,
-        peer: Arc<Peer>,
-        closed: CancellationToken,
-    ) {
+    async fn escort(self: Arc<Self>, connection: u64, peer: Arc<Peer>, closed: CancellationToken) {
         if !matches!(self.socket.connection_info(connection).await, Ok(Some(_))) {
             self.peers.lock().remove(&connection);
             return peer.close();

@@ -336,8 +336,8 @@ impl Peer {
     /// Passes requests on to the peer, which serves them.
     async fn pass_on(&self, id: u64, mut requests: Requests) {
         while let Some(request) = requests.recv().await {
-            let (parcel, reply, permit) = request.into_parts();
-            self.session.ask(parcel, id, reply, None, Some(permit));
+            let (parcel, reply, place) = request.into_parts();
+            self.session.ask(parcel, id, reply, None, Some(place));
         }
     }
 

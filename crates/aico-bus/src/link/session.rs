@@ -9,7 +9,7 @@ use aico_contracts::v1::{Control, Envelope, Fault, control};
 use bytes::Bytes;
 use control::failed::Reason;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
@@ -19,6 +19,7 @@ use crate::ids::now_ns;
 use crate::parcel::{Kind, Parcel, Stamp, exchange};
 use crate::port::Speaker;
 use crate::reply::{End, ReplyReceiver, ReplySender, Tap, WINDOW};
+use crate::server::Place;
 
 /// Most exchanges that one side of a link may have open.
 const MAX_OPEN: usize = 4096;
@@ -30,7 +31,7 @@ struct Asked {
     next_index: u64,
     accepted: Option<oneshot::Sender<Result<(), RequestError>>>,
     /// Keeps the place among the server's requests in progress.
-    _permit: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 /// An exchange in which this end answers.
@@ -75,7 +76,7 @@ impl Session {
         receiver: u64,
         reply: ReplySender,
         accepted: Option<oneshot::Sender<Result<(), RequestError>>>,
-        permit: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) {
         let id = parcel.envelope.id.clone();
         let tapper = reply.tapper();
@@ -84,7 +85,7 @@ impl Session {
             request: parcel.envelope.clone(),
             next_index: 0,
             accepted,
-            _permit: permit,
+            _place: place,
         };
         {
             let mut open = self.asked.lock();

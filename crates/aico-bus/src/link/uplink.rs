@@ -293,7 +293,7 @@ impl Port for UplinkPort {
             pattern.clone(),
             concurrency,
         );
-        let permits = server.permits.clone();
+        let places = server.places.clone();
         let concurrency = u32::try_from(server.concurrency).unwrap_or(u32::MAX);
         let (confirmation, confirmed) = watch::channel(None);
         let guard = uplink.register(
@@ -314,7 +314,7 @@ impl Port for UplinkPort {
         if uplink.session.closed.is_cancelled() {
             uplink.close();
         }
-        Ok(Requests::new(rx, permits, uplink.speaker.clone(), guard).over_link(confirmed))
+        Ok(Requests::new(rx, places, uplink.speaker.clone(), guard).over_link(confirmed))
     }
 
     fn ask(&self, envelope: Envelope) -> Boxed<'_, Result<ReplyReceiver, RequestError>> {

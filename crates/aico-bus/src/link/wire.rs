@@ -133,3 +133,138 @@ pub(super) fn control(say: control::Say) -> Bytes {
         0,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope(topic: &str, payload: &[u8]) -> Envelope {
+        Envelope {
+            id: Bytes::from_static(&[1; 16]),
+            topic: topic.to_owned(),
+            payload: Bytes::copy_from_slice(payload),
+            ..Envelope::default()
+        }
+    }
+
+    fn parcels(bytes: Bytes) -> (u64, Vec<Envelope>) {
+        match read(bytes).unwrap() {
+            Read::Parcels { receiver, parcels } => (
+                receiver,
+                parcels.into_iter().map(|(envelope, _)| envelope).collect(),
+            ),
+            Read::Control(_) => panic!("envelopes were expected"),
+        }
+    }
+
+    #[test]
+    fn a_frame_of_several_envelopes_comes_back_whole_and_in_order() {
+        let sent: Vec<Envelope> = (0..5).map(|n| envelope("a.b", &[n])).collect();
+        let encoded = sent
+            .iter()
+            .map(|one| Bytes::from(one.encode_to_vec()))
+            .collect();
+        assert_eq!(parcels(frame("a.b", encoded, 9)), (9, sent));
+    }
+
+    #[test]
+    fn a_frame_is_refused_for_what_is_wrong_with_it() {
+        let good = |topic: &str| vec![Bytes::from(envelope(topic, b"x").encode_to_vec())];
+        let short = Envelope {
+            id: Bytes::from_static(b"short"),
+            ..envelope("a.b", b"")
+        };
+        let person = Envelope {
+            person: Bytes::from_static(b"x"),
+            ..envelope("a.b", b"")
+        };
+        for (bytes, error) in [
+            (frame("a.b", vec![], 0), FrameError::Count),
+            (
+                frame("a.b", vec![Bytes::new(); MAX_ENVELOPES + 1], 0),
+                FrameError::Count,
+            ),
+            (frame("a.*", good("a.*"), 0), FrameError::Topic),
+            (frame("", good(""), 0), FrameError::Topic),
+            (frame("a.c", good("a.b"), 0), FrameError::OtherTopic),
+            (
+                frame("a.b", vec![Bytes::from_static(&[0xff])], 0),
+                FrameError::Envelope,
+            ),
+            (
+                frame("a.b", vec![short.encode_to_vec().into()], 0),
+                FrameError::Id,
+            ),
+            (
+                frame("a.b", vec![person.encode_to_vec().into()], 0),
+                FrameError::Id,
+            ),
+            (frame(LINK_TOPIC, good(LINK_TOPIC), 0), FrameError::Control),
+            (Bytes::from_static(&[0xff; 9]), FrameError::Frame),
+            (Bytes::new(), FrameError::Version),
+            (Bytes::from(vec![0; MAX_FRAME + 1]), FrameError::TooLarge),
+        ] {
+            assert_eq!(read(bytes).err(), Some(error));
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_not_there_allocates_nothing() {
+        // Fields 1..=15 announcing up to 2^63 bytes.
+        for field in 1..=15_u8 {
+            for length in [0x7f_ff_ff_ff_u64, u64::MAX >> 1, u64::MAX] {
+                let mut bytes = vec![field << 3 | 2];
+                prost::encoding::encode_varint(length, &mut bytes);
+                bytes.extend_from_slice(b"abc");
+                assert!(read(Bytes::from(bytes.clone())).is_err());
+                let inner = frame("a.b", vec![Bytes::from(bytes)], 0);
+                assert_eq!(read(inner).err(), Some(FrameError::Envelope));
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        // Groups inside groups: field 1, wire type 3.
+        assert!(read(Bytes::from(vec![0x0b; 100_000])).is_err());
+        let inner = frame("a.b", vec![Bytes::from(vec![0x0b; 100_000])], 0);
+        assert_eq!(read(inner).err(), Some(FrameError::Envelope));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_fail_otherwise_than_by_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let _ = read(Bytes::from(bytes.clone()));
+            let _ = read(frame("a.b", vec![Bytes::from(bytes.clone())], 0));
+            let _ = read(frame(LINK_TOPIC, vec![Bytes::from(bytes)], 0));
+        }
+
+        #[test]
+        fn a_frame_with_flipped_cut_or_added_bytes_is_read_or_refused(
+            at in any::<prop::sample::Index>(),
+            flip in 1..=255_u8,
+            cut in any::<prop::sample::Index>(),
+            more in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let sent = envelope("a.b", b"payload");
+            let good = frame("a.b", vec![sent.encode_to_vec().into()], 3);
+            let mut flipped = good.to_vec();
+            let place = at.index(flipped.len());
+            flipped[place] ^= flip;
+            let cut = good.slice(..cut.index(good.len()));
+            let longer = [good.as_ref(), more.as_slice()].concat();
+            for bytes in [flipped.into(), cut, longer.into()] {
+                if let Ok(Read::Parcels { parcels, .. }) = read(bytes) {
+                    for (envelope, _) in parcels {
+                        prop_assert!(check_topic(&envelope.topic).is_ok());
+                        prop_assert_eq!(envelope.id.len(), 16);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,15 +1,13 @@
 //! The link with a real child process: what happens when either of them dies.
 
-mod common;
-
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
+use crate::common::{bus, delta, id, soon, until};
 use aico_bus::link::{Credentials, Listener, connect, endpoint_in};
 use aico_bus::{Bus, Meta, Queue, RequestError};
 use aico_contracts::topics;
 use aico_contracts::v1::{AnswerDelta, Empty};
-use common::{bus, delta, id, soon, until};
 
 /// Set in the child: which part it plays.
 const PART: &str = "AICO_BUS_TEST_CHILD";
@@ -57,7 +55,12 @@ impl Drop for Running {
 
 fn start(part: &str, credentials: &Credentials) -> Running {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "process::child",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env_clear()
         .env(PART, part)
         .stdin(Stdio::piped())

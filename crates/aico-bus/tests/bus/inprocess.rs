@@ -1,17 +1,15 @@
 //! The bus inside one process: delivery, gaps, exchanges, policy.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::{bus, delta, id, index_of, message, soon};
 use aico_bus::{
     Bus, BusError, Delivery, Direction, Identity, Meta, Policy, Queue, Refusal, RequestError,
 };
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::{AnswerDelta, CountTokens, Empty, Fault, ModelState, TokenCount};
-use common::{bus, delta, id, index_of, message, soon};
 
 #[tokio::test]
 async fn every_subscriber_of_a_matching_pattern_gets_the_message_with_the_bus_stamp() {
@@ -133,11 +131,8 @@ async fn one_order_for_all_subscribers_however_many_publish() {
 async fn a_request_that_nobody_serves_is_known_at_once() {
     let bus = bus();
     let client = bus.join(id("gateway"));
-    let asked = soon(client.request::<_, TokenCount>(
-        topics::MODELS_COUNT,
-        &CountTokens::default(),
-        Meta::new(),
-    ));
+    let question = CountTokens::default();
+    let asked = soon(client.request::<_, TokenCount>(topics::MODELS_COUNT, &question, Meta::new()));
     let error = asked.await.unwrap_err();
     assert_eq!(
         error,

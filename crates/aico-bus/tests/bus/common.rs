@@ -1,7 +1,5 @@
 //! What the integration tests share.
 
-#![expect(dead_code, reason = "each test file uses its part")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +7,17 @@ use aico_bus::{AllowAll, Bus, Delivery, Identity, Subscription};
 use aico_contracts::v1::{AnswerDelta, Envelope};
 
 /// Past this a test has failed; no test waits for it when things work.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn bus() -> Bus {
+pub(crate) fn bus() -> Bus {
     Bus::new(Arc::new(AllowAll))
 }
 
-pub fn id(name: &str) -> Identity {
+pub(crate) fn id(name: &str) -> Identity {
     Identity::new(name)
 }
 
-pub fn delta(index: u64) -> AnswerDelta {
+pub(crate) fn delta(index: u64) -> AnswerDelta {
     AnswerDelta {
         index,
         text: format!("word {index}"),
@@ -27,19 +25,21 @@ pub fn delta(index: u64) -> AnswerDelta {
     }
 }
 
-pub fn index_of(envelope: &Envelope) -> u64 {
-    aico_bus::decode::<AnswerDelta>(envelope).unwrap().index
+pub(crate) fn index_of(envelope: &impl AsRef<Envelope>) -> u64 {
+    aico_bus::decode::<AnswerDelta>(envelope.as_ref())
+        .unwrap()
+        .index
 }
 
 /// Whatever the future gives, within the patience of a test.
-pub async fn soon<F: Future>(what: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("it did not happen in time")
 }
 
 /// Until a condition holds.
-pub async fn until(mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     soon(async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -49,7 +49,7 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
 }
 
 /// The next message.
-pub async fn message(subscription: &mut Subscription) -> Arc<Envelope> {
+pub(crate) async fn message(subscription: &mut Subscription) -> Arc<Envelope> {
     match soon(subscription.recv()).await {
         Some(Delivery::Message(envelope)) => envelope,
         other => panic!("a message was expected, not {other:?}"),

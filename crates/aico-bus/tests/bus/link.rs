@@ -1,11 +1,10 @@
 //! The bus over CurveZMQ, both ends in this process: what works inside works across, and who must
 //! stay outside does.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::{bus, delta, id, index_of, message, soon, until};
 use aico_bus::link::{Credentials, LinkError, Listener, connect, endpoint_in};
 use aico_bus::{
     Bus, BusError, Client, Delivery, Direction, Identity, Meta, Policy, Queue, Refusal,
@@ -15,7 +14,6 @@ use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::{AnswerDelta, CountTokens, Empty, Envelope, Fault, Frame, TokenCount};
 use bytes::Bytes;
-use common::{bus, delta, id, index_of, message, soon, until};
 use omq_tokio::{CurveKeypair, CurvePublicKey, CurveSecretKey, Options, Socket, SocketType};
 use prost::Message as _;
 
@@ -204,7 +202,9 @@ async fn cancelling_crosses_the_link_and_leaves_no_server_stuck() {
     let ask =
         || daemon.open_stream::<_, AnswerDelta>(topics::MODELS_GENERATE, &Empty {}, Meta::new());
     // Dropped without reading a word; dropped in the middle; cancelled and read to the end.
-    drop(soon(ask()).await.unwrap());
+    let answers = soon(ask()).await.unwrap();
+    until(|| house.bus.stats().servers[0].in_progress == 1).await;
+    drop(answers);
     soon(has_ended.recv()).await.unwrap();
     let mut answers = soon(ask()).await.unwrap();
     for index in 0..100 {
