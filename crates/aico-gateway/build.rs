@@ -28,7 +28,11 @@ fn main() -> Result<()> {
     }
 
     let built = dist.join("index.html").is_file();
-    let root = if built { dist } else { here.join("placeholder") };
+    let root = if built {
+        dist
+    } else {
+        here.join("placeholder")
+    };
     let out = PathBuf::from(env::var("OUT_DIR")?).join("ui");
     drop(fs::remove_dir_all(&out));
     fs::create_dir_all(&out)?;
@@ -39,7 +43,10 @@ fn main() -> Result<()> {
     let mut table = format!("pub(super) const BUILT: bool = {built};\n");
     table.push_str("pub(super) static FILES: &[File] = &[\n");
     for (index, file) in files.iter().enumerate() {
-        let name = file.strip_prefix(&root)?.to_string_lossy().replace('\\', "/");
+        let name = file
+            .strip_prefix(&root)?
+            .to_string_lossy()
+            .replace('\\', "/");
         let bytes = fs::read(file)?;
         let hash = Sha256::digest(&bytes);
         let mut tag = String::new();
@@ -105,7 +112,10 @@ fn brotlied(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn extension(name: &str) -> &str {
-    Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default()
+    Path::new(name)
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default()
 }
 
 fn compressible(name: &str) -> bool {

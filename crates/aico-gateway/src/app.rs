@@ -45,7 +45,12 @@ impl App {
         logs: Arc<dyn LogSource>,
         status: Arc<dyn StatusSource>,
     ) -> Self {
-        let GatewayConfig { hosts, limits, stop, settings } = config;
+        let GatewayConfig {
+            hosts,
+            limits,
+            stop,
+            settings,
+        } = config;
         let contract = serde_json::to_vec(&crate::openapi()).unwrap_or_default();
         Self {
             tries: Tries::new(limits.free_tries, limits.longest_wait),
@@ -80,6 +85,10 @@ impl App {
 
     /// As the API tells it.
     pub(crate) fn stage(&self) -> Stage {
-        if self.stopping() { Stage::Stopping } else { self.home.stage() }
+        if self.stopping() {
+            Stage::Stopping
+        } else {
+            self.home.stage()
+        }
     }
 }

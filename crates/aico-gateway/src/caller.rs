@@ -51,8 +51,16 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         // Without these the request came in by no door of ours.
-        let peer = parts.extensions.get::<Peer>().cloned().ok_or(Code::Internal)?;
-        let decision = parts.extensions.get::<Decision>().cloned().ok_or(Code::Internal)?;
+        let peer = parts
+            .extensions
+            .get::<Peer>()
+            .cloned()
+            .ok_or(Code::Internal)?;
+        let decision = parts
+            .extensions
+            .get::<Decision>()
+            .cloned()
+            .ok_or(Code::Internal)?;
         let (principal, refused) = match token(&parts.headers) {
             Ok(None) if peer.is_local() => (app.home.local_principal(), None),
             Ok(None) => (Principal::Anonymous, None),
@@ -83,10 +91,14 @@ impl FromRequestParts<Arc<App>> for Caller {
 /// The bearer token, when one is offered.
 fn token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = all.next() else { return Ok(None) };
+    let Some(value) = all.next() else {
+        return Ok(None);
+    };
     let token = value.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
     });
     match token {
         Some(token) if all.next().is_none() => Ok(Some(token)),
@@ -150,7 +162,10 @@ impl Caller {
 
     /// How the household's part of the system is told where a password was typed.
     pub(crate) fn source(&self) -> Source {
-        Source { client: self.client.clone(), local: self.local }
+        Source {
+            client: self.client.clone(),
+            local: self.local,
+        }
     }
 }
 
@@ -163,7 +178,9 @@ mod tests {
         for value in values {
             headers.append(header::AUTHORIZATION, value.parse().unwrap());
         }
-        token(&headers).map(|token| token.map(str::to_owned)).map_err(|problem| problem.code())
+        token(&headers)
+            .map(|token| token.map(str::to_owned))
+            .map_err(|problem| problem.code())
     }
 
     #[test]
@@ -171,9 +188,13 @@ mod tests {
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&["Bearer abc"]), Ok(Some("abc".to_owned())));
         assert_eq!(read(&["bearer abc"]), Ok(Some("abc".to_owned())));
-        for values in
-            [&["Basic YTpi"][..], &["abc"], &[""], &["Bearer a", "Bearer b"], &["Bearer a", "Basic b"]]
-        {
+        for values in [
+            &["Basic YTpi"][..],
+            &["abc"],
+            &[""],
+            &["Bearer a", "Bearer b"],
+            &["Bearer a", "Basic b"],
+        ] {
             assert_eq!(read(values), Err(Code::TokenInvalid), "{values:?}");
         }
     }

@@ -55,11 +55,17 @@ fn text(text: String) -> Option<String> {
 
 /// An id that may be absent: no bytes.
 fn maybe<T>(bytes: &[u8], parse: impl Fn(&[u8]) -> Result<T, IdError>) -> Told<Option<T>> {
-    if bytes.is_empty() { Ok(None) } else { Ok(Some(parse(bytes)?)) }
+    if bytes.is_empty() {
+        Ok(None)
+    } else {
+        Ok(Some(parse(bytes)?))
+    }
 }
 
 fn ids(all: &[Vec<u8>]) -> Told<Vec<MessageId>> {
-    all.iter().map(|id| Ok(MessageId::from_slice(id)?)).collect()
+    all.iter()
+        .map(|id| Ok(MessageId::from_slice(id)?))
+        .collect()
 }
 
 pub(crate) fn conversation(from: v1::Conversation) -> Told<Conversation> {
@@ -75,7 +81,11 @@ pub(crate) fn conversation(from: v1::Conversation) -> Told<Conversation> {
 
 pub(crate) fn conversation_page(from: v1::ConversationList) -> Told<ConversationPage> {
     Ok(ConversationPage {
-        items: from.items.into_iter().map(conversation).collect::<Told<_>>()?,
+        items: from
+            .items
+            .into_iter()
+            .map(conversation)
+            .collect::<Told<_>>()?,
         next: text(from.next),
     })
 }
@@ -83,7 +93,11 @@ pub(crate) fn conversation_page(from: v1::ConversationList) -> Told<Conversation
 pub(crate) fn conversation_detail(from: v1::ConversationDetail) -> Told<ConversationDetail> {
     Ok(ConversationDetail {
         conversation: conversation(from.conversation.ok_or(Untold::Missing("conversation"))?)?,
-        messages: from.messages.into_iter().map(message).collect::<Told<_>>()?,
+        messages: from
+            .messages
+            .into_iter()
+            .map(message)
+            .collect::<Told<_>>()?,
     })
 }
 
@@ -157,7 +171,10 @@ fn hit(from: v1::SearchHit) -> Told<SearchHit> {
         snippet: from
             .snippet
             .into_iter()
-            .map(|piece| Snippet { text: piece.text, hit: piece.hit })
+            .map(|piece| Snippet {
+                text: piece.text,
+                hit: piece.hit,
+            })
             .collect(),
         at: time(from.at_unix_ms)?,
     })
@@ -166,7 +183,11 @@ fn hit(from: v1::SearchHit) -> Told<SearchHit> {
 pub(crate) fn characters(from: v1::CharacterList) -> Vec<Character> {
     from.items
         .into_iter()
-        .map(|one| Character { id: one.id, name: one.name, description: one.description })
+        .map(|one| Character {
+            id: one.id,
+            name: one.name,
+            description: one.description,
+        })
         .collect()
 }
 
@@ -207,9 +228,10 @@ pub(crate) fn model_state(from: v1::ModelState) -> Told<ModelState> {
     let (why, what_to_do) = match from.fault {
         None => (None, None),
         Some(fault) if fault.detail.is_empty() => (text(fault.title), text(fault.what_to_do)),
-        Some(fault) => {
-            (Some(format!("{}: {}", fault.title, fault.detail)), text(fault.what_to_do))
-        }
+        Some(fault) => (
+            Some(format!("{}: {}", fault.title, fault.detail)),
+            text(fault.what_to_do),
+        ),
     };
     Ok(ModelState {
         status,
@@ -239,13 +261,20 @@ pub(crate) fn event(envelope: &Envelope) -> Told<Event> {
     };
     let changed = |envelope: &Envelope| {
         let changed: v1::ConversationChanged = decode(envelope).map_err(Untold::Payload)?;
-        conversation(changed.conversation.ok_or(Untold::Missing("an event's conversation"))?)
+        conversation(
+            changed
+                .conversation
+                .ok_or(Untold::Missing("an event's conversation"))?,
+        )
     };
     match envelope.topic.rsplit('.').next().unwrap_or_default() {
         kind::MESSAGE_CREATED => {
             let from: v1::MessageCreated = decode(envelope).map_err(Untold::Payload)?;
             let message = whole(from.message)?;
-            Ok(Event::MessageCreated { conversation: message.conversation, message })
+            Ok(Event::MessageCreated {
+                conversation: message.conversation,
+                message,
+            })
         }
         kind::ANSWER_DELTA => {
             let from: v1::AnswerDelta = decode(envelope).map_err(Untold::Payload)?;
@@ -261,17 +290,23 @@ pub(crate) fn event(envelope: &Envelope) -> Told<Event> {
             let from: v1::AnswerDone = decode(envelope).map_err(Untold::Payload)?;
             let message = whole(from.message)?;
             let stats = stats(from.stats);
-            Ok(Event::AnswerDone { conversation: message.conversation, message, stats })
+            Ok(Event::AnswerDone {
+                conversation: message.conversation,
+                message,
+                stats,
+            })
         }
-        kind::CONVERSATION_CREATED => {
-            Ok(Event::ConversationCreated { conversation: changed(envelope)? })
-        }
-        kind::CONVERSATION_UPDATED => {
-            Ok(Event::ConversationUpdated { conversation: changed(envelope)? })
-        }
+        kind::CONVERSATION_CREATED => Ok(Event::ConversationCreated {
+            conversation: changed(envelope)?,
+        }),
+        kind::CONVERSATION_UPDATED => Ok(Event::ConversationUpdated {
+            conversation: changed(envelope)?,
+        }),
         kind::CONVERSATION_DELETED => {
             let from: v1::ConversationDeleted = decode(envelope).map_err(Untold::Payload)?;
-            Ok(Event::ConversationDeleted { conversation: ConversationId::from_slice(&from.id)? })
+            Ok(Event::ConversationDeleted {
+                conversation: ConversationId::from_slice(&from.id)?,
+            })
         }
         kind::QUEUE => {
             let from: v1::AnswerQueued = decode(envelope).map_err(Untold::Payload)?;
@@ -283,7 +318,9 @@ pub(crate) fn event(envelope: &Envelope) -> Told<Event> {
         }
         "state" if envelope.topic == aico_contracts::topics::MODELS_STATE => {
             let from: v1::ModelState = decode(envelope).map_err(Untold::Payload)?;
-            Ok(Event::ModelState { state: model_state(from)? })
+            Ok(Event::ModelState {
+                state: model_state(from)?,
+            })
         }
         _ => Err(Untold::Kind),
     }

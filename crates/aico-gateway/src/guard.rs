@@ -44,7 +44,11 @@ fn host(parts: &Parts) -> Result<String, Problem> {
         return Err(bad("There is more than one Host header."));
     }
     let header = header
-        .map(|value| value.to_str().map_err(|_| bad("The Host header is not text.")))
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| bad("The Host header is not text."))
+        })
         .transpose()?;
     match (header, parts.uri.authority().map(Authority::as_str)) {
         (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => {
@@ -62,7 +66,9 @@ fn check_browser(hosts: &Hosts, host: &str, parts: &Parts) -> Result<(), Problem
     let mut origins = parts.headers.get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let own = origin.to_str().is_ok_and(|origin| {
-            origin.strip_prefix("http://").is_some_and(|name| name.eq_ignore_ascii_case(host))
+            origin
+                .strip_prefix("http://")
+                .is_some_and(|name| name.eq_ignore_ascii_case(host))
         });
         if !own || origins.next().is_some() {
             return Err(Code::OriginNotAllowed.into());
@@ -83,7 +89,10 @@ fn check_browser(hosts: &Hosts, host: &str, parts: &Parts) -> Result<(), Problem
 /// changes nothing.
 fn is_visit(parts: &Parts) -> bool {
     let is = |name: &str, value: &[u8]| {
-        parts.headers.get(name).is_some_and(|given| given.as_bytes() == value)
+        parts
+            .headers
+            .get(name)
+            .is_some_and(|given| given.as_bytes() == value)
     };
     parts.method == Method::GET
         && is(FETCH_MODE, b"navigate")
@@ -97,17 +106,22 @@ pub(crate) fn is_api(path: &str) -> bool {
 }
 
 fn check_body(headers: &HeaderMap) -> Result<(), Problem> {
-    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
-        |value| {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
             let kind = value.split(';').next().unwrap_or_default().trim();
             kind.eq_ignore_ascii_case("application/json")
-        },
-    );
+        });
     let plain = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if json && plain { Ok(()) } else { Err(Code::JsonNeeded.into()) }
+    if json && plain {
+        Ok(())
+    } else {
+        Err(Code::JsonNeeded.into())
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +134,10 @@ mod tests {
 
     fn peer() -> Peer {
         let address = "127.0.0.1:8771".parse().unwrap();
-        Peer::Tcp { address, hosts: Arc::new(Hosts::new(address, &[])) }
+        Peer::Tcp {
+            address,
+            hosts: Arc::new(Hosts::new(address, &[])),
+        }
     }
 
     fn verdict(method: &str, target: &str, headers: &[(&str, &str)], body: bool) -> Option<Code> {
@@ -129,7 +146,9 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&peer(), &parts, body).err().map(|problem| problem.code())
+        check(&peer(), &parts, body)
+            .err()
+            .map(|problem| problem.code())
     }
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:8771");
@@ -138,10 +157,19 @@ mod tests {
     fn host_must_be_there_once_and_ours() {
         assert_eq!(verdict("GET", "/", &[HOST], false), None);
         assert_eq!(verdict("GET", "/", &[], false), Some(Code::Malformed));
-        assert_eq!(verdict("GET", "/", &[("host", "")], false), Some(Code::Malformed));
-        assert_eq!(verdict("GET", "/", &[HOST, HOST], false), Some(Code::Malformed));
+        assert_eq!(
+            verdict("GET", "/", &[("host", "")], false),
+            Some(Code::Malformed)
+        );
+        assert_eq!(
+            verdict("GET", "/", &[HOST, HOST], false),
+            Some(Code::Malformed)
+        );
         let foreign = ("host", "evil.example:8771");
-        assert_eq!(verdict("GET", "/", &[foreign], false), Some(Code::HostNotAllowed));
+        assert_eq!(
+            verdict("GET", "/", &[foreign], false),
+            Some(Code::HostNotAllowed)
+        );
     }
 
     #[test]
@@ -149,9 +177,19 @@ mod tests {
         let ours = "http://127.0.0.1:8771/livez";
         let foreign = "http://evil.example/livez";
         assert_eq!(verdict("GET", ours, &[HOST], false), None);
-        assert_eq!(verdict("GET", ours, &[], false), None, "HTTP/2 has :authority alone");
-        assert_eq!(verdict("GET", foreign, &[HOST], false), Some(Code::Malformed));
-        assert_eq!(verdict("GET", foreign, &[], false), Some(Code::HostNotAllowed));
+        assert_eq!(
+            verdict("GET", ours, &[], false),
+            None,
+            "HTTP/2 has :authority alone"
+        );
+        assert_eq!(
+            verdict("GET", foreign, &[HOST], false),
+            Some(Code::Malformed)
+        );
+        assert_eq!(
+            verdict("GET", foreign, &[], false),
+            Some(Code::HostNotAllowed)
+        );
         let other = "http://localhost:8771/livez";
         assert_eq!(verdict("GET", other, &[HOST], false), Some(Code::Malformed));
     }
@@ -187,17 +225,28 @@ mod tests {
                 let found = verdict("GET", target, &headers, false);
                 assert_eq!(found, Some(Code::OriginNotAllowed), "{site} {target}");
             }
-            let visit =
-                [HOST, (FETCH_SITE, site), (FETCH_MODE, "navigate"), (FETCH_DEST, "document")];
+            let visit = [
+                HOST,
+                (FETCH_SITE, site),
+                (FETCH_MODE, "navigate"),
+                (FETCH_DEST, "document"),
+            ];
             assert_eq!(verdict("GET", "/", &visit, false), None);
             assert!(verdict("GET", "/api/v1/state", &visit, false).is_some());
             assert!(verdict("POST", "/", &visit, false).is_some());
-            let framed =
-                [HOST, (FETCH_SITE, site), (FETCH_MODE, "navigate"), (FETCH_DEST, "iframe")];
+            let framed = [
+                HOST,
+                (FETCH_SITE, site),
+                (FETCH_MODE, "navigate"),
+                (FETCH_DEST, "iframe"),
+            ];
             assert!(verdict("GET", "/", &framed, false).is_some());
         }
         for site in ["same-origin", "none"] {
-            assert_eq!(verdict("GET", "/api/v1/state", &[HOST, (FETCH_SITE, site)], false), None);
+            assert_eq!(
+                verdict("GET", "/api/v1/state", &[HOST, (FETCH_SITE, site)], false),
+                None
+            );
         }
     }
 
@@ -205,13 +254,25 @@ mod tests {
     fn bodies_are_plain_json() {
         let json = ("content-type", "application/json; charset=utf-8");
         assert_eq!(verdict("POST", "/api/v1/unlock", &[HOST, json], true), None);
-        for kind in
-            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", ""]
-        {
-            let found = verdict("POST", "/api/v1/unlock", &[HOST, ("content-type", kind)], true);
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "application/jsonp",
+            "",
+        ] {
+            let found = verdict(
+                "POST",
+                "/api/v1/unlock",
+                &[HOST, ("content-type", kind)],
+                true,
+            );
             assert_eq!(found, Some(Code::JsonNeeded), "{kind}");
         }
-        assert_eq!(verdict("POST", "/api/v1/unlock", &[HOST], true), Some(Code::JsonNeeded));
+        assert_eq!(
+            verdict("POST", "/api/v1/unlock", &[HOST], true),
+            Some(Code::JsonNeeded)
+        );
         for coding in ["gzip", "br", "deflate, gzip", "zstd"] {
             let headers = [HOST, json, ("content-encoding", coding)];
             let found = verdict("POST", "/api/v1/unlock", &headers, true);

@@ -72,14 +72,20 @@ impl Input {
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.length.unwrap_or(4096).min(limit)));
         let mut seen = 0usize;
         loop {
-            let frame = timeout_at(until, self.body.frame())
-                .await
-                .map_err(|_| if seen > limit { Code::TooLong } else { Code::TooSlow })?;
+            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| {
+                if seen > limit {
+                    Code::TooLong
+                } else {
+                    Code::TooSlow
+                }
+            })?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| {
                 Problem::from(Code::Malformed).with_detail("The body ended too early.")
             })?;
-            let Some(data) = frame.data_ref() else { continue };
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
             seen = seen.saturating_add(data.len());
             if seen > DRAINED {
                 break;
@@ -113,7 +119,10 @@ impl FromRequestParts<Arc<App>> for Ids {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         // A path that is no UTF-8 names nothing; told when it is asked for.
         let pairs = match RawPathParams::from_request_parts(parts, app).await {
-            Ok(all) => all.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            Ok(all) => all
+                .iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
             Err(_) => Vec::new(),
         };
         Ok(Self(pairs))
@@ -147,9 +156,11 @@ impl FromRequestParts<Arc<App>> for Asked {
 impl Asked {
     /// Reads the query.
     pub(crate) fn get<T: DeserializeOwned>(self) -> Result<T, Problem> {
-        Query::try_from_uri(&self.0.uri).map(|Query(value)| value).map_err(|_| {
-            Problem::from(Code::Malformed).with_detail("The query does not fit this address.")
-        })
+        Query::try_from_uri(&self.0.uri)
+            .map(|Query(value)| value)
+            .map_err(|_| {
+                Problem::from(Code::Malformed).with_detail("The query does not fit this address.")
+            })
     }
 }
 

@@ -8,12 +8,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::body::HttpBody as _;
 
 use crate::app::App;
 use crate::caller::Decision;
@@ -36,9 +36,18 @@ static HEADERS: [(HeaderName, &str); 8] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-embedder-policy"),
+        "require-corp",
+    ),
     (HeaderName::from_static("permissions-policy"), PERMISSIONS),
 ];
 
@@ -51,7 +60,9 @@ pub(crate) async fn outer(State(app): State<Arc<App>>, request: Request, next: N
     let started = Instant::now();
     let method = request.method().clone();
     let api = guard::is_api(request.uri().path()) || is_health(request.uri().path());
-    let answer = AssertUnwindSafe(admit(&app, request, next)).catch_unwind().await;
+    let answer = AssertUnwindSafe(admit(&app, request, next))
+        .catch_unwind()
+        .await;
     let mut response = answer.unwrap_or_else(|_| {
         // The payload is not told: it could quote anything.
         tracing::error!("a handler panicked; its request was answered with an error");
@@ -107,7 +118,11 @@ fn tells_while_stopping(path: &str) -> bool {
 
 /// Around each route: notes the template, and holds back a success nobody authorised.
 pub(crate) async fn decided(request: Request, next: Next) -> Response {
-    let decision = request.extensions().get::<Decision>().cloned().unwrap_or_default();
+    let decision = request
+        .extensions()
+        .get::<Decision>()
+        .cloned()
+        .unwrap_or_default();
     let template = request
         .extensions()
         .get::<MatchedPath>()

@@ -32,14 +32,20 @@ struct Tried {
 
 impl Tries {
     pub(crate) fn new(free: u32, longest: Duration) -> Self {
-        Self { free, longest, sources: Mutex::new(HashMap::new()) }
+        Self {
+            free,
+            longest,
+            sources: Mutex::new(HashMap::new()),
+        }
     }
 
     /// May this source try now?
     pub(crate) fn check(&self, source: Option<IpAddr>, now: Instant) -> Result<(), Problem> {
         let Some(source) = source else { return Ok(()) };
         let sources = self.sources.lock();
-        let Some(tried) = sources.get(&source) else { return Ok(()) };
+        let Some(tried) = sources.get(&source) else {
+            return Ok(());
+        };
         let until = tried.last + self.wait(tried.failures);
         if until > now {
             return Err(Problem::from(Code::SlowDown).retry_after(until - now));
@@ -50,7 +56,9 @@ impl Tries {
     fn wait(&self, failures: u32) -> Duration {
         match failures.checked_sub(self.free) {
             None | Some(0) => Duration::ZERO,
-            Some(over) => self.longest.min(Duration::from_secs(1 << (over - 1).min(20))),
+            Some(over) => self
+                .longest
+                .min(Duration::from_secs(1 << (over - 1).min(20))),
         }
     }
 
@@ -67,12 +75,18 @@ impl Tries {
         } else if guessed {
             if sources.len() >= MOST && !sources.contains_key(&source) {
                 sources.retain(|_, tried| now.duration_since(tried.last) < FORGOTTEN);
-                let oldest = sources.iter().min_by_key(|(_, tried)| tried.last).map(|(ip, _)| *ip);
+                let oldest = sources
+                    .iter()
+                    .min_by_key(|(_, tried)| tried.last)
+                    .map(|(ip, _)| *ip);
                 if let Some(oldest) = oldest.filter(|_| sources.len() >= MOST) {
                     sources.remove(&oldest);
                 }
             }
-            let tried = sources.entry(source).or_insert(Tried { failures: 0, last: now });
+            let tried = sources.entry(source).or_insert(Tried {
+                failures: 0,
+                last: now,
+            });
             if now.duration_since(tried.last) >= FORGOTTEN {
                 tried.failures = 0;
             }
@@ -105,7 +119,11 @@ mod tests {
             waits.push(problem.document().retry_after_seconds.unwrap());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert!(tries.check(source(1), now + Duration::from_secs(60)).is_ok());
+        assert!(
+            tries
+                .check(source(1), now + Duration::from_secs(60))
+                .is_ok()
+        );
         assert!(tries.check(source(2), now).is_ok(), "another source");
         tries.note(source(1), None, now);
         assert!(tries.check(source(1), now).is_ok());

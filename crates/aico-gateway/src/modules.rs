@@ -38,13 +38,17 @@ impl App {
         question: &Q,
         time: Duration,
     ) -> Result<R, Problem> {
-        let meta = Meta::new().priority(Priority::Interactive).deadline_in(time);
+        let meta = Meta::new()
+            .priority(Priority::Interactive)
+            .deadline_in(time);
         Ok(self.bus.request(topic, question, meta).await?)
     }
 
     /// How the model is; the last that was heard when nobody answers at once.
     pub(crate) async fn model_state(&self) -> ModelState {
-        let asked = self.ask_models(topics::MODELS_GET_STATE, &Empty {}, GLANCE).await;
+        let asked = self
+            .ask_models(topics::MODELS_GET_STATE, &Empty {}, GLANCE)
+            .await;
         let mut last = self.model.lock();
         if let Ok(state) = asked {
             *last = Some(state);

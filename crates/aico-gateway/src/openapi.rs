@@ -69,14 +69,22 @@ pub fn openapi() -> OpenApi {
 
 /// All operations of a path.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch]
-        .into_iter()
-        .filter_map(Option::as_mut)
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+    ]
+    .into_iter()
+    .filter_map(Option::as_mut)
 }
 
 fn complete(path: &str, operation: &mut Operation) {
     let id = operation.operation_id.clone().unwrap_or_default();
-    let Some(known) = OPERATIONS.iter().find(|known| known.id == id) else { return };
+    let Some(known) = OPERATIONS.iter().find(|known| known.id == id) else {
+        return;
+    };
     operation.security = Some(match known.needs {
         Needs::Nothing => vec![],
         Needs::Person | Needs::Owner => {
@@ -86,24 +94,33 @@ fn complete(path: &str, operation: &mut Operation) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     let body = operation.request_body.is_some();
     for code in known.problems(body, path.contains('{')) {
-        by_status.entry(code.status().as_u16()).or_default().push(code);
+        by_status
+            .entry(code.status().as_u16())
+            .or_default()
+            .push(code);
     }
     for (status, codes) in by_status {
         let status = status.to_string();
         // A route's own answer with that status (readiness, 503) stays, and is not a problem.
         if let Some(RefOr::T(own)) = operation.responses.responses.get_mut(&status) {
-            own.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content()));
+            own.content
+                .insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content()));
             own.description = format!("{} Or {}", own.description, listed(&codes));
             continue;
         }
-        operation.responses.responses.insert(status, RefOr::T(problem_response(&codes)));
+        operation
+            .responses
+            .responses
+            .insert(status, RefOr::T(problem_response(&codes)));
     }
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
 fn problem_content() -> Content {
-    ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDocument::name()))).build()
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(ProblemDocument::name())))
+        .build()
 }
 
 fn problem_response(codes: &[Code]) -> Response {
@@ -112,12 +129,17 @@ fn problem_response(codes: &[Code]) -> Response {
         let example = crate::problem::Problem::from(*first).document();
         content.example = serde_json::to_value(example).ok();
     }
-    ResponseBuilder::new().description(listed(codes)).content(PROBLEM_JSON, content).build()
+    ResponseBuilder::new()
+        .description(listed(codes))
+        .content(PROBLEM_JSON, content)
+        .build()
 }
 
 fn listed(codes: &[Code]) -> String {
-    let all: Vec<_> =
-        codes.iter().map(|code| format!("`{}`: {}.", code.as_str(), code.title())).collect();
+    let all: Vec<_> = codes
+        .iter()
+        .map(|code| format!("`{}`: {}.", code.as_str(), code.title()))
+        .collect();
     all.join(" ")
 }
 
@@ -151,7 +173,11 @@ mod tests {
         let unique: std::collections::BTreeSet<_> = found.iter().collect();
         assert_eq!(unique.len(), found.len(), "an operation id twice");
         for known in OPERATIONS {
-            assert!(found.iter().any(|id| id == known.id), "{} has no route", known.id);
+            assert!(
+                found.iter().any(|id| id == known.id),
+                "{} has no route",
+                known.id
+            );
         }
     }
 

@@ -30,19 +30,24 @@ pub struct Operation {
     own: &'static [Code],
 }
 
-const fn line(
-    id: &'static str,
-    action: Action,
-    needs: Needs,
-    own: &'static [Code],
-) -> Operation {
-    Operation { id, action, needs, own }
+const fn line(id: &'static str, action: Action, needs: Needs, own: &'static [Code]) -> Operation {
+    Operation {
+        id,
+        action,
+        needs,
+        own,
+    }
 }
 
 use Needs::{Nothing, Owner, Person};
 
 /// What modules behind the bus can answer anything with.
-const MODULE: &[Code] = &[Code::Invalid, Code::Unavailable, Code::Busy, Code::TookTooLong];
+const MODULE: &[Code] = &[
+    Code::Invalid,
+    Code::Unavailable,
+    Code::Busy,
+    Code::TookTooLong,
+];
 /// What talking to the companion can fail with.
 const TALK: &[Code] = &[
     Code::NotFound,
@@ -115,25 +120,45 @@ pub const OPERATIONS: &[Operation] = &[
         "sign_in",
         Action::SignIn,
         Nothing,
-        &[Code::SignInFailed, Code::Locked, Code::NotSetUp, Code::SlowDown],
+        &[
+            Code::SignInFailed,
+            Code::Locked,
+            Code::NotSetUp,
+            Code::SlowDown,
+        ],
     ),
     line("list_sessions", Action::ListSessions, Person, &[]),
     line("end_all_sessions", Action::EndSession, Person, &[]),
-    line("end_current_session", Action::EndSession, Person, &[Code::NotFound]),
+    line(
+        "end_current_session",
+        Action::EndSession,
+        Person,
+        &[Code::NotFound],
+    ),
     line("end_session", Action::EndSession, Person, &[]),
     line("me", Action::ReadSelf, Person, &[]),
     line(
         "change_password",
         Action::ChangePassword,
         Person,
-        &[Code::WrongPassword, Code::PasswordTooWeak, Code::SlowDown, Code::StorageFull],
+        &[
+            Code::WrongPassword,
+            Code::PasswordTooWeak,
+            Code::SlowDown,
+            Code::StorageFull,
+        ],
     ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
         "add_person",
         Action::AddPerson,
         Owner,
-        &[Code::NameTaken, Code::NameInvalid, Code::PasswordTooWeak, Code::StorageFull],
+        &[
+            Code::NameTaken,
+            Code::NameInvalid,
+            Code::PasswordTooWeak,
+            Code::StorageFull,
+        ],
     ),
     line(
         "erase_person",
@@ -142,18 +167,43 @@ pub const OPERATIONS: &[Operation] = &[
         &[Code::WrongPassword, Code::Conflict, Code::SlowDown],
     ),
     line("list_characters", Action::ListCharacters, Person, MODULE),
-    line("list_conversations", Action::ListConversations, Person, TALK),
-    line("create_conversation", Action::CreateConversation, Person, TALK),
+    line(
+        "list_conversations",
+        Action::ListConversations,
+        Person,
+        TALK,
+    ),
+    line(
+        "create_conversation",
+        Action::CreateConversation,
+        Person,
+        TALK,
+    ),
     line("read_conversation", Action::ReadConversation, Person, TALK),
-    line("change_conversation", Action::ChangeConversation, Person, TALK),
-    line("delete_conversation", Action::DeleteConversation, Person, TALK),
-    line("search", Action::Search, Person, &[
-        Code::TooLong,
-        Code::Invalid,
-        Code::PersonLocked,
-        Code::Unavailable,
-        Code::Busy,
-    ]),
+    line(
+        "change_conversation",
+        Action::ChangeConversation,
+        Person,
+        TALK,
+    ),
+    line(
+        "delete_conversation",
+        Action::DeleteConversation,
+        Person,
+        TALK,
+    ),
+    line(
+        "search",
+        Action::Search,
+        Person,
+        &[
+            Code::TooLong,
+            Code::Invalid,
+            Code::PersonLocked,
+            Code::Unavailable,
+            Code::Busy,
+        ],
+    ),
     line("send_message", Action::SendMessage, Person, TALK),
     line("regenerate_answer", Action::Regenerate, Person, TALK),
     line("edit_message", Action::EditMessage, Person, TALK),
@@ -170,7 +220,12 @@ pub const OPERATIONS: &[Operation] = &[
     line("status", Action::ReadStatus, Owner, &[]),
     line("config", Action::ReadConfig, Owner, &[]),
     line("logs", Action::ReadLogs, Owner, &[]),
-    line("open_events", Action::ReadState, Nothing, &[Code::UpgradeNeeded]),
+    line(
+        "open_events",
+        Action::ReadState,
+        Nothing,
+        &[Code::UpgradeNeeded],
+    ),
 ];
 
 impl Operation {
@@ -185,7 +240,12 @@ impl Operation {
             Code::TookTooLong,
         ];
         if self.needs != Needs::Nothing {
-            all.extend([Code::SignInNeeded, Code::TokenInvalid, Code::NotSetUp, Code::Locked]);
+            all.extend([
+                Code::SignInNeeded,
+                Code::TokenInvalid,
+                Code::NotSetUp,
+                Code::Locked,
+            ]);
         }
         if self.needs == Needs::Owner {
             all.push(Code::Forbidden);

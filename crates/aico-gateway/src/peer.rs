@@ -50,7 +50,11 @@ impl Hosts {
     /// The names that a listener on `bound` has, and the configured ones.
     pub(crate) fn new(bound: SocketAddr, configured: &[String]) -> Self {
         let port = bound.port();
-        let mut bare = vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "[::1]".to_owned()];
+        let mut bare = vec![
+            "127.0.0.1".to_owned(),
+            "localhost".to_owned(),
+            "[::1]".to_owned(),
+        ];
         if !bound.ip().is_unspecified() && !bound.ip().is_loopback() {
             bare.push(match bound.ip() {
                 IpAddr::V4(ip) => ip.to_string(),
@@ -99,9 +103,13 @@ mod tests {
     #[test]
     fn only_exact_names_are_ours() {
         let hosts = hosts("127.0.0.1:8771", &["aico.home"]);
-        for name in
-            ["127.0.0.1:8771", "localhost:8771", "LOCALHOST:8771", "[::1]:8771", "aico.home:8771"]
-        {
+        for name in [
+            "127.0.0.1:8771",
+            "localhost:8771",
+            "LOCALHOST:8771",
+            "[::1]:8771",
+            "aico.home:8771",
+        ] {
             assert!(hosts.allows(name), "{name}");
         }
         for name in [
@@ -143,7 +151,11 @@ mod tests {
     fn sources_are_hosts_or_networks() {
         let source = |address: &str| {
             let address = address.parse().unwrap();
-            Peer::Tcp { address, hosts: Arc::new(Hosts(Vec::new())) }.source()
+            Peer::Tcp {
+                address,
+                hosts: Arc::new(Hosts(Vec::new())),
+            }
+            .source()
         };
         assert_eq!(source("[::ffff:10.0.0.1]:1"), source("10.0.0.1:2"));
         assert_eq!(source("[2001:db8::1]:1"), source("[2001:db8::2]:1"));

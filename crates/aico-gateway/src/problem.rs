@@ -156,7 +156,10 @@ impl Code {
             "malformed" => Some(Self::Internal),
             "nobody-serves" | "server-died" => Some(Self::Unavailable),
             "deadline-passed" => Some(Self::TookTooLong),
-            _ => Self::ALL.iter().copied().find(|known| known.as_str() == code),
+            _ => Self::ALL
+                .iter()
+                .copied()
+                .find(|known| known.as_str() == code),
         }
     }
 }
@@ -173,7 +176,13 @@ pub struct Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, title: None, detail: None, what_to_do: None, retry_after: None }
+        Self {
+            code,
+            title: None,
+            detail: None,
+            what_to_do: None,
+            retry_after: None,
+        }
     }
 }
 
@@ -203,7 +212,10 @@ impl Problem {
     pub fn document(&self) -> ProblemDocument {
         ProblemDocument {
             kind: format!("urn:aico:problem:{}", self.code.as_str()),
-            title: self.title.clone().unwrap_or_else(|| self.code.title().to_owned()),
+            title: self
+                .title
+                .clone()
+                .unwrap_or_else(|| self.code.title().to_owned()),
             status: self.code.status().as_u16(),
             code: self.code,
             detail: self.detail.clone(),
@@ -379,7 +391,10 @@ fn chain(error: &dyn std::error::Error) -> Cow<'static, str> {
 
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().collect::<String>() + letters.as_str())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -415,9 +430,15 @@ mod tests {
             let code = fault.code.clone();
             let problem = Problem::from(fault);
             assert_eq!(problem.document().title, title);
-            assert!(problem.code() != Code::Internal || code == "internal", "{code}");
+            assert!(
+                problem.code() != Code::Internal || code == "internal",
+                "{code}"
+            );
         }
-        assert_eq!(Problem::from(Fault::new("brand-new", "x")).code(), Code::Internal);
+        assert_eq!(
+            Problem::from(Fault::new("brand-new", "x")).code(),
+            Code::Internal
+        );
     }
 
     #[test]

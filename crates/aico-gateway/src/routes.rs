@@ -28,7 +28,11 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(home::set_up))
         .routes(routes!(home::unlock))
         .routes(routes!(home::lock))
-        .routes(routes!(sessions::sign_in, sessions::list, sessions::end_all))
+        .routes(routes!(
+            sessions::sign_in,
+            sessions::list,
+            sessions::end_all
+        ))
         .routes(routes!(sessions::end_current))
         .routes(routes!(sessions::end))
         .routes(routes!(persons::me))
@@ -37,7 +41,11 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(persons::erase))
         .routes(routes!(conversations::characters))
         .routes(routes!(conversations::list, conversations::create))
-        .routes(routes!(conversations::read, conversations::change, conversations::delete))
+        .routes(routes!(
+            conversations::read,
+            conversations::change,
+            conversations::delete
+        ))
         .routes(routes!(conversations::search))
         .routes(routes!(messages::send))
         .routes(routes!(messages::regenerate))

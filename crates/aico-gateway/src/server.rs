@@ -35,7 +35,11 @@ use counted::{Counted, Received};
 const BREATH: Duration = Duration::from_millis(50);
 
 /// Serves TCP until the gateway is stopped.
-pub(crate) async fn tcp(app: Arc<App>, router: Router, listener: TcpListener) -> std::io::Result<()> {
+pub(crate) async fn tcp(
+    app: Arc<App>,
+    router: Router,
+    listener: TcpListener,
+) -> std::io::Result<()> {
     let hosts = Arc::new(Hosts::new(listener.local_addr()?, &app.hosts));
     let tracker = TaskTracker::new();
     loop {
@@ -51,8 +55,17 @@ pub(crate) async fn tcp(app: Arc<App>, router: Router, listener: TcpListener) ->
                 };
                 // Words of an answer are small and must not wait for each other.
                 drop(stream.set_nodelay(true));
-                let peer = Peer::Tcp { address, hosts: Arc::clone(&hosts) };
-                tracker.spawn(connection(Arc::clone(&app), router.clone(), stream, peer, place));
+                let peer = Peer::Tcp {
+                    address,
+                    hosts: Arc::clone(&hosts),
+                };
+                tracker.spawn(connection(
+                    Arc::clone(&app),
+                    router.clone(),
+                    stream,
+                    peer,
+                    place,
+                ));
             }
             Err(error) => accept_failed(&error).await,
         }
@@ -100,8 +113,14 @@ async fn accept_failed(error: &std::io::Error) {
 /// Waits for connections to end by themselves, then ends them.
 async fn finish(app: &App, tracker: &TaskTracker) {
     tracker.close();
-    if tokio::time::timeout(app.limits.shutdown, tracker.wait()).await.is_err() {
-        tracing::warn!(left = tracker.len(), "connections that did not end in time were cut");
+    if tokio::time::timeout(app.limits.shutdown, tracker.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            left = tracker.len(),
+            "connections that did not end in time were cut"
+        );
         app.tcp.cut_all();
         app.local.cut_all();
         drop(tokio::time::timeout(app.limits.shutdown, tracker.wait()).await);

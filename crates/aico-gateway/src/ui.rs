@@ -66,9 +66,13 @@ fn send(file: &'static File, asked: &HeaderMap) -> Response {
     } else {
         "no-cache"
     };
-    let known = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(
-        |tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag),
-    );
+    let known = asked
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == file.tag)
+        });
     let (coding, bytes) = choose(file, asked);
     let mut response = if known {
         let mut response = Response::new(Body::empty());
@@ -91,7 +95,9 @@ fn send(file: &'static File, asked: &HeaderMap) -> Response {
 fn choose(file: &'static File, asked: &HeaderMap) -> (Option<&'static str>, &'static [u8]) {
     let accepts = |coding: &str| {
         asked.get_all(header::ACCEPT_ENCODING).iter().any(|value| {
-            value.to_str().is_ok_and(|list| list.split(',').any(|item| takes(item, coding)))
+            value
+                .to_str()
+                .is_ok_and(|list| list.split(',').any(|item| takes(item, coding)))
         })
     };
     match (file.br, file.gzip) {
@@ -104,9 +110,13 @@ fn choose(file: &'static File, asked: &HeaderMap) -> (Option<&'static str>, &'st
 /// Whether one item of `Accept-Encoding` takes this coding: named, and not with `q=0`.
 fn takes(item: &str, coding: &str) -> bool {
     let mut parts = item.split(';').map(str::trim);
-    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+    let named = parts
+        .next()
+        .is_some_and(|name| name.eq_ignore_ascii_case(coding));
     let refused = parts.any(|part| {
-        part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        part.strip_prefix("q=")
+            .and_then(|q| q.parse::<f32>().ok())
+            .is_some_and(|q| q <= 0.0)
     });
     named && !refused
 }

@@ -49,7 +49,9 @@ impl Watch {
     pub(crate) async fn over(mut self) -> Over {
         loop {
             let rest = match &self.principal {
-                Principal::Person { person, session, .. } => {
+                Principal::Person {
+                    person, session, ..
+                } => {
                     let (person, session) = (*person, *session);
                     let all = self.app.home.sessions(person).await.unwrap_or_default();
                     match all.iter().find(|info| info.id == session).and_then(left) {
@@ -107,7 +109,11 @@ impl Watch {
             Ok(Ok(stage)) => *stage,
             _ => return Over::Session,
         };
-        if stage == Stage::Stopping { Over::Stopping } else { Over::Locked }
+        if stage == Stage::Stopping {
+            Over::Stopping
+        } else {
+            Over::Locked
+        }
     }
 }
 

@@ -1,1 +1,19 @@
-//! aico-models
+//! Models: what can answer, where its files are, and the process that runs it.
+//!
+//! Three parts. [`engine`], [`batch`], [`template`], [`prompt`] and [`text`] turn a
+//! conversation into an answer with a model file. [`process`] is the child process that does
+//! this confined, for a model file is hostile input. [`supervisor`] is the part in the daemon:
+//! it keeps the registry of models, starts and watches the process, and tells its state.
+//!
+//! [`gguf`] reads what a file says of itself, in the daemon and without the native library.
+
+pub mod batch;
+pub mod engine;
+pub mod gguf;
+pub mod process;
+pub mod prompt;
+pub mod starter;
+pub mod supervisor;
+pub mod template;
+pub mod text;
+pub mod threads;

@@ -116,13 +116,9 @@ pub(crate) enum MessageStatus {
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Part {
     /// Words to show.
-    Text {
-        text: String,
-    },
+    Text { text: String },
     /// What the model thought before it answered.
-    Thinking {
-        text: String,
-    },
+    Thinking { text: String },
 }
 
 /// Why an answer failed.

@@ -148,7 +148,17 @@ pub(crate) struct LogParams {
 
 impl From<LogParams> for LogQuery {
     fn from(params: LogParams) -> Self {
-        let LogParams { level, module, since, follow } = params;
-        Self { level, module, since, follow }
+        let LogParams {
+            level,
+            module,
+            since,
+            follow,
+        } = params;
+        Self {
+            level,
+            module,
+            since,
+            follow,
+        }
     }
 }

@@ -39,8 +39,12 @@ pub(crate) async fn characters(
     caller: Caller,
 ) -> Result<Json<Items<Character>>, Problem> {
     let me = caller.may_own(Action::ListCharacters)?;
-    let found = app.ask_companion(me, verb::CHARACTERS, &v1::ListCharacters {}).await?;
-    Ok(Json(Items { items: convert::characters(found) }))
+    let found = app
+        .ask_companion(me, verb::CHARACTERS, &v1::ListCharacters {})
+        .await?;
+    Ok(Json(Items {
+        items: convert::characters(found),
+    }))
 }
 
 /// One's own conversations, the newest activity first.
@@ -94,7 +98,9 @@ pub(crate) async fn read(
 ) -> Result<Json<ConversationDetail>, Problem> {
     let me = caller.may_own(Action::ReadConversation)?;
     let id: ConversationId = ids.get("id")?;
-    let found = app.ask_companion(me, verb::GET, &v1::GetConversation { id: id.to_vec() }).await?;
+    let found = app
+        .ask_companion(me, verb::GET, &v1::GetConversation { id: id.to_vec() })
+        .await?;
     Ok(Json(convert::conversation_detail(found)?))
 }
 
@@ -152,10 +158,14 @@ pub(crate) async fn search(
     if query.q.len() > QUERY {
         return Err(too_long(QUERY));
     }
-    let question =
-        v1::Search { query: query.q, limit: within(query.limit, HITS, HITS_MOST)? };
+    let question = v1::Search {
+        query: query.q,
+        limit: within(query.limit, HITS, HITS_MOST)?,
+    };
     let found = app.ask_companion(me, verb::SEARCH, &question).await?;
-    Ok(Json(Items { items: convert::search(found)? }))
+    Ok(Json(Items {
+        items: convert::search(found)?,
+    }))
 }
 
 fn within(asked: Option<u32>, default: u32, most: u32) -> Result<u32, Problem> {

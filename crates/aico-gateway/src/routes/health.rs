@@ -34,11 +34,18 @@ pub(crate) async fn readyz(
     caller.may(Action::ReadHealth)?;
     let stage = app.stage();
     if stage != Stage::Ready {
-        let body = Json(Readiness { status: stage.into(), model: None });
+        let body = Json(Readiness {
+            status: stage.into(),
+            model: None,
+        });
         return Ok((StatusCode::SERVICE_UNAVAILABLE, body).into_response());
     }
     let model = convert::model_state(app.model_state().await)?;
-    Ok(Json(Readiness { status: stage.into(), model: Some(model) }).into_response())
+    Ok(Json(Readiness {
+        status: stage.into(),
+        model: Some(model),
+    })
+    .into_response())
 }
 
 /// This document.

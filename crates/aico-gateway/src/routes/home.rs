@@ -23,7 +23,10 @@ pub(crate) async fn state(
     caller: Caller,
 ) -> Result<Json<api::State>, Problem> {
     caller.may(Action::ReadState)?;
-    Ok(Json(api::State { stage: app.stage().into(), version: env!("CARGO_PKG_VERSION") }))
+    Ok(Json(api::State {
+        stage: app.stage().into(),
+        version: env!("CARGO_PKG_VERSION"),
+    }))
 }
 
 /// A generated passphrase, as a suggestion.
@@ -52,7 +55,10 @@ pub(crate) async fn set_up(
         code => SetupProof::Code(code.unwrap_or_default()),
     };
     let done = guarded(&app, &caller, async {
-        Ok(app.home.set_up(proof, &form.name, &password, caller.source()).await?)
+        Ok(app
+            .home
+            .set_up(proof, &form.name, &password, caller.source())
+            .await?)
     })
     .await?;
     let body = api::SetUpDone {
@@ -74,10 +80,15 @@ pub(crate) async fn unlock(
     let form: api::Unlock = input.json().await?;
     let session = guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::WrongPassword)?;
-        Ok(app.home.unlock_and_sign_in(&password, caller.source()).await?)
+        Ok(app
+            .home
+            .unlock_and_sign_in(&password, caller.source())
+            .await?)
     })
     .await?;
-    Ok(Json(api::Unlocked { session: session.into() }))
+    Ok(Json(api::Unlocked {
+        session: session.into(),
+    }))
 }
 
 /// Ends all sessions and forgets all keys.

@@ -61,8 +61,10 @@ pub(crate) async fn regenerate(
     let me = caller.may_own(Action::Regenerate)?;
     let conversation: ConversationId = ids.get("id")?;
     let answer: MessageId = ids.get("message")?;
-    let question =
-        v1::RegenerateAnswer { conversation: conversation.to_vec(), answer: answer.to_vec() };
+    let question = v1::RegenerateAnswer {
+        conversation: conversation.to_vec(),
+        answer: answer.to_vec(),
+    };
     accepted(app.ask_companion(me, verb::REGENERATE, &question).await?)
 }
 
@@ -113,8 +115,10 @@ pub(crate) async fn cancel(
     let me = caller.may_own(Action::CancelAnswer)?;
     let conversation: ConversationId = ids.get("id")?;
     let answer: MessageId = ids.get("message")?;
-    let question =
-        v1::CancelAnswer { conversation: conversation.to_vec(), answer: answer.to_vec() };
+    let question = v1::CancelAnswer {
+        conversation: conversation.to_vec(),
+        answer: answer.to_vec(),
+    };
     let _: v1::Empty = app.ask_companion(me, verb::CANCEL, &question).await?;
     Ok(StatusCode::NO_CONTENT)
 }

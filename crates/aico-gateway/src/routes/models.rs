@@ -31,7 +31,9 @@ pub(crate) async fn list(
 ) -> Result<Json<ModelList>, Problem> {
     caller.may(Action::ListModels)?;
     let time = app.limits.module_time;
-    let found = app.ask_models(topics::MODELS_LIST, &v1::ListModels {}, time).await?;
+    let found = app
+        .ask_models(topics::MODELS_LIST, &v1::ListModels {}, time)
+        .await?;
     Ok(Json(convert::model_list(found)?))
 }
 
@@ -50,7 +52,9 @@ pub(crate) async fn add(
         return Err(too_long(PATH));
     }
     let question = v1::AddModel { path: form.path };
-    let made = app.ask_models(topics::MODELS_ADD, &question, ADDING).await?;
+    let made = app
+        .ask_models(topics::MODELS_ADD, &question, ADDING)
+        .await?;
     Ok((StatusCode::CREATED, Json(convert::model(made)?)))
 }
 
@@ -87,6 +91,8 @@ pub(crate) async fn remove(
     let id: ModelId = ids.get("id")?;
     let question = v1::RemoveModel { id: id.to_vec() };
     let time = app.limits.module_time;
-    let _: v1::Empty = app.ask_models(topics::MODELS_REMOVE, &question, time).await?;
+    let _: v1::Empty = app
+        .ask_models(topics::MODELS_REMOVE, &question, time)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -42,7 +42,10 @@ pub(crate) async fn change_password(
     guarded(&app, &caller, async {
         let current = given_password(&form.current, Code::WrongPassword)?;
         let source = caller.source();
-        Ok(app.home.change_password(me, &current, &new, source, caller.session()).await?)
+        Ok(app
+            .home
+            .change_password(me, &current, &new, source, caller.session())
+            .await?)
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -56,7 +59,13 @@ pub(crate) async fn list(
     caller: Caller,
 ) -> Result<Json<Items<Person>>, Problem> {
     caller.may(Action::ListPersons)?;
-    let items = app.home.persons().await?.into_iter().map(Person::from).collect();
+    let items = app
+        .home
+        .persons()
+        .await?
+        .into_iter()
+        .map(Person::from)
+        .collect();
     Ok(Json(Items { items }))
 }
 
@@ -92,7 +101,10 @@ pub(crate) async fn erase(
     let form: Erase = input.json().await?;
     guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::WrongPassword)?;
-        Ok(app.home.erase_person(person, &password, caller.source()).await?)
+        Ok(app
+            .home
+            .erase_person(person, &password, caller.source())
+            .await?)
     })
     .await?;
     app.hubs.forget(person);

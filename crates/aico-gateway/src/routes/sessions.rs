@@ -9,8 +9,8 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::home::{given_password, guarded};
-use crate::api::access::{Session, SessionInfo, SignIn};
 use crate::api::Items;
+use crate::api::access::{Session, SessionInfo, SignIn};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::input::{Ids, Input};
@@ -28,7 +28,10 @@ pub(crate) async fn sign_in(
     let form: SignIn = input.json().await?;
     let session = guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::SignInFailed)?;
-        Ok(app.home.sign_in(&form.name, &password, caller.source()).await?)
+        Ok(app
+            .home
+            .sign_in(&form.name, &password, caller.source())
+            .await?)
     })
     .await?;
     Ok((StatusCode::CREATED, Json(session.into())))
@@ -96,6 +99,8 @@ pub(crate) async fn end(
     ids: Ids,
 ) -> Result<StatusCode, Problem> {
     let me = caller.may_own(Action::EndSession)?;
-    app.home.end_session(me, ids.get::<SessionId>("id")?).await?;
+    app.home
+        .end_session(me, ids.get::<SessionId>("id")?)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -46,7 +46,9 @@ pub(crate) async fn config(
     caller: Caller,
 ) -> Result<Json<Items<Setting>>, Problem> {
     caller.may(Action::ReadConfig)?;
-    Ok(Json(Items { items: app.settings.clone() }))
+    Ok(Json(Items {
+        items: app.settings.clone(),
+    }))
 }
 
 /// The daemon's log, one JSON object on each line.

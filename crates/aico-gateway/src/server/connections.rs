@@ -28,7 +28,11 @@ struct Entry {
 
 impl Connections {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default(), clock: AtomicU64::new(0) })
+        Arc::new(Self {
+            most,
+            open: Mutex::default(),
+            clock: AtomicU64::new(0),
+        })
     }
 
     fn tick(&self) -> u64 {
@@ -49,8 +53,20 @@ impl Connections {
         }
         let id = self.tick();
         let cut = CancellationToken::new();
-        open.insert(id, Entry { waiting: Some(id), cut: cut.clone() });
-        Some(Place { activity: Activity { connections: Arc::clone(self), id, cut } })
+        open.insert(
+            id,
+            Entry {
+                waiting: Some(id),
+                cut: cut.clone(),
+            },
+        );
+        Some(Place {
+            activity: Activity {
+                connections: Arc::clone(self),
+                id,
+                cut,
+            },
+        })
     }
 
     /// How many there are.
@@ -84,7 +100,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Activity { connections, id, .. } = &self.activity;
+        let Activity {
+            connections, id, ..
+        } = &self.activity;
         connections.open.lock().remove(id);
     }
 }

@@ -44,7 +44,11 @@ impl LocalListener {
     /// # Errors
     /// When the system does not tell who we are.
     pub fn new(listener: UnixListener) -> io::Result<Self> {
-        Ok(Self { listener, path: None, uid: own_uid()? })
+        Ok(Self {
+            listener,
+            path: None,
+            uid: own_uid()?,
+        })
     }
 
     /// The next connection; `None` when it was another user's.

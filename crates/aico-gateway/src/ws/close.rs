@@ -44,7 +44,10 @@ impl Close {
             Self::Locked => (4023, "locked"),
             Self::Gone => return None,
         };
-        Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) })
+        Some(CloseFrame {
+            code,
+            reason: Utf8Bytes::from_static(reason),
+        })
     }
 
     /// Whether the events that wait are still sent before.

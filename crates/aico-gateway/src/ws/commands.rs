@@ -47,7 +47,10 @@ impl Commands {
             tokio::spawn(worker.run(commands));
             queue
         };
-        Self { sends: worker(), cancels: worker() }
+        Self {
+            sends: worker(),
+            cancels: worker(),
+        }
     }
 
     /// Hands a command in; returns the answer when it can't be taken.
@@ -71,7 +74,10 @@ fn name(command: ClientFrame) -> String {
 }
 
 fn failure(r#ref: String, problem: Problem) -> ServerFrame {
-    ServerFrame::Error { r#ref, problem: problem.document() }
+    ServerFrame::Error {
+        r#ref,
+        problem: problem.document(),
+    }
 }
 
 struct Worker {
@@ -88,7 +94,13 @@ impl Worker {
                 return;
             }
             let answer = match command {
-                ClientFrame::Send { r#ref, conversation, text, id, parent } => {
+                ClientFrame::Send {
+                    r#ref,
+                    conversation,
+                    text,
+                    id,
+                    parent,
+                } => {
                     let question = v1::SendMessage {
                         conversation: conversation.to_vec(),
                         text,
@@ -96,7 +108,11 @@ impl Worker {
                         parent: parent.map(|id| id.to_vec()).unwrap_or_default(),
                     };
                     match self.send(question).await {
-                        Ok((message, answer)) => ServerFrame::Accepted { r#ref, message, answer },
+                        Ok((message, answer)) => ServerFrame::Accepted {
+                            r#ref,
+                            message,
+                            answer,
+                        },
                         Err(problem) => failure(r#ref, problem),
                     }
                 }
@@ -118,26 +134,45 @@ impl Worker {
         if self.app.stopping() {
             return Err(Code::Stopping.into());
         }
-        Ok(authorize(&self.principal, action, &Resource::Of(self.person))?)
+        Ok(authorize(
+            &self.principal,
+            action,
+            &Resource::Of(self.person),
+        )?)
     }
 
     async fn send(
         &self,
         question: v1::SendMessage,
-    ) -> Result<(aico_contracts::ids::MessageId, aico_contracts::ids::MessageId), Problem> {
+    ) -> Result<
+        (
+            aico_contracts::ids::MessageId,
+            aico_contracts::ids::MessageId,
+        ),
+        Problem,
+    > {
         self.may(Action::SendMessage)?;
         if question.text.len() > self.app.limits.text {
             return Err(too_long(self.app.limits.text));
         }
-        let done = self.app.ask_companion(self.person, verb::SEND, &question).await?;
+        let done = self
+            .app
+            .ask_companion(self.person, verb::SEND, &question)
+            .await?;
         let done = convert::accepted(done)?;
         Ok((done.message, done.answer))
     }
 
     async fn cancel(&self, answer: Vec<u8>) -> Result<(), Problem> {
         self.may(Action::CancelAnswer)?;
-        let question = v1::CancelAnswer { conversation: Vec::new(), answer };
-        let _: v1::Empty = self.app.ask_companion(self.person, verb::CANCEL, &question).await?;
+        let question = v1::CancelAnswer {
+            conversation: Vec::new(),
+            answer,
+        };
+        let _: v1::Empty = self
+            .app
+            .ask_companion(self.person, verb::CANCEL, &question)
+            .await?;
         Ok(())
     }
 }

@@ -74,11 +74,16 @@ async fn open(app: &Arc<App>, socket: &mut WebSocket, below: &Below) -> Result<O
     let until = tokio::time::Instant::now() + app.limits.authentication_time;
     let (token, resume) = first_frame(socket, until).await?;
     let principal = match token {
-        Some(token) => app.home.authenticate(token.as_str()).await.map_err(|error| match error {
-            HomeError::Locked => Close::Locked,
-            HomeError::Stopping => Close::Stopping,
-            _ => Close::Session,
-        })?,
+        Some(token) => {
+            app.home
+                .authenticate(token.as_str())
+                .await
+                .map_err(|error| match error {
+                    HomeError::Locked => Close::Locked,
+                    HomeError::Stopping => Close::Stopping,
+                    _ => Close::Session,
+                })?
+        }
         None if below.peer.is_local() => app.home.local_principal(),
         None => return Err(Close::Session),
     };
@@ -96,7 +101,11 @@ async fn open(app: &Arc<App>, socket: &mut WebSocket, below: &Below) -> Result<O
         tracing::error!(%error, "a person's events can't be followed");
         Close::Stopping
     })?;
-    let Begin { epoch, seq, resumed } = begin;
+    let Begin {
+        epoch,
+        seq,
+        resumed,
+    } = begin;
     let heartbeat_seconds = app.limits.heartbeat.as_secs();
     let first = ServerFrame::Authenticated {
         person: who.into(),
@@ -108,7 +117,14 @@ async fn open(app: &Arc<App>, socket: &mut WebSocket, below: &Below) -> Result<O
     let first = serde_json::to_string(&first).map_err(|_| Close::Protocol)?;
     // From here on it is no longer one that makes room for others.
     below.activity.work();
-    Ok(Open { principal, person, member, watch, held, first })
+    Ok(Open {
+        principal,
+        person,
+        member,
+        watch,
+        held,
+        first,
+    })
 }
 
 async fn first_frame(
@@ -135,13 +151,26 @@ async fn first_frame(
 
 /// Reads and writes until something ends it, and tells the peer what.
 async fn talk(app: Arc<App>, socket: WebSocket, below: Below, open: Open) {
-    let Open { principal, person, mut member, watch, held, first } = open;
+    let Open {
+        principal,
+        person,
+        mut member,
+        watch,
+        held,
+        first,
+    } = open;
     let (mut sink, mut stream) = socket.split();
     let (replies, waiting) = mpsc::channel(REPLIES);
     let (closing, close) = watch::channel(None);
     let why = {
         let commands = Commands::start(&app, principal, person, replies.clone());
-        let reader = reader::run(&mut stream, &app.limits, &below.received, &commands, &replies);
+        let reader = reader::run(
+            &mut stream,
+            &app.limits,
+            &below.received,
+            &commands,
+            &replies,
+        );
         let writer = writer::run(&mut sink, &mut member, waiting, close, &app.limits, first);
         // Whoever ends it, the writer is told and has the last word: it knows what was sent.
         let decide = async {

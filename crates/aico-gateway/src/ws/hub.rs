@@ -45,7 +45,6 @@ impl Hub {
         self.over.is_cancelled()
     }
 
-
     /// Gathers events until the stream can't be continued without a gap.
     pub(super) async fn feed(&self, mut personal: Subscription, mut models: Subscription) {
         loop {
@@ -84,7 +83,9 @@ impl Hub {
     }
 
     pub(super) fn push(&self, event: &impl serde::Serialize) {
-        let Ok(json) = serde_json::to_string(event) else { return };
+        let Ok(json) = serde_json::to_string(event) else {
+            return;
+        };
         let last = {
             let mut ring = self.ring.lock();
             ring.push(&json);
@@ -133,8 +134,16 @@ impl Member {
             let ring = hub.ring.lock();
             let epoch = ring.epoch();
             let begin = match resume {
-                Some((known, seq)) if ring.knows(known, seq) => Begin { epoch, seq, resumed: true },
-                _ => Begin { epoch, seq: ring.last(), resumed: false },
+                Some((known, seq)) if ring.knows(known, seq) => Begin {
+                    epoch,
+                    seq,
+                    resumed: true,
+                },
+                _ => Begin {
+                    epoch,
+                    seq: ring.last(),
+                    resumed: false,
+                },
             };
             (begin, ring.last())
         };

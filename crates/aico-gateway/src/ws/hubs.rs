@@ -26,7 +26,11 @@ pub(crate) struct Hubs {
 
 impl Hubs {
     pub(crate) fn new(bus: Client, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { bus, limits, hubs: Mutex::default() })
+        Arc::new(Self {
+            bus,
+            limits,
+            hubs: Mutex::default(),
+        })
     }
 
     /// Follows a person's stream from where the client was, or from now.
@@ -48,10 +52,17 @@ impl Hubs {
     }
 
     fn start(self: &Arc<Self>, person: PersonId) -> Result<Arc<Hub>, BusError> {
-        let queue = Queue::new(self.limits.ring_events, self.limits.ring_bytes.saturating_mul(2));
+        let queue = Queue::new(
+            self.limits.ring_events,
+            self.limits.ring_bytes.saturating_mul(2),
+        );
         // Subscribed before anybody is told where the stream begins.
-        let personal = self.bus.subscribe(&topics::conversation_events(person), queue)?;
-        let models = self.bus.subscribe(topics::MODELS_STATE, Queue::new(64, 64 * 1024))?;
+        let personal = self
+            .bus
+            .subscribe(&topics::conversation_events(person), queue)?;
+        let models = self
+            .bus
+            .subscribe(topics::MODELS_STATE, Queue::new(64, 64 * 1024))?;
         let hub = Hub::new(person, &self.limits);
         let hubs = Arc::clone(self);
         let fed = Arc::clone(&hub);
@@ -80,7 +91,10 @@ impl Hubs {
             }
             let mut hubs = self.hubs.lock();
             if *hub.members.borrow() == 0 {
-                if hubs.get(&person).is_some_and(|known| Arc::ptr_eq(known, hub)) {
+                if hubs
+                    .get(&person)
+                    .is_some_and(|known| Arc::ptr_eq(known, hub))
+                {
                     hubs.remove(&person);
                 }
                 return;
@@ -90,7 +104,10 @@ impl Hubs {
 
     fn remove(&self, person: PersonId, hub: &Arc<Hub>) {
         let mut hubs = self.hubs.lock();
-        if hubs.get(&person).is_some_and(|known| Arc::ptr_eq(known, hub)) {
+        if hubs
+            .get(&person)
+            .is_some_and(|known| Arc::ptr_eq(known, hub))
+        {
             hubs.remove(&person);
         }
     }

@@ -74,7 +74,10 @@ pub(crate) enum ServerFrame {
     },
     /// Something happened.
     #[expect(dead_code, reason = "written by the ring; here for the schema")]
-    Event { seq: u64, event: Event },
+    Event {
+        seq: u64,
+        event: Event,
+    },
     /// The message is durable.
     Accepted {
         r#ref: String,
@@ -84,8 +87,12 @@ pub(crate) enum ServerFrame {
         answer: MessageId,
     },
     /// The answer stops, or had ended.
-    Cancelled { r#ref: String },
-    Pong { r#ref: String },
+    Cancelled {
+        r#ref: String,
+    },
+    Pong {
+        r#ref: String,
+    },
     /// What `ref` asked for failed.
     Error {
         r#ref: String,

@@ -21,7 +21,10 @@ pub(crate) struct Quota {
 
 impl Quota {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, held: Arc::default() }
+        Self {
+            most,
+            held: Arc::default(),
+        }
     }
 
     /// One more, or `None` when there are too many.
@@ -32,7 +35,10 @@ impl Quota {
             return None;
         }
         *count += 1;
-        Some(Held { holder, held: Arc::clone(&self.held) })
+        Some(Held {
+            holder,
+            held: Arc::clone(&self.held),
+        })
     }
 
     /// All together.

@@ -15,7 +15,12 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new(burst: u32, each_second: u32, now: Instant) -> Self {
-        Self { most: burst.into(), each_second: each_second.into(), left: burst.into(), at: now }
+        Self {
+            most: burst.into(),
+            each_second: each_second.into(),
+            left: burst.into(),
+            at: now,
+        }
     }
 
     /// One more; false when it is one too many.
@@ -44,7 +49,13 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn new(each_second: u64, received: u64, now: Instant) -> Self {
-        Self { each_second, seen: received, at: now, whole: received, partial_since: None }
+        Self {
+            each_second,
+            seen: received,
+            at: now,
+            whole: received,
+            partial_since: None,
+        }
     }
 
     /// A whole frame came.

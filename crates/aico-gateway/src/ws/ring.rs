@@ -59,7 +59,10 @@ impl Ring {
         let frame = format!(r#"{{"type":"event","seq":{},"event":{event}}}"#, self.last);
         let start = self.pushed;
         self.pushed += frame.len() as u64;
-        self.events.push_back(Kept { frame: frame.into(), start });
+        self.events.push_back(Kept {
+            frame: frame.into(),
+            start,
+        });
         while self.events.len() > self.most_events
             || (self.events.len() > 1 && self.bytes_since(self.oldest()) > self.most_bytes)
         {
@@ -81,7 +84,10 @@ impl Ring {
         if seen >= self.last {
             return Next::Nothing;
         }
-        match seen.checked_sub(self.oldest()).and_then(|index| self.events.get(index as usize)) {
+        match seen
+            .checked_sub(self.oldest())
+            .and_then(|index| self.events.get(index as usize))
+        {
             Some(kept) => Next::Event(seen + 1, kept.frame.clone()),
             None => Next::Lost,
         }
@@ -90,7 +96,9 @@ impl Ring {
     /// Bytes of the events after `seen`; of all that are kept when that is older.
     pub(crate) fn bytes_since(&self, seen: u64) -> u64 {
         let index = seen.saturating_sub(self.oldest()) as usize;
-        self.events.get(index).map_or(0, |kept| self.pushed - kept.start)
+        self.events
+            .get(index)
+            .map_or(0, |kept| self.pushed - kept.start)
     }
 }
 
@@ -134,7 +142,10 @@ mod tests {
         assert_eq!(numbers(&ring, 2), [3, 4, 5]);
         let epoch = ring.epoch();
         assert!(!ring.knows(epoch, 1) && ring.knows(epoch, 2) && ring.knows(epoch, 5));
-        assert!(!ring.knows(epoch, 6), "a number from the future is another stream's");
+        assert!(
+            !ring.knows(epoch, 6),
+            "a number from the future is another stream's"
+        );
         assert!(!ring.knows(Uuid::now_v7(), 3));
     }
 
@@ -153,7 +164,9 @@ mod tests {
     fn waiting_bytes_are_those_after_the_number() {
         let mut ring = Ring::new(1000, 1 << 20);
         push(&mut ring, 2);
-        let Next::Event(_, frame) = ring.next(1) else { panic!("kept") };
+        let Next::Event(_, frame) = ring.next(1) else {
+            panic!("kept")
+        };
         assert_eq!(ring.bytes_since(1), frame.len() as u64);
         assert_eq!(ring.bytes_since(2), 0);
     }

@@ -43,7 +43,11 @@ pub(crate) async fn events(
     let frame = app.limits.frame;
     // Counted from now on, so that the connection's end waits for the WebSocket's.
     let counted = sockets.token();
-    let below = Below { peer, activity, received };
+    let below = Below {
+        peer,
+        activity,
+        received,
+    };
     Ok(upgrade
         .max_frame_size(frame)
         .max_message_size(frame)
@@ -63,8 +67,9 @@ impl axum::extract::FromRequestParts<Arc<App>> for Upgrade {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        WebSocketUpgrade::from_request_parts(parts, app).await.map(Self).map_err(
-            |_: WebSocketUpgradeRejection| Code::UpgradeNeeded.into(),
-        )
+        WebSocketUpgrade::from_request_parts(parts, app)
+            .await
+            .map(Self)
+            .map_err(|_: WebSocketUpgradeRejection| Code::UpgradeNeeded.into())
     }
 }

@@ -19,7 +19,13 @@ enum Who {
     Owner,
 }
 
-const EVERYBODY: [Who; 5] = [Who::Nobody, Who::Revoked, Who::Stranger, Who::Member, Who::Owner];
+const EVERYBODY: [Who; 5] = [
+    Who::Nobody,
+    Who::Revoked,
+    Who::Stranger,
+    Who::Member,
+    Who::Owner,
+];
 
 /// What a route answers to each of `EVERYBODY`.
 struct Row(&'static str, [u16; 5]);
@@ -137,10 +143,28 @@ fn every_operation_of_the_document_has_its_row() {
 fn rows_document_and_the_table_of_actions_agree_on_who_passes() {
     for operation in operations() {
         let row = TABLE.iter().find(|row| row.0 == operation.id).unwrap();
-        let known = OPERATIONS.iter().find(|known| known.id == operation.id).unwrap();
-        assert_eq!(operation.open, known.needs == Needs::Nothing, "{}", operation.id);
-        assert_eq!(row.1[0] == 401, known.needs != Needs::Nothing, "{}", operation.id);
-        assert_eq!(row.1[2] == 403, known.needs == Needs::Owner, "{}", operation.id);
+        let known = OPERATIONS
+            .iter()
+            .find(|known| known.id == operation.id)
+            .unwrap();
+        assert_eq!(
+            operation.open,
+            known.needs == Needs::Nothing,
+            "{}",
+            operation.id
+        );
+        assert_eq!(
+            row.1[0] == 401,
+            known.needs != Needs::Nothing,
+            "{}",
+            operation.id
+        );
+        assert_eq!(
+            row.1[2] == 403,
+            known.needs == Needs::Owner,
+            "{}",
+            operation.id
+        );
     }
 }
 
@@ -156,7 +180,12 @@ impl Household {
         let (world, owner) = World::ready().await;
         let member = world.add("Grace", MEMBER).await;
         let stranger = world.add("Mallory", STRANGER).await;
-        Self { world, owner, member, stranger }
+        Self {
+            world,
+            owner,
+            member,
+            stranger,
+        }
     }
 
     /// A token of its own for each call: some calls end their session.
@@ -169,7 +198,11 @@ impl Household {
         };
         let person = self.world.sign_in(name, secret).await;
         if who == Who::Revoked {
-            self.world.home.end_session(person.id, person.session).await.unwrap();
+            self.world
+                .home
+                .end_session(person.id, person.session)
+                .await
+                .unwrap();
         }
         Some(person.token)
     }
@@ -183,7 +216,11 @@ impl Household {
             let conversation = companion.create(member, "Tea");
             companion.accept(member, conversation, "Hello").unwrap();
             let messages = companion.messages(member, conversation);
-            let message = if operation.id == "edit_message" { messages[0] } else { messages[1] };
+            let message = if operation.id == "edit_message" {
+                messages[0]
+            } else {
+                messages[1]
+            };
             return path
                 .replace("{id}", &conversation.to_string())
                 .replace("{message}", &message.to_string());
@@ -210,13 +247,22 @@ async fn every_route_answers_everybody_as_the_table_says() {
     let house = Household::new().await;
     let operations = operations();
     for Row(id, expected) in TABLE {
-        let operation = operations.iter().find(|operation| operation.id == *id).unwrap();
+        let operation = operations
+            .iter()
+            .find(|operation| operation.id == *id)
+            .unwrap();
         for (who, expected) in EVERYBODY.into_iter().zip(expected) {
             let token = house.token(who).await;
             let path = house.path(operation).await;
-            let reply =
-                house.world.call(&operation.method, &path, token.as_deref(), body(id)).await;
-            assert_eq!(reply.status, *expected, "{id} for {who:?}: {:?}", reply.body);
+            let reply = house
+                .world
+                .call(&operation.method, &path, token.as_deref(), body(id))
+                .await;
+            assert_eq!(
+                reply.status, *expected,
+                "{id} for {who:?}: {:?}",
+                reply.body
+            );
             let code = match reply.status {
                 401 if who == Who::Nobody => Some("sign-in-needed"),
                 401 if who == Who::Revoked => Some("token-invalid"),
@@ -230,7 +276,12 @@ async fn every_route_answers_everybody_as_the_table_says() {
             }
         }
     }
-    let state = house.world.call("GET", "/api/v1/state", None, None).await.expect(200).json();
+    let state = house
+        .world
+        .call("GET", "/api/v1/state", None, None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(state["stage"], "locked", "the last row");
 }
 
@@ -247,7 +298,10 @@ async fn another_persons_object_is_told_exactly_like_an_unknown_one() {
             .path
             .replace("{id}", &ConversationId::new().to_string())
             .replace("{message}", &MessageId::new().to_string());
-        let nonsense = operation.path.replace("{id}", "x").replace("{message}", "%ff");
+        let nonsense = operation
+            .path
+            .replace("{id}", "x")
+            .replace("{message}", "%ff");
         for person in [&house.stranger, &house.owner] {
             let token = Some(person.token.as_str());
             let call = |path: String| {
@@ -259,7 +313,12 @@ async fn another_persons_object_is_told_exactly_like_an_unknown_one() {
             let foreign = call(foreign.clone()).await.json();
             let unknown = call(unknown.clone()).await.json();
             assert_eq!(foreign, unknown, "{}", operation.id);
-            assert_eq!(call(nonsense.clone()).await.code(), "not-found", "{}", operation.id);
+            assert_eq!(
+                call(nonsense.clone()).await.code(),
+                "not-found",
+                "{}",
+                operation.id
+            );
         }
     }
 }
@@ -271,7 +330,10 @@ async fn refusal_comes_before_the_body_is_looked_at() {
     for operation in operations().iter().filter(|operation| !operation.open) {
         let path = house.path(operation).await;
         if body(&operation.id).is_some() {
-            let reply = house.world.call(&operation.method, &path, None, broken.clone()).await;
+            let reply = house
+                .world
+                .call(&operation.method, &path, None, broken.clone())
+                .await;
             assert_eq!(reply.code(), "sign-in-needed", "{}", operation.id);
         }
     }
@@ -287,12 +349,22 @@ async fn while_locked_everything_but_the_open_routes_says_so() {
             .replace("{id}", &SessionId::new().to_string())
             .replace("{message}", &MessageId::new().to_string());
         for token in [None, Some(house.owner.token.as_str())] {
-            let reply =
-                house.world.call(&operation.method, &path, token, body(&operation.id)).await;
-            assert_eq!((reply.status, reply.code().as_str()), (503, "locked"), "{}", operation.id);
+            let reply = house
+                .world
+                .call(&operation.method, &path, token, body(&operation.id))
+                .await;
+            assert_eq!(
+                (reply.status, reply.code().as_str()),
+                (503, "locked"),
+                "{}",
+                operation.id
+            );
         }
     }
-    let unlocked = house.world.call("POST", "/api/v1/unlock", None, body("unlock")).await;
+    let unlocked = house
+        .world
+        .call("POST", "/api/v1/unlock", None, body("unlock"))
+        .await;
     let session = unlocked.expect(200).json();
     let token = session["session"]["token"].as_str().unwrap();
     house.world.get("/api/v1/me", token).await.expect(200);
@@ -309,9 +381,15 @@ async fn a_new_installation_answers_nothing_but_set_up() {
             .path
             .replace("{id}", &PersonId::new().to_string())
             .replace("{message}", &MessageId::new().to_string());
-        let reply = world.call(&operation.method, &path, None, body(&operation.id)).await;
+        let reply = world
+            .call(&operation.method, &path, None, body(&operation.id))
+            .await;
         assert_eq!(reply.code(), "not-set-up", "{}", operation.id);
     }
-    let ready = world.call("GET", "/readyz", None, None).await.expect(503).json();
+    let ready = world
+        .call("GET", "/readyz", None, None)
+        .await
+        .expect(503)
+        .json();
     assert_eq!(ready, json!({"status": "new"}));
 }

@@ -26,12 +26,19 @@ async fn names_that_are_not_ours_are_refused_before_routing() {
         for path in ["/", "/api/v1/me", "/livez", "/nothing/here", "/ws"] {
             let headers = [("host", host.clone()), token.clone()];
             let reply = world.send("GET", path, &headers, "".into()).await;
-            assert_eq!((reply.status, reply.code().as_str()), (403, "host-not-allowed"), "{host}");
+            assert_eq!(
+                (reply.status, reply.code().as_str()),
+                (403, "host-not-allowed"),
+                "{host}"
+            );
         }
     }
     for host in [format!("localhost:{port}"), format!("[::1]:{port}")] {
         let headers = [("host", host.clone()), token.clone()];
-        world.send("GET", "/api/v1/me", &headers, "".into()).await.expect(200);
+        world
+            .send("GET", "/api/v1/me", &headers, "".into())
+            .await
+            .expect(200);
     }
 }
 
@@ -43,7 +50,10 @@ async fn raw(world: &World, request: &str) -> u16 {
     // A refused connection may be reset after its answer.
     let _ = soon("an end", stream.read_to_end(&mut answer)).await;
     let line = String::from_utf8_lossy(&answer);
-    line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    line.split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,10 +66,22 @@ async fn a_request_names_its_host_exactly_once() {
     let one = format!("Host: {host}\r\n");
     assert_eq!(raw(&world, &get("/livez", &one)).await, 200);
     assert_eq!(raw(&world, &get("/livez", "")).await, 400);
-    assert_eq!(raw(&world, &get("/livez", &format!("{one}{one}"))).await, 400);
-    assert_eq!(raw(&world, &get("/livez", &format!("{one}Host: evil\r\n"))).await, 400);
-    assert_eq!(raw(&world, &get("http://evil.example/livez", &one)).await, 400);
-    assert_eq!(raw(&world, &get(&format!("http://{host}/livez"), &one)).await, 200);
+    assert_eq!(
+        raw(&world, &get("/livez", &format!("{one}{one}"))).await,
+        400
+    );
+    assert_eq!(
+        raw(&world, &get("/livez", &format!("{one}Host: evil\r\n"))).await,
+        400
+    );
+    assert_eq!(
+        raw(&world, &get("http://evil.example/livez", &one)).await,
+        400
+    );
+    assert_eq!(
+        raw(&world, &get(&format!("http://{host}/livez"), &one)).await,
+        200
+    );
     let old = format!("GET /livez HTTP/1.0\r\n{one}\r\n");
     assert_eq!(raw(&world, &old).await, 200);
     assert_eq!(raw(&world, "GET /livez HTTP/1.0\r\n\r\n").await, 400);
@@ -78,7 +100,10 @@ async fn requests_of_other_sites_are_refused_even_with_a_token() {
         vec![foreign("origin", "https://evil.example")],
         vec![foreign("origin", "null")],
         vec![foreign("origin", "http://localhost:5173")],
-        vec![foreign("sec-fetch-site", "cross-site"), foreign("sec-fetch-mode", "no-cors")],
+        vec![
+            foreign("sec-fetch-site", "cross-site"),
+            foreign("sec-fetch-mode", "no-cors"),
+        ],
         vec![foreign("sec-fetch-site", "same-site")],
     ] {
         for (method, path, body) in [
@@ -90,19 +115,27 @@ async fn requests_of_other_sites_are_refused_even_with_a_token() {
             let mut headers = vec![host.clone(), token.clone(), json.clone()];
             headers.extend(marks.clone());
             let reply = world.send(method, path, &headers, body.into()).await;
-            assert_eq!(reply.code(), "origin-not-allowed", "{method} {path} {marks:?}");
+            assert_eq!(
+                reply.code(),
+                "origin-not-allowed",
+                "{method} {path} {marks:?}"
+            );
             assert!(no_cors(&reply.headers));
         }
     }
     let own = ("origin", format!("http://{}", world.address));
     let site = ("sec-fetch-site", "same-origin".to_owned());
     let headers = [host, token, json, own, site];
-    let reply = world.send("POST", "/api/v1/conversations", &headers, "{}".into()).await;
+    let reply = world
+        .send("POST", "/api/v1/conversations", &headers, "{}".into())
+        .await;
     reply.expect(201);
 }
 
 fn no_cors(headers: &HeaderMap) -> bool {
-    headers.keys().all(|name| !name.as_str().starts_with("access-control-"))
+    headers
+        .keys()
+        .all(|name| !name.as_str().starts_with("access-control-"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,12 +143,24 @@ async fn a_form_is_no_request() {
     let (world, _) = World::ready().await;
     let host = ("host", world.address.to_string());
     let form = json!({"name": "Ada", "password": OWNER}).to_string();
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+    ] {
         let headers = [host.clone(), ("content-type", kind.to_owned())];
-        let reply = world.send("POST", "/api/v1/sessions", &headers, form.clone().into()).await;
-        assert_eq!((reply.status, reply.code().as_str()), (415, "json-needed"), "{kind}");
+        let reply = world
+            .send("POST", "/api/v1/sessions", &headers, form.clone().into())
+            .await;
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (415, "json-needed"),
+            "{kind}"
+        );
     }
-    let reply = world.send("POST", "/api/v1/sessions", &[host], form.into()).await;
+    let reply = world
+        .send("POST", "/api/v1/sessions", &[host], form.into())
+        .await;
     assert_eq!(reply.code(), "json-needed");
 }
 
@@ -130,7 +175,11 @@ async fn reading_never_changes_anything() {
     let (world, owner) = World::ready().await;
     for path in ["/api/v1/lock", "/api/v1/unlock", "/api/v1/setup"] {
         let reply = world.get(path, &owner.token).await;
-        assert_eq!((reply.status, reply.code().as_str()), (405, "method-not-allowed"), "{path}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (405, "method-not-allowed"),
+            "{path}"
+        );
     }
     let options = world.call("OPTIONS", "/api/v1/me", None, None).await;
     assert_eq!(options.status, 405);
@@ -159,7 +208,9 @@ async fn a_websocket_of_another_site_is_refused_before_the_upgrade() {
     let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
     let own = format!("http://{address}").parse().unwrap();
     request.headers_mut().insert("origin", own);
-    tokio_tungstenite::client_async(request, world.connect().await).await.unwrap();
+    tokio_tungstenite::client_async(request, world.connect().await)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,10 +228,15 @@ async fn every_answer_carries_the_security_headers() {
         ("/api/nothing", &host, true),
         ("/", &evil, false),
     ] {
-        let reply = world.send("GET", path, std::slice::from_ref(host), "".into()).await;
+        let reply = world
+            .send("GET", path, std::slice::from_ref(host), "".into())
+            .await;
         let header = |name: &str| reply.headers[name].to_str().unwrap().to_owned();
         let csp = header("content-security-policy");
-        assert!(csp.starts_with("default-src 'none'; script-src 'self'"), "{path}");
+        assert!(
+            csp.starts_with("default-src 'none'; script-src 'self'"),
+            "{path}"
+        );
         assert!(csp.contains("frame-ancestors 'none'"));
         assert!(!csp.contains("unsafe"));
         assert_eq!(header("x-content-type-options"), "nosniff");
@@ -199,14 +255,37 @@ async fn every_answer_carries_the_security_headers() {
 async fn pages_are_served_for_every_address_of_theirs_and_files_only_when_they_exist() {
     let world = World::new().await;
     let page = world.call("GET", "/", None, None).await.expect(200);
-    assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"));
+    assert!(
+        page.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
     assert_eq!(page.headers["cache-control"], "no-cache");
-    let deep = world.call("GET", "/conversations/abc", None, None).await.expect(200);
+    let deep = world
+        .call("GET", "/conversations/abc", None, None)
+        .await
+        .expect(200);
     assert_eq!(deep.body, page.body);
-    assert_eq!(world.call("GET", "/assets/none.js", None, None).await.code(), "not-found");
-    assert_eq!(world.call("GET", "/../Cargo.toml", None, None).await.code(), "not-found");
-    assert_eq!(world.call("GET", "/api/v2/me", None, None).await.code(), "not-found");
-    assert_eq!(world.call("POST", "/", None, None).await.code(), "method-not-allowed");
+    assert_eq!(
+        world
+            .call("GET", "/assets/none.js", None, None)
+            .await
+            .code(),
+        "not-found"
+    );
+    assert_eq!(
+        world.call("GET", "/../Cargo.toml", None, None).await.code(),
+        "not-found"
+    );
+    assert_eq!(
+        world.call("GET", "/api/v2/me", None, None).await.code(),
+        "not-found"
+    );
+    assert_eq!(
+        world.call("POST", "/", None, None).await.code(),
+        "method-not-allowed"
+    );
 
     let host = ("host", world.address.to_string());
     let tag = page.headers["etag"].to_str().unwrap().to_owned();

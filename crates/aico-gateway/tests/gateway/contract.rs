@@ -12,7 +12,12 @@ fn the_committed_document_is_current() {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     // Compared as lines, so that a difference can be found.
     for (number, (committed, made)) in committed.lines().zip(made.lines()).enumerate() {
-        assert_eq!(committed, made, "line {}: run this test with UPDATE=1", number + 1);
+        assert_eq!(
+            committed,
+            made,
+            "line {}: run this test with UPDATE=1",
+            number + 1
+        );
     }
     assert_eq!(
         committed.lines().count(),

@@ -18,11 +18,25 @@ async fn a_message_of_ten_megabytes_is_refused_in_words() {
     for size in [300 * 1024, 10 * 1024 * 1024] {
         let form = json!({"text": "x".repeat(size)});
         let reply = world.post(&path, &owner.token, form).await;
-        assert_eq!((reply.status, reply.code().as_str()), (413, "too-long"), "{size}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (413, "too-long"),
+            "{size}"
+        );
     }
-    world.post(&path, &owner.token, json!({"text": "x".repeat(200 * 1024)})).await.expect(202);
+    world
+        .post(&path, &owner.token, json!({"text": "x".repeat(200 * 1024)}))
+        .await
+        .expect(202);
     // Control characters are characters.
-    world.post(&path, &owner.token, json!({"text": "\u{1}\u{7f}\u{200b}\r\n"})).await.expect(202);
+    world
+        .post(
+            &path,
+            &owner.token,
+            json!({"text": "\u{1}\u{7f}\u{200b}\r\n"}),
+        )
+        .await
+        .expect(202);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +61,14 @@ async fn what_is_no_json_of_the_right_shape_is_malformed_and_never_quoted() {
         deep_member.as_str(),
     ] {
         let path = "/api/v1/conversations";
-        let reply = world.send("POST", path, &headers, body.to_owned().into()).await;
-        assert_eq!((reply.status, reply.code().as_str()), (400, "malformed"), "{body:.40}");
+        let reply = world
+            .send("POST", path, &headers, body.to_owned().into())
+            .await;
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (400, "malformed"),
+            "{body:.40}"
+        );
         assert!(!String::from_utf8_lossy(&reply.body).contains("nonsense-secret"));
     }
 }
@@ -67,7 +87,10 @@ async fn heads_are_bounded_in_size_and_number() {
         let mut answer = Vec::new();
         let _ = soon("an end", stream.read_to_end(&mut answer)).await;
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer:.60}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+            "{answer:.60}"
+        );
     }
     world.call("GET", "/livez", None, None).await.expect(200);
 }
@@ -81,7 +104,9 @@ async fn slow_heads_and_bodies_end_and_keep_nobody_out() {
     };
     let (world, _) = World::ready_with(limits).await;
     let mut head = world.connect().await;
-    head.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+    head.write_all(b"GET /livez HTTP/1.1\r\nHost: ")
+        .await
+        .unwrap();
     let mut body = world.connect().await;
     let begin = format!(
         "POST /api/v1/unlock HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -94,7 +119,10 @@ async fn slow_heads_and_bodies_end_and_keep_nobody_out() {
     let mut answer = Vec::new();
     let _ = soon("the slow head's end", head.read_to_end(&mut answer)).await;
     let head = String::from_utf8_lossy(&answer).into_owned();
-    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
+    assert!(
+        head.is_empty() || head.starts_with("HTTP/1.1 408"),
+        "{head}"
+    );
     let mut answer = Vec::new();
     let _ = soon("the slow body's end", body.read_to_end(&mut answer)).await;
     assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 408"));
@@ -102,7 +130,10 @@ async fn slow_heads_and_bodies_end_and_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_ask_nothing_make_room_for_those_that_do() {
-    let limits = Limits { connections: 8, ..Limits::default() };
+    let limits = Limits {
+        connections: 8,
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     // One that works: it is never cut for others.
     let (mut socket, _) = world.follow(&owner.token, None).await;
@@ -130,7 +161,9 @@ async fn a_compressed_body_is_not_unpacked() {
     ];
     // A bomb need not even be one: nothing here unpacks.
     let body = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
-    let reply = world.send("POST", "/api/v1/conversations", &headers, body.into()).await;
+    let reply = world
+        .send("POST", "/api/v1/conversations", &headers, body.into())
+        .await;
     assert_eq!((reply.status, reply.code().as_str()), (415, "json-needed"));
 }
 
@@ -167,9 +200,16 @@ async fn a_followed_log_ends_with_the_session() {
     let following = world.get(path, &owner.token);
     let ending = async {
         logs.followed.notified().await;
-        world.home.end_session(owner.id, owner.session).await.unwrap();
+        world
+            .home
+            .end_session(owner.id, owner.session)
+            .await
+            .unwrap();
     };
-    let (reply, ()) = soon("the end of the log", async { tokio::join!(following, ending) }).await;
+    let (reply, ()) = soon("the end of the log", async {
+        tokio::join!(following, ending)
+    })
+    .await;
     let reply = reply.expect(200);
     assert_eq!(reply.headers["content-type"], "application/x-ndjson");
     assert!(reply.body.is_empty());
@@ -183,7 +223,10 @@ async fn a_module_that_is_not_there_is_said_so() {
     assert!(reply.status >= 500);
     assert!(["unavailable", "internal"].contains(&reply.code().as_str()));
     let ready = world.call("GET", "/readyz", None, None).await;
-    assert_eq!(ready.status, 200, "the model's state is told and does not count");
+    assert_eq!(
+        ready.status, 200,
+        "the model's state is told and does not count"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +235,11 @@ async fn stopping_takes_no_new_work_but_tells_how_it_is() {
     world.gateway.drain();
     let reply = world.get("/api/v1/me", &owner.token).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "stopping"));
-    let ready = world.call("GET", "/readyz", None, None).await.expect(503).json();
+    let ready = world
+        .call("GET", "/readyz", None, None)
+        .await
+        .expect(503)
+        .json();
     assert_eq!(ready, json!({"status": "stopping"}));
     world.call("GET", "/livez", None, None).await.expect(200);
     world.stop.cancel();

@@ -25,7 +25,13 @@ impl Local {
         Self { world, path }
     }
 
-    async fn call(&self, method: &str, path: &str, extra: &[(&str, String)], body: Option<Value>) -> Reply {
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        extra: &[(&str, String)],
+        body: Option<Value>,
+    ) -> Reply {
         let stream = UnixStream::connect(&self.path).await.unwrap();
         let mut headers = vec![("host", "aico".to_owned())];
         headers.extend(extra.iter().cloned());
@@ -33,7 +39,11 @@ impl Local {
             headers.push(("content-type", "application/json".to_owned()));
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        soon("an answer", exchange(stream, method, path, &headers, body.into())).await
+        soon(
+            "an answer",
+            exchange(stream, method, path, &headers, body.into()),
+        )
+        .await
     }
 }
 
@@ -41,17 +51,38 @@ impl Local {
 async fn it_sets_up_without_a_code_and_acts_as_the_owner() {
     let local = Local::new().await;
     let form = Some(json!({"name": "Ada", "password": OWNER}));
-    local.call("POST", "/api/v1/setup", &[], form).await.expect(201);
-    let me = local.call("GET", "/api/v1/me", &[], None).await.expect(200).json();
-    assert_eq!((me["name"].as_str(), me["role"].as_str()), (Some("Ada"), Some("owner")));
-    local.call("GET", "/api/v1/status", &[], None).await.expect(200);
+    local
+        .call("POST", "/api/v1/setup", &[], form)
+        .await
+        .expect(201);
+    let me = local
+        .call("GET", "/api/v1/me", &[], None)
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (me["name"].as_str(), me["role"].as_str()),
+        (Some("Ada"), Some("owner"))
+    );
+    local
+        .call("GET", "/api/v1/status", &[], None)
+        .await
+        .expect(200);
     let form = Some(json!({"name": "Grace", "password": MEMBER}));
-    local.call("POST", "/api/v1/persons", &[], form).await.expect(201);
+    local
+        .call("POST", "/api/v1/persons", &[], form)
+        .await
+        .expect(201);
     // There is no session that it could leave.
-    let reply = local.call("DELETE", "/api/v1/sessions/current", &[], None).await;
+    let reply = local
+        .call("DELETE", "/api/v1/sessions/current", &[], None)
+        .await;
     assert_eq!(reply.code(), "not-found");
 
-    local.call("POST", "/api/v1/lock", &[], None).await.expect(204);
+    local
+        .call("POST", "/api/v1/lock", &[], None)
+        .await
+        .expect(204);
     let reply = local.call("GET", "/api/v1/me", &[], None).await;
     assert_eq!(reply.code(), "locked");
 }
@@ -62,13 +93,21 @@ async fn a_token_there_acts_for_its_person_with_no_more_rights() {
     local.world.set_up().await;
     let grace = local.world.add("Grace", MEMBER).await;
     let bearer = [("authorization", format!("Bearer {}", grace.token))];
-    let me = local.call("GET", "/api/v1/me", &bearer, None).await.expect(200).json();
+    let me = local
+        .call("GET", "/api/v1/me", &bearer, None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(me["name"], "Grace");
     let reply = local.call("GET", "/api/v1/status", &bearer, None).await;
     assert_eq!(reply.code(), "forbidden");
     let broken = [("authorization", "Bearer x".to_owned())];
     let reply = local.call("GET", "/api/v1/me", &broken, None).await;
-    assert_eq!(reply.code(), "token-invalid", "a bad token does not fall back to the owner");
+    assert_eq!(
+        reply.code(),
+        "token-invalid",
+        "a bad token does not fall back to the owner"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +121,10 @@ async fn it_is_never_kept_out_by_wrong_passwords() {
         assert_eq!(reply.code(), "wrong-password");
     }
     let form = Some(json!({"password": OWNER}));
-    local.call("POST", "/api/v1/unlock", &[], form).await.expect(200);
+    local
+        .call("POST", "/api/v1/unlock", &[], form)
+        .await
+        .expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

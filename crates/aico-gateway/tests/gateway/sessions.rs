@@ -17,18 +17,32 @@ async fn the_first_visitor_needs_the_printed_code() {
     };
     for code in [None, Some(""), Some("AAAAAAAAAAAAAAAAAAAAAA")] {
         let reply = world.call("POST", "/api/v1/setup", None, form(code)).await;
-        assert_eq!((reply.status, reply.code().as_str()), (403, "setup-code-wrong"));
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (403, "setup-code-wrong")
+        );
     }
     let old = world.home.setup_code().unwrap();
     let code = world.home.setup_code().unwrap();
-    let void = world.call("POST", "/api/v1/setup", None, form(Some(old.as_str()))).await;
-    assert_eq!(void.code(), "setup-code-wrong", "a new code voids the one before");
+    let void = world
+        .call("POST", "/api/v1/setup", None, form(Some(old.as_str())))
+        .await;
+    assert_eq!(
+        void.code(),
+        "setup-code-wrong",
+        "a new code voids the one before"
+    );
 
     let weak = json!({"code": code.as_str(), "name": "Ada", "password": "password1234"});
     let reply = world.call("POST", "/api/v1/setup", None, Some(weak)).await;
-    assert_eq!((reply.status, reply.code().as_str()), (422, "password-too-weak"));
+    assert_eq!(
+        (reply.status, reply.code().as_str()),
+        (422, "password-too-weak")
+    );
 
-    let done = world.call("POST", "/api/v1/setup", None, form(Some(code.as_str()))).await;
+    let done = world
+        .call("POST", "/api/v1/setup", None, form(Some(code.as_str())))
+        .await;
     let done = done.expect(201).json();
     assert_eq!(done["recovery_phrase"].as_array().unwrap().len(), 12);
     assert_eq!(done["session"]["person"]["role"], "owner");
@@ -36,8 +50,13 @@ async fn the_first_visitor_needs_the_printed_code() {
     let me = world.get("/api/v1/me", token).await.expect(200).json();
     assert_eq!(me["name"], "Ada");
 
-    let again = world.call("POST", "/api/v1/setup", None, form(Some(code.as_str()))).await;
-    assert_eq!((again.status, again.code().as_str()), (409, "already-set-up"));
+    let again = world
+        .call("POST", "/api/v1/setup", None, form(Some(code.as_str())))
+        .await;
+    assert_eq!(
+        (again.status, again.code().as_str()),
+        (409, "already-set-up")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,18 +82,31 @@ async fn an_unknown_name_and_a_wrong_password_look_alike() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_is_slowed_down_for_a_source_whatever_account_it_tries() {
-    let limits = Limits { free_tries: 2, ..Limits::default() };
+    let limits = Limits {
+        free_tries: 2,
+        ..Limits::default()
+    };
     let (world, _) = World::ready_with(limits).await;
     for name in ["A", "B", "C"] {
         let form = Some(json!({"name": name, "password": MEMBER}));
-        world.call("POST", "/api/v1/sessions", None, form).await.expect(401);
+        world
+            .call("POST", "/api/v1/sessions", None, form)
+            .await
+            .expect(401);
     }
     for (path, form) in [
-        ("/api/v1/sessions", json!({"name": "Ada", "password": OWNER})),
+        (
+            "/api/v1/sessions",
+            json!({"name": "Ada", "password": OWNER}),
+        ),
         ("/api/v1/unlock", json!({"password": OWNER})),
     ] {
         let reply = world.call("POST", path, None, Some(form)).await;
-        assert_eq!((reply.status, reply.code().as_str()), (429, "slow-down"), "{path}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (429, "slow-down"),
+            "{path}"
+        );
         assert_eq!(reply.headers["retry-after"], "1");
         assert_eq!(reply.json()["retry_after_seconds"], 1);
     }
@@ -84,7 +116,11 @@ async fn guessing_is_slowed_down_for_a_source_whatever_account_it_tries() {
 async fn a_session_ends_everywhere_at_once() {
     let (world, owner) = World::ready().await;
     let other = world.sign_in("Ada", OWNER).await;
-    let listed = world.get("/api/v1/sessions", &owner.token).await.expect(200).json();
+    let listed = world
+        .get("/api/v1/sessions", &owner.token)
+        .await
+        .expect(200)
+        .json();
     let current: Vec<_> = listed["items"]
         .as_array()
         .unwrap()
@@ -95,12 +131,29 @@ async fn a_session_ends_everywhere_at_once() {
     assert_eq!(current, [json!(owner.session)]);
 
     let path = format!("/api/v1/sessions/{}", other.session);
-    world.call("DELETE", &path, Some(&owner.token), None).await.expect(204);
-    assert_eq!(world.get("/api/v1/me", &other.token).await.code(), "token-invalid");
+    world
+        .call("DELETE", &path, Some(&owner.token), None)
+        .await
+        .expect(204);
+    assert_eq!(
+        world.get("/api/v1/me", &other.token).await.code(),
+        "token-invalid"
+    );
     world.get("/api/v1/me", &owner.token).await.expect(200);
 
-    world.call("DELETE", "/api/v1/sessions/current", Some(&owner.token), None).await.expect(204);
-    assert_eq!(world.get("/api/v1/me", &owner.token).await.code(), "token-invalid");
+    world
+        .call(
+            "DELETE",
+            "/api/v1/sessions/current",
+            Some(&owner.token),
+            None,
+        )
+        .await
+        .expect(204);
+    assert_eq!(
+        world.get("/api/v1/me", &owner.token).await.code(),
+        "token-invalid"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,11 +163,20 @@ async fn a_new_password_ends_the_other_sessions() {
     let second = world.sign_in("Grace", MEMBER).await;
     let new = "window ladder cinnamon orbit";
     let form = Some(json!({"current": MEMBER, "new": new}));
-    world.call("PUT", "/api/v1/me/password", Some(&first.token), form).await.expect(204);
+    world
+        .call("PUT", "/api/v1/me/password", Some(&first.token), form)
+        .await
+        .expect(204);
     world.get("/api/v1/me", &first.token).await.expect(200);
-    assert_eq!(world.get("/api/v1/me", &second.token).await.code(), "token-invalid");
+    assert_eq!(
+        world.get("/api/v1/me", &second.token).await.code(),
+        "token-invalid"
+    );
     let form = json!({"name": "Grace", "password": MEMBER});
-    world.call("POST", "/api/v1/sessions", None, Some(form)).await.expect(401);
+    world
+        .call("POST", "/api/v1/sessions", None, Some(form))
+        .await
+        .expect(401);
     world.sign_in("Grace", new).await;
 }
 
@@ -130,11 +192,19 @@ async fn a_tampered_token_is_no_token() {
     let mut flipped = String::new();
     for (index, letter) in owner.token.char_indices() {
         let middle = index == owner.token.len() / 2;
-        write!(flipped, "{}", if middle && letter != 'A' { 'A' } else { letter }).unwrap();
+        write!(
+            flipped,
+            "{}",
+            if middle && letter != 'A' { 'A' } else { letter }
+        )
+        .unwrap();
     }
     for (name, token) in [
         ("alg none", format!("{none}.{}.", parts[1])),
-        ("alg none, signed", format!("{none}.{}.{}", parts[1], parts[2])),
+        (
+            "alg none, signed",
+            format!("{none}.{}.{}", parts[1], parts[2]),
+        ),
         ("alg swapped", format!("{hs256}.{}.{}", parts[1], parts[2])),
         ("no signature", format!("{}.{}", parts[0], parts[1])),
         ("empty", String::new()),
@@ -143,14 +213,26 @@ async fn a_tampered_token_is_no_token() {
         ("huge", "x".repeat(8000)),
     ] {
         let reply = world.get("/api/v1/me", &token).await;
-        assert_eq!((reply.status, reply.code().as_str()), (401, "token-invalid"), "{name}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (401, "token-invalid"),
+            "{name}"
+        );
     }
     // A token is taken from the header and from nowhere else.
     let query = format!("/api/v1/me?token={}", owner.token);
-    assert_eq!(world.call("GET", &query, None, None).await.code(), "sign-in-needed");
+    assert_eq!(
+        world.call("GET", &query, None, None).await.code(),
+        "sign-in-needed"
+    );
     let host = ("host", world.address.to_string());
-    let cookie = ("cookie", format!("token={0}; Authorization=Bearer {0}", owner.token));
-    let reply = world.send("GET", "/api/v1/me", &[host, cookie], "".into()).await;
+    let cookie = (
+        "cookie",
+        format!("token={0}; Authorization=Bearer {0}", owner.token),
+    );
+    let reply = world
+        .send("GET", "/api/v1/me", &[host, cookie], "".into())
+        .await;
     assert_eq!(reply.code(), "sign-in-needed");
 }
 
@@ -159,14 +241,35 @@ async fn times_and_lists_have_their_documented_shapes() {
     let (world, owner) = World::ready().await;
     let session = world.sign_in("Ada", OWNER).await;
     assert_eq!(session.id, owner.id);
-    let me = world.get("/api/v1/me", &owner.token).await.expect(200).json();
+    let me = world
+        .get("/api/v1/me", &owner.token)
+        .await
+        .expect(200)
+        .json();
     assert!(me["created_at"].as_str().unwrap().ends_with('Z'));
     let path = "/api/v1/conversations?limit=0";
-    assert_eq!(world.get(path, &owner.token).await.expect(422).code(), "invalid");
+    assert_eq!(
+        world.get(path, &owner.token).await.expect(422).code(),
+        "invalid"
+    );
     let path = "/api/v1/conversations?colour=red";
-    assert_eq!(world.get(path, &owner.token).await.expect(400).code(), "malformed");
-    let broken = world.get("/api/v1/search?q=break", &owner.token).await.expect(500);
-    assert_eq!(broken.code(), "internal", "a module's malformed answer is a defect, not a guess");
-    let ready = world.call("GET", "/readyz", None, None).await.expect(200).json();
+    assert_eq!(
+        world.get(path, &owner.token).await.expect(400).code(),
+        "malformed"
+    );
+    let broken = world
+        .get("/api/v1/search?q=break", &owner.token)
+        .await
+        .expect(500);
+    assert_eq!(
+        broken.code(),
+        "internal",
+        "a module's malformed answer is a defect, not a guess"
+    );
+    let ready = world
+        .call("GET", "/readyz", None, None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(ready["model"]["status"], "ready");
 }

@@ -53,7 +53,11 @@ impl Dice {
 async fn one_schedule(world: &World, owner: &Person, seed: u64) {
     const EVENTS: u64 = 400;
     let mut dice = Dice(seed);
-    let mut follower = Follower { epoch: Value::Null, seq: 0, indices: Vec::new() };
+    let mut follower = Follower {
+        epoch: Value::Null,
+        seq: 0,
+        indices: Vec::new(),
+    };
     // Connected once before it begins: what was before is read by REST.
     let (socket, first) = world.follow(&owner.token, None).await;
     follower.epoch = first["epoch"].clone();
@@ -83,12 +87,19 @@ async fn one_schedule(world: &World, owner: &Person, seed: u64) {
         }
     }
     speaking.await.unwrap();
-    assert_eq!(follower.indices, (0..EVENTS).collect::<Vec<_>>(), "seed {seed}");
+    assert_eq!(
+        follower.indices,
+        (0..EVENTS).collect::<Vec<_>>(),
+        "seed {seed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_comes_and_goes_loses_and_doubles_nothing() {
-    let limits = Limits { sockets_per_session: 10_000, ..Limits::default() };
+    let limits = Limits {
+        sockets_per_session: 10_000,
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     for seed in 1..=8 {
         one_schedule(&world, &owner, seed * 0x9e37_79b9_7f4a_7c15).await;
@@ -104,7 +115,9 @@ async fn two_clients_see_the_same_numbers() {
     let (mut two, begin) = world.follow(&owner.token, None).await;
     assert_eq!(begin["seq"], before["seq"]);
     for index in 1..200 {
-        world.companion.delta(owner.id, index, &format!("word {index}"));
+        world
+            .companion
+            .delta(owner.id, index, &format!("word {index}"));
     }
     for _ in 1..200 {
         assert_eq!(one.frame().await, two.frame().await);
@@ -113,7 +126,10 @@ async fn two_clients_see_the_same_numbers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resuming_past_the_ring_or_from_another_stream_is_told() {
-    let limits = Limits { ring_events: 50, ..Limits::default() };
+    let limits = Limits {
+        ring_events: 50,
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     let (mut socket, first) = world.follow(&owner.token, None).await;
     for index in 0..60 {
@@ -139,7 +155,10 @@ async fn resuming_past_the_ring_or_from_another_stream_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_nobody_follows_ends_after_its_grace() {
-    let limits = Limits { grace: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits {
+        grace: Duration::from_millis(50),
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     let (socket, first) = world.follow(&owner.token, None).await;
     drop(socket);
@@ -162,7 +181,10 @@ async fn a_stream_nobody_follows_ends_after_its_grace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_closed_and_delays_nobody() {
-    let limits = Limits { waiting_bytes: 64 * 1024, ..Limits::default() };
+    let limits = Limits {
+        waiting_bytes: 64 * 1024,
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     let (mut slow, _) = world.follow(&owner.token, None).await;
     let (mut quick, _) = world.follow(&owner.token, None).await;
@@ -197,7 +219,11 @@ async fn a_slow_client_is_closed_and_delays_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_on_the_bus_begins_a_new_stream() {
-    let limits = Limits { ring_events: 4, waiting_events: 1 << 40, ..Limits::default() };
+    let limits = Limits {
+        ring_events: 4,
+        waiting_events: 1 << 40,
+        ..Limits::default()
+    };
     let (world, owner) = World::ready_with(limits).await;
     let (mut socket, first) = world.follow(&owner.token, None).await;
     // Faster than anybody can take them out of a queue of four.
@@ -221,5 +247,8 @@ async fn a_gap_on_the_bus_begins_a_new_stream() {
     assert_ne!(again["epoch"], first["epoch"]);
     world.companion.delta(owner.id, 0, "a new stream");
     let frame = socket.frame().await;
-    assert_eq!(frame["seq"].as_u64(), again["seq"].as_u64().map(|seq| seq + 1));
+    assert_eq!(
+        frame["seq"].as_u64(),
+        again["seq"].as_u64().map(|seq| seq + 1)
+    );
 }

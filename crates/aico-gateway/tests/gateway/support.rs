@@ -93,14 +93,27 @@ impl World {
         let companion = Companion::start(bus.join(Identity::new("companion")));
         serve_models(bus.join(Identity::new("models")));
         let stop = CancellationToken::new();
-        let config = GatewayConfig { limits, stop: stop.clone(), ..GatewayConfig::default() };
+        let config = GatewayConfig {
+            limits,
+            stop: stop.clone(),
+            ..GatewayConfig::default()
+        };
         let client = bus.join(Identity::new("gateway"));
         let gateway = Gateway::new(config, home.clone(), client, logs, Arc::new(Nothing));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = gateway.clone();
         let served = tokio::spawn(async move { serving.serve_tcp(listener).await });
-        Self { home, bus, gateway, address, stop, companion, served, data }
+        Self {
+            home,
+            bus,
+            gateway,
+            address,
+            stop,
+            companion,
+            served,
+            data,
+        }
     }
 
     /// Set up, with its owner signed in.
@@ -116,7 +129,11 @@ impl World {
 
     pub(crate) async fn set_up(&self) -> Person {
         let proof = SetupProof::LocalSocket;
-        let done = self.home.set_up(proof, "Ada", &password(OWNER), "test").await.unwrap();
+        let done = self
+            .home
+            .set_up(proof, "Ada", &password(OWNER), "test")
+            .await
+            .unwrap();
         Person {
             id: done.session.person.id,
             token: done.session.token.to_string(),
@@ -130,8 +147,15 @@ impl World {
     }
 
     pub(crate) async fn sign_in(&self, name: &str, secret: &str) -> Person {
-        let source = Source { client: "test".to_owned(), local: false };
-        let session = self.home.sign_in(name, &password(secret), source).await.unwrap();
+        let source = Source {
+            client: "test".to_owned(),
+            local: false,
+        };
+        let session = self
+            .home
+            .sign_in(name, &password(secret), source)
+            .await
+            .unwrap();
         Person {
             id: session.person.id,
             token: session.token.to_string(),
@@ -155,7 +179,8 @@ impl World {
         if body.is_some() {
             headers.push(("content-type", "application/json".to_owned()));
         }
-        self.send(method, path, &headers, body.unwrap_or_default().into()).await
+        self.send(method, path, &headers, body.unwrap_or_default().into())
+            .await
     }
 
     pub(crate) async fn get(&self, path: &str, token: &str) -> Reply {
@@ -184,9 +209,13 @@ impl World {
 
     /// A WebSocket that has not authenticated.
     pub(crate) async fn open(&self) -> Socket {
-        let request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
+        let request = format!("ws://{}/ws", self.address)
+            .into_client_request()
+            .unwrap();
         let stream = self.connect().await;
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
         Socket { socket }
     }
 
@@ -215,17 +244,27 @@ pub(crate) async fn exchange<IO>(
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
-    let mut request = HttpRequest::builder().method(method.parse::<Method>().unwrap()).uri(path);
+    let mut request = HttpRequest::builder()
+        .method(method.parse::<Method>().unwrap())
+        .uri(path);
     for (name, value) in headers {
         request = request.header(*name, value);
     }
-    let response = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+    let response = sender
+        .send_request(request.body(Full::new(body)).unwrap())
+        .await
+        .unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    Reply {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    }
 }
 
 pub(crate) struct Reply {
@@ -237,9 +276,8 @@ pub(crate) struct Reply {
 impl Reply {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!("{} is no JSON ({error}): {:?}", self.status, self.body)
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{} is no JSON ({error}): {:?}", self.status, self.body))
     }
 
     /// The problem's code; checks that it is a problem document of the same status.
@@ -253,7 +291,12 @@ impl Reply {
 
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         self
     }
 }
@@ -265,7 +308,10 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) async fn say(&mut self, frame: Value) {
-        self.socket.send(Message::text(frame.to_string())).await.unwrap();
+        self.socket
+            .send(Message::text(frame.to_string()))
+            .await
+            .unwrap();
     }
 
     /// The next message; `None` when the connection is gone.
@@ -315,8 +361,14 @@ pub(crate) struct Companion {
 
 impl Companion {
     fn start(bus: Client) -> Self {
-        let companion = Self { bus, shelves: Arc::default() };
-        let mut requests = companion.bus.serve(topics::CONVERSATION_REQUESTS, 16).unwrap();
+        let companion = Self {
+            bus,
+            shelves: Arc::default(),
+        };
+        let mut requests = companion
+            .bus
+            .serve(topics::CONVERSATION_REQUESTS, 16)
+            .unwrap();
         let serving = companion.clone();
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
@@ -336,7 +388,10 @@ impl Companion {
                 let items = shelves.get(&person).into_iter().flat_map(HashMap::values);
                 let items = items.map(|kept| kept.conversation.clone()).collect();
                 drop(shelves);
-                request.reply(v1::ConversationList { items, next: String::new() });
+                request.reply(v1::ConversationList {
+                    items,
+                    next: String::new(),
+                });
             }
             verb::CREATE => {
                 let wanted: v1::CreateConversation = request.decode().unwrap();
@@ -347,12 +402,13 @@ impl Companion {
                 let wanted: v1::GetConversation = request.decode().unwrap();
                 let id = ConversationId::from_slice(&wanted.id).unwrap();
                 let shelves = self.shelves.lock();
-                let found = shelves.get(&person).and_then(|mine| mine.get(&id)).map(|kept| {
-                    v1::ConversationDetail {
+                let found = shelves
+                    .get(&person)
+                    .and_then(|mine| mine.get(&id))
+                    .map(|kept| v1::ConversationDetail {
                         conversation: Some(kept.conversation.clone()),
                         messages: kept.messages.clone(),
-                    }
-                });
+                    });
                 drop(shelves);
                 answer(request, found);
             }
@@ -373,8 +429,11 @@ impl Companion {
             verb::DELETE => {
                 let wanted: v1::DeleteConversation = request.decode().unwrap();
                 let id = ConversationId::from_slice(&wanted.id).unwrap();
-                let gone =
-                    self.shelves.lock().get_mut(&person).and_then(|mine| mine.remove(&id));
+                let gone = self
+                    .shelves
+                    .lock()
+                    .get_mut(&person)
+                    .and_then(|mine| mine.remove(&id));
                 answer(request, gone.map(|_| v1::Empty {}));
             }
             verb::SEND => {
@@ -406,7 +465,10 @@ impl Companion {
                 let wanted: v1::Search = request.decode().unwrap();
                 if wanted.query.contains("break") {
                     // An id that is none: a defect of this module.
-                    let items = vec![v1::SearchHit { conversation: vec![1], ..Default::default() }];
+                    let items = vec![v1::SearchHit {
+                        conversation: vec![1],
+                        ..Default::default()
+                    }];
                     return request.reply(v1::SearchResult { items });
                 }
                 request.reply(v1::SearchResult::default());
@@ -427,13 +489,24 @@ impl Companion {
             updated_unix_ms: 1_700_000_000_000,
             active_leaf: Vec::new(),
         };
-        let kept = Kept { conversation, messages: Vec::new() };
-        self.shelves.lock().entry(person).or_default().insert(id, kept);
+        let kept = Kept {
+            conversation,
+            messages: Vec::new(),
+        };
+        self.shelves
+            .lock()
+            .entry(person)
+            .or_default()
+            .insert(id, kept);
         id
     }
 
     fn conversation(&self, person: PersonId, id: ConversationId) -> Option<v1::Conversation> {
-        self.shelves.lock().get(&person)?.get(&id).map(|kept| kept.conversation.clone())
+        self.shelves
+            .lock()
+            .get(&person)?
+            .get(&id)
+            .map(|kept| kept.conversation.clone())
     }
 
     /// The conversation that holds this message, when it is this person's.
@@ -454,18 +527,35 @@ impl Companion {
         text: &str,
     ) -> Option<v1::Accepted> {
         let (message, answer) = (MessageId::new(), MessageId::new());
-        let said = self.message(id, message, v1::Role::User, text, v1::MessageStatus::Complete);
-        let begun = self.message(id, answer, v1::Role::Assistant, "", v1::MessageStatus::Streaming);
+        let said = self.message(
+            id,
+            message,
+            v1::Role::User,
+            text,
+            v1::MessageStatus::Complete,
+        );
+        let begun = self.message(
+            id,
+            answer,
+            v1::Role::Assistant,
+            "",
+            v1::MessageStatus::Streaming,
+        );
         {
             let mut shelves = self.shelves.lock();
             let kept = shelves.get_mut(&person)?.get_mut(&id)?;
             kept.messages.extend([said.clone(), begun.clone()]);
         }
         for message in [said, begun] {
-            let created = v1::MessageCreated { message: Some(message) };
+            let created = v1::MessageCreated {
+                message: Some(message),
+            };
             self.tell(person, event::MESSAGE_CREATED, &created);
         }
-        Some(v1::Accepted { message: message.to_vec(), answer: answer.to_vec() })
+        Some(v1::Accepted {
+            message: message.to_vec(),
+            answer: answer.to_vec(),
+        })
     }
 
     fn message(
@@ -481,7 +571,9 @@ impl Companion {
             id: id.to_vec(),
             conversation: conversation.to_vec(),
             role: role.into(),
-            parts: vec![v1::Part { content: Some(content) }],
+            parts: vec![v1::Part {
+                content: Some(content),
+            }],
             status: status.into(),
             created_unix_ms: 1_700_000_000_000,
             siblings: vec![id.to_vec()],
@@ -490,9 +582,16 @@ impl Companion {
     }
 
     /// Publishes an event of this person.
-    pub(crate) fn tell(&self, person: PersonId, kind: &str, payload: &impl aico_contracts::Payload) {
+    pub(crate) fn tell(
+        &self,
+        person: PersonId,
+        kind: &str,
+        payload: &impl aico_contracts::Payload,
+    ) {
         let topic = topics::conversation_event(person, kind);
-        self.bus.publish(&topic, payload, Meta::for_person(person)).unwrap();
+        self.bus
+            .publish(&topic, payload, Meta::for_person(person))
+            .unwrap();
     }
 
     /// One delta of some answer.
@@ -512,7 +611,10 @@ impl Companion {
         let (conversation, id) = (ConversationId::new(), MessageId::new());
         let status = v1::MessageStatus::Interrupted;
         let message = self.message(conversation, id, v1::Role::Assistant, text, status);
-        let done = v1::AnswerDone { message: Some(message), stats: None };
+        let done = v1::AnswerDone {
+            message: Some(message),
+            stats: None,
+        };
         self.tell(person, event::ANSWER_DONE, &done);
     }
 
@@ -520,7 +622,10 @@ impl Companion {
     pub(crate) fn messages(&self, person: PersonId, id: ConversationId) -> Vec<MessageId> {
         let shelves = self.shelves.lock();
         let kept = &shelves[&person][&id];
-        kept.messages.iter().map(|m| MessageId::from_slice(&m.id).unwrap()).collect()
+        kept.messages
+            .iter()
+            .map(|m| MessageId::from_slice(&m.id).unwrap())
+            .collect()
     }
 }
 
@@ -548,7 +653,10 @@ fn serve_models(bus: Client) {
                     let wanted: v1::AddModel = request.decode().unwrap();
                     if wanted.path.ends_with(".gguf") {
                         let id = ModelId::new().to_vec();
-                        request.reply(v1::Model { id, ..Default::default() });
+                        request.reply(v1::Model {
+                            id,
+                            ..Default::default()
+                        });
                     } else {
                         request.fault(Fault::new("not-a-model", "This is no GGUF file"));
                     }

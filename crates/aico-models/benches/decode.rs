@@ -1,0 +1,194 @@
+//! Decoding through our loop against llama.cpp's own, on 134 million random parameters at Q4_0,
+//! for one stream and for four, both sides in one run and in turn:
+//!
+//! `cargo bench -p aico-models --bench decode`
+//!
+//! "Own" is the plainest loop there is: `llama_decode` and a greedy sampler, one batch a step,
+//! the same context parameters. Printed are tokens a second of each side (the median over the
+//! rounds) and the ratios: ours to own, and four streams to one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark"
+)]
+
+#[path = "../tests/support/gguf_writer.rs"]
+mod gguf_writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aico_contracts::v1::Priority;
+use aico_models::batch::{Batcher, Event, Generation, Request};
+use aico_models::engine::llama::Gguf;
+use aico_models::engine::{Engine, EngineConfig, Entry, Model, SamplingPlan, Token};
+use aico_models::text::Thinking;
+use gguf_writer::{Shape, Weights};
+use uuid::Uuid;
+
+const PROMPT: usize = 32;
+const ANSWER: usize = 128;
+
+const GREEDY: SamplingPlan = SamplingPlan {
+    temperature: 0.0,
+    top_p: 1.0,
+    top_k: 0,
+    min_p: 0.0,
+    repeat_penalty: 1.0,
+    seed: 1,
+};
+
+fn main() {
+    let rounds = std::env::var("AICO_BENCH_ROUNDS").map_or(7, |n| n.parse().unwrap());
+    let model = Arc::new(Gguf::load(&model_file()).unwrap());
+    let config = EngineConfig {
+        threads: 0,
+        context: 512,
+        sequences: 4,
+    };
+    let batcher = Batcher::start(Arc::clone(&model), config).unwrap();
+    let mut own = Own {
+        engine: model.open(&config).unwrap(),
+    };
+
+    let mut speeds: [[Vec<f64>; 2]; 2] = Default::default();
+    for round in 0..=rounds {
+        for (index, streams) in [1, 4].into_iter().enumerate() {
+            let mut measured = [0.0; 2];
+            // In turn, and each side first in every other round.
+            for turn in 0..2 {
+                let side = (turn + round) % 2;
+                measured[side] = if side == 0 {
+                    ours(&batcher, streams)
+                } else {
+                    own.decode(streams)
+                };
+            }
+            // The first round warms up.
+            if round > 0 {
+                speeds[index][0].push(measured[0]);
+                speeds[index][1].push(measured[1]);
+            }
+        }
+    }
+    let [one, four] = speeds.map(|sides| sides.map(median));
+    println!("decode, tokens/s over all streams, median of {rounds} rounds:");
+    for (name, [ours, own]) in [("1 stream ", one), ("4 streams", four)] {
+        println!(
+            "  {name}  ours {ours:8.1}   own {own:8.1}   ratio {:.3}",
+            ours / own
+        );
+    }
+    println!(
+        "  4 to 1     ours {:8.2}   own {:8.2}",
+        four[0] / one[0],
+        four[1] / one[1]
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Written once into the temporary folder: it takes seconds.
+fn model_file() -> PathBuf {
+    let path = std::env::temp_dir().join("aico-bench-134m-q4_0.gguf");
+    if !path.exists() {
+        let partial = path.with_extension(format!("{}", std::process::id()));
+        gguf_writer::write(&partial, &Shape::large(Weights::Q4_0));
+        std::fs::rename(partial, &path).unwrap();
+    }
+    path
+}
+
+fn prompt(stream: usize) -> Vec<Token> {
+    (0..PROMPT)
+        .map(|i| Token(((i * 7 + stream * 1013 + 300) % 32_000) as i32))
+        .collect()
+}
+
+/// Tokens a second from the first token of the last stream to begin until the first to end.
+fn ours(batcher: &Batcher, streams: usize) -> f64 {
+    let ask = |stream| Request {
+        id: Uuid::now_v7(),
+        person: None,
+        priority: Priority::Interactive,
+        cache_key: Vec::new(),
+        prompt: prompt(stream),
+        answer_limit: ANSWER,
+        sampling: GREEDY,
+        stops: Vec::new(),
+        thinking: Thinking::None,
+    };
+    let mut generations: Vec<Generation> = (0..streams)
+        .map(|stream| batcher.submit(ask(stream)))
+        .collect();
+    // All prompts are computed in the same steps, so all begin together.
+    let first = Instant::now();
+    let ends: Vec<_> = generations
+        .iter_mut()
+        .map(|generation| {
+            loop {
+                match generation.next_blocking() {
+                    Some(Event::End(end)) => break end,
+                    Some(_) => {}
+                    None => panic!("no end"),
+                }
+            }
+        })
+        .collect();
+    let whole = first.elapsed();
+    let begun = ends.iter().map(|end| end.first_token).max().unwrap();
+    ((ANSWER - 1) * streams) as f64 / (whole - begun).as_secs_f64()
+}
+
+/// llama.cpp's own loop.
+struct Own<E: Engine> {
+    engine: E,
+}
+
+impl<E: Engine> Own<E> {
+    fn decode(&mut self, streams: usize) -> f64 {
+        let mut batch = Vec::new();
+        for stream in 0..streams {
+            self.engine.keep(stream, 0);
+            for (position, token) in prompt(stream).into_iter().enumerate() {
+                let output = position + 1 == PROMPT;
+                batch.push(Entry {
+                    token,
+                    position,
+                    sequence: stream,
+                    output,
+                });
+            }
+        }
+        self.engine.decode(&batch).unwrap();
+        let mut samplers: Vec<_> = (0..streams).map(|_| self.engine.sampler(&GREEDY)).collect();
+        let mut last: Vec<Token> = samplers
+            .iter_mut()
+            .enumerate()
+            .map(|(stream, sampler)| self.engine.sample(sampler, (stream + 1) * PROMPT - 1))
+            .collect();
+        let began = Instant::now();
+        for step in 1..ANSWER {
+            batch.clear();
+            for (stream, token) in last.iter().enumerate() {
+                let position = PROMPT + step - 1;
+                batch.push(Entry {
+                    token: *token,
+                    position,
+                    sequence: stream,
+                    output: true,
+                });
+            }
+            self.engine.decode(&batch).unwrap();
+            for (stream, sampler) in samplers.iter_mut().enumerate() {
+                last[stream] = self.engine.sample(sampler, stream);
+            }
+        }
+        ((ANSWER - 1) * streams) as f64 / began.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,205 @@
+//! The batching loop: several answers at once from one context, on a thread of its own.
+//!
+//! [`Batcher`] is the handle. A [`Request`] waits in a bounded queue (the urgent first, then
+//! whoever has least running), gets a slot, is computed in steps together with the others, and
+//! its pieces arrive in its [`Generation`]. Dropping that cancels it: the slot is free after
+//! the step that is running, and the length of a step follows the measured speed.
+//!
+//! - [`queue`]: who is next.
+//! - [`slots`]: whose prompt is still in the cache.
+//! - [`pace`]: how many tokens a step may take.
+//! - [`run`]: the loop.
+
+mod pace;
+mod queue;
+mod run;
+mod slots;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
+use tokio::sync::mpsc as channel;
+use uuid::Uuid;
+
+use crate::engine::{Engine, EngineConfig, EngineError, Model, SamplingPlan, Token};
+use crate::text::Thinking;
+
+/// Requests that may wait for a slot; one more is refused.
+pub const QUEUE_LIMIT: usize = 64;
+/// What one step may take, as far as it can be foretold: the most that a cancel waits.
+pub const STEP_TIME: Duration = Duration::from_millis(50);
+
+/// One answer to be generated.
+pub struct Request {
+    /// Names it for pause and resume: the id of the exchange on the bus.
+    pub id: Uuid,
+    /// Whose it is; prompts are cached for one person only.
+    pub person: Option<PersonId>,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Names what may keep its prompt in the cache; empty: nothing.
+    pub cache_key: Vec<u8>,
+    /// The prompt.
+    pub prompt: Vec<Token>,
+    /// Most tokens of the answer.
+    pub answer_limit: usize,
+    /// How tokens are chosen.
+    pub sampling: SamplingPlan,
+    /// Strings that end the answer.
+    pub stops: Vec<String>,
+    /// Whether the answer may hold thinking.
+    pub thinking: Thinking,
+}
+
+/// What happens to a request.
+#[derive(PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub enum Event {
+    /// It waits; so many are before it.
+    Queued(u32),
+    /// Part of the answer.
+    Text(String),
+    /// Part of the thinking.
+    Thinking(String),
+    /// The end.
+    End(End),
+    /// The end: the engine failed on it.
+    Failed,
+    /// The end: too many wait already.
+    Busy,
+    /// The end: the loop stops.
+    Stopped,
+}
+
+/// Why an answer ended, and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its limit or the context was reached; otherwise the model ended its turn.
+    pub cut: bool,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// How many of them were still in the cache.
+    pub cached_tokens: u32,
+    /// Tokens of the answer.
+    pub answer_tokens: u32,
+    /// From asking to the first token.
+    pub first_token: Duration,
+    /// From asking to the end.
+    pub total: Duration,
+}
+
+enum Command {
+    Submit(Box<Request>, channel::UnboundedSender<Event>),
+    Cancel(Uuid),
+    Pause(Uuid, bool),
+    Forget(Option<PersonId>),
+    Stop,
+}
+
+/// The handle of a loop. The loop ends when all handles are gone.
+#[derive(Clone)]
+pub struct Batcher {
+    commands: mpsc::Sender<Command>,
+    context: usize,
+}
+
+impl Batcher {
+    /// Opens a context over `model` on a new thread and starts the loop there.
+    ///
+    /// # Errors
+    /// When the context can't be made or the thread not started.
+    pub fn start<M: Model>(model: Arc<M>, config: EngineConfig) -> Result<Self, EngineError> {
+        let (commands, inbox) = mpsc::channel();
+        let (opened, opening) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("aico-engine".into())
+            .spawn(move || match model.open(&config) {
+                Ok(engine) => {
+                    let _starter_gone = opened.send(Ok(engine.context_length()));
+                    run::Loop::new(engine, &*model, inbox).run();
+                }
+                Err(error) => {
+                    let _starter_gone = opened.send(Err(error));
+                }
+            })
+            .map_err(EngineError::Thread)?;
+        let context = opening.recv().map_err(|_| EngineError::Backend)??;
+        Ok(Self { commands, context })
+    }
+
+    /// Tokens that fit into one sequence.
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        self.context
+    }
+
+    /// Hands a request over. When the loop has ended, the generation says `Stopped` at once.
+    #[must_use]
+    pub fn submit(&self, request: Request) -> Generation {
+        let id = request.id;
+        // Unbounded, yet bounded by the answer's limit; the loop must never wait for a reader.
+        #[expect(clippy::disallowed_methods, reason = "bounded by the answer's limit")]
+        let (sender, events) = channel::unbounded_channel();
+        if let Err(mpsc::SendError(Command::Submit(_, sender))) = self
+            .commands
+            .send(Command::Submit(Box::new(request), sender))
+        {
+            let _reader_waits = sender.send(Event::Stopped);
+        }
+        Generation {
+            id,
+            events,
+            commands: self.commands.clone(),
+        }
+    }
+
+    /// Stops computing a request until it is resumed; unknown ids are ignored. Its slot may
+    /// go to one that waits; then its prompt is computed again later.
+    pub fn pause(&self, id: Uuid) {
+        let _loop_ended = self.commands.send(Command::Pause(id, true));
+    }
+
+    /// Goes on with a request that was paused.
+    pub fn resume(&self, id: Uuid) {
+        let _loop_ended = self.commands.send(Command::Pause(id, false));
+    }
+
+    /// Empties what the cache holds of a person; of everybody with `None`. Answers that are
+    /// being generated for them go on.
+    pub fn forget(&self, person: Option<PersonId>) {
+        let _loop_ended = self.commands.send(Command::Forget(person));
+    }
+
+    /// Ends the loop after the step that is running.
+    pub fn stop(&self) {
+        let _loop_ended = self.commands.send(Command::Stop);
+    }
+}
+
+/// An answer as it comes. Dropping it cancels.
+pub struct Generation {
+    id: Uuid,
+    events: channel::UnboundedReceiver<Event>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Generation {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// The next event, waiting on this thread; not for asynchronous code.
+    pub fn next_blocking(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let _loop_ended = self.commands.send(Command::Cancel(self.id));
+    }
+}

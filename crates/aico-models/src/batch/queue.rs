@@ -1,0 +1,138 @@
+//! Who is next for a slot: the more urgent first; among equals the person who has fewest
+//! answers running, so that nobody's pile of requests delays the others; then who came first.
+
+use std::collections::HashMap;
+
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
+
+/// Something that waits.
+pub(super) trait Waiting {
+    fn priority(&self) -> Priority;
+    fn person(&self) -> Option<PersonId>;
+    /// Smaller came earlier.
+    fn arrival(&self) -> u64;
+    /// Told how many are before it, when that changes.
+    fn position(&mut self, before: u32);
+}
+
+/// What waits, in no order: the order depends on what runs.
+pub(super) struct Queue<W> {
+    waiting: Vec<W>,
+}
+
+impl<W: Waiting> Queue<W> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn push(&mut self, item: W) {
+        self.waiting.push(item);
+    }
+
+    /// How urgent the most urgent is.
+    pub(super) fn urgency(&self) -> Option<Priority> {
+        self.waiting
+            .iter()
+            .map(Waiting::priority)
+            .max_by_key(|priority| rank(*priority))
+    }
+
+    /// Takes the next one.
+    pub(super) fn pop(&mut self, running: &HashMap<Option<PersonId>, usize>) -> Option<W> {
+        let index = (0..self.waiting.len()).min_by_key(|&i| order(&self.waiting[i], running))?;
+        Some(self.waiting.swap_remove(index))
+    }
+
+    /// Takes out all that `which` names.
+    pub(super) fn remove(&mut self, mut which: impl FnMut(&W) -> bool) {
+        self.waiting.retain(|item| !which(item));
+    }
+
+    /// Takes one out.
+    pub(super) fn take(&mut self, which: impl Fn(&W) -> bool) -> Option<W> {
+        let index = self.waiting.iter().position(which)?;
+        Some(self.waiting.swap_remove(index))
+    }
+
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = W> + '_ {
+        self.waiting.drain(..)
+    }
+
+    /// Tells each its position.
+    pub(super) fn tell(&mut self, running: &HashMap<Option<PersonId>, usize>) {
+        self.waiting.sort_by_key(|item| order(item, running));
+        for (before, item) in (0..).zip(&mut self.waiting) {
+            item.position(before);
+        }
+    }
+}
+
+fn order<W: Waiting>(
+    item: &W,
+    running: &HashMap<Option<PersonId>, usize>,
+) -> (std::cmp::Reverse<u8>, usize, u64) {
+    let theirs = running.get(&item.person()).copied().unwrap_or(0);
+    (
+        std::cmp::Reverse(rank(item.priority())),
+        theirs,
+        item.arrival(),
+    )
+}
+
+/// Priorities by urgency; unspecified is normal.
+pub(super) fn rank(priority: Priority) -> u8 {
+    match priority {
+        Priority::Background => 0,
+        Priority::Unspecified | Priority::Normal => 1,
+        Priority::Interactive => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Item(Priority, Option<PersonId>, u64, u32);
+
+    impl Waiting for Item {
+        fn priority(&self) -> Priority {
+            self.0
+        }
+        fn person(&self) -> Option<PersonId> {
+            self.1
+        }
+        fn arrival(&self) -> u64 {
+            self.2
+        }
+        fn position(&mut self, before: u32) {
+            self.3 = before;
+        }
+    }
+
+    #[test]
+    fn urgent_first_then_whoever_has_least_running_then_who_came_first() {
+        let (ann, ben) = (Some(PersonId::new()), Some(PersonId::new()));
+        let mut queue = Queue::new();
+        queue.push(Item(Priority::Background, ben, 0, 9));
+        queue.push(Item(Priority::Interactive, ann, 1, 9));
+        queue.push(Item(Priority::Interactive, ann, 2, 9));
+        queue.push(Item(Priority::Interactive, ben, 3, 9));
+        queue.push(Item(Priority::Unspecified, ben, 4, 9));
+        let mut running = HashMap::from([(ann, 1)]);
+        queue.tell(&running);
+        let mut order = Vec::new();
+        while let Some(item) = queue.pop(&running) {
+            assert!(order.len() > 1 || item.3 == order.len() as u32);
+            *running.entry(item.1).or_default() += 1;
+            order.push(item.2);
+        }
+        assert_eq!(order, [3, 1, 2, 4, 0]);
+    }
+}

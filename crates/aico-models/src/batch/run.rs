@@ -1,0 +1,405 @@
+//! The loop itself. One step: take commands, fill free slots, compute one batch over all that
+//! run, sample, hand pieces out.
+
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
+use tokio::sync::mpsc as channel;
+use uuid::Uuid;
+
+use super::pace::Pace;
+use super::queue::{Queue, Waiting, rank};
+use super::slots::{Owner, Slots};
+use super::{Command, End, Event, QUEUE_LIMIT, Request};
+use crate::engine::{Engine, Entry, Token, Vocabulary};
+use crate::text::{AnswerText, Piece};
+
+/// An answer in the making, with or without a slot.
+struct Answer<S> {
+    id: Uuid,
+    owner: Owner,
+    priority: Priority,
+    arrival: u64,
+    events: channel::UnboundedSender<Event>,
+    sampler: S,
+    text: AnswerText,
+    /// Prompt and answer so far.
+    tokens: Vec<Token>,
+    prompt: usize,
+    answer_limit: usize,
+    /// Tokens that its slot holds.
+    held: usize,
+    cached: usize,
+    slot: Option<usize>,
+    told: Option<u32>,
+    asked: Instant,
+    first_token: Option<Duration>,
+}
+
+impl<S> Waiting for Answer<S> {
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+    fn person(&self) -> Option<PersonId> {
+        self.owner.person
+    }
+    fn arrival(&self) -> u64 {
+        self.arrival
+    }
+    fn position(&mut self, before: u32) {
+        // Whoever has shown text already is not told that it waits again.
+        if self.told != Some(before) && self.first_token.is_none() {
+            self.told = Some(before);
+            let _gone = self.events.send(Event::Queued(before));
+        }
+    }
+}
+
+impl<S> Answer<S> {
+    fn answered(&self) -> usize {
+        self.tokens.len() - self.prompt
+    }
+
+    fn send(&self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            let _gone = self.events.send(match piece {
+                Piece::Text(text) => Event::Text(text),
+                Piece::Thinking(text) => Event::Thinking(text),
+            });
+        }
+    }
+}
+
+pub(super) struct Loop<'m, E: Engine, V: Vocabulary> {
+    engine: E,
+    vocabulary: &'m V,
+    inbox: mpsc::Receiver<Command>,
+    queue: Queue<Answer<E::Sampler>>,
+    running: Vec<Answer<E::Sampler>>,
+    /// Paused ones, with or without a slot.
+    paused: Vec<Answer<E::Sampler>>,
+    slots: Slots,
+    pace: Pace,
+    arrivals: u64,
+    batch: Vec<Entry>,
+    bytes: Vec<u8>,
+}
+
+impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
+    pub(super) fn new(engine: E, vocabulary: &'m V, inbox: mpsc::Receiver<Command>) -> Self {
+        Self {
+            slots: Slots::new(engine.sequences()),
+            pace: Pace::new(engine.batch_limit()),
+            engine,
+            vocabulary,
+            inbox,
+            queue: Queue::new(),
+            running: Vec::new(),
+            paused: Vec::new(),
+            arrivals: 0,
+            batch: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while self.take_commands() {
+            self.sweep();
+            self.fill_slots();
+            if !self.running.is_empty() {
+                self.step();
+            }
+        }
+        let waiting = self.queue.drain();
+        for answer in waiting
+            .chain(self.running.drain(..))
+            .chain(self.paused.drain(..))
+        {
+            let _gone = answer.events.send(Event::Stopped);
+        }
+    }
+
+    /// Takes what has come; waits when there is nothing to compute. False: the end.
+    fn take_commands(&mut self) -> bool {
+        if self.running.is_empty() && self.queue.len() == 0 {
+            match self.inbox.recv() {
+                Ok(command) => {
+                    if !self.obey(command) {
+                        return false;
+                    }
+                }
+                Err(mpsc::RecvError) => return false,
+            }
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(command) => {
+                    if !self.obey(command) {
+                        return false;
+                    }
+                }
+                Err(mpsc::TryRecvError::Empty) => return true,
+                Err(mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Submit(request, events) => self.accept(*request, events),
+            Command::Cancel(id) => self.cancel(id),
+            Command::Pause(id, true) => {
+                if let Some(at) = self.running.iter().position(|answer| answer.id == id) {
+                    self.paused.push(self.running.swap_remove(at));
+                } else if let Some(answer) = self.queue.take(|answer| answer.id == id) {
+                    self.paused.push(answer);
+                }
+            }
+            Command::Pause(id, false) => {
+                if let Some(at) = self.paused.iter().position(|answer| answer.id == id) {
+                    let answer = self.paused.swap_remove(at);
+                    if answer.slot.is_some() {
+                        self.running.push(answer);
+                    } else {
+                        self.queue.push(answer);
+                    }
+                }
+            }
+            Command::Forget(person) => self.slots.forget(&mut self.engine, person),
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    fn accept(&mut self, request: Request, events: channel::UnboundedSender<Event>) {
+        let fits = request.prompt.len() < self.engine.context_length();
+        if request.prompt.is_empty() || !fits {
+            let _gone = events.send(Event::Failed);
+            return;
+        }
+        if self.queue.len() >= QUEUE_LIMIT {
+            let _gone = events.send(Event::Busy);
+            return;
+        }
+        self.arrivals += 1;
+        self.queue.push(Answer {
+            id: request.id,
+            owner: Owner {
+                person: request.person,
+                key: request.cache_key,
+            },
+            priority: request.priority,
+            arrival: self.arrivals,
+            events,
+            sampler: self.engine.sampler(&request.sampling),
+            text: AnswerText::new(request.thinking, request.stops),
+            prompt: request.prompt.len(),
+            tokens: request.prompt,
+            answer_limit: request.answer_limit.max(1),
+            held: 0,
+            cached: 0,
+            slot: None,
+            told: None,
+            asked: Instant::now(),
+            first_token: None,
+        });
+    }
+
+    fn cancel(&mut self, id: Uuid) {
+        self.queue.remove(|answer| answer.id == id);
+        for list in [&mut self.running, &mut self.paused] {
+            if let Some(at) = list.iter().position(|answer| answer.id == id) {
+                let answer = list.swap_remove(at);
+                if let Some(slot) = answer.slot {
+                    self.slots
+                        .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
+                }
+            }
+        }
+    }
+
+    /// Cancels all whose reader is gone.
+    fn sweep(&mut self) {
+        let gone: Vec<Uuid> = self
+            .running
+            .iter()
+            .chain(&self.paused)
+            .filter(|answer| answer.events.is_closed())
+            .map(|answer| answer.id)
+            .collect();
+        for id in gone {
+            self.cancel(id);
+        }
+        self.queue.remove(|answer| answer.events.is_closed());
+    }
+
+    fn running_by_person(&self) -> HashMap<Option<PersonId>, usize> {
+        let mut running = HashMap::new();
+        for answer in &self.running {
+            *running.entry(answer.owner.person).or_default() += 1;
+        }
+        running
+    }
+
+    fn fill_slots(&mut self) {
+        while let Some(urgency) = self.queue.urgency() {
+            if !self.slots.any_free() && !self.make_room(urgency) {
+                break;
+            }
+            let Some(mut answer) = self.queue.pop(&self.running_by_person()) else {
+                break;
+            };
+            let taken = self
+                .slots
+                .take(&mut self.engine, &answer.owner, &answer.tokens);
+            let Some((slot, held)) = taken else {
+                self.queue.push(answer);
+                break;
+            };
+            answer.slot = Some(slot);
+            answer.held = held;
+            if answer.answered() == 0 {
+                answer.cached = held;
+            }
+            self.running.push(answer);
+        }
+        if self.queue.len() > 0 {
+            let running = self.running_by_person();
+            self.queue.tell(&running);
+        }
+    }
+
+    /// Frees a slot for something of this urgency: one that is paused, or background work when
+    /// a person waits. What it has generated is kept; only its cache is lost, unless it gets
+    /// its slot back before somebody else.
+    fn make_room(&mut self, urgency: Priority) -> bool {
+        if let Some(answer) = self.paused.iter_mut().find(|answer| answer.slot.is_some()) {
+            if let Some(slot) = answer.slot.take() {
+                self.slots
+                    .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
+                answer.held = 0;
+            }
+            return true;
+        }
+        if rank(urgency) < rank(Priority::Interactive) {
+            return false;
+        }
+        let background = |answer: &Answer<E::Sampler>| answer.priority == Priority::Background;
+        let Some(at) = self.running.iter().rposition(background) else {
+            return false;
+        };
+        let mut answer = self.running.swap_remove(at);
+        if let Some(slot) = answer.slot.take() {
+            self.slots
+                .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
+            answer.held = 0;
+        }
+        self.queue.push(answer);
+        true
+    }
+
+    fn step(&mut self) {
+        self.batch.clear();
+        // (index in `running`, index in the batch of its output if it gets one)
+        let mut parts: Vec<(usize, Option<usize>)> = Vec::with_capacity(self.running.len());
+        let prompts = self
+            .running
+            .iter()
+            .filter(|answer| answer.tokens.len() - answer.held > 1)
+            .count();
+        let share = (self.pace.chunk() / prompts.max(1)).max(1);
+        let mut prompt_tokens = 0;
+        for (index, answer) in self.running.iter_mut().enumerate() {
+            let Some(slot) = answer.slot else { continue };
+            let open = answer.tokens.len() - answer.held;
+            let free = self.engine.batch_limit() - self.batch.len();
+            let count = if open == 1 { 1 } else { open.min(share) }.min(free);
+            if open > 1 {
+                prompt_tokens += count;
+            }
+            for position in answer.held..answer.held + count {
+                let output = position + 1 == answer.tokens.len();
+                let token = answer.tokens[position];
+                self.batch.push(Entry {
+                    token,
+                    position,
+                    sequence: slot,
+                    output,
+                });
+            }
+            answer.held += count;
+            let output = (answer.held == answer.tokens.len()).then(|| self.batch.len() - 1);
+            parts.push((index, output));
+        }
+
+        let began = Instant::now();
+        if let Err(error) = self.engine.decode(&self.batch) {
+            tracing::error!(%error, "The engine failed on a batch; its answers end.");
+            for answer in self.running.drain(..) {
+                let _gone = answer.events.send(Event::Failed);
+                if let Some(slot) = answer.slot {
+                    self.slots.give_empty(&mut self.engine, slot);
+                }
+            }
+            return;
+        }
+        self.pace.measured(prompt_tokens, began.elapsed());
+
+        // From the back: finished ones are taken out of `running`.
+        for (index, output) in parts.into_iter().rev() {
+            if let Some(output) = output
+                && self.extend(index, output)
+            {
+                let answer = self.running.swap_remove(index);
+                if let Some(slot) = answer.slot {
+                    self.slots
+                        .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
+                }
+            }
+        }
+    }
+
+    /// One more token for an answer. True when it is finished.
+    fn extend(&mut self, index: usize, output: usize) -> bool {
+        let answer = &mut self.running[index];
+        let token = self.engine.sample(&mut answer.sampler, output);
+        let first_token = *answer
+            .first_token
+            .get_or_insert_with(|| answer.asked.elapsed());
+        let mut pieces = Vec::new();
+        let mut ended = self.vocabulary.ends(token);
+        let mut cut = false;
+        if ended {
+            answer.text.finish(&mut pieces);
+        } else {
+            answer.tokens.push(token);
+            self.bytes.clear();
+            self.vocabulary.piece(token, &mut self.bytes);
+            ended = answer.text.push(&self.bytes, &mut pieces);
+            if !ended {
+                cut = answer.answered() >= answer.answer_limit
+                    || answer.tokens.len() >= self.engine.context_length();
+                if cut {
+                    answer.text.finish(&mut pieces);
+                }
+            }
+        }
+        answer.send(pieces);
+        if !ended && !cut {
+            return false;
+        }
+        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let _gone = answer.events.send(Event::End(End {
+            cut,
+            prompt_tokens: count(answer.prompt),
+            cached_tokens: count(answer.cached),
+            answer_tokens: count(answer.answered()),
+            first_token,
+            total: answer.asked.elapsed(),
+        }));
+        true
+    }
+}

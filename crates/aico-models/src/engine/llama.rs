@@ -1,0 +1,300 @@
+//! The embedded engine: GGUF files on llama.cpp, through `llama-cpp-2`.
+//!
+//! Each sequence has a cache of its own (not a unified one): attention then looks at its own
+//! conversation only, which is both faster with several at once and the plainest way to keep
+//! one person's tokens from another's.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use llama_cpp_2::DecodeError;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+
+use super::{
+    DEFAULT_CONTEXT, Engine, EngineConfig, EngineError, Entry, Model, ModelInfo, SamplingPlan,
+    Token, Vocabulary, native_log,
+};
+use crate::text::{THINK_CLOSE, THINK_OPEN};
+
+/// Most tokens in one batch; the loop chooses less when the machine is slow.
+const BATCH: u32 = 512;
+/// How far back the repeat penalty looks.
+const PENALTY_WINDOW: i32 = 64;
+
+fn backend() -> Result<&'static LlamaBackend, EngineError> {
+    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
+    BACKEND
+        .get_or_init(|| {
+            let backend = LlamaBackend::init().ok();
+            native_log::install();
+            backend
+        })
+        .as_ref()
+        .ok_or(EngineError::Backend)
+}
+
+/// A GGUF file, loaded.
+pub struct Gguf {
+    model: LlamaModel,
+    info: ModelInfo,
+    marks: Vec<String>,
+    begin: Option<Token>,
+    think: [Option<Token>; 2],
+}
+
+impl Gguf {
+    /// Maps the file and reads its vocabulary.
+    ///
+    /// # Errors
+    /// When the library can't be set up or refuses the file.
+    pub fn load(path: &Path) -> Result<Self, EngineError> {
+        let backend = backend()?;
+        if path.to_str().is_none() {
+            return Err(EngineError::Path(path.to_owned()));
+        }
+        native_log::clear();
+        let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default())
+            .map_err(|_| EngineError::Load(native_log::reason()))?;
+        let vocab = model.vocab();
+        // The library aborts on a token that there is not; absent ones are negative.
+        let text_of = |token: LlamaToken| {
+            if token.0 < 0 {
+                return String::new();
+            }
+            vocab
+                .text(token)
+                .map_or_else(String::new, |text| text.to_string_lossy().into_owned())
+        };
+        let mut marks = Vec::new();
+        let mut longest_piece = 1;
+        let mut piece = Vec::new();
+        for token in vocab.tokens() {
+            piece.clear();
+            vocab.token_to_piece_into(token, &mut piece, true, None);
+            longest_piece = longest_piece.max(piece.len());
+            if vocab.is_control(token) {
+                let text = text_of(token);
+                if !text.is_empty() {
+                    marks.push(text);
+                }
+            }
+        }
+        // Longest first, so that a mark inside another one is met after it.
+        marks.sort_by_key(|mark| std::cmp::Reverse(mark.len()));
+        let think = [THINK_OPEN, THINK_CLOSE].map(|mark| {
+            match vocab.tokenize(mark.as_bytes(), false, true).as_slice() {
+                [only] if text_of(*only) == mark => Some(Token(only.0)),
+                _ => None,
+            }
+        });
+        let info = ModelInfo {
+            template: model
+                .chat_template(None)
+                .ok()
+                .and_then(|t| t.to_string().ok()),
+            begin_text: text_of(vocab.bos()),
+            end_text: text_of(vocab.eos()),
+            trained_context: model.n_ctx_train(),
+            longest_piece,
+        };
+        let bos = vocab.bos();
+        let begin = (vocab.should_add_bos() && bos.0 >= 0).then_some(Token(bos.0));
+        Ok(Self {
+            info,
+            marks,
+            begin,
+            think,
+            model,
+        })
+    }
+
+    /// Tokens of context that a sequence will have under `config`.
+    #[must_use]
+    pub fn context_for(&self, config: &EngineConfig) -> u32 {
+        let wanted = if config.context == 0 {
+            DEFAULT_CONTEXT
+        } else {
+            config.context
+        };
+        wanted.min(self.info.trained_context).max(16)
+    }
+}
+
+impl Vocabulary for Gguf {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn tokenize(&self, text: &str) -> Vec<Token> {
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), false, true);
+        tokens.into_iter().map(|token| Token(token.0)).collect()
+    }
+
+    fn piece(&self, token: Token, out: &mut Vec<u8>) {
+        match self.think.iter().position(|think| *think == Some(token)) {
+            Some(0) => out.extend_from_slice(THINK_OPEN.as_bytes()),
+            Some(_) => out.extend_from_slice(THINK_CLOSE.as_bytes()),
+            None => {
+                self.model
+                    .vocab()
+                    .token_to_piece_into(LlamaToken(token.0), out, false, None);
+            }
+        }
+    }
+
+    fn ends(&self, token: Token) -> bool {
+        self.model.vocab().is_eog(LlamaToken(token.0))
+    }
+
+    fn begin(&self) -> Option<Token> {
+        self.begin
+    }
+
+    fn marks(&self) -> &[String] {
+        &self.marks
+    }
+}
+
+impl Model for Gguf {
+    type Engine<'m> = GgufEngine<'m>;
+
+    fn open(&self, config: &EngineConfig) -> Result<GgufEngine<'_>, EngineError> {
+        let context = self.context_for(config);
+        let sequences = config.sequences.clamp(1, 64);
+        let threads = if config.threads == 0 {
+            crate::threads::physical()
+        } else {
+            config.threads
+        };
+        let threads = i32::try_from(threads.clamp(1, 512)).unwrap_or(1);
+        let parameters = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(context.saturating_mul(sequences)))
+            .with_n_batch(BATCH)
+            .with_n_ubatch(BATCH)
+            .with_n_seq_max(sequences)
+            .with_kv_unified(false)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_no_perf(true);
+        let inner = self
+            .model
+            .new_context(backend()?, parameters)
+            .map_err(|_| EngineError::Context { context, sequences })?;
+        Ok(GgufEngine {
+            inner,
+            batch: LlamaBatch::new(BATCH as usize, 1),
+            vocabulary: self.model.n_vocab(),
+            context: context as usize,
+            sequences: sequences as usize,
+        })
+    }
+}
+
+/// A context of llama.cpp.
+pub struct GgufEngine<'m> {
+    inner: LlamaContext<'m>,
+    batch: LlamaBatch<'static>,
+    vocabulary: i32,
+    context: usize,
+    sequences: usize,
+}
+
+impl Engine for GgufEngine<'_> {
+    type Sampler = LlamaSampler;
+
+    fn sequences(&self) -> usize {
+        self.sequences
+    }
+
+    fn context_length(&self) -> usize {
+        self.context
+    }
+
+    fn batch_limit(&self) -> usize {
+        BATCH as usize
+    }
+
+    fn sampler(&self, plan: &SamplingPlan) -> LlamaSampler {
+        let mut steps = Vec::new();
+        if plan.repeat_penalty != 1.0 {
+            steps.push(LlamaSampler::penalties(
+                self.vocabulary,
+                PENALTY_WINDOW,
+                plan.repeat_penalty,
+                0.0,
+                0.0,
+            ));
+        }
+        if plan.temperature > 0.0 {
+            if plan.top_k > 0 {
+                steps.push(LlamaSampler::top_k(plan.top_k));
+            }
+            if plan.top_p < 1.0 {
+                steps.push(LlamaSampler::top_p(plan.top_p, 1));
+            }
+            if plan.min_p > 0.0 {
+                steps.push(LlamaSampler::min_p(plan.min_p, 1));
+            }
+            steps.push(LlamaSampler::temp(plan.temperature));
+            steps.push(LlamaSampler::dist(plan.seed));
+        } else {
+            steps.push(LlamaSampler::greedy());
+        }
+        LlamaSampler::chain(steps, true)
+    }
+
+    fn decode(&mut self, batch: &[Entry]) -> Result<(), EngineError> {
+        let failed = |code| EngineError::Decode {
+            tokens: batch.len(),
+            code,
+        };
+        self.batch.clear();
+        for entry in batch {
+            let position = i32::try_from(entry.position).map_err(|_| failed(i32::MIN))?;
+            let sequence = i32::try_from(entry.sequence).map_err(|_| failed(i32::MIN))?;
+            self.batch
+                .add(
+                    LlamaToken(entry.token.0),
+                    position,
+                    &[sequence],
+                    entry.output,
+                )
+                .map_err(|_| failed(i32::MIN))?;
+        }
+        self.inner.decode(&mut self.batch).map_err(|error| {
+            failed(match error {
+                DecodeError::NoKvCacheSlot => 1,
+                DecodeError::NTokensZero => -1,
+                DecodeError::Unknown(code) => code,
+            })
+        })
+    }
+
+    fn sample(&mut self, sampler: &mut LlamaSampler, index: usize) -> Token {
+        Token(
+            sampler
+                .sample(&self.inner, i32::try_from(index).unwrap_or(-1))
+                .0,
+        )
+    }
+
+    fn keep(&mut self, sequence: usize, length: usize) -> usize {
+        let (Ok(id), Ok(from)) = (i32::try_from(sequence), u32::try_from(length)) else {
+            return 0;
+        };
+        if length > 0 && self.inner.kv_cache_seq_rm(id, Some(from), None).is_ok() {
+            return length;
+        }
+        // Removing a whole sequence never fails.
+        let _whole = self.inner.kv_cache_seq_rm(id, None, None);
+        0
+    }
+}

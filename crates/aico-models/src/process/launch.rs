@@ -1,0 +1,90 @@
+//! What daemon and model process say to each other beside the bus: JSON, one object a line.
+//!
+//! - Daemon to process, on its standard input: first a [`Launch`], then [`Control`]s. The pipe
+//!   stays open as long as the daemon lives; its end is the process's end.
+//! - Process to daemon, on its standard output: [`Report`]s. The daemon reads them as coming
+//!   from a stranger: bounded, and nothing but these shapes.
+
+use std::path::PathBuf;
+
+use aico_bus::link::Credentials;
+use aico_contracts::ids::PersonId;
+use serde::{Deserialize, Serialize};
+
+use super::confine::Confinement;
+
+/// Of this protocol; both sides come from one program file, so a difference means that it was
+/// replaced while the daemon ran.
+pub const VERSION: u32 = 1;
+/// Longest line in either direction.
+pub const LINE_LIMIT: usize = 64 * 1024;
+
+/// All that the process needs. Holds a secret key: no Debug.
+#[derive(Serialize, Deserialize)]
+pub struct Launch {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The key and address of its link to the bus.
+    pub link: Credentials,
+    /// The model file.
+    pub model: PathBuf,
+    /// Its size when it was registered.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal, when it has to be checked.
+    pub sha256: Option<String>,
+    /// The one folder it may write to.
+    pub scratch: PathBuf,
+    /// Threads that compute; 0: as the machine suggests.
+    pub threads: u32,
+    /// Tokens of context for each sequence; 0: default.
+    pub context: u32,
+    /// Sequences at once.
+    pub sequences: u32,
+}
+
+/// What the daemon says later.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// Empties the cache of this person's prompts.
+    Forget(PersonId),
+    /// Ends the process.
+    Stop,
+}
+
+/// What the process says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// It is confined and on the bus.
+    Hello(Confinement),
+    /// It answers.
+    Ready {
+        /// Tokens that fit into a sequence.
+        context: u32,
+    },
+    /// It can't, and ends.
+    Failed(Failure),
+}
+
+/// Why a model can't be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The launch line could not be read, or is of another version.
+    Launch,
+    /// The confinement could not be set up.
+    Confinement,
+    /// The bus could not be reached.
+    Link,
+    /// The file can't be opened.
+    Missing,
+    /// Size or hash are not those of the registered file.
+    Damaged,
+    /// The library refused it; one of its known reasons.
+    Refused(String),
+    /// Its chat template does not work.
+    Template,
+    /// No memory for the context.
+    Memory,
+}

@@ -1,0 +1,197 @@
+//! Model files: looking at one that is added, and at one that is about to run.
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use aico_contracts::ids::ModelId;
+use aico_contracts::v1::Fault;
+
+use super::registry::ModelRecord;
+use crate::gguf::{Description, GgufError};
+
+/// Why a file can't be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// No file there, or none that may be read.
+    #[error("{path} can't be opened")]
+    Missing {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A folder or device.
+    #[error("{0} is no file")]
+    NoFile(PathBuf),
+    /// A path that can't be written down.
+    #[error("the path {0:?} is not valid Unicode")]
+    Path(PathBuf),
+    /// Not a model that can be run.
+    #[error("{path} is no model that AICO can run")]
+    NotAModel {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GgufError,
+    },
+    /// A model for other work.
+    #[error("{path} holds a model ({architecture}) that does not converse")]
+    Speechless {
+        /// The file.
+        path: PathBuf,
+        /// Its architecture.
+        architecture: String,
+    },
+}
+
+impl AddError {
+    /// As a failure told to the asker.
+    #[must_use]
+    pub fn to_fault(&self) -> Fault {
+        let not = |detail: String| {
+            Fault::new("not-a-model", "This file is no model that AICO can run").with_detail(detail)
+        };
+        let choose = "Choose a GGUF file of a chat model, such as those with Q4_K_M in their name.";
+        match self {
+            Self::Missing { source, .. } => Fault::new("model-missing", "The file can't be opened")
+                .with_detail(format!("{self}: {source}."))
+                .with_what_to_do("Check the path and that your user may read the file."),
+            Self::NoFile(_) => not(format!("{self}.")).with_what_to_do(choose),
+            Self::Path(_) => not(format!("{self}."))
+                .with_what_to_do("Rename the file or its folder to plain letters."),
+            Self::NotAModel {
+                source: GgufError::Split(files),
+                ..
+            } => not(format!("The model is split into {files} files.")).with_what_to_do(
+                "Merge them with `llama-gguf-split --merge`, then add the result.",
+            ),
+            Self::NotAModel {
+                source: source @ GgufError::Cut(..),
+                ..
+            } => Fault::new("model-damaged", "The model file is not whole")
+                .with_detail(format!("{source}."))
+                .with_what_to_do("Download it again."),
+            Self::NotAModel { source, .. } => not(format!("{source}.")).with_what_to_do(choose),
+            Self::Speechless { .. } => not(format!("{self}.")).with_what_to_do(choose),
+        }
+    }
+}
+
+/// Looks at a file and describes it as a new record, not active.
+///
+/// # Errors
+/// When it is not there or no model. Blocks.
+pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
+    let missing = |source| AddError::Missing {
+        path: path.to_owned(),
+        source,
+    };
+    let path = path.canonicalize().map_err(missing)?;
+    if path.to_str().is_none() {
+        return Err(AddError::Path(path));
+    }
+    let metadata = path.metadata().map_err(missing)?;
+    if !metadata.is_file() {
+        return Err(AddError::NoFile(path));
+    }
+    let about = match Description::of_file(&path) {
+        Ok(about) => about,
+        Err(GgufError::Io(source)) => return Err(missing(source)),
+        Err(source) => return Err(AddError::NotAModel { path, source }),
+    };
+    if !about.speaks() {
+        return Err(AddError::Speechless {
+            path,
+            architecture: about.architecture,
+        });
+    }
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    let name = if about.name.is_empty() {
+        stem.unwrap_or_default()
+    } else {
+        about.name
+    };
+    Ok(ModelRecord {
+        id: ModelId::new(),
+        name,
+        size: about.size,
+        modified_ns: modified_ns(&metadata),
+        sha256: None,
+        architecture: about.architecture,
+        parameters: about.parameters,
+        quantization: about.quantization,
+        context_length: about.context_length,
+        bytes_per_token: about.bytes_per_token,
+        license: about.license,
+        starter: false,
+        active: false,
+        path,
+    })
+}
+
+fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
+    let since = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Whether the file of a record is still there and whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// As it was.
+    Same,
+    /// Of the same size, but written since: its hash decides.
+    Touched,
+    /// Of another size.
+    Changed,
+    /// Gone, or not readable.
+    Missing,
+}
+
+/// Looks at the file of a record. Blocks, shortly.
+#[must_use]
+pub fn presence(record: &ModelRecord) -> Presence {
+    match std::fs::File::open(&record.path).and_then(|file| file.metadata()) {
+        Err(_) => Presence::Missing,
+        Ok(now) if now.len() != record.size || !now.is_file() => Presence::Changed,
+        Ok(now) if modified_ns(&now) != record.modified_ns => Presence::Touched,
+        Ok(_) => Presence::Same,
+    }
+}
+
+/// SHA-256 of a file that is still as it was when it was added. Blocks as long as reading takes.
+#[must_use]
+pub fn hash(record: &ModelRecord) -> Option<[u8; 32]> {
+    let mut file = std::fs::File::open(&record.path).ok()?;
+    let hash = crate::process::hash(&mut file).ok()?;
+    (presence(record) == Presence::Same).then_some(hash)
+}
+
+/// The fault of a model whose file is gone.
+#[must_use]
+pub fn missing(record: &ModelRecord) -> Fault {
+    Fault::new("model-missing", "The model's file is not there")
+        .with_detail(format!("{} can't be opened.", record.path.display()))
+        .with_what_to_do(
+            "Put it back, or choose another model: `aico model list`, `aico model use`.",
+        )
+}
+
+/// The fault of a model whose file changed.
+#[must_use]
+pub fn damaged(record: &ModelRecord) -> Fault {
+    Fault::new("model-damaged", "The model's file has changed")
+        .with_detail(format!(
+            "{} is not the file that was added.",
+            record.path.display()
+        ))
+        .with_what_to_do("If you replaced it yourself, add it again: `aico model add FILE`.")
+}

@@ -1,0 +1,188 @@
+//! The part in the daemon: the registry of models, and the process that runs one of them.
+//!
+//! One task owns the truth ([`manager`]): it serves `models.list`, `add`, `use`, `remove` and
+//! `get-state`, starts the process, hears of its end, and publishes `models.state` on every
+//! change. `models.generate` and `models.count` are served by the process itself, straight on
+//! the bus: nothing stands between an answer and its reader.
+//!
+//! Whoever asks `models.generate` waits for the state first: while it is `STARTING` the
+//! request would find nobody serving. Subscribe to `models.state`, ask `models.get-state`, and
+//! ask the question when either says `READY`; `FAILED` and `STOPPED` carry the fault to show.
+
+mod backoff;
+mod child;
+mod files;
+mod manager;
+mod memory;
+mod registry;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_bus::link::Listener;
+use aico_bus::{Bus, BusError, Identity};
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1;
+use aico_store::StoreError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use child::Program;
+pub use registry::{MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
+
+use crate::starter::{Embedded, StarterError};
+
+/// The name under which the manager joins the bus.
+pub const MANAGER: &str = "models";
+/// The name of the model process on the bus.
+pub const PROCESS: &str = "model-process";
+
+/// When the process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartWhen {
+    /// With the manager.
+    Now,
+    /// When somebody asks `models.get-state`, a model is chosen, or [`ModelManager::wake`] is
+    /// called.
+    Asked,
+}
+
+/// How the manager is set up.
+#[derive(Clone)]
+pub struct ManagerConfig {
+    /// What runs as the model process: this program with `modelservice`.
+    pub program: Program,
+    /// Folder for the starter's file: `<data>/models`.
+    pub models: PathBuf,
+    /// Folder that the process may write to; emptied at each start.
+    pub scratch: PathBuf,
+    /// The model that the program brings along; embedded by the composition.
+    pub starter: Option<Embedded>,
+    /// Threads that compute; 0: the physical cores.
+    pub threads: u32,
+    /// Tokens of context for each sequence; 0: as the model suggests, at most 4096.
+    pub context: u32,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// When the process starts.
+    pub start: StartWhen,
+    /// Longest time for loading.
+    pub load_limit: Duration,
+}
+
+impl ManagerConfig {
+    /// With `program modelservice`, no starter, and everything else as the machine suggests.
+    #[must_use]
+    pub fn new(program: PathBuf, models: PathBuf, scratch: PathBuf) -> Self {
+        Self {
+            program: Program {
+                path: program,
+                arguments: vec!["modelservice".into()],
+            },
+            models,
+            scratch,
+            starter: None,
+            threads: 0,
+            context: 0,
+            sequences: crate::engine::DEFAULT_SEQUENCES,
+            start: StartWhen::Now,
+            load_limit: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// Why the manager could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The registry can't be read or written.
+    #[error("the registry of models can't be used")]
+    Registry(#[from] StoreError),
+    /// Its topics can't be served.
+    #[error("the topics of models can't be served")]
+    Bus(#[from] BusError),
+    /// The starter model can't be put in place.
+    #[error("the starter model can't be put in place")]
+    Starter(#[from] StarterError),
+    /// A folder can't be made.
+    #[error("{path} can't be made")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The starting thread can't be started.
+    #[error("the thread that starts processes can't be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Orders of the daemon to the manager.
+enum Order {
+    Wake,
+    Forget(PersonId),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The manager of models. Dropping it kills the model process.
+pub struct ModelManager {
+    orders: mpsc::Sender<Order>,
+    state: watch::Receiver<v1::ModelState>,
+    task: JoinHandle<()>,
+}
+
+impl ModelManager {
+    /// Joins the bus as [`MANAGER`], puts the starter in place and starts serving.
+    ///
+    /// # Errors
+    /// When registry, bus or folders can't be used. A model that can't run is no error here:
+    /// it is told by the state.
+    pub async fn start(
+        bus: &Bus,
+        listener: Arc<Listener>,
+        registry: Arc<dyn ModelRegistryStore>,
+        config: ManagerConfig,
+    ) -> Result<Self, ManagerError> {
+        let client = bus.join(Identity::new(MANAGER));
+        let (orders, inbox) = mpsc::channel(16);
+        let (manager, state) =
+            manager::Manager::new(client, listener, registry, config, inbox).await?;
+        let task = tokio::spawn(manager.run());
+        Ok(Self {
+            orders,
+            state,
+            task,
+        })
+    }
+
+    /// The state, as published on `models.state`.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<v1::ModelState> {
+        self.state.clone()
+    }
+
+    /// Starts the process unless it runs already.
+    pub async fn wake(&self) {
+        let _stopped = self.orders.send(Order::Wake).await;
+    }
+
+    /// Empties what the process's cache holds of an erased or locked person.
+    pub async fn forget(&self, person: PersonId) {
+        let _stopped = self.orders.send(Order::Forget(person)).await;
+    }
+
+    /// Ends the process and the manager; returns when both are gone.
+    pub async fn stop(mut self) {
+        let (done, gone) = oneshot::channel();
+        let _stopped = self.orders.send(Order::Stop(done)).await;
+        let _stopped = gone.await;
+        let _ended = (&mut self.task).await;
+    }
+}
+
+impl Drop for ModelManager {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,267 @@
+//! The registry of models: which files the person told us of, and which one answers.
+//!
+//! One row of `models_model` in `system.db` for each. Files lie where they lie; the registry
+//! holds what they were when they were added, so that a change is noticed.
+
+use std::path::PathBuf;
+
+use aico_contracts::ids::ModelId;
+use aico_contracts::v1;
+use aico_store::rusqlite::{self, OptionalExtension, Row, params};
+use aico_store::{Migration, ModuleMigrations, Store, StoreError};
+use async_trait::async_trait;
+
+/// This module's tables in `system.db`.
+pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
+    module: "models",
+    migrations: &[Migration {
+        version: 1,
+        name: "registry of models",
+        sql: "
+            CREATE TABLE models_model (
+                id BLOB PRIMARY KEY CHECK (length(id) = 16),
+                name TEXT NOT NULL,
+                path TEXT NOT NULL UNIQUE,
+                size INTEGER NOT NULL,
+                modified_ns INTEGER NOT NULL,
+                sha256 BLOB CHECK (length(sha256) = 32),
+                architecture TEXT NOT NULL,
+                parameters INTEGER NOT NULL,
+                quantization TEXT NOT NULL,
+                context_length INTEGER NOT NULL,
+                bytes_per_token INTEGER NOT NULL,
+                license TEXT NOT NULL,
+                starter INTEGER NOT NULL CHECK (starter IN (0, 1)),
+                active INTEGER NOT NULL CHECK (active IN (0, 1)),
+                added_unix_ms INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID;
+            CREATE UNIQUE INDEX models_model_active ON models_model (active) WHERE active = 1;
+            CREATE UNIQUE INDEX models_model_starter ON models_model (starter) WHERE starter = 1;
+        ",
+    }],
+};
+
+/// One model of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRecord {
+    /// Made when it was added.
+    pub id: ModelId,
+    /// As shown.
+    pub name: String,
+    /// Absolute, without symbolic links.
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub size: u64,
+    /// When the file was last changed, nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+    /// Of the whole file; absent until it was computed.
+    pub sha256: Option<[u8; 32]>,
+    /// `llama`, `qwen3`, ….
+    pub architecture: String,
+    /// Number of them.
+    pub parameters: u64,
+    /// `Q4_0`, …; may be empty.
+    pub quantization: String,
+    /// Tokens it was trained to attend to.
+    pub context_length: u32,
+    /// What one token of context takes in memory; 0: unknown.
+    pub bytes_per_token: u64,
+    /// May be empty.
+    pub license: String,
+    /// The model that AICO brings along.
+    pub starter: bool,
+    /// The one that answers.
+    pub active: bool,
+}
+
+impl ModelRecord {
+    /// As it is told; looks whether the file is there.
+    #[must_use]
+    pub fn to_message(&self) -> v1::Model {
+        v1::Model {
+            id: self.id.to_vec(),
+            name: self.name.clone(),
+            file: self.path.display().to_string(),
+            size_bytes: self.size,
+            architecture: self.architecture.clone(),
+            parameters: self.parameters,
+            quantization: self.quantization.clone(),
+            context_length: self.context_length,
+            license: self.license.clone(),
+            starter: self.starter,
+            active: self.active,
+            present: self.path.is_file(),
+        }
+    }
+}
+
+/// Keeps the registry. Each change is durable when it returns.
+#[async_trait]
+pub trait ModelRegistryStore: Send + Sync {
+    /// All models, in the order in which they were added.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn list(&self) -> Result<Vec<ModelRecord>, StoreError>;
+    /// Adds a model, or replaces the row with the same id.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn put(&self, record: ModelRecord) -> Result<(), StoreError>;
+    /// Makes this model the one that answers. False: there is no such model.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn activate(&self, id: ModelId) -> Result<bool, StoreError>;
+    /// Forgets a model. False: there is no such model.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn remove(&self, id: ModelId) -> Result<bool, StoreError>;
+    /// Notes the hash of a file; does nothing when the model is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn set_hash(&self, id: ModelId, sha256: [u8; 32]) -> Result<(), StoreError>;
+}
+
+/// The registry in `system.db`.
+#[derive(Clone)]
+pub struct SystemRegistry(Store);
+
+impl SystemRegistry {
+    /// In this store, which was opened with [`MIGRATIONS`].
+    #[must_use]
+    pub fn new(system: Store) -> Self {
+        Self(system)
+    }
+}
+
+const COLUMNS: &str = "id, name, path, size, modified_ns, sha256, architecture, parameters, \
+    quantization, context_length, bytes_per_token, license, starter, active";
+
+fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
+    let broken = |column: usize| rusqlite::Error::IntegralValueOutOfRange(column, 0);
+    let id: Vec<u8> = row.get(0)?;
+    let path: String = row.get(2)?;
+    let sha256: Option<Vec<u8>> = row.get(5)?;
+    let count = |column: usize| {
+        row.get::<_, i64>(column)
+            .and_then(|n| u64::try_from(n).map_err(|_| broken(column)))
+    };
+    Ok(ModelRecord {
+        id: ModelId::from_slice(&id).map_err(|_| broken(0))?,
+        name: row.get(1)?,
+        path: PathBuf::from(path),
+        size: count(3)?,
+        modified_ns: row.get(4)?,
+        sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+        architecture: row.get(6)?,
+        parameters: count(7)?,
+        quantization: row.get(8)?,
+        context_length: row.get(9)?,
+        bytes_per_token: count(10)?,
+        license: row.get(11)?,
+        starter: row.get(12)?,
+        active: row.get(13)?,
+    })
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+#[async_trait]
+impl ModelRegistryStore for SystemRegistry {
+    async fn list(&self) -> Result<Vec<ModelRecord>, StoreError> {
+        self.0
+            .read(|db| {
+                let sql = format!("SELECT {COLUMNS} FROM models_model ORDER BY added_unix_ms, id");
+                let mut statement = db.prepare(&sql)?;
+                let rows = statement
+                    .query_map([], record)?
+                    .collect::<Result<Vec<_>, _>>()?;
+                Ok(rows)
+            })
+            .await
+    }
+
+    async fn put(&self, model: ModelRecord) -> Result<(), StoreError> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.0
+            .write(move |tx| {
+                let added: Option<i64> = tx
+                    .query_row(
+                        "SELECT added_unix_ms FROM models_model WHERE id = ?1",
+                        [model.id.as_bytes()],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                tx.execute(
+                    &format!(
+                        "INSERT OR REPLACE INTO models_model ({COLUMNS}, added_unix_ms) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+                    ),
+                    params![
+                        model.id.as_bytes(),
+                        model.name,
+                        model.path.to_string_lossy(),
+                        number(model.size),
+                        model.modified_ns,
+                        model.sha256,
+                        model.architecture,
+                        number(model.parameters),
+                        model.quantization,
+                        model.context_length,
+                        number(model.bytes_per_token),
+                        model.license,
+                        model.starter,
+                        model.active,
+                        added.unwrap_or_else(now_ms),
+                    ],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn activate(&self, id: ModelId) -> Result<bool, StoreError> {
+        self.0
+            .write(move |tx| {
+                let known: bool = tx.query_row(
+                    "SELECT EXISTS (SELECT 1 FROM models_model WHERE id = ?1)",
+                    [id.as_bytes()],
+                    |row| row.get(0),
+                )?;
+                if known {
+                    tx.execute("UPDATE models_model SET active = 0 WHERE active = 1", [])?;
+                    tx.execute(
+                        "UPDATE models_model SET active = 1 WHERE id = ?1",
+                        [id.as_bytes()],
+                    )?;
+                }
+                Ok(known)
+            })
+            .await
+    }
+
+    async fn remove(&self, id: ModelId) -> Result<bool, StoreError> {
+        self.0
+            .write(move |tx| {
+                Ok(tx.execute("DELETE FROM models_model WHERE id = ?1", [id.as_bytes()])? > 0)
+            })
+            .await
+    }
+
+    async fn set_hash(&self, id: ModelId, sha256: [u8; 32]) -> Result<(), StoreError> {
+        self.0
+            .write(move |tx| {
+                tx.execute(
+                    "UPDATE models_model SET sha256 = ?2 WHERE id = ?1",
+                    params![id.as_bytes(), sha256],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+}

@@ -1,0 +1,372 @@
+//! From a model's tokens to what is shown: whole characters, thinking apart from the answer,
+//! and an end at a stop string. Each step holds back what the next token may change.
+
+/// What begins a model's thinking.
+pub const THINK_OPEN: &str = "<think>";
+/// What ends it.
+pub const THINK_CLOSE: &str = "</think>";
+
+/// Most stop strings of one request.
+pub const STOPS_LIMIT: usize = 16;
+/// Longest stop string, in bytes.
+pub const STOP_LENGTH_LIMIT: usize = 256;
+
+/// Assembles bytes into whole characters. What can't become one turns into U+FFFD.
+#[derive(Default)]
+struct Characters {
+    tail: Vec<u8>,
+}
+
+impl Characters {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.tail.extend_from_slice(bytes);
+        let mut out = String::new();
+        let mut rest = self.tail.as_slice();
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    out.push_str(text);
+                    rest = &[];
+                    break;
+                }
+                Err(error) => {
+                    let (whole, after) = rest.split_at(error.valid_up_to());
+                    out.push_str(&String::from_utf8_lossy(whole));
+                    match error.error_len() {
+                        Some(length) => {
+                            out.push(char::REPLACEMENT_CHARACTER);
+                            rest = &after[length..];
+                        }
+                        None => {
+                            rest = after;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.tail = rest.to_vec();
+        out
+    }
+
+    fn finish(&mut self) -> String {
+        let cut = !std::mem::take(&mut self.tail).is_empty();
+        if cut {
+            char::REPLACEMENT_CHARACTER.to_string()
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Ends the answer at the first of some strings, which is not shown.
+struct Stops {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl Stops {
+    fn new(stops: Vec<String>) -> Self {
+        let stops = stops
+            .into_iter()
+            .filter(|stop| !stop.is_empty() && stop.len() <= STOP_LENGTH_LIMIT)
+            .take(STOPS_LIMIT)
+            .collect();
+        Self {
+            stops,
+            held: String::new(),
+        }
+    }
+
+    /// What may be shown, and whether a stop string was met.
+    fn push(&mut self, text: &str) -> (String, bool) {
+        if self.stops.is_empty() {
+            return (text.to_owned(), false);
+        }
+        self.held.push_str(text);
+        if let Some(at) = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min()
+        {
+            self.held.truncate(at);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Length of the longest end of `text` that is a proper beginning of `mark`.
+fn overlap(text: &str, mark: &str) -> usize {
+    (1..mark.len().min(text.len() + 1))
+        .rev()
+        .find(|&length| mark.is_char_boundary(length) && text.ends_with(&mark[..length]))
+        .unwrap_or(0)
+}
+
+/// A piece of an answer.
+#[derive(PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub enum Piece {
+    /// Part of the answer.
+    Text(String),
+    /// Part of what the model thought before it.
+    Thinking(String),
+}
+
+enum Phase {
+    /// Nothing but white space so far: thinking may begin.
+    Start,
+    Thinking,
+    /// Thinking is over; white space before the answer is left out.
+    Between,
+    Answer,
+}
+
+/// Turns the bytes of tokens into pieces.
+pub struct AnswerText {
+    characters: Characters,
+    stops: Stops,
+    phase: Phase,
+    held: String,
+}
+
+/// Whether a model thinks aloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thinking {
+    /// Not: `<think>` would be text like any other.
+    None,
+    /// It may begin its answer with `<think>`.
+    MayBegin,
+    /// The prompt ended with `<think>`: it begins inside.
+    Begun,
+}
+
+impl AnswerText {
+    /// For one answer.
+    #[must_use]
+    pub fn new(thinking: Thinking, stops: Vec<String>) -> Self {
+        Self {
+            characters: Characters::default(),
+            stops: Stops::new(stops),
+            phase: match thinking {
+                Thinking::None => Phase::Answer,
+                Thinking::MayBegin => Phase::Start,
+                Thinking::Begun => Phase::Thinking,
+            },
+            held: String::new(),
+        }
+    }
+
+    /// Takes the bytes of one token. True when a stop string was met: the answer is over.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Piece>) -> bool {
+        let text = self.characters.push(bytes);
+        self.route(&text, out)
+    }
+
+    /// Gives what was still held back, when the model is done.
+    pub fn finish(&mut self, out: &mut Vec<Piece>) {
+        let cut = self.characters.finish();
+        if self.route(&cut, out) {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        match self.phase {
+            Phase::Thinking => emit(out, Piece::Thinking, held.trim_end().to_owned()),
+            Phase::Start | Phase::Between | Phase::Answer => {
+                let (text, stopped) = self.stops.push(&held);
+                emit(out, Piece::Text, text);
+                if !stopped {
+                    emit(out, Piece::Text, self.stops.finish());
+                }
+            }
+        }
+    }
+
+    fn route(&mut self, text: &str, out: &mut Vec<Piece>) -> bool {
+        if text.is_empty() {
+            return false;
+        }
+        self.held.push_str(text);
+        loop {
+            match self.phase {
+                Phase::Start => {
+                    let begun = self.held.trim_start();
+                    if begun.len() < THINK_OPEN.len() && THINK_OPEN.starts_with(begun) {
+                        return false;
+                    }
+                    match begun.strip_prefix(THINK_OPEN) {
+                        Some(rest) => {
+                            self.held = rest.to_owned();
+                            self.phase = Phase::Thinking;
+                        }
+                        None => self.phase = Phase::Answer,
+                    }
+                }
+                Phase::Thinking => {
+                    if let Some(at) = self.held.find(THINK_CLOSE) {
+                        let rest = self.held.split_off(at + THINK_CLOSE.len());
+                        self.held.truncate(at);
+                        let thought = std::mem::replace(&mut self.held, rest);
+                        emit(out, Piece::Thinking, thought.trim_end().to_owned());
+                        self.phase = Phase::Between;
+                    } else {
+                        let sure = self.held.len() - overlap(&self.held, THINK_CLOSE);
+                        let sure = self.held[..sure].trim_end().len();
+                        let rest = self.held.split_off(sure);
+                        emit(
+                            out,
+                            Piece::Thinking,
+                            std::mem::replace(&mut self.held, rest),
+                        );
+                        return false;
+                    }
+                }
+                Phase::Between => {
+                    let rest = self.held.trim_start().to_owned();
+                    self.held = rest;
+                    if self.held.is_empty() {
+                        return false;
+                    }
+                    self.phase = Phase::Answer;
+                }
+                Phase::Answer => {
+                    let (text, stopped) = self.stops.push(&std::mem::take(&mut self.held));
+                    emit(out, Piece::Text, text);
+                    return stopped;
+                }
+            }
+        }
+    }
+}
+
+fn emit(out: &mut Vec<Piece>, kind: fn(String) -> Piece, text: String) {
+    if !text.is_empty() {
+        out.push(kind(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer and the thinking after feeding `bytes` in parts of `size`.
+    fn run(thinking: Thinking, stops: &[&str], bytes: &[u8], size: usize) -> (String, String) {
+        let stops = stops.iter().map(ToString::to_string).collect();
+        let mut answer = AnswerText::new(thinking, stops);
+        let mut out = Vec::new();
+        let mut stopped = false;
+        for part in bytes.chunks(size) {
+            if answer.push(part, &mut out) {
+                stopped = true;
+                break;
+            }
+        }
+        if !stopped {
+            answer.finish(&mut out);
+        }
+        let (mut text, mut thought) = (String::new(), String::new());
+        for piece in out {
+            match piece {
+                Piece::Text(part) => text.push_str(&part),
+                Piece::Thinking(part) => thought.push_str(&part),
+            }
+        }
+        (text, thought)
+    }
+
+    #[test]
+    fn characters_split_over_tokens_arrive_whole() {
+        for size in 1..8 {
+            let (text, _) = run(Thinking::None, &[], "naïve 😀 ✓".as_bytes(), size);
+            assert_eq!(text, "naïve 😀 ✓");
+        }
+        let mut answer = AnswerText::new(Thinking::None, vec![]);
+        let mut out = Vec::new();
+        answer.push(&"😀".as_bytes()[..3], &mut out);
+        assert!(out.is_empty(), "three bytes of four are not a character");
+    }
+
+    #[test]
+    fn bytes_that_are_no_characters_are_replaced_not_lost() {
+        let (text, _) = run(Thinking::None, &[], b"a\xffb\xf0\x9f", 1);
+        assert_eq!(text, "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn stop_string_over_token_borders_ends_the_answer() {
+        for size in 1..12 {
+            let (text, _) = run(
+                Thinking::None,
+                &["\nUser:"],
+                b"Hello\nUsers\nUser: hi",
+                size,
+            );
+            assert_eq!(text, "Hello\nUsers", "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn beginning_of_a_stop_string_at_the_end_is_shown() {
+        let (text, _) = run(Thinking::None, &["\n\n###"], b"one\n\n##", 1);
+        assert_eq!(text, "one\n\n##");
+    }
+
+    #[test]
+    fn earliest_of_several_stop_strings_wins() {
+        let (text, _) = run(Thinking::None, &["END", "B"], b"AB END", 7);
+        assert_eq!(text, "A");
+    }
+
+    #[test]
+    fn thinking_is_told_apart_over_token_borders() {
+        for size in 1..20 {
+            let (text, thought) = run(
+                Thinking::MayBegin,
+                &[],
+                b"\n<think>\nwell </b>\n</think>\n\nYes.",
+                size,
+            );
+            assert_eq!(
+                (text.as_str(), thought.trim()),
+                ("Yes.", "well </b>"),
+                "parts of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn thinking_begun_by_the_prompt_and_never_ended() {
+        let (text, thought) = run(Thinking::Begun, &[], b"hm, let me see </thi", 3);
+        assert_eq!(
+            (text.as_str(), thought.as_str()),
+            ("", "hm, let me see </thi")
+        );
+    }
+
+    #[test]
+    fn think_mark_is_text_where_the_model_does_not_think() {
+        let (text, thought) = run(Thinking::None, &[], b"<think>a</think>", 2);
+        assert_eq!((text.as_str(), thought.as_str()), ("<think>a</think>", ""));
+        let (text, _) = run(Thinking::MayBegin, &[], b"<thing> <think>", 2);
+        assert_eq!(text, "<thing> <think>");
+    }
+
+    #[test]
+    fn stop_strings_do_not_look_into_the_thinking() {
+        let (text, thought) = run(Thinking::MayBegin, &["a"], b"<think>aaa</think>bac", 1);
+        assert_eq!((text.as_str(), thought.as_str()), ("b", "aaa"));
+    }
+}

@@ -1,0 +1,340 @@
+//! The batching loop on the real llama.cpp, with a tiny model of random weights.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
+use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request};
+use aico_models::engine::{SamplingPlan, Vocabulary};
+use support::gguf_writer::Shape;
+use support::{finish, load, request};
+
+const LONG: &str = "It was a dark and stormy night, and the rain fell in torrents, except at \
+    occasional intervals, when it was checked by a violent gust of wind which swept up the streets.";
+
+fn of(person: PersonId, key: &[u8], request: Request) -> Request {
+    Request {
+        person: Some(person),
+        cache_key: key.to_vec(),
+        ..request
+    }
+}
+
+/// Waits for the first piece of text.
+fn begun(generation: &mut Generation) -> String {
+    loop {
+        match generation.next_blocking() {
+            Some(Event::Text(text)) => return text,
+            Some(Event::Queued(_)) => {}
+            _ => panic!("it ended before it began"),
+        }
+    }
+}
+
+#[test]
+fn greedy_answers_are_the_same_each_time() {
+    let loaded = load(&Shape::tiny(), 4);
+    let prompt = loaded.tokens("Tell me something.");
+    let (first, end) = loaded.answer(request(prompt.clone(), 60));
+    let (second, _) = loaded.answer(request(prompt.clone(), 60));
+    assert_eq!(first, second);
+    assert_eq!((end.answer_tokens, end.cut), (60, true));
+    assert_eq!(end.prompt_tokens as usize, prompt.len());
+    assert!(!first.is_empty());
+}
+
+#[test]
+fn four_at_once_say_what_each_says_alone() {
+    let loaded = load(&Shape::tiny(), 4);
+    let prompts = [
+        "Hello.",
+        LONG,
+        "What is the time?",
+        "Once upon a time there was",
+    ];
+    let ask = |text: &&str| request(loaded.tokens(text), 80);
+    let alone: Vec<String> = prompts
+        .iter()
+        .map(|text| loaded.answer(ask(text)).0)
+        .collect();
+    let together: Vec<_> = prompts
+        .iter()
+        .map(|text| loaded.batcher.submit(ask(text)))
+        .collect();
+    let together: Vec<String> = together
+        .into_iter()
+        .map(|generation| finish(generation).0)
+        .collect();
+    assert_eq!(alone, together);
+    assert_ne!(
+        alone[0], alone[1],
+        "a test with one answer for all would prove nothing"
+    );
+}
+
+#[test]
+fn seeded_sampling_repeats_and_other_seeds_differ() {
+    let loaded = load(&Shape::tiny(), 1);
+    let with = |seed| {
+        let sampling = SamplingPlan {
+            temperature: 1.5,
+            top_k: 50,
+            top_p: 0.95,
+            min_p: 0.01,
+            repeat_penalty: 1.1,
+            seed,
+        };
+        loaded
+            .answer(Request {
+                sampling,
+                ..request(loaded.tokens(LONG), 40)
+            })
+            .0
+    };
+    assert_eq!(with(3), with(3));
+    assert_ne!(with(3), with(4));
+}
+
+#[test]
+fn cancelled_answer_frees_its_sequence() {
+    let loaded = load(&Shape::tiny(), 1);
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let mut second = loaded.batcher.submit(request(loaded.tokens("Hi"), 5));
+    assert!(matches!(second.next_blocking(), Some(Event::Queued(0))));
+    drop(endless);
+    assert_eq!(finish(second).1.answer_tokens, 5);
+}
+
+#[test]
+fn cancel_in_the_middle_of_a_prompt_is_heeded() {
+    let loaded = load(
+        &Shape {
+            context: 8192,
+            ..Shape::tiny()
+        },
+        1,
+    );
+    let prompt = loaded.tokens(&LONG.repeat(20));
+    let dropped = loaded.batcher.submit(request(prompt.clone(), 100));
+    drop(dropped);
+    let began = Instant::now();
+    let (_, end) = loaded.answer(request(loaded.tokens("Hi"), 1));
+    assert_eq!(end.answer_tokens, 1);
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "a deadline, no measurement"
+    );
+}
+
+#[test]
+fn second_turn_finds_the_first_in_the_cache_and_says_the_same() {
+    let loaded = load(&Shape::tiny(), 2);
+    let ann = PersonId::new();
+    let first = loaded.tokens(LONG);
+    let second = loaded.tokens(&format!("{LONG} And then it cleared."));
+    let cold = loaded.answer(request(second.clone(), 40));
+    assert_eq!(cold.1.cached_tokens, 0);
+    loaded.answer(of(ann, b"c1", request(first.clone(), 10)));
+    let warm = loaded.answer(of(ann, b"c1", request(second.clone(), 40)));
+    assert_eq!(cold.0, warm.0);
+    assert_eq!(warm.1.cached_tokens as usize, first.len());
+    assert_eq!(warm.1.prompt_tokens as usize, second.len());
+}
+
+#[test]
+fn the_same_prompt_again_computes_one_token_only() {
+    let loaded = load(&Shape::tiny(), 1);
+    let ask = || {
+        of(
+            PersonId::from(uuid::Uuid::nil()),
+            b"c",
+            request(loaded.tokens(LONG), 10),
+        )
+    };
+    let first = loaded.answer(ask());
+    let again = loaded.answer(ask());
+    assert_eq!(first.0, again.0);
+    assert_eq!(again.1.cached_tokens, again.1.prompt_tokens - 1);
+}
+
+#[test]
+fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
+    let loaded = load(&Shape::tiny(), 4);
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let cached = |person, key: &[u8]| {
+        loaded
+            .answer(of(person, key, request(loaded.tokens(LONG), 3)))
+            .1
+            .cached_tokens
+    };
+    assert_eq!(cached(ann, b"c"), 0);
+    assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
+    assert_eq!(cached(ann, b"d"), 0, "another conversation");
+    assert_eq!(cached(ann, b""), 0, "no key");
+    assert_eq!(cached(ann, b""), 0, "no key again");
+    assert!(cached(ann, b"c") > 0);
+    loaded.batcher.forget(Some(ann));
+    assert_eq!(cached(ann, b"c"), 0, "forgotten");
+    assert!(cached(ben, b"c") > 0);
+}
+
+#[test]
+fn the_slot_that_was_used_longest_ago_is_given_away() {
+    let loaded = load(&Shape::tiny(), 2);
+    let ann = PersonId::new();
+    let cached = |key: &[u8]| {
+        loaded
+            .answer(of(ann, key, request(loaded.tokens(LONG), 3)))
+            .1
+            .cached_tokens
+    };
+    cached(b"1");
+    cached(b"2");
+    assert!(cached(b"1") > 0);
+    assert_eq!(cached(b"3"), 0, "takes the slot of 2");
+    assert!(cached(b"1") > 0);
+    assert_eq!(cached(b"2"), 0);
+}
+
+#[test]
+fn stop_string_ends_the_answer_and_is_not_shown() {
+    let loaded = load(&Shape::tiny(), 1);
+    let (whole, _) = loaded.answer(request(loaded.tokens(LONG), 60));
+    let characters: Vec<char> = whole.chars().collect();
+    let stop: String = characters[characters.len() / 2..][..3].iter().collect();
+    let at = whole.find(&stop).unwrap();
+    let stops = vec!["never said".to_owned(), stop];
+    let (cut, end) = loaded.answer(Request {
+        stops,
+        ..request(loaded.tokens(LONG), 60)
+    });
+    assert_eq!(cut, whole[..at]);
+    assert!(!end.cut);
+}
+
+#[test]
+fn background_work_gives_way_to_a_person_and_loses_nothing() {
+    let loaded = load(&Shape::tiny(), 1);
+    let background = || Request {
+        priority: Priority::Background,
+        ..request(loaded.tokens(LONG), 400)
+    };
+    let (alone, _) = loaded.answer(background());
+    let mut work = loaded.batcher.submit(background());
+    let mut text = begun(&mut work);
+    let (_, chat) = loaded.answer(request(loaded.tokens("Hi"), 5));
+    assert_eq!(chat.answer_tokens, 5);
+    let mut early = true;
+    while let Some(event) = work.next_blocking() {
+        match event {
+            Event::Text(part) => text.push_str(&part),
+            Event::End(end) => {
+                assert_eq!((end.answer_tokens, end.cached_tokens), (400, 0));
+                early = false;
+            }
+            _ => panic!("background work was disturbed"),
+        }
+    }
+    assert!(!early);
+    assert_eq!(text, alone);
+}
+
+#[test]
+fn paused_answer_waits_and_goes_on_where_it_was() {
+    let loaded = load(&Shape::tiny(), 1);
+    let ask = || request(loaded.tokens(LONG), 300);
+    let (alone, _) = loaded.answer(ask());
+    let paused = ask();
+    let id = paused.id;
+    let mut generation = loaded.batcher.submit(paused);
+    let mut text = begun(&mut generation);
+    loaded.batcher.pause(id);
+    // While it is paused its slot serves others.
+    loaded.answer(request(loaded.tokens("Hi"), 5));
+    loaded.batcher.resume(id);
+    let (rest, end) = finish(generation);
+    text.push_str(&rest);
+    assert_eq!((text, end.answer_tokens), (alone, 300));
+}
+
+#[test]
+fn one_more_than_may_wait_is_refused() {
+    let loaded = load(&Shape::tiny(), 1);
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let waiting: Vec<_> = (0..QUEUE_LIMIT)
+        .map(|_| loaded.batcher.submit(request(loaded.tokens("Hi"), 2)))
+        .collect();
+    let mut refused = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    assert!(matches!(refused.next_blocking(), Some(Event::Busy)));
+    drop(endless);
+    for generation in waiting {
+        assert_eq!(finish(generation).1.answer_tokens, 2);
+    }
+}
+
+#[test]
+fn waiting_ones_are_told_when_they_move_up() {
+    let loaded = load(&Shape::tiny(), 1);
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let first = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    let mut second = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    assert!(matches!(second.next_blocking(), Some(Event::Queued(1))));
+    drop(first);
+    assert!(matches!(second.next_blocking(), Some(Event::Queued(0))));
+    drop(endless);
+    assert_eq!(finish(second).1.answer_tokens, 2);
+}
+
+#[test]
+fn full_context_ends_the_answer() {
+    let loaded = load(
+        &Shape {
+            context: 256,
+            ..Shape::tiny()
+        },
+        1,
+    );
+    let prompt = loaded.tokens(LONG);
+    let (_, end) = loaded.answer(request(prompt.clone(), 100_000));
+    assert!(end.cut);
+    assert_eq!(end.answer_tokens as usize, 256 - prompt.len());
+}
+
+#[test]
+fn stopped_loop_ends_all_answers() {
+    let loaded = load(&Shape::tiny(), 1);
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let mut waiting = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    loaded.batcher.stop();
+    for generation in [&mut endless, &mut waiting] {
+        let mut last = None;
+        while let Some(event) = generation.next_blocking() {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(Event::Stopped)));
+    }
+    let mut late = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    assert!(matches!(late.next_blocking(), Some(Event::Stopped)));
+}
+
+#[test]
+fn control_tokens_are_read_as_such_and_stand_for_no_text() {
+    let loaded = load(&Shape::tiny(), 1);
+    let tokens = loaded.tokens("<|im_start|>a<|im_end|>");
+    assert_eq!(tokens.len(), 3);
+    assert_eq!(tokens[0].0, support::gguf_writer::IM_START);
+    assert!(loaded.model.ends(tokens[2]) && !loaded.model.ends(tokens[1]));
+    let mut bytes = Vec::new();
+    tokens
+        .iter()
+        .for_each(|token| loaded.model.piece(*token, &mut bytes));
+    assert_eq!(bytes, b"a");
+    assert_eq!(loaded.model.marks().len(), 2);
+}

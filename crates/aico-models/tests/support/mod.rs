@@ -1,0 +1,94 @@
+//! What the tests of the engine share: tiny models with random weights.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+#[path = "gguf_writer.rs"]
+pub mod gguf_writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aico_contracts::v1::Priority;
+use aico_models::batch::{Batcher, End, Event, Generation, Request};
+use aico_models::engine::llama::Gguf;
+use aico_models::engine::{EngineConfig, SamplingPlan, Token, Vocabulary};
+use aico_models::text::Thinking;
+use gguf_writer::Shape;
+use uuid::Uuid;
+
+/// A loaded model with its loop.
+pub struct Loaded {
+    pub model: Arc<Gguf>,
+    pub batcher: Batcher,
+    _folder: tempfile::TempDir,
+}
+
+pub fn load(shape: &Shape, sequences: u32) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    gguf_writer::write(&path, shape);
+    let model = Arc::new(load_file(&path));
+    let config = EngineConfig {
+        threads: 2,
+        context: 0,
+        sequences,
+    };
+    let batcher = Batcher::start(Arc::clone(&model), config).unwrap();
+    Loaded {
+        model,
+        batcher,
+        _folder: folder,
+    }
+}
+
+pub fn load_file(path: &Path) -> Gguf {
+    Gguf::load(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub const GREEDY: SamplingPlan = SamplingPlan {
+    temperature: 0.0,
+    top_p: 1.0,
+    top_k: 0,
+    min_p: 0.0,
+    repeat_penalty: 1.0,
+    seed: 1,
+};
+
+pub fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
+    Request {
+        id: Uuid::now_v7(),
+        person: None,
+        priority: Priority::Interactive,
+        cache_key: Vec::new(),
+        prompt,
+        answer_limit,
+        sampling: GREEDY,
+        stops: Vec::new(),
+        thinking: Thinking::None,
+    }
+}
+
+impl Loaded {
+    pub fn tokens(&self, text: &str) -> Vec<Token> {
+        self.model.tokenize(text)
+    }
+
+    /// The answer to a request, when it is done.
+    pub fn answer(&self, request: Request) -> (String, End) {
+        finish(self.batcher.submit(request))
+    }
+}
+
+/// Reads an answer to its end.
+pub fn finish(mut generation: Generation) -> (String, End) {
+    let mut text = String::new();
+    while let Some(event) = generation.next_blocking() {
+        match event {
+            Event::Text(part) => text.push_str(&part),
+            Event::End(end) => return (text, end),
+            Event::Queued(_) => {}
+            Event::Thinking(_) => panic!("it does not think"),
+            Event::Failed | Event::Busy | Event::Stopped => panic!("no answer"),
+        }
+    }
+    panic!("no end")
+}
