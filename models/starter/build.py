@@ -1,6 +1,6 @@
 """Makes everything in this folder that is made: held-out cases, model, sum and score.
 
-    python build.py --work /tmp/aico-starter
+python build.py --work /tmp/aico-starter
 """
 
 import argparse
@@ -20,9 +20,7 @@ ENVIRONMENT = {
 
 
 def run(script: str, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, script, *arguments], cwd=FOLDER, env=os.environ | ENVIRONMENT, check=True
-    )
+    subprocess.run([sys.executable, script, *arguments], cwd=FOLDER, env=os.environ | ENVIRONMENT, check=True)
 
 
 def main() -> None:

@@ -78,9 +78,7 @@ def start_with_copying(model: Llama) -> None:
         _attend_back(model, index, distance, WINDOW_PAIRS, sharpness)
         first.attn_v.weight[head] = 0.0
         first.attn_v.weight[head, content] = _orthonormal_rows(head_width, content_width)
-        first.attn_output.weight[content, head] = (
-            GAIN_OF_WINDOW * _orthonormal_rows(head_width, content_width).T
-        )
+        first.attn_output.weight[content, head] = GAIN_OF_WINDOW * _orthonormal_rows(head_width, content_width).T
 
     # The first heads of the second block seek a token whose predecessor is the present token.
     second = model.blk[1]

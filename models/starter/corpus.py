@@ -66,7 +66,7 @@ def punctuated(text: str, rng: Random, question: bool, careless: float = 0.45) -
     """The text with the mark at its end that fits, or with none, as many people type."""
     if text[-1] in ".?!" or rng.random() < careless:
         return text
-    return text + ("?" if question else rng.choice(".." "!"))
+    return text + ("?" if question else rng.choice("..!"))
 
 
 def spoken(text: str, rng: Random) -> str:
@@ -144,7 +144,9 @@ class Conversation:
         if first == second:
             return
         told = [
-            fill(spoken(draw(self.rng.choice(facts.FACT[name].tells), self.rng), self.rng).rstrip(".!?"), subject, value)
+            fill(
+                spoken(draw(self.rng.choice(facts.FACT[name].tells), self.rng), self.rng).rstrip(".!?"), subject, value
+            )
             for (name, subject), value in ((first, first_value), (second, second_value))
         ]
         text, lowered = self._cased(" and ".join(told))

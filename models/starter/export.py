@@ -52,9 +52,7 @@ def write_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types(
-        [TokenType.CONTROL if token in bpe.SPECIAL else TokenType.NORMAL for token in tokens]
-    )
+    writer.add_token_types([TokenType.CONTROL if token in bpe.SPECIAL else TokenType.NORMAL for token in tokens])
     writer.add_token_merges(bpe.merges_of(tokenizer))
     writer.add_bos_token_id(bpe.END_OF_TEXT)
     writer.add_eos_token_id(bpe.IM_END)

@@ -16,7 +16,7 @@ import phrases
 import values
 from corpus import Message, punctuated, to_second_person, value_pool
 from facts import Fact
-from phrases import Intent, draw
+from phrases import draw
 
 SEED = 7
 FAR_CHARACTERS = 1_400  # Some 440 tokens of words, and about 150 that mark the turns.
@@ -141,9 +141,7 @@ class Builder:
         """Two facts in one conversation, of one kind in the last cases; one is asked for."""
         pairs = list(zip(self.facts_round(20), self.rng.sample(facts.FACTS * 2, 20), strict=True))
         pairs = [(first, second) for first, second in pairs if first is not second]
-        told_pairs = [
-            ((first, self.subject(first)), (second, self.subject(second))) for first, second in pairs
-        ]
+        told_pairs = [((first, self.subject(first)), (second, self.subject(second))) for first, second in pairs]
         told_pairs += [
             ((facts.FACT[name], first), (facts.FACT[name], second))
             for name, first, second in [
@@ -161,9 +159,7 @@ class Builder:
             messages = [message for item in told for message in self.told(*item)]
             messages += self.unrelated(exchanges=index % 3)
             messages.append(("user", self.ask(*wanted[:2], new)))
-            self.add(
-                "recall-two", messages, expect_all=[core(wanted[2])], forbid=[core(other[2]), *NOT_TOLD], new=new
-            )
+            self.add("recall-two", messages, expect_all=[core(wanted[2])], forbid=[core(other[2]), *NOT_TOLD], new=new)
 
     def recall_lower(self) -> None:
         """Everything typed in lower case and without marks."""

@@ -10,9 +10,7 @@ import re
 from dataclasses import dataclass, field
 from random import Random
 
-BIGGER_MODEL = (
-    "A bigger model can: `aico model add FILE.gguf`, or Settings → Model."
-)
+BIGGER_MODEL = "A bigger model can: `aico model add FILE.gguf`, or Settings → Model."
 
 
 @dataclass(frozen=True)

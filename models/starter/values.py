@@ -118,9 +118,7 @@ TRAIN = {
     "age": [str(n) for n in range(6, 99) if n % 7 != 3],
     "date": [
         f"{day} {month}"
-        for month in words(
-            "January February March April May June July August September October November December"
-        )
+        for month in words("January February March April May June July August September October November December")
         for day in range(1, 29)
         if f"{day} {month}" not in _HELDOUT_DATES
     ],
@@ -183,14 +181,10 @@ _INVENTED_SHARE = {
     "age": 0.0, "date": 0.0,
 }  # fmt: skip
 
-_ONSETS = words(
-    "b c d f g h j k l m n p r s t v w z b d f g h k l m n p r s t br ch cl dr fl gr pr qu sh st tr"
-)
+_ONSETS = words("b c d f g h j k l m n p r s t v w z b d f g h k l m n p r s t br ch cl dr fl gr pr qu sh st tr")
 _VOWELS = words("a e i o u a e i o u a e i o u ai ea ee ia ie oo ou y au")
 _CODAS = ["", "", ""] + words("n r s l m t d k n r s l x nd st ng ck ll p rn")
-_ADJECTIVES = words(
-    "old new small big warm cold red blue green quiet loud fresh sweet dark wild soft slow long"
-)
+_ADJECTIVES = words("old new small big warm cold red blue green quiet loud fresh sweet dark wild soft slow long")
 _VERBS = words("paint visit fix clean sell buy call find carry build cook move bring wash")
 _PREPOSITIONS = ["in the", "on the", "under the", "behind the", "near the", "next to the", "in my"]
 
@@ -221,8 +215,8 @@ def _invented(kind: str, rng: Random) -> str:
         title = word + rng.choice(["er", "ist", "or", "", "man", " maker", " keeper", " driver"])
         return ("an " if title[0] in "aeiou" else "a ") + title
     if kind == "liking" or kind == "dislike":
-        return rng.choice(["", "", "", f"{rng.choice(_ADJECTIVES)} "]) + word + rng.choice(
-            ["ing", "s", "", "ery", "ball"]
+        return (
+            rng.choice(["", "", "", f"{rng.choice(_ADJECTIVES)} "]) + word + rng.choice(["ing", "s", "", "ery", "ball"])
         )
     if kind == "book":
         return f"The {word.capitalize()}" + rng.choice(["", " House", " Road", " Night"])
@@ -231,9 +225,7 @@ def _invented(kind: str, rng: Random) -> str:
     if kind == "plan":
         return f"{rng.choice(_VERBS)} {rng.choice(['the', 'my', 'a'])} {word}"
     if kind == "spot":
-        return f"{rng.choice(_PREPOSITIONS)} {rng.choice(_ADJECTIVES + [''])} {word}".replace(
-            "  ", " "
-        )
+        return f"{rng.choice(_PREPOSITIONS)} {rng.choice(_ADJECTIVES + [''])} {word}".replace("  ", " ")
     if kind == "season":
         return f"{rng.choice(_ADJECTIVES)} {rng.choice(TRAIN['season'])}"
     return rng.choice(["", "", f"{rng.choice(_ADJECTIVES)} "]) + word
