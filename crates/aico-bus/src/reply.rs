@@ -5,7 +5,7 @@
 //! cancels at the server.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -28,8 +28,8 @@ pub(crate) enum End {
 
 /// A link that stands between server and asker and wants to know what the asker does.
 pub(crate) trait Tap: Send + Sync {
-    /// The asker took an item: one more may be sent.
-    fn consumed(&self);
+    /// The asker has taken this many items since the beginning: as many more may be sent.
+    fn consumed(&self, in_all: u64);
     /// The asker wants no more; it may still read what comes.
     fn cancelled(&self);
     /// The asker is gone; what comes is thrown away.
@@ -40,6 +40,7 @@ struct Shared {
     end: Mutex<Option<End>>,
     cancel: CancellationToken,
     dropped: AtomicBool,
+    consumed: AtomicU64,
     tap: OnceLock<Box<dyn Tap>>,
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn channel() -> (ReplySender, ReplyReceiver) {
         end: Mutex::new(None),
         cancel: CancellationToken::new(),
         dropped: AtomicBool::new(false),
+        consumed: AtomicU64::new(0),
         tap: OnceLock::new(),
     });
     (
@@ -141,6 +143,7 @@ impl Tapper {
     pub(crate) fn tap(self, tap: Box<dyn Tap>) {
         let _ = self.0.tap.set(tap);
         if let Some(tap) = self.0.tap.get() {
+            tap.consumed(self.0.consumed.load(Ordering::SeqCst));
             if self.0.cancel.is_cancelled() {
                 tap.cancelled();
             }
@@ -167,8 +170,9 @@ impl ReplyReceiver {
             return None;
         }
         if let Some(parcel) = self.rx.recv().await {
+            let in_all = self.shared.consumed.fetch_add(1, Ordering::SeqCst) + 1;
             if let Some(tap) = self.shared.tap.get() {
-                tap.consumed();
+                tap.consumed(in_all);
             }
             return Some(Ok(parcel));
         }

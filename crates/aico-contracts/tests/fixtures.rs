@@ -4,13 +4,14 @@
 //! with `AICO_WRITE_FIXTURES=1 cargo test -p aico-contracts`; a file that exists is never written
 //! again. A change that breaks this test breaks peers that run the released version.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aico_contracts::v1::*;
 use aico_contracts::{Bytes, Payload};
-use prost::Message as _;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")

@@ -56,6 +56,10 @@ impl Input {
     /// not passed on, it would quote what was sent; the place is told.
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
         let bytes = self.read().await?;
+        // Serde would take a list for a structure, its items for the members in their order.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::from(Code::Malformed).with_detail("The body is no JSON object."));
+        }
         serde_json::from_slice(&bytes).map_err(|error| {
             Problem::from(Code::Malformed).with_detail(format!(
                 "The body does not fit at line {}, column {}.",

@@ -428,7 +428,8 @@ mod tests {
     #[test]
     fn endless_histories_are_cut_without_rendering_them_all() {
         let prompt = language().prompt(&conversation(20_000), 16, 60).unwrap();
-        assert_eq!(prompt.dropped_turns, 2 * 19_998);
+        // One or two exchanges fit; which, depends on how exactly the cut is found.
+        assert!((2 * 19_998..=2 * 19_999).contains(&prompt.dropped_turns));
     }
 
     #[test]

@@ -6,9 +6,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use aico_contracts::ids::PersonId;
-use aico_contracts::v1::Priority;
 use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request};
-use aico_models::engine::{SamplingPlan, Vocabulary};
+use aico_models::engine::Vocabulary;
 use support::gguf_writer::Shape;
 use support::{finish, load, request};
 
@@ -32,70 +31,6 @@ fn begun(generation: &mut Generation) -> String {
             _ => panic!("it ended before it began"),
         }
     }
-}
-
-#[test]
-fn greedy_answers_are_the_same_each_time() {
-    let loaded = load(&Shape::tiny(), 4);
-    let prompt = loaded.tokens("Tell me something.");
-    let (first, end) = loaded.answer(request(prompt.clone(), 60));
-    let (second, _) = loaded.answer(request(prompt.clone(), 60));
-    assert_eq!(first, second);
-    assert_eq!((end.answer_tokens, end.cut), (60, true));
-    assert_eq!(end.prompt_tokens as usize, prompt.len());
-    assert!(!first.is_empty());
-}
-
-#[test]
-fn four_at_once_say_what_each_says_alone() {
-    let loaded = load(&Shape::tiny(), 4);
-    let prompts = [
-        "Hello.",
-        LONG,
-        "What is the time?",
-        "Once upon a time there was",
-    ];
-    let ask = |text: &&str| request(loaded.tokens(text), 80);
-    let alone: Vec<String> = prompts
-        .iter()
-        .map(|text| loaded.answer(ask(text)).0)
-        .collect();
-    let together: Vec<_> = prompts
-        .iter()
-        .map(|text| loaded.batcher.submit(ask(text)))
-        .collect();
-    let together: Vec<String> = together
-        .into_iter()
-        .map(|generation| finish(generation).0)
-        .collect();
-    assert_eq!(alone, together);
-    assert_ne!(
-        alone[0], alone[1],
-        "a test with one answer for all would prove nothing"
-    );
-}
-
-#[test]
-fn seeded_sampling_repeats_and_other_seeds_differ() {
-    let loaded = load(&Shape::tiny(), 1);
-    let with = |seed| {
-        let sampling = SamplingPlan {
-            temperature: 1.5,
-            top_k: 50,
-            top_p: 0.95,
-            min_p: 0.01,
-            repeat_penalty: 1.1,
-            seed,
-        };
-        loaded
-            .answer(Request {
-                sampling,
-                ..request(loaded.tokens(LONG), 40)
-            })
-            .0
-    };
-    assert_eq!(with(3), with(3));
-    assert_ne!(with(3), with(4));
 }
 
 #[test]
@@ -131,21 +66,6 @@ fn cancel_in_the_middle_of_a_prompt_is_heeded() {
 }
 
 #[test]
-fn second_turn_finds_the_first_in_the_cache_and_says_the_same() {
-    let loaded = load(&Shape::tiny(), 2);
-    let ann = PersonId::new();
-    let first = loaded.tokens(LONG);
-    let second = loaded.tokens(&format!("{LONG} And then it cleared."));
-    let cold = loaded.answer(request(second.clone(), 40));
-    assert_eq!(cold.1.cached_tokens, 0);
-    loaded.answer(of(ann, b"c1", request(first.clone(), 10)));
-    let warm = loaded.answer(of(ann, b"c1", request(second.clone(), 40)));
-    assert_eq!(cold.0, warm.0);
-    assert_eq!(warm.1.cached_tokens as usize, first.len());
-    assert_eq!(warm.1.prompt_tokens as usize, second.len());
-}
-
-#[test]
 fn the_same_prompt_again_computes_one_token_only() {
     let loaded = load(&Shape::tiny(), 1);
     let ask = || {
@@ -159,27 +79,6 @@ fn the_same_prompt_again_computes_one_token_only() {
     let again = loaded.answer(ask());
     assert_eq!(first.0, again.0);
     assert_eq!(again.1.cached_tokens, again.1.prompt_tokens - 1);
-}
-
-#[test]
-fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
-    let loaded = load(&Shape::tiny(), 4);
-    let (ann, ben) = (PersonId::new(), PersonId::new());
-    let cached = |person, key: &[u8]| {
-        loaded
-            .answer(of(person, key, request(loaded.tokens(LONG), 3)))
-            .1
-            .cached_tokens
-    };
-    assert_eq!(cached(ann, b"c"), 0);
-    assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
-    assert_eq!(cached(ann, b"d"), 0, "another conversation");
-    assert_eq!(cached(ann, b""), 0, "no key");
-    assert_eq!(cached(ann, b""), 0, "no key again");
-    assert!(cached(ann, b"c") > 0);
-    loaded.batcher.forget(Some(ann));
-    assert_eq!(cached(ann, b"c"), 0, "forgotten");
-    assert!(cached(ben, b"c") > 0);
 }
 
 #[test]
@@ -214,51 +113,6 @@ fn stop_string_ends_the_answer_and_is_not_shown() {
     });
     assert_eq!(cut, whole[..at]);
     assert!(!end.cut);
-}
-
-#[test]
-fn background_work_gives_way_to_a_person_and_loses_nothing() {
-    let loaded = load(&Shape::tiny(), 1);
-    let background = || Request {
-        priority: Priority::Background,
-        ..request(loaded.tokens(LONG), 400)
-    };
-    let (alone, _) = loaded.answer(background());
-    let mut work = loaded.batcher.submit(background());
-    let mut text = begun(&mut work);
-    let (_, chat) = loaded.answer(request(loaded.tokens("Hi"), 5));
-    assert_eq!(chat.answer_tokens, 5);
-    let mut early = true;
-    while let Some(event) = work.next_blocking() {
-        match event {
-            Event::Text(part) => text.push_str(&part),
-            Event::End(end) => {
-                assert_eq!((end.answer_tokens, end.cached_tokens), (400, 0));
-                early = false;
-            }
-            _ => panic!("background work was disturbed"),
-        }
-    }
-    assert!(!early);
-    assert_eq!(text, alone);
-}
-
-#[test]
-fn paused_answer_waits_and_goes_on_where_it_was() {
-    let loaded = load(&Shape::tiny(), 1);
-    let ask = || request(loaded.tokens(LONG), 300);
-    let (alone, _) = loaded.answer(ask());
-    let paused = ask();
-    let id = paused.id;
-    let mut generation = loaded.batcher.submit(paused);
-    let mut text = begun(&mut generation);
-    loaded.batcher.pause(id);
-    // While it is paused its slot serves others.
-    loaded.answer(request(loaded.tokens("Hi"), 5));
-    loaded.batcher.resume(id);
-    let (rest, end) = finish(generation);
-    text.push_str(&rest);
-    assert_eq!((text, end.answer_tokens), (alone, 300));
 }
 
 #[test]
@@ -304,24 +158,6 @@ fn full_context_ends_the_answer() {
     let (_, end) = loaded.answer(request(prompt.clone(), 100_000));
     assert!(end.cut);
     assert_eq!(end.answer_tokens as usize, 256 - prompt.len());
-}
-
-#[test]
-fn stopped_loop_ends_all_answers() {
-    let loaded = load(&Shape::tiny(), 1);
-    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
-    begun(&mut endless);
-    let mut waiting = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
-    loaded.batcher.stop();
-    for generation in [&mut endless, &mut waiting] {
-        let mut last = None;
-        while let Some(event) = generation.next_blocking() {
-            last = Some(event);
-        }
-        assert!(matches!(last, Some(Event::Stopped)));
-    }
-    let mut late = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
-    assert!(matches!(late.next_blocking(), Some(Event::Stopped)));
 }
 
 #[test]

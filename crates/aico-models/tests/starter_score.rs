@@ -1,10 +1,5 @@
 //! The starter model keeps what its README promises.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "support/score.rs"]
 mod score;

@@ -223,7 +223,7 @@ mod tests {
         }
         let rows = documented
             .lines()
-            .filter(|l| l.starts_with("| ") && !l.contains("code"))
+            .filter(|l| l.starts_with("| ") && !l.starts_with("| code"))
             .count();
         assert_eq!(
             rows,

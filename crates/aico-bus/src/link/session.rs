@@ -100,7 +100,7 @@ impl Session {
         tapper.tap(Box::new(WireTap {
             session: Arc::downgrade(self),
             request: parcel.envelope,
-            taken: AtomicU64::new(0),
+            credited: AtomicU64::new(0),
         }));
     }
 
@@ -403,19 +403,23 @@ fn read_failed(failed: &control::Failed, topic: String) -> RequestError {
 struct WireTap {
     session: Weak<Session>,
     request: Arc<Envelope>,
-    taken: AtomicU64,
+    /// Items for which credit was given back.
+    credited: AtomicU64,
 }
 
 impl Tap for WireTap {
-    fn consumed(&self) {
+    fn consumed(&self, in_all: u64) {
         // Credit goes back in halves of the window, not one by one.
         let half = (WINDOW / 2) as u64;
-        if (self.taken.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(half)
+        let due = |credited| (in_all >= credited + half).then_some(in_all);
+        if let Ok(credited) = self
+            .credited
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, due)
             && let Some(session) = self.session.upgrade()
         {
             session.say(control::Say::Credit(control::Credit {
                 exchange: self.request.id.clone(),
-                messages: half,
+                messages: in_all - credited,
                 ..control::Credit::default()
             }));
         }

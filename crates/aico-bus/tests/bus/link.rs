@@ -185,7 +185,7 @@ async fn cancelling_crosses_the_link_and_leaves_no_server_stuck() {
     let child = house.child("model-process").await;
     let mut requests = child.serve(topics::MODELS_GENERATE, 1).unwrap();
     soon(requests.ready()).await.unwrap();
-    let (ended, mut has_ended) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut has_ended) = tokio::sync::mpsc::channel(8);
     tokio::spawn(async move {
         let _child = child;
         while let Some(request) = requests.recv().await {
@@ -195,7 +195,7 @@ async fn cancelling_crosses_the_link_and_leaves_no_server_stuck() {
                 index += 1;
             }
             responder.end(delta(u64::MAX));
-            ended.send(index).unwrap();
+            ended.send(index).await.unwrap();
         }
     });
     let daemon = house.bus.join(id("companion"));

@@ -1,5 +1,12 @@
 //! The bus as its users see it. One program, so that it is linked once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 mod inprocess;
 mod link;

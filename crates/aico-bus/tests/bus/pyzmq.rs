@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 struct Python {
-    stdin: ChildStdin,
+    /// Open as long as the peer shall live.
+    _stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
@@ -45,7 +46,7 @@ async fn python(part: &str, listener: &Listener) -> Option<Python> {
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     Some(Python {
-        stdin,
+        _stdin: stdin,
         lines,
         _child: child,
     })
@@ -111,10 +112,11 @@ async fn libzmq_without_the_right_keys_hears_nothing() {
             return;
         };
         assert_eq!(python.says().await, "trying");
-        until(|| bus.stats().turned_away > 0).await;
-        python.stdin.write_all(b"stop\n").await.unwrap();
         assert_eq!(python.says().await, "silence", "{part}");
-        assert_eq!(bus.stats().peers, 0, "{part}");
+        let stats = bus.stats();
+        assert_eq!((stats.peers, stats.published), (0, 0), "{part}");
+        // Without CURVE libzmq goes away by itself when it reads our greeting.
+        assert!(stats.turned_away > 0 || part == "no-curve", "{part}");
     }
 }
 
@@ -129,5 +131,4 @@ async fn libzmq_with_a_revoked_key_does_not_come_back() {
     listener.revoke(&id("weather")).await;
     // It tries again by itself, as libzmq does, and is turned away.
     until(|| bus.stats().peers == 0 && bus.stats().turned_away > 0).await;
-    python.stdin.write_all(b"stop\n").await.unwrap();
 }

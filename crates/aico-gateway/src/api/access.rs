@@ -55,7 +55,7 @@ pub(crate) struct Passphrase {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"code": "k2uV…", "name": "Ada", "password": "…"}))]
 pub(crate) struct SetUp {
-    /// From the printed address; left out over the local socket.
+    /// From the printed address; not needed over the local socket.
     #[serde(default)]
     pub(crate) code: Option<Secret>,
     /// How the owner is called.

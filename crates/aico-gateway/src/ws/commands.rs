@@ -76,7 +76,7 @@ fn name(command: ClientFrame) -> String {
 fn failure(r#ref: String, problem: Problem) -> ServerFrame {
     ServerFrame::Error {
         r#ref,
-        problem: problem.document(),
+        problem: problem.document().into(),
     }
 }
 

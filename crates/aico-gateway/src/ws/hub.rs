@@ -195,6 +195,11 @@ impl Member {
             || ring.bytes_since(from) > self.most_bytes
     }
 
+    /// The person's stream is over: locked, or the person is gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.hub.over.is_cancelled()
+    }
+
     /// Returns once more waits than may, or the stream has ended. For use while a frame is
     /// being sent.
     pub(crate) async fn fallen_behind(&mut self) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::api::access::Person;
 use crate::api::conversation::Event;
 use crate::input::Secret;
-use crate::problem::ProblemDocument;
+use crate::problem::{Code, ProblemDocument};
 
 /// What a client sends.
 #[derive(Deserialize, ToSchema)]
@@ -97,6 +97,39 @@ pub(crate) enum ServerFrame {
     Error {
         r#ref: String,
         #[serde(flatten)]
-        problem: ProblemDocument,
+        problem: FrameProblem,
     },
+}
+
+/// The problem document of REST, without its `type`: a frame has one of its own.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FrameProblem {
+    /// What to decide by.
+    code: Code,
+    /// As the status of a REST answer.
+    status: u16,
+    /// One line for people.
+    title: String,
+    /// A sentence about this case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// What the person can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what_to_do: Option<String>,
+    /// When to try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
+}
+
+impl From<ProblemDocument> for FrameProblem {
+    fn from(document: ProblemDocument) -> Self {
+        Self {
+            code: document.code,
+            status: document.status,
+            title: document.title,
+            detail: document.detail,
+            what_to_do: document.what_to_do,
+            retry_after_seconds: document.retry_after_seconds,
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What goes to the client: answers to its frames, events in order, pings.
 
+use std::time::Duration;
+
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -46,7 +48,7 @@ pub(super) async fn run(
             _ = ping.tick() => Message::Ping(Bytes::new()),
             event = member.next() => match event {
                 Some(text) => Message::Text(text),
-                None => return Close::Slow,
+                None => return ended(member, &mut close).await,
             },
         };
     }
@@ -59,6 +61,15 @@ async fn told(close: &mut watch::Receiver<Option<Close>>) -> Close {
     }
 }
 
+/// No more events: too many wait, or the person's stream is over, and why is being told.
+async fn ended(member: &Member, close: &mut watch::Receiver<Option<Close>>) -> Close {
+    if !member.is_over() {
+        return Close::Slow;
+    }
+    let why = tokio::time::timeout(Duration::from_secs(2), told(close)).await;
+    why.unwrap_or(Close::Slow)
+}
+
 /// Sends one message to a peer that may not take it.
 async fn send(
     sink: &mut SplitSink<WebSocket, Message>,
@@ -69,16 +80,19 @@ async fn send(
 ) -> Result<(), Close> {
     let mut sending = std::pin::pin!(sink.send(message));
     let late = tokio::time::sleep(limits.heartbeat * 2);
-    tokio::select! {
+    let why = tokio::select! {
         biased;
         sent = &mut sending => return sent.map_err(|_| Close::Gone),
-        why = told(close) => {
-            if !why.sends_rest() {
-                return Err(why);
-            }
-        }
-        () = member.fallen_behind() => return Err(Close::Slow),
-        () = late => return Err(Close::Gone),
+        why = told(close) => Some(why),
+        () = member.fallen_behind() => None,
+        () = late => Some(Close::Gone),
+    };
+    let why = match why {
+        Some(why) => why,
+        None => ended(member, close).await,
+    };
+    if !why.sends_rest() {
+        return Err(why);
     }
     // The daemon stops: what was begun is finished, within its time.
     match tokio::time::timeout(limits.shutdown / 2, sending).await {

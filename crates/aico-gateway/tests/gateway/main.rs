@@ -1,11 +1,6 @@
 //! The gateway on a real port, over a real home and a real bus. The companion and the model
 //! manager are doubles that serve the bus (`support.rs`).
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod authorization;
 mod browser;

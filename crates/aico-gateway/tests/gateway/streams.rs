@@ -102,7 +102,12 @@ async fn a_client_that_comes_and_goes_loses_and_doubles_nothing() {
     };
     let (world, owner) = World::ready_with(limits).await;
     for seed in 1..=8 {
-        one_schedule(&world, &owner, seed * 0x9e37_79b9_7f4a_7c15).await;
+        one_schedule(
+            &world,
+            &owner,
+            u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15),
+        )
+        .await;
     }
 }
 

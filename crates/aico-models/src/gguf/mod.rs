@@ -274,7 +274,7 @@ fn read_tensors<R: Read>(
     // Name's length, dimensions, type and offset of each.
     reader.within("the tensors", count.saturating_mul(24))?;
     let mut names = HashSet::new();
-    let (mut parameters, mut end) = (0_u64, 0_u64);
+    let (mut parameters, mut end, mut data) = (0_u64, 0_u64, 0_u64);
     for _ in 0..count {
         let name = reader
             .text("the name of a tensor", TENSOR_NAME_LIMIT)?
@@ -312,22 +312,16 @@ fn read_tensors<R: Read>(
         if offset != end {
             return Err(GgufError::Invalid("the offset of a tensor"));
         }
-        end = (elements / block)
-            .checked_mul(bytes)
-            .and_then(|size| size.checked_next_multiple_of(alignment))
-            .and_then(|size| end.checked_add(size))
-            .ok_or(SHAPE)?;
-        parameters = parameters.checked_add(elements).ok_or(SHAPE)?;
-        // Padding after the last tensor may be missing.
-        if end - alignment.min(end) > reader.size() {
-            return Err(GgufError::Cut("a tensor", end));
+        let size = (elements / block).checked_mul(bytes).ok_or(SHAPE)?;
+        // The last one's padding does not count: some writers leave it out.
+        data = end.checked_add(size).ok_or(SHAPE)?;
+        if data > reader.size() {
+            return Err(GgufError::Cut("a tensor", data));
         }
+        end = data.checked_next_multiple_of(alignment).ok_or(SHAPE)?;
+        parameters = parameters.checked_add(elements).ok_or(SHAPE)?;
     }
-    // The last one's padding does not count: some writers leave it out.
-    Ok((
-        parameters,
-        end.saturating_sub(alignment - 1).max(u64::from(end > 0)),
-    ))
+    Ok((parameters, data))
 }
 
 fn describe(
