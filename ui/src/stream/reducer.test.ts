@@ -8,6 +8,7 @@ const C = 'c1';
 function conversation(change: Partial<Conversation> = {}): Conversation {
   return {
     id: C,
+    character: 'aico',
     title: 'Talk',
     created_at: '2026-01-01T00:00:00Z',
     updated_at: '2026-01-01T00:00:00Z',
@@ -19,6 +20,7 @@ function conversation(change: Partial<Conversation> = {}): Conversation {
 function message(id: string, change: Partial<Message> = {}): Message {
   return {
     id,
+    model: null,
     conversation: C,
     parent: null,
     role: 'user',
@@ -339,7 +341,10 @@ describe('conversations and the model', () => {
   });
 
   it('the state of the model is kept', () => {
-    const state = happen(opened(), { kind: 'model.state', state: { status: 'starting' } });
+    const state = happen(opened(), {
+      kind: 'model.state',
+      state: { status: 'starting', model: null, name: null, why: null, what_to_do: null },
+    });
     expect(state.model?.status).toBe('starting');
   });
 });

@@ -26,6 +26,9 @@ use crate::text::{THINK_CLOSE, THINK_OPEN};
 
 /// Most tokens in one batch; the loop chooses less when the machine is slow.
 const BATCH: u32 = 512;
+/// Weights in bytes below which one thread is faster than several that wait for each other after
+/// each of a token's hundreds of small steps.
+const ONE_THREAD: u64 = 16 << 20;
 /// How far back the repeat penalty looks.
 const PENALTY_WINDOW: i32 = 64;
 
@@ -169,10 +172,10 @@ impl Model for Gguf {
     fn open(&self, config: &EngineConfig) -> Result<GgufEngine<'_>, EngineError> {
         let context = self.context_for(config);
         let sequences = config.sequences.clamp(1, 64);
-        let threads = if config.threads == 0 {
-            crate::threads::physical()
-        } else {
-            config.threads
+        let threads = match config.threads {
+            0 if self.model.size() < ONE_THREAD => 1,
+            0 => crate::threads::physical(),
+            wanted => wanted,
         };
         let threads = i32::try_from(threads.clamp(1, 512)).unwrap_or(1);
         let parameters = LlamaContextParams::default()

@@ -271,11 +271,6 @@ impl Manager {
         }
         // The starter is small enough to be hashed each time; others when they were written to.
         let check = model.starter || presence == Presence::Touched;
-        let threads = if self.config.threads == 0 {
-            crate::threads::physical()
-        } else {
-            self.config.threads
-        };
         let credentials = self.listener.issue(Identity::new(PROCESS));
         self.key = Some(credentials.client_public.clone());
         let launch = Launch {
@@ -289,7 +284,7 @@ impl Manager {
                 None
             },
             scratch: self.config.scratch.clone(),
-            threads,
+            threads: self.config.threads,
             context: self.config.context,
             sequences: self.config.sequences,
         };

@@ -28,7 +28,7 @@ pub fn load(shape: &Shape, sequences: u32) -> Loaded {
     gguf_writer::write(&path, shape);
     let model = Arc::new(load_file(&path));
     let config = EngineConfig {
-        threads: 2,
+        threads: 1,
         context: 0,
         sequences,
     };

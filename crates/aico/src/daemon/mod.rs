@@ -1,7 +1,7 @@
 //! The daemon: the one place where the parts are put together.
 //!
 //! Lifecycle as values: [`serve`] prepares (configuration, data folder, sockets), runs until a
-//! signal, and finishes. What needs keys lives in [`modules::Modules`], which exists only while
+//! signal, and finishes. What needs keys lives in `modules.rs`, which exists only while
 //! the home is ready.
 
 mod logs;
