@@ -59,19 +59,27 @@ pub(crate) fn start(task: &str, folder: &Path, point: Option<FaultPoint>) -> Chi
         .unwrap()
 }
 
-/// The child's acknowledgements up to now and to its end: the highest `n` of each task.
-pub(crate) fn acknowledged(child: &mut Child) -> Vec<i64> {
+/// The child's acknowledgements up to its end: the highest `n` of each task. Calls `at_first` when
+/// the first one comes.
+pub(crate) fn acknowledged(child: &mut Child, at_first: impl FnOnce()) -> Vec<i64> {
     let mut highest = vec![0; WRITERS as usize];
+    let mut at_first = Some(at_first);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let Ok(line) = line else { break };
-        if let Some((task, n)) = line
-            .strip_prefix("ack ")
-            .and_then(|rest| rest.split_once(' '))
-        {
-            let (Ok(task), Ok(n)) = (task.parse::<usize>(), n.parse::<i64>()) else {
-                continue;
-            };
-            highest[task] = highest[task].max(n);
+        // The test harness may have begun the line.
+        let Some((_, (task, n))) = line
+            .split_once("ack ")
+            .and_then(|(before, rest)| Some((before, rest.split_once(' ')?)))
+        else {
+            continue;
+        };
+        // The last line may be torn.
+        let (Ok(task), Ok(n)) = (task.parse::<usize>(), n.parse::<i64>()) else {
+            continue;
+        };
+        highest[task] = highest[task].max(n);
+        if let Some(at_first) = at_first.take() {
+            at_first();
         }
     }
     highest

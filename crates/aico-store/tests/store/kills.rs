@@ -2,11 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use aico_store::{FaultPoint, Store, StoreRegistry};
+use aico_store::{FaultPoint, OpenError, Store, StoreRegistry};
 
 use crate::{
     children::{self, MIXED, WRITERS},
-    support::{KEY, PERSON, names},
+    support::{KEY, PERSON, names, wait_until},
 };
 
 /// Row 1: every acknowledged write is there, every other wholly or not at all.
@@ -35,20 +35,45 @@ async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowl
         let delay = Duration::from_millis(20 + (random >> 33) % 900);
         let mut child = children::start("write", folder.path(), None);
         let id = child.id().to_string();
-        let killer = std::thread::spawn(move || {
-            // The moment of the kill is the point of the test.
-            std::thread::sleep(delay);
-            let status = std::process::Command::new("kill")
-                .args(["-9", &id])
-                .status()
-                .unwrap();
-            assert!(status.success());
-        });
-        let acknowledged = children::acknowledged(&mut child);
-        killer.join().unwrap();
-        assert!(!child.wait().unwrap().success());
+        let kill_soon = move || {
+            std::thread::spawn(move || {
+                // The moment of the kill is the point of the test.
+                std::thread::sleep(delay);
+                let status = std::process::Command::new("kill")
+                    .args(["-9", &id])
+                    .status()
+                    .unwrap();
+                assert!(status.success());
+            })
+        };
+        // Counted from the first acknowledgement, so that there is something to lose; every third
+        // time from the start, so that opening is hit too.
+        let mut killer = None;
+        let acknowledged = if round % 3 == 2 {
+            killer = Some(kill_soon());
+            children::acknowledged(&mut child, || ())
+        } else {
+            children::acknowledged(&mut child, || killer = Some(kill_soon()))
+        };
+        let status = child.wait().unwrap();
+        killer
+            .unwrap_or_else(|| panic!("round {round}: the child ended by itself: {status}"))
+            .join()
+            .unwrap();
+        assert!(!status.success());
 
-        let store = Store::open(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+        let mut opened = None;
+        wait_until(
+            "the store that was dropped has let go of its file",
+            || match Store::open(&path, &KEY, &PERSON, &[MIXED], registry.clone()) {
+                Err(OpenError::AlreadyOpen { .. }) => false,
+                result => {
+                    opened = Some(result);
+                    true
+                }
+            },
+        );
+        let store = opened.unwrap().unwrap();
         for task in 0..WRITERS {
             let (value, low, high, entries, events) = store
                 .read(move |db| {
@@ -80,7 +105,7 @@ async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowl
             assert_eq!(names(path.parent().unwrap()), ["person.db"]);
         } else {
             drop(store);
-            crate::support::wait_until("the dropped store has let go", || {
+            wait_until("the dropped store has folded its log", || {
                 names(path.parent().unwrap()) == ["person.db"]
             });
         }
@@ -101,7 +126,7 @@ async fn a_process_that_dies_between_commit_and_note_leaves_a_database_that_open
     let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
     store.close().await.unwrap();
     let mut child = children::start("write", folder.path(), Some(FaultPoint::WriteCommitted));
-    let acknowledged = children::acknowledged(&mut child);
+    let acknowledged = children::acknowledged(&mut child, || ());
     assert!(!child.wait().unwrap().success());
     assert_eq!(
         acknowledged.iter().sum::<i64>(),
