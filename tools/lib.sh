@@ -39,9 +39,11 @@ have_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
   have llvm-config && ls "$(llvm-config --libdir)"/libclang.* >/dev/null 2>&1 && return 0
   local found
-  for found in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* \
-    /usr/lib/*-linux-*/libclang*.so* /opt/homebrew/opt/llvm/lib/libclang.dylib \
-    /usr/local/opt/llvm/lib/libclang.dylib \
+  # Not libclang-cpp, which many systems have without the one that counts.
+  for found in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so* \
+    /usr/lib*/libclang.so* /usr/lib*/libclang-[0-9]*.so* \
+    /usr/lib/*-linux-*/libclang.so* /usr/lib/*-linux-*/libclang-[0-9]*.so* \
+    /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
     /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
     [ -e "$found" ] && return 0
   done
