@@ -2,6 +2,7 @@ import { ApiError, api, call } from '../api/client';
 import type { Conversation, Message, MessagePart, Model } from '../api/types';
 import { t } from '../i18n';
 import { codeText, problemText } from '../i18n/problem';
+import { LONGEST_FRAME, size } from '../lib/message';
 import { uuid7 } from '../lib/uuid7';
 import { words } from '../markdown/parse';
 import { Connection, type Link, type SendProblem, type Socket } from '../stream/connection';
@@ -138,16 +139,24 @@ class ChatStore {
 
   sendAs(conversation: string, id: string, text: string): void {
     this.#dispatch({ type: 'sending', conversation, id, text });
-    const sent = this.#connection?.request({ type: 'send', conversation, text, id });
-    sent?.catch((problem: SendProblem) => {
-      const why =
-        problem.code === 'too-long'
-          ? t('chat.toolong')
-          : [codeText(problem.code, problem.title), problem.detail, problem.what_to_do]
-              .filter(Boolean)
-              .join(' ');
-      this.#dispatch({ type: 'unsendable', conversation, id, problem: why });
+    this.#hand(conversation, id, text).catch((problem: SendProblem | ApiError) => {
+      this.#dispatch({ type: 'unsendable', conversation, id, problem: whyNot(problem) });
     });
+  }
+
+  async #hand(conversation: string, id: string, text: string): Promise<void> {
+    const frame = { type: 'send', conversation, text, id } as const;
+    // Signs that JSON writes as six letters make a long frame of a message that is not.
+    if (size(JSON.stringify(frame)) < LONGEST_FRAME - 1024) {
+      await this.#connection?.request(frame);
+      return;
+    }
+    await call(
+      api.POST('/api/v1/conversations/{id}/messages', {
+        params: { path: { id: conversation } },
+        body: { text, id },
+      }),
+    );
   }
 
   withdraw(conversation: string, id: string): void {
@@ -356,6 +365,14 @@ class ChatStore {
     this.current = null;
     router.go('#/', true);
   }
+}
+
+function whyNot(problem: SendProblem | ApiError): string {
+  if (problem.code === 'too-long') return t('chat.toolong');
+  if (problem instanceof ApiError) return problemText(problem);
+  return [codeText(problem.code, problem.title), problem.detail, problem.what_to_do]
+    .filter(Boolean)
+    .join(' ');
 }
 
 function finishedText(message: Message): string {

@@ -154,6 +154,27 @@ describe('the connection', () => {
     await expect(sent).rejects.toMatchObject({ code: 'too-long' });
   });
 
+  it('does not come back with a frame that was too big', async () => {
+    const { connection, last } = setUp();
+    last().open();
+    last().tell(welcome);
+    const small = connection.request({ type: 'send', conversation: 'c', text: 'Hi', id: 's' });
+    const big = connection.request({
+      type: 'send',
+      conversation: 'c',
+      text: 'x'.repeat(9),
+      id: 'b',
+    });
+    last().drop(1009);
+    await expect(big).rejects.toEqual({ code: 'too-long' });
+    await vi.advanceTimersByTimeAsync(500);
+    last().open();
+    last().tell(welcome);
+    expect(last().sent.slice(1)).toMatchObject([{ type: 'send', id: 's' }]);
+    last().tell({ type: 'accepted', ref: 'r1', message: 's', answer: 'a' });
+    await expect(small).resolves.toMatchObject({ answer: 'a' });
+  });
+
   it('passes over what it cannot read', () => {
     const { last, frames } = setUp();
     last().open();

@@ -176,6 +176,7 @@ export class Connection {
       this.#end(code === Close.locked ? 'locked' : 'signed-out');
       return;
     }
+    if (code === Close.tooBig) this.#rejectLongest();
     this.#later();
   }
 
@@ -184,6 +185,13 @@ export class Connection {
     this.#rejectAll({ code: why });
     this.#handlers.link({ state: 'ended' });
     this.#handlers.ended(why);
+  }
+
+  /** A frame that was refused for its length would be refused again after each reconnect. */
+  #rejectLongest(): void {
+    const length = (waiting: Waiting) => JSON.stringify(waiting.frame).length;
+    const [longest] = [...this.#waiting.values()].sort((a, b) => length(b) - length(a));
+    if (longest) this.#answered(longest.frame.ref)?.reject({ code: 'too-long' });
   }
 
   #rejectAll(problem: SendProblem): void {

@@ -58,6 +58,7 @@ export type ClientFrame =
 
 export const Close = {
   done: 1000,
+  tooBig: 1009,
   badFrame: 4000,
   signedOut: 4001,
   forbidden: 4003,
