@@ -171,6 +171,11 @@ export const en = {
   'chat.latest': 'Go to the latest message',
   'chat.gone': 'This conversation is not here any more.',
   'chat.toolong': 'This is too long to be one message.',
+  'chat.toolong.draft':
+    'This is too long to be one message. Shorten it, or send it in parts; until then it stays here.',
+  'chat.toolong.size': '{size} of {most}',
+  'chat.toolong.pasted':
+    'What you put in has {size} and was left out: one message can hold {most}. What you had written is still here.',
   'chat.title.loading': 'Opening…',
 
   'empty.title': 'What is on your mind, {name}?',
@@ -179,6 +184,10 @@ export const en = {
     'The model that comes with AICO is small. It chats, but it knows little and makes mistakes; {link} any time.',
   'empty.starter.link': 'choose a larger one',
   'empty.try': 'For a beginning',
+  'empty.starter.s1': 'Hello! What can you do?',
+  'empty.starter.s2': 'Help me plan my day.',
+  'empty.starter.s3': 'Tell me a short story.',
+  'empty.starter.s4': 'Help me calm down.',
   'empty.s1': 'Help me plan a quiet weekend at home.',
   'empty.s2': 'Ask me three questions to get to know me.',
   'empty.s3': 'Explain why the sky is blue, in simple words.',

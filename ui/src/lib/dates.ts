@@ -20,14 +20,16 @@ export function dayGroup(moment: string, now: Date = new Date()): DayGroup {
   };
 }
 
-export function shortMoment(moment: string): string {
-  return new Date(moment).toLocaleString('en', {
-    day: 'numeric',
-    month: 'short',
-    hour: '2-digit',
-    minute: '2-digit',
-    hourCycle: 'h23',
-  });
+/** The time of a moment of today, and as much of the date as others need. */
+export function shortMoment(moment: string, now: Date = new Date()): string {
+  const date = new Date(moment);
+  const time = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' } as const;
+  if (midnight(date) === midnight(now)) return date.toLocaleTimeString('en', time);
+  const day = { day: 'numeric', month: 'short' } as const;
+  if (date.getFullYear() === now.getFullYear()) {
+    return date.toLocaleString('en', { ...day, ...time });
+  }
+  return date.toLocaleDateString('en', { ...day, year: 'numeric' });
 }
 
 export function fullDay(moment: string): string {

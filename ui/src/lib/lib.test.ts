@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { around, t } from '../i18n';
 import { en } from '../i18n/en';
 import { programOf } from './client';
-import { bytes, dayGroup } from './dates';
+import { bytes, dayGroup, shortMoment } from './dates';
 import { letters } from './password';
 import { harmless } from './text';
 import { uuid7 } from './uuid7';
@@ -24,6 +24,12 @@ describe('days', () => {
     expect(dayGroup(at(2026, 2, 29, 23), now).kind).toBe('yesterday');
     expect(dayGroup(at(2026, 2, 24), now).kind).toBe('week');
     expect(dayGroup(at(2026, 2, 23), now)).toEqual({ kind: 'month', label: 'March 2026' });
+  });
+
+  it('are told only as far as they are another one', () => {
+    expect(shortMoment(at(2026, 2, 30, 7), now)).toBe('07:00');
+    expect(shortMoment(at(2026, 2, 29, 23), now)).toBe('Mar 29, 23:00');
+    expect(shortMoment(at(2025, 2, 30, 7), now)).toBe('Mar 30, 2025');
   });
 
   it('of a clock that runs ahead are today', () => {
