@@ -15,7 +15,7 @@ worker.addEventListener('install', (event) => {
   event.waitUntil(
     caches
       .open(CACHE)
-      .then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: 'reload' }))))
+      .then((cache) => cache.addAll(FILES.map(asked)))
       .then(() => worker.skipWaiting()),
   );
 });
@@ -38,6 +38,11 @@ worker.addEventListener('fetch', (event) => {
   if (!FILES.includes(url.pathname)) return;
   event.respondWith(url.pathname.startsWith('/assets/') ? kept(request) : fresh(request));
 });
+
+/** What the page has just loaded under a name that stands for its contents is not loaded twice. */
+function asked(file: string): Request {
+  return new Request(file, { cache: file.startsWith('/assets/') ? 'default' : 'reload' });
+}
 
 /** A file with its contents' hash in its name never changes. */
 async function kept(request: Request): Promise<Response> {
