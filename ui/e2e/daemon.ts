@@ -16,6 +16,11 @@ export class Daemon {
   #process: ChildProcess | null = null;
   #ended: Promise<number | null> = Promise.resolve(null);
 
+  /** The stand-in of `tests/double`: it has no commands besides. */
+  get double(): boolean {
+    return this.#program?.endsWith('tests/double/aico') ?? false;
+  }
+
   constructor(program = process.env.AICO_BIN) {
     this.#program = program;
   }

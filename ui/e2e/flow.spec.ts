@@ -10,6 +10,7 @@ import {
   setUp,
   signIn,
   unlock,
+  useModel,
   watch,
 } from './helpers';
 
@@ -66,26 +67,14 @@ test('from the first visit to the second person', async ({ browser }) => {
 
   await test.step('an answer can be stopped, and begun anew', async () => {
     // The starter is done before anybody can stop it; a bigger model with random weights is not.
-    const slow = process.env.AICO_SLOW_MODEL;
-    if (slow) {
-      const added = JSON.parse(daemon.command('model', 'list', '--json')).items.length;
-      daemon.command('model', 'add', slow);
-      const models = JSON.parse(daemon.command('model', 'list', '--json')).items;
-      expect(models).toHaveLength(added + 1);
-      const other = models.find((model: { starter: boolean }) => !model.starter);
-      daemon.command('model', 'use', other.id);
-    }
+    if (!daemon.double) useModel(daemon, { starter: false });
     await say(page, 'Now a very long story, please, as long as you can make it.');
     const stop = page.getByRole('button', { name: 'Stop the answer' });
     await expect(answers(page).last().locator('.markdown')).not.toBeEmpty();
     await stop.click();
     await expect(answers(page).last()).toHaveAttribute('data-status', 'cancelled');
     await expect(page.getByText('Stopped by you.')).toBeVisible();
-    if (slow) {
-      const models = JSON.parse(daemon.command('model', 'list', '--json')).items;
-      const starter = models.find((model: { starter: boolean }) => model.starter);
-      daemon.command('model', 'use', starter.id);
-    }
+    if (!daemon.double) useModel(daemon, { starter: true });
 
     await answers(page).nth(1).getByRole('button', { name: 'Answer anew' }).click();
     await answered(page, 2);

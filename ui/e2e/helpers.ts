@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { expect, type Locator, type Page } from '@playwright/test';
+import type { Daemon } from './daemon';
 
 export const OWNER = { name: 'Mira', password: 'amber kettle willow harbor fern' };
 export const MEMBER = { name: 'Jonas', password: 'pebble lantern quartz meadow olive' };
@@ -120,6 +121,26 @@ export async function answered(page: Page, count: number): Promise<void> {
   await expect(answers(page).last()).toHaveAttribute('data-status', 'complete', {
     timeout: 120_000,
   });
+}
+
+/** Lets the starter answer, or the slow model that `AICO_SLOW_MODEL` names. */
+export function useModel(daemon: Daemon, { starter }: { starter: boolean }): void {
+  const slow = process.env.AICO_SLOW_MODEL;
+  if (!slow) {
+    throw new Error(
+      'AICO_SLOW_MODEL must be the path of a model that takes its time, as ./test makes it: ' +
+        'cargo build --workspace --example random_gguf, then run it with the path to write',
+    );
+  }
+  const models = () =>
+    JSON.parse(daemon.command('model', 'list', '--json')).items as {
+      id: string;
+      starter: boolean;
+    }[];
+  if (models().length === 1) daemon.command('model', 'add', slow);
+  const wanted = models().find((model) => model.starter === starter);
+  if (!wanted) throw new Error('the model is not in the list');
+  daemon.command('model', 'use', wanted.id);
 }
 
 export async function unlock(page: Page, password: string): Promise<void> {
