@@ -1,7 +1,7 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { chromium, expect, type Page, test } from '@playwright/test';
 import { Daemon } from './daemon';
-import { answered, OWNER, say, setUp, signIn } from './helpers';
+import { answered, answers, OWNER, say, setUp, signIn, useModel } from './helpers';
 
 test.skip(!process.env.AICO_BENCH, 'times are only taken on demand');
 
@@ -62,6 +62,43 @@ test('how soon one can type', async ({ browser }, info) => {
   }
 });
 
+// From the click to the end on the page: the way to the companion and back, and its stored end.
+test('how soon a stop shows', async ({ browser }) => {
+  test.skip(!process.env.AICO_SLOW_MODEL, 'only a model that takes its time can be stopped');
+  test.setTimeout(600_000);
+  const daemon = new Daemon();
+  await daemon.start();
+  try {
+    const page = await browser.newPage();
+    await setUp(page, daemon.address);
+    useModel(daemon, { starter: false });
+    const line = new Line('stop, to "Stopped by you."');
+    for (let run = 0; run < RUNS; run += 1) {
+      await page.getByRole('link', { name: 'New conversation' }).click();
+      await say(page, 'A very long story, please.');
+      await expect(answers(page).locator('.markdown')).not.toBeEmpty();
+      const stopped = await page.evaluate(
+        () =>
+          new Promise<number>((done) => {
+            const begun = performance.now();
+            document.querySelector<HTMLElement>('button.stop')?.click();
+            const look = () => {
+              if (document.querySelector('article[data-status=cancelled]')) {
+                done(performance.now() - begun);
+              } else requestAnimationFrame(look);
+            };
+            requestAnimationFrame(look);
+          }),
+      );
+      line.add(stopped);
+    }
+    console.log(`\n${line}`);
+    await page.close();
+  } finally {
+    await daemon.destroy();
+  }
+});
+
 /** Notes in the page when the field that one types into first has the focus and is painted. */
 function watchForFocus(): void {
   const look = () => {
@@ -90,15 +127,16 @@ class Line {
     this.#what = what;
   }
 
-  add(time: number, bytes: number): void {
+  add(time: number, bytes?: number): void {
     this.#times.push(time);
-    this.#bytes.push(bytes);
+    if (bytes !== undefined) this.#bytes.push(bytes);
   }
 
   toString(): string {
     const [fastest, median, slowest] = spread(this.#times).map((ms) => ms.toFixed(0));
     const [, bytes] = spread(this.#bytes).map((count) => (count / 1000).toFixed(1));
-    return `${this.#what.padEnd(58)} ${median} ms (${fastest} to ${slowest}), ${bytes} kB`;
+    const time = `${this.#what.padEnd(58)} ${median} ms (${fastest} to ${slowest})`;
+    return this.#bytes.length ? `${time}, ${bytes} kB` : time;
   }
 }
 

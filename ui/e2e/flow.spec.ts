@@ -70,9 +70,12 @@ test('from the first visit to the second person', async ({ browser }) => {
     if (!daemon.double) useModel(daemon, { starter: false });
     await say(page, 'Now a very long story, please, as long as you can make it.');
     const stop = page.getByRole('button', { name: 'Stop the answer' });
-    await expect(answers(page).last().locator('.markdown')).not.toBeEmpty();
+    await expect(answers(page)).toHaveCount(3);
+    // Its first words come when the model is loaded and has read what was said so far.
+    await expect(answers(page).last().locator('.markdown')).not.toBeEmpty({ timeout: 120_000 });
     await stop.click();
     await expect(answers(page).last()).toHaveAttribute('data-status', 'cancelled');
+    await expect(page.getByLabel('Your message')).toBeFocused();
     await expect(page.getByText('Stopped by you.')).toBeVisible();
     if (!daemon.double) useModel(daemon, { starter: true });
 

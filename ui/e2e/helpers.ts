@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { expect, type Locator, type Page } from '@playwright/test';
+import { harmless } from '../src/lib/text';
 import type { Daemon } from './daemon';
 
 export const OWNER = { name: 'Mira', password: 'amber kettle willow harbor fern' };
@@ -107,8 +108,7 @@ export async function say(page: Page, text: string): Promise<void> {
   const input = page.getByLabel('Your message');
   await input.fill(text);
   await input.press('Enter');
-  const shown = text.replace(/[\u0000-\u001f]/g, '\ufffd');
-  await expect(page.locator('article.mine').last()).toContainText(shown);
+  await expect(page.locator('article.mine').last()).toContainText(harmless(text));
 }
 
 export function answers(page: Page): Locator {
@@ -129,7 +129,7 @@ export function useModel(daemon: Daemon, { starter }: { starter: boolean }): voi
   if (!slow) {
     throw new Error(
       'AICO_SLOW_MODEL must be the path of a model that takes its time, as ./test makes it: ' +
-        'cargo build --workspace --example random_gguf, then run it with the path to write',
+        'cargo build --workspace --example random_gguf, then random_gguf FILE.gguf endless',
     );
   }
   const models = () =>

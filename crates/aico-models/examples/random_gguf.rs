@@ -1,7 +1,7 @@
-//! Writes a model with 134 million random parameters, for benchmarks and for trying how AICO
-//! behaves with a model of that size:
+//! Writes a model with random parameters: 134 million, for benchmarks and for trying how AICO
+//! behaves with a model of that size, or `endless`, whose answers can be stopped:
 //!
-//! `cargo run -p aico-models --example random_gguf -- OUT.gguf [f16|q4_0]`
+//! `cargo run -p aico-models --example random_gguf -- OUT.gguf [f16|q4_0|endless]`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -15,11 +15,12 @@ use gguf_writer::{Shape, Weights};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let weights = match arguments.get(2).map(String::as_str) {
-        Some("f16") => Weights::F16,
-        _ => Weights::Q4_0,
+    let shape = match arguments.get(2).map(String::as_str) {
+        Some("endless") => Shape::endless(),
+        Some("f16") => Shape::large(Weights::F16),
+        _ => Shape::large(Weights::Q4_0),
     };
     let path = std::path::Path::new(&arguments[1]);
-    gguf_writer::write(path, &Shape::large(weights));
+    gguf_writer::write(path, &shape);
     println!("{} bytes", path.metadata().unwrap().len());
 }

@@ -50,6 +50,23 @@ impl Shape {
         }
     }
 
+    /// 24 million parameters, for answers that can be stopped: they end only at their limit and
+    /// take seconds until then, even on a fast machine. Few enough that one thread computes them,
+    /// so that a busy machine is not many times slower.
+    pub fn endless() -> Self {
+        Self {
+            vocabulary: 2000,
+            width: 512,
+            layers: 7,
+            heads: 8,
+            feed_forward: 1408,
+            context: 4096,
+            weights: Weights::Q4_0,
+            template: None,
+            seed: 11,
+        }
+    }
+
     /// 134 million parameters.
     pub fn large(weights: Weights) -> Self {
         Self {
