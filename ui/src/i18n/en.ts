@@ -221,7 +221,7 @@ export const en = {
   'models.starter': 'Starter',
   'models.missing': 'File is missing',
   'models.choose': 'Use this one',
-  'models.choose.label': 'Use {name}',
+  'models.choose.label': 'Use this one: {name}',
   'models.forget': 'Forget',
   'models.forget.label': 'Forget {name}',
   'models.forget.title': 'Forget this model?',
