@@ -284,6 +284,58 @@ fn link_messages(seen: &mut BTreeSet<String>) {
             detail: "d".into(),
         },
     );
+    journal_messages(seen);
+}
+
+fn journal_messages(seen: &mut BTreeSet<String>) {
+    use control::*;
+    let place = || Place {
+        epoch: Bytes::from(id(8)),
+        sequence: 1 << 40,
+    };
+    check(seen, place());
+    check(
+        seen,
+        Follow {
+            id: 1,
+            pattern: "a.#".into(),
+            messages: 2,
+            bytes: 3,
+            start: Some(follow::Start::After(place())),
+        },
+    );
+    check(
+        seen,
+        Skipped {
+            subscription: 1,
+            why: skipped::Why::OtherEpoch.into(),
+            missed: 2,
+            next: Some(place()),
+        },
+    );
+    check(
+        seen,
+        Head {
+            subscription: 1,
+            last: Some(place()),
+            sent: 2,
+        },
+    );
+    check(
+        seen,
+        Acknowledge {
+            subscription: 1,
+            sequence: 2,
+        },
+    );
+    check(
+        seen,
+        Published {
+            ids: vec![Bytes::from(id(1)), Bytes::from(id(2))],
+            places: vec![place(), place()],
+            fault: Some(fault()),
+        },
+    );
 }
 
 fn conversation_messages(seen: &mut BTreeSet<String>) {

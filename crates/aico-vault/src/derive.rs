@@ -26,6 +26,8 @@ pub enum Purpose {
     Log,
     /// The journal of durable bus topics.
     BusJournal,
+    /// Bodies of a person's messages inside that journal.
+    BusBody,
     /// The sealed registry of stores.
     Registry,
     /// A sealed signing key.
@@ -58,6 +60,7 @@ impl Purpose {
             Self::WorkingMemory => "working-memory",
             Self::Log => "log",
             Self::BusJournal => "bus-journal",
+            Self::BusBody => "bus-body",
             Self::Registry => "registry",
             Self::SigningKey => "signing-key",
             Self::BusKey => "bus-key",

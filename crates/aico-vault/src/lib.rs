@@ -36,7 +36,7 @@ mod codec;
 mod container;
 mod derive;
 mod error;
-mod fs;
+pub mod fs;
 mod kdf;
 mod key;
 mod memory;

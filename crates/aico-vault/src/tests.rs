@@ -326,6 +326,7 @@ fn a_missing_header_beside_encrypted_data_is_never_a_first_run() {
         "system.db-wal",
         "registry",
         "logs/a.log",
+        "journal/a.log",
         "persons/aa",
     ] {
         let fs = Faulty::new();

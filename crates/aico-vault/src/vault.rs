@@ -93,7 +93,11 @@ impl Vault {
         Self::create_on(Arc::new(OsFilesystem), data, master, cost)
     }
 
-    pub(crate) fn create_on(
+    /// As [`Vault::create_with`], on another file system.
+    ///
+    /// # Errors
+    /// As [`Vault::create`].
+    pub fn create_on(
         fs: Arc<dyn Filesystem>,
         data: &Path,
         master: &Password,
@@ -159,6 +163,19 @@ impl Vault {
     pub fn unlock_with_phrase(data: &Path, phrase: &RecoveryPhrase) -> Result<Self, UnlockError> {
         let fs = Arc::new(OsFilesystem);
         Self::unlock_on(fs, data, &Secret::Phrase(phrase), KdfCost::default())
+    }
+
+    /// As [`Vault::unlock_with`], on another file system.
+    ///
+    /// # Errors
+    /// As [`Vault::unlock`].
+    pub fn unlock_password_on(
+        fs: Arc<dyn Filesystem>,
+        data: &Path,
+        master: &Password,
+        cost: KdfCost,
+    ) -> Result<Self, UnlockError> {
+        Self::unlock_on(fs, data, &Secret::Password(master), cost)
     }
 
     pub(crate) fn unlock_on(
@@ -331,6 +348,12 @@ impl Vault {
         self.0.epoch
     }
 
+    /// The file system that it lies on, for what is kept beside it.
+    #[must_use]
+    pub fn filesystem(&self) -> Arc<dyn Filesystem> {
+        Arc::clone(&self.0.fs)
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
@@ -431,7 +454,7 @@ fn encrypted_data(fs: &dyn Filesystem, data: &Path) -> Result<bool, fs::FileErro
             return Ok(true);
         }
     }
-    for name in [PERSONS, "logs"] {
+    for name in [PERSONS, "logs", "journal"] {
         let path = data.join(name);
         let Some(entry) = fs.probe(&path).on("read", &path)? else {
             continue;

@@ -227,6 +227,13 @@ impl Segment {
         &self.header
     }
 
+    /// The fresh random bytes of its header.
+    pub(crate) fn random(&self) -> [u8; 32] {
+        let mut random = [0; 32];
+        random.copy_from_slice(&self.header[FIXED - 64..FIXED - 32]);
+        random
+    }
+
     fn chain_field(&self) -> &[u8] {
         &self.header[FIXED - 32..FIXED]
     }

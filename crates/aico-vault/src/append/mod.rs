@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+mod body;
 mod format;
 mod reader;
 #[cfg(test)]
@@ -51,6 +52,7 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub use body::{BodyForged, BodyKey};
 pub use format::{LogKey, MAX_RECORD};
 pub use reader::{Record, SealedLogReader, Tail};
 pub use writer::{Found, SealedLogWriter};

@@ -50,7 +50,11 @@ impl SealedLogReader {
         Self::open_on(Arc::new(OsFilesystem), key, path, mark)
     }
 
-    pub(crate) fn open_on(
+    /// As [`SealedLogReader::open`], on another file system.
+    ///
+    /// # Errors
+    /// As [`SealedLogReader::open`].
+    pub fn open_on(
         fs: Arc<dyn Filesystem>,
         key: &LogKey,
         path: &Path,
@@ -79,6 +83,12 @@ impl SealedLogReader {
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.0.tail
+    }
+
+    /// The random bytes of the segment that the last record stands in; zeros before the first.
+    #[must_use]
+    pub fn segment(&self) -> [u8; 32] {
+        self.0.segment.as_ref().map_or([0; 32], Segment::random)
     }
 
     /// Offset of the next byte to be read: how much of the file has been understood.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::format::{CLOSE_LEN, HEADER, RECORD_OVERHEAD};
-use super::writer::Start;
 use super::*;
 use crate::derive::{Owner, Purpose};
 use crate::fs::Filesystem;
@@ -31,13 +30,7 @@ fn path() -> &'static Path {
 }
 
 fn write(fs: &Faulty, mark: HighWater) -> Result<(SealedLogWriter, Found), AppendError> {
-    SealedLogWriter::open_on(
-        Arc::new(fs.clone()),
-        &key(),
-        path(),
-        mark,
-        Start { sequence: 1 },
-    )
+    SealedLogWriter::open_on(Arc::new(fs.clone()), &key(), path(), mark, 1)
 }
 
 fn read(fs: &Faulty, mark: HighWater) -> Result<(Vec<Vec<u8>>, Tail), AppendError> {
@@ -607,4 +600,77 @@ proptest! {
             }
         }
     }
+}
+
+/// As in `docs/formats/bus-journal.md`, computed with Python.
+const BODY: &str = "2db3203654d57ce54deb96a616982748b67eb91780";
+
+fn person_keys(id: u8, key: u8) -> crate::PersonKeys {
+    crate::PersonKeys(Arc::new(crate::person::PersonInner {
+        id: std::array::from_fn(|i| id + i as u8),
+        epoch: 1,
+        key: Key::from_bytes(&std::array::from_fn(|i| key + i as u8)),
+    }))
+}
+
+fn sealed_body() -> Vec<u8> {
+    let mut record = b"headhello".to_vec();
+    let segment = std::array::from_fn(|i| 0x40 + i as u8);
+    person_keys(0xa0, 0)
+        .body_key(&segment)
+        .seal(7, &mut record, 4);
+    record
+}
+
+#[test]
+fn a_body_gives_the_published_vector_and_opens() {
+    let mut record = sealed_body();
+    assert_eq!(hex::encode(&record[4..]), BODY);
+    let segment = std::array::from_fn(|i| 0x40 + i as u8);
+    let key = person_keys(0xa0, 0).body_key(&segment);
+    assert_eq!(key.open(7, &mut record, 4), Ok(&b"hello"[..]));
+}
+
+#[test]
+fn a_body_of_another_record_segment_or_person_or_with_a_flipped_bit_does_not_open() {
+    let segment: [u8; 32] = std::array::from_fn(|i| 0x40 + i as u8);
+    let other: [u8; 32] = std::array::from_fn(|i| 0x41 + i as u8);
+    for (keys, segment, sequence) in [
+        (person_keys(0xa0, 0), segment, 8),
+        (person_keys(0xa0, 0), other, 7),
+        (person_keys(0xa1, 0), segment, 7),
+        (person_keys(0xa0, 1), segment, 7),
+    ] {
+        let mut record = sealed_body();
+        let key = keys.body_key(&segment);
+        assert_eq!(key.open(sequence, &mut record, 4), Err(BodyForged));
+    }
+    let key = person_keys(0xa0, 0).body_key(&segment);
+    for at in 0..sealed_body().len() {
+        let mut record = sealed_body();
+        record[at] ^= 1;
+        assert_eq!(key.open(7, &mut record, 4), Err(BodyForged), "byte {at}");
+    }
+    assert_eq!(key.open(7, &mut [], 4), Err(BodyForged));
+}
+
+#[test]
+fn each_opening_names_other_random_bytes_and_the_reader_tells_them() {
+    let fs = Faulty::new();
+    let mut drawn = Vec::new();
+    for n in 1..=3_u8 {
+        let (mut log, _) = write(&fs, HighWater::default()).unwrap();
+        drawn.push(log.segment());
+        log.append(&[n]).unwrap();
+        log.close().unwrap();
+    }
+    let mut reader =
+        SealedLogReader::open_on(Arc::new(fs), &key(), path(), HighWater::default()).unwrap();
+    assert_eq!(reader.segment(), [0; 32]);
+    let mut read = Vec::new();
+    while reader.next_record().unwrap().is_some() {
+        read.push(reader.segment());
+    }
+    assert_eq!(read, drawn);
+    assert_eq!(drawn.iter().collect::<BTreeSet<_>>().len(), 3);
 }

@@ -43,12 +43,6 @@ pub struct SealedLogWriter {
     broken: bool,
 }
 
-/// Where a file that is not there yet begins.
-#[derive(Clone, Copy)]
-pub(crate) struct Start {
-    pub(crate) sequence: u64,
-}
-
 impl SealedLogWriter {
     /// Opens a file for appending, or makes it: checks all that is there, cuts off a torn end,
     /// begins a segment.
@@ -56,13 +50,7 @@ impl SealedLogWriter {
     /// # Errors
     /// As reading; nothing is changed then.
     pub fn open(key: &LogKey, path: &Path, mark: HighWater) -> Result<(Self, Found), AppendError> {
-        Self::open_on(
-            Arc::new(OsFilesystem),
-            key,
-            path,
-            mark,
-            Start { sequence: 1 },
-        )
+        Self::open_on(Arc::new(OsFilesystem), key, path, mark, 1)
     }
 
     /// As [`SealedLogWriter::open`], where a new file's first record gets another sequence
@@ -76,21 +64,23 @@ impl SealedLogWriter {
         mark: HighWater,
         first_sequence: u64,
     ) -> Result<(Self, Found), AppendError> {
-        let start = Start {
-            sequence: first_sequence.max(1),
-        };
-        Self::open_on(Arc::new(OsFilesystem), key, path, mark, start)
+        Self::open_on(Arc::new(OsFilesystem), key, path, mark, first_sequence)
     }
 
-    pub(crate) fn open_on(
+    /// As [`SealedLogWriter::open_from`], on another file system.
+    ///
+    /// # Errors
+    /// As [`SealedLogWriter::open`].
+    pub fn open_on(
         fs: Arc<dyn Filesystem>,
         key: &LogKey,
         path: &Path,
         mark: HighWater,
-        start: Start,
+        first_sequence: u64,
     ) -> Result<(Self, Found), AppendError> {
+        let first_sequence = first_sequence.max(1);
         if fs::probe_private(&*fs, path, Kind::File)?.is_none() {
-            if mark.sequence >= start.sequence {
+            if mark.sequence >= first_sequence {
                 let path = path.to_path_buf();
                 return Err(AppendError::Cut {
                     path,
@@ -99,7 +89,7 @@ impl SealedLogWriter {
                 });
             }
             let file = fs.create(path).on("create", path)?;
-            let writer = Self::begin(file, path, key.begin(None, start.sequence), 0)?;
+            let writer = Self::begin(file, path, key.begin(None, first_sequence), 0)?;
             fs::sync_parent(&*fs, path)?;
             return Ok((
                 writer,
@@ -125,7 +115,7 @@ impl SealedLogWriter {
         let next = scanner
             .segment
             .as_ref()
-            .map_or(start.sequence, Segment::next_sequence);
+            .map_or(first_sequence, Segment::next_sequence);
         let segment = key.begin(scanner.segment.as_ref(), next);
         let Scanner {
             mut file, offset, ..
@@ -156,7 +146,7 @@ impl SealedLogWriter {
                 path: path.to_path_buf(),
             });
         }
-        Ok(Self::open_on(fs, key, path, mark, Start { sequence: 1 })?.0)
+        Ok(Self::open_on(fs, key, path, mark, 1)?.0)
     }
 
     /// A file at its very beginning, with the header not yet synced.
@@ -271,6 +261,12 @@ impl SealedLogWriter {
     #[must_use]
     pub fn len(&self) -> u64 {
         self.offset + self.pending.len() as u64
+    }
+
+    /// The random bytes of the segment that this opening began: fresh, and no other has them.
+    #[must_use]
+    pub fn segment(&self) -> [u8; 32] {
+        self.segment.random()
     }
 
     /// Whether there is no record in this segment.

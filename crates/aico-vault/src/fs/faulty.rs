@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Entry, Filesystem, FsFile, Kind};
 
@@ -55,13 +55,14 @@ struct Disk {
 
 /// The file system; clones are the same one.
 #[derive(Clone, Default)]
-pub(crate) struct Faulty(Arc<Mutex<Disk>>);
+pub struct Faulty(Arc<Mutex<Disk>>);
 
 /// Small reproducible random numbers (SplitMix64).
-pub(crate) struct Dice(pub(crate) u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+    /// A number below `sides`.
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -71,40 +72,47 @@ impl Dice {
 }
 
 impl Faulty {
-    pub(crate) fn new() -> Self {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A disk of its own with the same content.
-    pub(crate) fn fork(&self) -> Self {
+    #[must_use]
+    pub fn fork(&self) -> Self {
         Self(Arc::new(Mutex::new(self.disk().clone())))
     }
 
     /// How many operations that change something there have been.
-    pub(crate) fn operations(&self) -> usize {
+    #[must_use]
+    pub fn operations(&self) -> usize {
         self.disk().operations
     }
 
     /// Lets this many more operations pass; the next fail, as if the process had been killed.
-    pub(crate) fn stop_after(&self, more: usize) {
+    pub fn stop_after(&self, more: usize) {
         let mut disk = self.disk();
         disk.stop_at = Some(disk.operations + more);
     }
 
-    pub(crate) fn set_full(&self, full: bool) {
+    /// From now on writes fail for want of space, after half of them; or no longer.
+    pub fn set_full(&self, full: bool) {
         self.disk().full = full;
     }
 
-    pub(crate) fn set_no_sync(&self, no_sync: bool) {
+    /// From now on syncs fail; or no longer.
+    pub fn set_no_sync(&self, no_sync: bool) {
         self.disk().no_sync = no_sync;
     }
 
     /// The disk as a new process finds it after this one was killed.
-    pub(crate) fn after_kill(&self) -> Self {
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
         let mut disk = self.disk().clone();
         disk.stop_at = None;
         disk.full = false;
@@ -113,7 +121,8 @@ impl Faulty {
     }
 
     /// The disk after a power cut.
-    pub(crate) fn after_power_cut(&self, dice: &mut Dice) -> Self {
+    #[must_use]
+    pub fn after_power_cut(&self, dice: &mut Dice) -> Self {
         let mut disk = self.disk().clone();
         for inode in &mut disk.inodes {
             let mut content = std::mem::take(&mut inode.durable);
@@ -147,7 +156,9 @@ impl Faulty {
         Self(Arc::new(Mutex::new(disk)))
     }
 
-    pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
+    /// The content of a file.
+    #[must_use]
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
         let disk = self.disk();
         match disk.now.get(path) {
             Some(Node::File(inode)) => Some(disk.inodes[*inode].now.clone()),
@@ -156,7 +167,7 @@ impl Faulty {
     }
 
     /// Puts bytes in place, durably.
-    pub(crate) fn plant(&self, path: &Path, bytes: &[u8]) {
+    pub fn plant(&self, path: &Path, bytes: &[u8]) {
         let mut disk = self.disk();
         let inode = disk.inodes.len();
         let content = bytes.to_vec();
@@ -169,7 +180,9 @@ impl Faulty {
         disk.durable.insert(path.to_path_buf(), Node::File(inode));
     }
 
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
+    /// All paths there are.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
         self.disk().now.keys().cloned().collect()
     }
 }
@@ -226,11 +239,17 @@ struct FaultyFile {
 
 impl FsFile for FaultyFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().unwrap().inodes[self.inode].now.len() as u64)
+        Ok(self
+            .disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .inodes[self.inode]
+            .now
+            .len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let disk = self.disk.lock().unwrap();
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let content = disk.inodes[self.inode]
             .now
             .get(offset as usize..)
@@ -241,7 +260,7 @@ impl FsFile for FaultyFile {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut disk = self.disk.lock().unwrap();
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let full = disk.full;
         let killed = disk.operation();
         // A write that is refused or interrupted may have got half of the way.
@@ -265,7 +284,7 @@ impl FsFile for FaultyFile {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        let mut disk = self.disk.lock().unwrap();
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         disk.operation()?;
         let inode = &mut disk.inodes[self.inode];
         inode.now.resize(len as usize, 0);
@@ -274,7 +293,7 @@ impl FsFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut disk = self.disk.lock().unwrap();
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         disk.operation()?;
         if disk.no_sync {
             return Err(io::Error::other("sync failed"));

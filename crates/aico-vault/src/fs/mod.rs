@@ -2,10 +2,11 @@
 //! followed, nothing readable by others.
 //!
 //! [`Filesystem`] exists so that a test can put one in its place that drops, reorders and tears
-//! whatever has not been synced ([`faulty`]).
+//! whatever has not been synced (`faulty`, with the feature `test-util`). Formats of other crates
+//! that are built on [`crate::append`] use it for the same reason.
 
-#[cfg(test)]
-pub(crate) mod faulty;
+#[cfg(any(test, feature = "test-util"))]
+pub mod faulty;
 mod os;
 #[cfg(unix)]
 mod unix;
@@ -16,7 +17,7 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use os::OsFilesystem;
+pub use os::OsFilesystem;
 
 use std::ffi::OsString;
 use std::io;
@@ -24,38 +25,58 @@ use std::path::{Path, PathBuf};
 
 /// What stands at a path, without following links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File,
+    /// A folder.
     Folder,
+    /// A symbolic link; never followed.
     Link,
+    /// A device, a socket, a pipe.
     Other,
 }
 
 /// An entry of a folder.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) len: u64,
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Length in bytes.
+    pub len: u64,
     /// Whether it belongs to the user of this process.
-    pub(crate) mine: bool,
+    pub mine: bool,
     /// Whether others than its owner may do anything with it.
-    pub(crate) open_to_others: bool,
+    pub open_to_others: bool,
 }
 
-/// An open file.
-pub(crate) trait FsFile: Send {
+/// An open file. Errors are the system's.
+#[expect(
+    clippy::missing_errors_doc,
+    clippy::len_without_is_empty,
+    reason = "the system's own calls and errors, one for one"
+)]
+pub trait FsFile: Send {
+    /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Reads into `buffer` from `offset` on; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all bytes at `offset`. When it fails, some of them may have been written.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or lengthens.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The operations that the vault needs.
-pub(crate) trait Filesystem: Send + Sync {
+/// The operations that the vault needs. Errors are the system's.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "the system's own calls and errors, one for one"
+)]
+pub trait Filesystem: Send + Sync {
+    /// What stands at a path, if anything.
     fn probe(&self, path: &Path) -> io::Result<Option<Entry>>;
+    /// The names in a folder, in any order.
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     /// Opens an existing regular file, for writing too when `write`.
     fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn FsFile>>;
@@ -63,8 +84,11 @@ pub(crate) trait Filesystem: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// Makes a folder, 0700; its parent must be there.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes the entries of a folder durable: what was made in it, renamed, removed.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
@@ -117,7 +141,9 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+    /// What the system said when `doing` was tried on `path`.
+    #[must_use]
+    pub fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -144,7 +170,11 @@ impl FileError {
 }
 
 /// Adds the path and what was tried to an error of the system.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// The same, as a [`FileError`].
+    ///
+    /// # Errors
+    /// When `self` is one.
     fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError>;
 }
 
@@ -160,7 +190,10 @@ fn quoted(path: &Path) -> String {
 }
 
 /// Looks at a path and refuses what is not a private `kind` of this user's.
-pub(crate) fn probe_private(
+///
+/// # Errors
+/// [`FileError::Insecure`] for a link, another user's, or one that is open to others.
+pub fn probe_private(
     fs: &dyn Filesystem,
     path: &Path,
     kind: Kind,
@@ -271,7 +304,10 @@ pub(crate) fn replace_with(
 }
 
 /// Makes the entry of `path` in its folder durable.
-pub(crate) fn sync_parent(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+///
+/// # Errors
+/// What the system says.
+pub fn sync_parent(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -280,7 +316,10 @@ pub(crate) fn sync_parent(fs: &dyn Filesystem, path: &Path) -> Result<(), FileEr
 }
 
 /// Makes a private folder and what is missing above it, durably; it may be there already.
-pub(crate) fn ensure_folder(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
+///
+/// # Errors
+/// What the system says; [`FileError::Insecure`] when something else is there.
+pub fn ensure_folder(fs: &dyn Filesystem, path: &Path) -> Result<(), FileError> {
     if probe_private(fs, path, Kind::Folder)?.is_some() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Entry, Filesystem, FsFile, Kind, sys};
 
 /// The operating system's file system.
-pub(crate) struct OsFilesystem;
+pub struct OsFilesystem;
 
 struct OsFile(File);
 
