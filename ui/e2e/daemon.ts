@@ -28,7 +28,10 @@ export class Daemon {
   async start(): Promise<void> {
     const program = this.#program;
     if (!program) throw new Error('AICO_BIN must be the path of the aico program');
-    const child = spawn(resolve(program), ['serve', '--data', this.data, '--bind', this.#bind], {
+    // What goes wrong is shown beside the tests; each request would hide it.
+    const quiet = ['--set', 'logging.level=warn'];
+    const where = ['--data', this.data, '--bind', this.#bind];
+    const child = spawn(resolve(program), ['serve', ...where, ...quiet], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     this.#process = child;
@@ -54,6 +57,7 @@ export class Daemon {
   command(...words: string[]): string {
     return execFileSync(resolve(this.#program ?? ''), ['--data', this.data, ...words], {
       encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
     });
   }
 

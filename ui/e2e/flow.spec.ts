@@ -77,6 +77,11 @@ test('from the first visit to the second person', async ({ browser }) => {
     await expect(answers(page).last()).toHaveAttribute('data-status', 'cancelled');
     await expect(page.getByLabel('Your message')).toBeFocused();
     await expect(page.getByText('Stopped by you.')).toBeVisible();
+    // Before its first word too, while the model still reads.
+    await say(page, 'And another one, just as long.');
+    await stop.click();
+    await expect(answers(page)).toHaveCount(4);
+    await expect(answers(page).last()).toHaveAttribute('data-status', 'cancelled');
     if (!daemon.double) useModel(daemon, { starter: true });
 
     await answers(page).nth(1).getByRole('button', { name: 'Answer anew' }).click();
@@ -84,7 +89,7 @@ test('from the first visit to the second person', async ({ browser }) => {
     await expect(page.getByText('2 / 2')).toBeVisible();
     await page.getByRole('button', { name: 'Previous version' }).click();
     await expect(page.getByText('1 / 2')).toBeVisible();
-    await expect(answers(page)).toHaveCount(3);
+    await expect(answers(page)).toHaveCount(4);
   });
 
   await test.step('an own message can be edited, as another branch', async () => {
