@@ -69,6 +69,12 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
+        if std::env::args().any(|argument| argument == "bus-only") {
+            for _ in 0..3 {
+                bus_round().await;
+            }
+            return;
+        }
         for round in 1..=3 {
             let bare = channel_round().await;
             let (bus, missed) = bus_round().await;

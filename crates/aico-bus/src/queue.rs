@@ -189,6 +189,8 @@ pub struct Subscription {
     confirmation: Option<watch::Receiver<Option<Result<(), BusError>>>>,
     /// Ends the subscription at the bus.
     _guard: Guard,
+    /// It found nothing and asked to be polled once more before it sleeps.
+    has_yielded: bool,
 }
 
 /// Runs a function when dropped.
@@ -215,6 +217,7 @@ impl Subscription {
             batch: VecDeque::new(),
             consumed: None,
             confirmation: None,
+            has_yielded: false,
             _guard: guard,
         }
     }
@@ -295,6 +298,12 @@ impl Subscription {
                 if state.closed {
                     return Poll::Ready(None);
                 }
+                // Waking a sleeper costs the publisher a system call: while messages come in a
+                // stream, letting others run once is enough for the next one to be here.
+                if !std::mem::replace(&mut self.has_yielded, true) {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 if !state
                     .waker
                     .as_ref()
@@ -308,6 +317,7 @@ impl Subscription {
         let Some(parcel) = self.batch.pop_front() else {
             return Poll::Pending;
         };
+        self.has_yielded = false;
         if let Some(consumed) = &mut self.consumed {
             consumed(parcel.size());
         }
