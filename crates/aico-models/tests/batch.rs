@@ -6,10 +6,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
 use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request};
-use aico_models::engine::Vocabulary;
+use aico_models::engine::{SamplingPlan, Vocabulary};
 use support::gguf_writer::Shape;
-use support::{finish, load, request};
+use support::{finish, load, load_starter, request};
 
 const LONG: &str = "It was a dark and stormy night, and the rain fell in torrents, except at \
     occasional intervals, when it was checked by a violent gust of wind which swept up the streets.";
@@ -31,6 +32,134 @@ fn begun(generation: &mut Generation) -> String {
             _ => panic!("it ended before it began"),
         }
     }
+}
+
+/// What the starter reads when a person says this first.
+fn said(text: &str) -> String {
+    format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")
+}
+
+/// What both texts begin with, in characters.
+fn shared(one: &str, other: &str) -> usize {
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b);
+    same.count()
+}
+
+#[test]
+fn four_at_once_say_what_each_says_alone() {
+    let loaded = load_starter(4);
+    let texts = [
+        "Hello there!",
+        "My name is Mira and I live in Lisbon.",
+        "Tell me a joke.",
+        "Where is what I say kept?",
+    ];
+    let ask = |text: &&str| request(loaded.tokens(&said(text)), 60);
+    let alone: Vec<String> = texts
+        .iter()
+        .map(|text| loaded.answer(ask(text)).0)
+        .collect();
+    let together: Vec<_> = texts
+        .iter()
+        .map(|text| loaded.batcher.submit(ask(text)))
+        .collect();
+    let together: Vec<String> = together
+        .into_iter()
+        .map(|generation| finish(generation).0)
+        .collect();
+    assert_eq!(alone, together);
+    for (at, one) in alone.iter().enumerate() {
+        assert!(!one.is_empty());
+        assert!(
+            !alone[at + 1..].contains(one),
+            "one answer for all proves nothing"
+        );
+    }
+}
+
+#[test]
+fn seeded_sampling_repeats_and_other_seeds_differ() {
+    let loaded = load(&Shape::tiny(), 1);
+    // So short that it is one step however fast the machine is.
+    let prompt = loaded.tokens("Hi");
+    assert!(prompt.len() <= 8);
+    let with = |temperature, seed| {
+        let sampling = SamplingPlan {
+            temperature,
+            top_k: 50,
+            top_p: 0.95,
+            min_p: 0.01,
+            repeat_penalty: 1.1,
+            seed,
+        };
+        let request = Request {
+            sampling,
+            ..request(prompt.clone(), 40)
+        };
+        loaded.answer(request).0
+    };
+    assert_eq!(with(1.5, 3), with(1.5, 3));
+    assert_ne!(with(1.5, 3), with(1.5, 4));
+    assert_eq!(with(0.0, 3), with(0.0, 4), "greedy has no seed");
+}
+
+#[test]
+fn second_turn_finds_the_first_in_the_cache_and_says_the_same() {
+    let loaded = load_starter(2);
+    let ann = PersonId::new();
+    let first = said("My name is Mira and I live in Lisbon.");
+    let (answer, _) = loaded.answer(request(loaded.tokens(&first), 60));
+    let second = format!("{first}{answer}<|im_end|>\n{}", said("What is my name?"));
+    let (first, second) = (loaded.tokens(&first), loaded.tokens(&second));
+    let cold = loaded.answer(request(second.clone(), 60));
+    assert_eq!(cold.1.cached_tokens, 0);
+    let turn = loaded.answer(of(ann, b"c1", request(first.clone(), 60)));
+    assert_eq!(turn.0, answer);
+    let warm = loaded.answer(of(ann, b"c1", request(second.clone(), 60)));
+    assert_eq!(cold.0, warm.0);
+    assert!(warm.1.cached_tokens as usize >= first.len());
+    assert_eq!(warm.1.prompt_tokens as usize, second.len());
+}
+
+#[test]
+fn background_work_gives_way_to_a_person_and_loses_nothing() {
+    let loaded = load(&Shape::tiny(), 1);
+    let background = || Request {
+        priority: Priority::Background,
+        ..request(loaded.tokens(LONG), 400)
+    };
+    let (alone, _) = loaded.answer(background());
+    let mut work = loaded.batcher.submit(background());
+    let mut text = begun(&mut work);
+    let (_, chat) = loaded.answer(request(loaded.tokens("Hi"), 5));
+    assert_eq!(chat.answer_tokens, 5);
+    // What had come by now was said before the person's turn, or right after it.
+    let before = text.chars().count();
+    let (rest, end) = finish(work);
+    text.push_str(&rest);
+    assert_eq!((end.answer_tokens, end.cached_tokens), (400, 0));
+    // It was computed again, in other steps: what had been said stands and goes on from there.
+    assert!(shared(&text, &alone) > before, "{}", shared(&text, &alone));
+}
+
+#[test]
+fn paused_answer_waits_and_goes_on_where_it_was() {
+    let loaded = load(&Shape::tiny(), 1);
+    let ask = || request(loaded.tokens(LONG), 300);
+    let (alone, _) = loaded.answer(ask());
+    let paused = ask();
+    let id = paused.id;
+    let mut generation = loaded.batcher.submit(paused);
+    let mut text = begun(&mut generation);
+    loaded.batcher.pause(id);
+    // While it is paused its slot serves others.
+    loaded.answer(request(loaded.tokens("Hi"), 5));
+    let before = text.chars().count();
+    loaded.batcher.resume(id);
+    let (rest, end) = finish(generation);
+    text.push_str(&rest);
+    assert_eq!(end.answer_tokens, 300);
+    assert!(shared(&text, &alone) > before, "{}", shared(&text, &alone));
 }
 
 #[test]
@@ -79,6 +208,27 @@ fn the_same_prompt_again_computes_one_token_only() {
     let again = loaded.answer(ask());
     assert_eq!(first.0, again.0);
     assert_eq!(again.1.cached_tokens, again.1.prompt_tokens - 1);
+}
+
+#[test]
+fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
+    let loaded = load(&Shape::tiny(), 4);
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let cached = |person, key: &[u8]| {
+        loaded
+            .answer(of(person, key, request(loaded.tokens(LONG), 3)))
+            .1
+            .cached_tokens
+    };
+    assert_eq!(cached(ann, b"c"), 0);
+    assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
+    assert_eq!(cached(ann, b"d"), 0, "another conversation");
+    assert_eq!(cached(ann, b""), 0, "no key");
+    assert_eq!(cached(ann, b""), 0, "no key again");
+    assert!(cached(ann, b"c") > 0);
+    loaded.batcher.forget(Some(ann));
+    assert_eq!(cached(ann, b"c"), 0, "forgotten");
+    assert!(cached(ben, b"c") > 0);
 }
 
 #[test]
@@ -158,6 +308,24 @@ fn full_context_ends_the_answer() {
     let (_, end) = loaded.answer(request(prompt.clone(), 100_000));
     assert!(end.cut);
     assert_eq!(end.answer_tokens as usize, 256 - prompt.len());
+}
+
+#[test]
+fn stopped_loop_ends_all_answers() {
+    let loaded = load(&Shape::tiny(), 1);
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let mut waiting = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    loaded.batcher.stop();
+    for generation in [&mut endless, &mut waiting] {
+        let mut last = None;
+        while let Some(event) = generation.next_blocking() {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(Event::Stopped)));
+    }
+    let mut late = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    assert!(matches!(late.next_blocking(), Some(Event::Stopped)));
 }
 
 #[test]

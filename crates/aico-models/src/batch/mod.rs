@@ -5,10 +5,10 @@
 //! its pieces arrive in its [`Generation`]. Dropping that cancels it: the slot is free after
 //! the step that is running, and the length of a step follows the measured speed.
 //!
-//! - [`queue`]: who is next.
-//! - [`slots`]: whose prompt is still in the cache.
-//! - [`pace`]: how many tokens a step may take.
-//! - [`run`]: the loop.
+//! - `queue`: who is next.
+//! - `slots`: whose prompt is still in the cache.
+//! - `pace`: how many tokens a step may take.
+//! - `run`: the loop.
 
 mod pace;
 mod queue;
@@ -153,6 +153,7 @@ impl Batcher {
             id,
             events,
             commands: self.commands.clone(),
+            ended: false,
         }
     }
 
@@ -184,17 +185,34 @@ pub struct Generation {
     id: Uuid,
     events: channel::UnboundedReceiver<Event>,
     commands: mpsc::Sender<Command>,
+    ended: bool,
 }
 
 impl Generation {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        self.seen(event)
     }
 
     /// The next event, waiting on this thread; not for asynchronous code.
     pub fn next_blocking(&mut self) -> Option<Event> {
-        self.events.blocking_recv()
+        let event = self.events.blocking_recv();
+        self.seen(event)
+    }
+
+    /// A loop that ends while a request is on its way to it says nothing any more: every
+    /// generation has an end all the same.
+    fn seen(&mut self, event: Option<Event>) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        let event = event.unwrap_or(Event::Stopped);
+        self.ended = matches!(
+            event,
+            Event::End(_) | Event::Failed | Event::Busy | Event::Stopped
+        );
+        Some(event)
     }
 }
 

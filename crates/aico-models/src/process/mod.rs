@@ -1,7 +1,7 @@
 //! The model process: `aico modelservice`, started and watched by the daemon.
 //!
 //! It gets all it needs in one line on its standard input ([`launch`]), confines itself
-//! ([`confine`]), joins the bus, loads the model and answers ([`serve`]). It ends when its
+//! ([`confine`]), joins the bus, loads the model and answers (`serve`). It ends when its
 //! standard input does, however the daemon ended.
 
 pub mod confine;
