@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aico_store::{OpenError, StoreError};
-use aico_vault::{PasswordError, UnlockError, VaultError, WeakPassword};
+use aico_store::{OpenError, RegistryError, StoreError};
+use aico_vault::{FileError, PasswordError, PersonKeyError, UnlockError, VaultError, WeakPassword};
 
-use crate::{NameError, Stage};
+use crate::{GrantError, ModuleNameError, NameError, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,15 @@ pub enum HomeError {
     /// Not a name.
     #[error("this can't be used as a name: {0}")]
     BadName(#[from] NameError),
+    /// Not a name for a module.
+    #[error("this can't be a module's name: {0}")]
+    BadModuleName(#[from] ModuleNameError),
+    /// Not something that a module can be granted.
+    #[error("this can't be granted: {0}")]
+    BadGrant(#[from] GrantError),
+    /// A module of that name, or with that key, is admitted already.
+    #[error("a module of this name or with this key is admitted already")]
+    ModuleExists,
     /// No such person or session.
     #[error("there is no such person")]
     NotFound,
@@ -139,6 +148,10 @@ pub enum ErrorKind {
     NameTaken,
     /// 422
     NameInvalid,
+    /// 422
+    GrantInvalid,
+    /// 409
+    ModuleExists,
     /// 404
     NotFound,
     /// 409
@@ -178,21 +191,23 @@ impl HomeError {
             Self::SetupCodeExpired => ErrorKind::SetupCode { expired: true },
             Self::NameTaken => ErrorKind::NameTaken,
             Self::BadName(_) => ErrorKind::NameInvalid,
+            Self::BadModuleName(_) | Self::BadGrant(_) => ErrorKind::GrantInvalid,
+            Self::ModuleExists => ErrorKind::ModuleExists,
             Self::NotFound => ErrorKind::NotFound,
             Self::OwnerStays => ErrorKind::OwnerStays,
             Self::PersonLocked => ErrorKind::PersonLocked,
             Self::TokenInvalid => ErrorKind::TokenInvalid,
             Self::UnsafeFolder { .. } => ErrorKind::FolderUnusable,
             Self::Unlock(error) => unlock_kind(error),
+            Self::Vault(error) => vault_kind(error),
+            Self::Keyring(error) => keyring_kind(error),
             Self::Open(error) => open_kind(error),
-            Self::Store(StoreError::StorageFull) => ErrorKind::StorageFull,
-            Self::Store(StoreError::Closed) => ErrorKind::Locked,
+            Self::Store(error) => store_kind(error),
             Self::Folder { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 ErrorKind::StorageFull
             }
             Self::Folder { .. } => ErrorKind::FolderUnusable,
-            Self::Keyring(_) => ErrorKind::Damaged,
-            Self::Vault(_) | Self::Store(_) | Self::Crypto | Self::Task => ErrorKind::Other,
+            Self::Crypto | Self::Task => ErrorKind::Other,
         }
     }
 
@@ -220,6 +235,10 @@ impl HomeError {
             }
             ErrorKind::NameTaken => "Choose another name.",
             ErrorKind::NameInvalid => "Use 1 to 64 letters, digits, spaces or signs.",
+            ErrorKind::GrantInvalid => "See docs/modules.md for what a module can be granted.",
+            ErrorKind::ModuleExists => {
+                "Choose another name, or give it new keys: aico module rotate NAME."
+            }
             ErrorKind::PersonLocked => "They have to sign in themselves.",
             ErrorKind::TokenInvalid => "Sign in again.",
             ErrorKind::StorageFull => "Free some space on the disk; AICO goes on by itself.",
@@ -230,7 +249,8 @@ impl HomeError {
                 "Start the newer program again, or restore a backup from before."
             }
             ErrorKind::FolderUnusable => match self {
-                Self::UnsafeFolder { mend, .. } => return Some(mend.clone()),
+                Self::UnsafeFolder { mend, .. }
+                | Self::Open(OpenError::NotPrivate { mend, .. }) => return Some(mend.clone()),
                 _ => "Check that the folder belongs to you and can be written.",
             },
             ErrorKind::NotFound | ErrorKind::OwnerStays | ErrorKind::Other => return None,
@@ -253,6 +273,37 @@ fn unlock_kind(error: &UnlockError) -> ErrorKind {
         UnlockError::WrongPassword => ErrorKind::WrongPassword,
         UnlockError::Absent { .. } => ErrorKind::NotSetUp,
         UnlockError::Unsupported { .. } => ErrorKind::NewerData,
+        UnlockError::File(error) => file_kind(error),
+        UnlockError::OutOfMemory => ErrorKind::Other,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+fn vault_kind(error: &VaultError) -> ErrorKind {
+    match error {
+        VaultError::File(error) => file_kind(error),
+        VaultError::Unsupported { .. } => ErrorKind::NewerData,
+        VaultError::Damaged { .. } | VaultError::Forged | VaultError::Registry(_) => {
+            ErrorKind::Damaged
+        }
+        _ => ErrorKind::Other,
+    }
+}
+
+fn keyring_kind(error: &PersonKeyError) -> ErrorKind {
+    match error {
+        PersonKeyError::File(error) => file_kind(error),
+        PersonKeyError::Unsupported { .. } => ErrorKind::NewerData,
+        PersonKeyError::OutOfMemory => ErrorKind::Other,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+/// What the system refused is no damage.
+fn file_kind(error: &FileError) -> ErrorKind {
+    match error {
+        FileError::StorageFull { .. } => ErrorKind::StorageFull,
+        FileError::Insecure { .. } | FileError::NotWritable { .. } => ErrorKind::FolderUnusable,
         _ => ErrorKind::Damaged,
     }
 }
@@ -260,9 +311,32 @@ fn unlock_kind(error: &UnlockError) -> ErrorKind {
 fn open_kind(error: &OpenError) -> ErrorKind {
     match error {
         OpenError::SchemaNewer { .. } => ErrorKind::NewerData,
-        OpenError::StorageFull { .. } => ErrorKind::StorageFull,
-        OpenError::NotWritable { .. } => ErrorKind::FolderUnusable,
+        OpenError::StorageFull { .. }
+        | OpenError::Registry(RegistryError::StorageFull)
+        | OpenError::MigrationFailed {
+            source: StoreError::StorageFull,
+            ..
+        }
+        | OpenError::Engine {
+            source: StoreError::StorageFull,
+            ..
+        } => ErrorKind::StorageFull,
+        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            ErrorKind::StorageFull
+        }
+        OpenError::NotWritable { .. } | OpenError::NotPrivate { .. } => ErrorKind::FolderUnusable,
         _ => ErrorKind::Damaged,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::StorageFull
+        | StoreError::Registry(RegistryError::StorageFull)
+        | StoreError::Unacknowledged(RegistryError::StorageFull) => ErrorKind::StorageFull,
+        StoreError::Closed => ErrorKind::Locked,
+        StoreError::Damaged { .. } => ErrorKind::Damaged,
+        _ => ErrorKind::Other,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::delay::Delays;
 use crate::folder;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{HomeError, Principal, Session, SetupCode, Source, schema};
+use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +106,10 @@ pub(crate) struct Inner {
     pub(crate) delays: Delays,
     pub(crate) ended: broadcast::Sender<SessionId>,
     pub(crate) erased: broadcast::Sender<PersonId>,
+    /// What modules of other makers may do; empty while locked.
+    pub(crate) grants: Grants,
+    /// Counts the changes of these.
+    pub(crate) modules: watch::Sender<u64>,
     /// Who still works with the stores: closing waits for them.
     holds: TaskTracker,
     /// Whether the parts that need keys serve; `None` where nobody said that there are any.
@@ -154,6 +158,8 @@ impl Home {
                 delays: Delays::default(),
                 ended: broadcast::Sender::new(256),
                 erased: broadcast::Sender::new(64),
+                grants: Grants::default(),
+                modules: watch::Sender::new(0),
                 holds: TaskTracker::new(),
                 serving: watch::Sender::new(None),
                 made: Instant::now(),
@@ -448,6 +454,7 @@ impl Home {
             tracing::warn!("stores are closed while something still works with them");
         }
         self.inner.holds.reopen();
+        self.forget_grants();
         let Some(open) = self.inner.open.write().take() else {
             return Ok(());
         };
@@ -483,7 +490,7 @@ impl Home {
                 return Err(error);
             }
         };
-        *self.inner.open.write() = Some(Arc::new(Open {
+        let open = Arc::new(Open {
             epoch: Uuid::now_v7(),
             vault,
             system,
@@ -491,7 +498,12 @@ impl Home {
             tokens,
             sessions,
             persons: tokio::sync::Mutex::default(),
-        }));
+        });
+        if let Err(error) = self.apply_grants(&open).await {
+            let _ = open.system.close().await;
+            return Err(error);
+        }
+        *self.inner.open.write() = Some(open);
         // Stopping stays stopping.
         self.inner.stage.send_if_modified(|stage| {
             let change = *stage != Stage::Stopping;

@@ -13,7 +13,10 @@
 mod delay;
 mod error;
 mod folder;
+mod grants;
+mod health;
 mod home;
+mod modules;
 mod person;
 mod persons;
 mod policy;
@@ -25,9 +28,12 @@ mod token;
 
 pub use error::{ErrorKind, HomeError};
 pub use folder::{ClaimError, DataFolder};
+pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};
+pub use health::Health;
 pub use home::{Home, HomeConfig, SetUp, SetupProof, Stage};
+pub use modules::{Module, ModuleNameError, NewModule};
 pub use person::{NameError, Person, PersonName, Role};
-pub use policy::{Action, BusPolicy, Denied, Resource, authorize};
+pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use principal::Principal;
 pub use sessions::{Session, SessionInfo, Source};
 pub use setup_code::SetupCode;

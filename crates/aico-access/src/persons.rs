@@ -253,6 +253,7 @@ impl Home {
                 Ok(())
             })
             .await?;
+        self.load_grants().await?;
         let _ = self.inner.erased.send(id);
         if let Some(store) = open.persons.lock().await.remove(&id) {
             let _ = store.close().await;

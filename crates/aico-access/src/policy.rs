@@ -7,7 +7,7 @@
 use aico_bus::{Direction, Identity, Policy, Refusal};
 use aico_contracts::ids::PersonId;
 
-use crate::Principal;
+use crate::{Grants, Principal};
 
 /// What is acted upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ enum Rule {
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident = $text:literal => $rule:ident,)*) => {
         /// Everything that can be asked for.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Action { $($(#[$doc])* $name,)* }
 
         impl Action {
@@ -146,6 +146,20 @@ actions! {
     RemoveModel = "model.remove" => Owner,
     /// How the daemon is.
     ReadStatus = "status.read" => Owner,
+    /// Which modules of other makers there are; a member sees those that ask for their data.
+    ListModules = "module.list" => SignedIn,
+    /// Admits one to the bus.
+    AddModule = "module.add" => Owner,
+    /// New keys for one.
+    RotateModule = "module.rotate" => Owner,
+    /// Cuts one off for good.
+    RevokeModule = "module.revoke" => Owner,
+    /// Lets one have one's own data, or no longer.
+    ConsentToModule = "module.consent" => Self_,
+    /// Traffic on the bus: counters, queues.
+    ReadBus = "bus.read" => Owner,
+    /// Reads along what is said on the bus, of the system and of oneself.
+    TailBus = "bus.tail" => Owner,
     /// The configuration in force.
     ReadConfig = "config.read" => Owner,
     /// The daemon's log.
@@ -194,6 +208,9 @@ pub fn authorize(
             (Principal::Module { name }, Resource::Topic { topic, person }) => {
                 topic_rule(name, action, topic, *person)
             }
+            (Principal::Guest { grant }, Resource::Topic { topic, person }) => {
+                grant.allows(action, topic, *person)
+            }
             _ => Err(Denied::Forbidden),
         },
     }
@@ -221,7 +238,12 @@ const MODULE_TOPICS: &[(&str, Action, &str)] = &[
     ("model-process", Action::BusPublish, "models.process.*"),
     ("models", Action::BusSubscribe, "models.process.*"),
     ("daemon", Action::BusPublish, "system.#"),
+    // `aico bus tail`: the owner's eyes, which see the owner's data only (`BusPolicy::sees`).
+    (TAIL, Action::BusSubscribe, "#"),
 ];
+
+/// The identity that reads along for the owner.
+pub const TAIL: &str = "tail";
 
 fn topic_rule(
     module: &str,
@@ -247,7 +269,7 @@ fn topic_rule(
 }
 
 /// The second segment of a topic that belongs to a person.
-fn personal_segment(topic: &str) -> Option<&str> {
+pub(crate) fn personal_segment(topic: &str) -> Option<&str> {
     let mut segments = topic.split('.');
     (segments.next() == Some("conversation"))
         .then(|| segments.next())
@@ -255,7 +277,7 @@ fn personal_segment(topic: &str) -> Option<&str> {
 }
 
 /// Everything that `topic` (itself possibly a pattern) stands for lies within `pattern`.
-fn covers(pattern: &str, topic: &str) -> bool {
+pub(crate) fn covers(pattern: &str, topic: &str) -> bool {
     let mut wanted = pattern.split('.');
     let mut given = topic.split('.');
     loop {
@@ -269,8 +291,18 @@ fn covers(pattern: &str, topic: &str) -> bool {
 }
 
 /// The bus asks here, so that its calls and the routes are decided by one function.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BusPolicy;
+#[derive(Clone, Default)]
+pub struct BusPolicy {
+    grants: Grants,
+}
+
+impl BusPolicy {
+    /// A policy that knows what modules of other makers were granted ([`crate::Home::grants`]).
+    #[must_use]
+    pub fn new(grants: Grants) -> Self {
+        Self { grants }
+    }
+}
 
 impl Policy for BusPolicy {
     fn allow(
@@ -286,11 +318,27 @@ impl Policy for BusPolicy {
             Direction::Request => Action::BusRequest,
             Direction::Serve => Action::BusServe,
         };
-        let principal = Principal::Module {
-            name: who.as_str().to_owned(),
+        let principal = match self.grants.of(who) {
+            Some(grant) => Principal::Guest { grant },
+            None => Principal::Module {
+                name: who.as_str().to_owned(),
+            },
         };
-        authorize(&principal, action, &Resource::Topic { topic, person })
-            .map_err(|denied| Refusal::new(denied.to_string()))
+        authorize(&principal, action, &Resource::Topic { topic, person }).map_err(|denied| {
+            let why = match &principal {
+                Principal::Guest { .. } => "it was not granted; see aico module list".to_owned(),
+                _ => denied.to_string(),
+            };
+            Refusal::new(why)
+        })
+    }
+
+    fn sees(&self, who: &Identity, person: PersonId) -> bool {
+        match self.grants.of(who) {
+            Some(grant) => grant.persons.contains(&person),
+            None if who.as_str() == TAIL => self.grants.owner() == Some(person),
+            None => true,
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! On whose behalf something is asked.
 
+use std::sync::Arc;
+
 use aico_contracts::ids::{PersonId, SessionId};
 
-use crate::Role;
+use crate::{Grant, Role};
 
 /// Who asks. Made in one place for each way in: the gateway's extractor, the bus's join.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +28,15 @@ pub enum Principal {
         /// The session that the token belongs to.
         session: SessionId,
     },
-    /// A module of the daemon or one that was admitted to its bus.
+    /// A part of AICO on the bus.
     Module {
         /// The joined identity's name, verified by the bus.
         name: String,
+    },
+    /// A module of another maker that was admitted to the bus.
+    Guest {
+        /// What it was granted.
+        grant: Arc<Grant>,
     },
 }
 
@@ -39,7 +46,7 @@ impl Principal {
     pub fn person(&self) -> Option<PersonId> {
         match self {
             Self::LocalOwner { person } | Self::Person { person, .. } => Some(*person),
-            Self::Anonymous | Self::Local | Self::Module { .. } => None,
+            Self::Anonymous | Self::Local | Self::Module { .. } | Self::Guest { .. } => None,
         }
     }
 

@@ -5,10 +5,11 @@ use aico_store::{Migration, ModuleMigrations};
 /// Persons, sessions, the instance's signing key, what was erased, what was decided.
 pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "access",
-    migrations: &[Migration {
-        version: 1,
-        name: "persons and sessions",
-        sql: "
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "persons and sessions",
+            sql: "
             CREATE TABLE access_person (
                 id          BLOB PRIMARY KEY CHECK (length(id) = 16),
                 name        TEXT NOT NULL,
@@ -44,5 +45,38 @@ pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
                 outcome     TEXT NOT NULL
             ) STRICT;
         ",
-    }],
+        },
+        Migration {
+            version: 2,
+            name: "modules of other makers",
+            sql: "
+            -- `key` is the module's public CURVE key; its secret key is nowhere here.
+            CREATE TABLE access_module (
+                id          BLOB PRIMARY KEY CHECK (length(id) = 16),
+                name        TEXT NOT NULL UNIQUE,
+                key         BLOB NOT NULL UNIQUE CHECK (length(key) = 32),
+                created_ms  INTEGER NOT NULL,
+                key_ms      INTEGER NOT NULL
+            ) STRICT;
+            CREATE TABLE access_module_topic (
+                module      BLOB NOT NULL REFERENCES access_module (id) ON DELETE CASCADE,
+                action      TEXT NOT NULL,
+                pattern     TEXT NOT NULL,
+                PRIMARY KEY (module, action, pattern)
+            ) STRICT;
+            -- Asked for by the owner; in force once the person agreed.
+            CREATE TABLE access_module_person (
+                module      BLOB NOT NULL REFERENCES access_module (id) ON DELETE CASCADE,
+                person      BLOB NOT NULL REFERENCES access_person (id) ON DELETE CASCADE,
+                agreed_ms   INTEGER,
+                PRIMARY KEY (module, person)
+            ) STRICT;
+            -- One row: the secret CURVE key by which modules know this daemon, sealed by the vault.
+            CREATE TABLE access_broker (
+                one         INTEGER PRIMARY KEY CHECK (one = 1),
+                key         BLOB NOT NULL
+            ) STRICT;
+        ",
+        },
+    ],
 };

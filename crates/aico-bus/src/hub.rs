@@ -205,7 +205,13 @@ impl Hub {
         self.counters.published.fetch_add(1, Ordering::Relaxed);
         let routes = self.routes_of(&envelope.topic);
         let mut wakers = Vec::new();
-        let mut dropped = 0;
+        let (mut delivered, mut dropped) = (0, 0);
+        // What was made in this process a moment ago has the time already.
+        let now_ns = if wire.is_some() {
+            now_ns()
+        } else {
+            envelope.time_unix_ns
+        };
         {
             let mut order = self.order.lock();
             let sequence = match topics::class(&envelope.topic) {
@@ -220,7 +226,7 @@ impl Hub {
                 sequence: *sequence,
                 epoch: &self.epoch_bytes,
                 sender: who.as_str(),
-                now_ns: now_ns(),
+                now_ns,
             };
             stamp.set(&mut envelope);
             let wire = wire.map(|wire| stamp.append(&wire));
@@ -229,6 +235,10 @@ impl Hub {
                 wire,
             };
             for route in routes.iter() {
+                if person.is_some_and(|person| !self.policy.sees(&route.identity, person)) {
+                    continue;
+                }
+                delivered += 1;
                 let pushed = route.mailbox.push(parcel.clone());
                 dropped += pushed.dropped;
                 wakers.extend(pushed.waker);
@@ -236,7 +246,7 @@ impl Hub {
         }
         self.counters
             .delivered
-            .fetch_add(routes.len() as u64, Ordering::Relaxed);
+            .fetch_add(delivered, Ordering::Relaxed);
         if dropped > 0 {
             self.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
@@ -329,6 +339,9 @@ impl Hub {
         self.authorize(who, Direction::Request, &envelope.topic, person)
             .map_err(RequestError::Refused)?;
         let mut servers = self.servers.read().matching(&envelope.topic);
+        if let Some(person) = person {
+            servers.retain(|(_, server)| self.policy.sees(&server.identity, person));
+        }
         servers.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
         let stamp = Stamp {
             sequence: 0,
@@ -360,6 +373,13 @@ impl Hub {
         }
         self.counters.unserved.fetch_add(1, Ordering::Relaxed);
         Err(RequestError::NobodyServes { topic })
+    }
+
+    /// Whether a message that waited may still be delivered: a consent may have ended meanwhile.
+    pub(crate) fn still_sees(&self, who: &Identity, envelope: &Envelope) -> bool {
+        envelope.person.is_empty()
+            || PersonId::from_slice(&envelope.person)
+                .is_ok_and(|person| self.policy.sees(who, person))
     }
 
     fn reauthorize(&self) {

@@ -94,6 +94,12 @@ pub trait Policy: Send + Sync {
         topic: &str,
         person: Option<PersonId>,
     ) -> Result<(), Refusal>;
+
+    /// Whether what belongs to `person` may be delivered to `who`, on whose subscription or
+    /// service it fits: a pattern may stand for many persons, a grant for some of them.
+    ///
+    /// Called on the path of every message: no blocking, no waiting.
+    fn sees(&self, who: &Identity, person: PersonId) -> bool;
 }
 
 /// Allows everything, for tests.
@@ -111,5 +117,9 @@ impl Policy for AllowAll {
         _person: Option<PersonId>,
     ) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn sees(&self, _who: &Identity, _person: PersonId) -> bool {
+        true
     }
 }

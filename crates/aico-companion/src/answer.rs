@@ -9,7 +9,7 @@ use aico_contracts::topics::{self, MODELS_GENERATE, event};
 use aico_contracts::v1::{
     self, Fault, MessageStatus, Priority, generated::Item, generated_end::Reason, part::Content,
 };
-use aico_store::Store;
+use aico_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,8 @@ impl End {
 
 /// While an answer streams it is stored this often, for the case that the process ends.
 const CHECKPOINT: Duration = Duration::from_millis(500);
+/// How often an end that could not be stored (a full disk) is tried again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_ANSWER: u32 = 2048;
 /// A model process that was just replaced serves a moment later than its state says.
 const TRIES: u32 = 5;
@@ -137,12 +139,50 @@ impl Answer {
             .add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
     }
 
+    /// Stores the end. When there is no room for it those who watch are told, what was said stays
+    /// in memory, and it is stored as soon as there is.
     async fn finish(self, end: End, model: String) {
+        let mut told = false;
+        loop {
+            let error = match self.store_end(&end, &model).await {
+                Ok((message, conversation)) => {
+                    let done = v1::AnswerDone {
+                        message: Some(message),
+                        stats: Some(end.stats),
+                    };
+                    self.publish(event::ANSWER_DONE, &done);
+                    let changed = v1::ConversationChanged {
+                        conversation: Some(conversation),
+                    };
+                    self.publish(event::CONVERSATION_UPDATED, &changed);
+                    return;
+                }
+                Err(error) => error,
+            };
+            let again = fault::may_pass(&error);
+            if !told {
+                self.tell_unstored(fault::from_store(error), end.stats, again);
+                told = true;
+            }
+            if !again {
+                return;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(STORE_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn store_end(
+        &self,
+        end: &End,
+        model: &str,
+    ) -> Result<(v1::Message, v1::Conversation), StoreError> {
         let (parts, _) = self.live.so_far();
         let (conversation, id) = (self.live.conversation, self.live.id);
-        let (status, fault) = (end.status, end.fault.clone());
-        let stored = self
-            .store
+        let (status, fault, model) = (end.status, end.fault.clone(), model.to_owned());
+        self.store
             .write(move |tx| {
                 messages::finish(tx, conversation, id, status, &parts, &model, fault.as_ref())?;
                 conversations::touch(tx, conversation)?;
@@ -151,26 +191,18 @@ impl Answer {
                     conversations::get(tx, conversation)?,
                 ))
             })
-            .await;
-        match stored {
-            Ok((message, conversation)) => {
-                let done = v1::AnswerDone {
-                    message: Some(message),
-                    stats: Some(end.stats),
-                };
-                self.publish(event::ANSWER_DONE, &done);
-                let changed = v1::ConversationChanged {
-                    conversation: Some(conversation),
-                };
-                self.publish(event::CONVERSATION_UPDATED, &changed);
-            }
-            Err(error) => self.publish_unstored(fault::from_store(error), end.stats),
-        }
+            .await
     }
 
-    /// The end could not be stored (a full disk, an erased person): those who watch are told, and
-    /// the next start marks what is there as interrupted.
-    fn publish_unstored(&self, fault: Fault, stats: v1::AnswerStats) {
+    /// The end could not be stored (a full disk, an erased person): those who watch are told. When
+    /// it stays so until AICO ends, the next start marks what is there as interrupted.
+    fn tell_unstored(&self, fault: Fault, stats: v1::AnswerStats, again: bool) {
+        let fault = match again {
+            true => fault.with_detail(
+                "The answer is not stored yet. It is kept in memory, and stored when there is room.",
+            ),
+            false => fault,
+        };
         let (parts, _) = self.live.so_far();
         let parts = parts.into_iter().map(|content| v1::Part {
             content: Some(content),
@@ -184,6 +216,7 @@ impl Answer {
             fault: Some(fault),
             ..v1::Message::default()
         };
+        self.live.end_unstored(message.clone());
         let done = v1::AnswerDone {
             message: Some(message),
             stats: Some(stats),

@@ -2,7 +2,7 @@
 
 use aico_access::{ErrorKind, HomeError};
 use aico_contracts::v1::Fault;
-use aico_store::StoreError;
+use aico_store::{RegistryError, StoreError};
 
 /// A fault that travels through a transaction and comes out as it went in.
 pub(crate) fn caller(fault: Fault) -> StoreError {
@@ -15,7 +15,10 @@ pub(crate) fn from_store(error: StoreError) -> Fault {
             Ok(fault) => *fault,
             Err(_) => Fault::internal("The conversation could not be stored"),
         },
-        StoreError::StorageFull => Fault::storage_full(),
+        // Not acknowledged is not stored, for the one who asked; a repeat of the same id finds it.
+        StoreError::StorageFull
+        | StoreError::Registry(RegistryError::StorageFull)
+        | StoreError::Unacknowledged(RegistryError::StorageFull) => Fault::storage_full(),
         StoreError::Closed => Fault::locked(),
         error => {
             tracing::error!(error = %error, "a person's store failed");
@@ -25,21 +28,50 @@ pub(crate) fn from_store(error: StoreError) -> Fault {
     }
 }
 
+/// Whether the same write may succeed later, without anything but time or space.
+pub(crate) fn may_pass(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::StorageFull
+            | StoreError::Registry(_)
+            | StoreError::Unacknowledged(_)
+            | StoreError::Busy
+            | StoreError::Aborted
+    )
+}
+
 pub(crate) fn from_home(error: HomeError) -> Fault {
     match error.kind() {
         ErrorKind::Locked | ErrorKind::Stopping => Fault::locked(),
         ErrorKind::PersonLocked => Fault::new("person-locked", "This person has to sign in first"),
         ErrorKind::NotFound => unknown(),
         ErrorKind::StorageFull => Fault::storage_full(),
+        ErrorKind::NewerData => Fault::new(
+            "newer-data",
+            "Your conversations were written by a newer AICO",
+        )
+        .with_detail(sentence(&error))
+        .with_what_to_do(error.what_to_do().unwrap_or_default()),
+        ErrorKind::FolderUnusable => {
+            Fault::new("folder-unusable", "Your conversations can't be opened")
+                .with_detail(sentence(&error))
+                .with_what_to_do(error.what_to_do().unwrap_or_default())
+        }
         _ => {
             tracing::error!(error = %error, "a person's store can't be opened");
             Fault::new("store-damaged", "Your conversations can't be opened")
-                .with_detail(error.to_string())
+                .with_detail(sentence(&error))
                 .with_what_to_do(
                     "Nothing was changed. Run `aico doctor`, and restore a backup if it says so.",
                 )
         }
     }
+}
+
+/// What happened and why: paths and versions, nothing that people wrote.
+fn sentence(error: &HomeError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| format!("{error}."), |cause| format!("{error}: {cause}."))
 }
 
 /// The same for what does not exist and for what is somebody else's.

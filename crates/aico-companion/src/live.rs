@@ -5,7 +5,7 @@
 //! published: a reader who got index n misses nothing and sees nothing twice.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aico_contracts::ids::{ConversationId, MessageId, PersonId};
 use aico_contracts::v1::{self, part::Content};
@@ -20,6 +20,8 @@ pub(crate) struct LiveAnswer {
     /// The person asked to stop.
     pub(crate) cancel: CancellationToken,
     said: Mutex<Said>,
+    /// How it ended, while that is not in the store yet.
+    unstored: OnceLock<v1::Message>,
 }
 
 #[derive(Default, Clone)]
@@ -36,7 +38,18 @@ impl LiveAnswer {
             id,
             cancel: CancellationToken::new(),
             said: Mutex::default(),
+            unstored: OnceLock::new(),
         }
+    }
+
+    /// It has ended, but the end could not be stored yet: until then this is what is shown.
+    pub(crate) fn end_unstored(&self, message: v1::Message) {
+        let _once = self.unstored.set(message);
+    }
+
+    /// The end that waits to be stored.
+    pub(crate) fn unstored(&self) -> Option<&v1::Message> {
+        self.unstored.get()
     }
 
     /// Adds a piece and publishes it as the next delta.
@@ -83,7 +96,9 @@ impl Live {
     pub(crate) fn begin(&self, answer: LiveAnswer) -> Option<Arc<LiveAnswer>> {
         let mut answers = self.answers.lock();
         let busy = answers.values().any(|other| {
-            other.person == answer.person && other.conversation == answer.conversation
+            other.person == answer.person
+                && other.conversation == answer.conversation
+                && other.unstored().is_none()
         });
         if busy {
             return None;
@@ -163,6 +178,11 @@ mod tests {
             "somebody else's"
         );
         live.end(first.id);
-        assert!(live.begin(new()).is_some());
+        let second = live.begin(new()).unwrap();
+        second.end_unstored(v1::Message::default());
+        assert!(
+            live.begin(new()).is_some(),
+            "one that ended is no hindrance"
+        );
     }
 }

@@ -98,18 +98,27 @@ pub(crate) fn first_answer(db: &Connection, id: MessageId) -> Result<Option<Vec<
 
 /// From the root to this message.
 pub(crate) fn path(db: &Connection, leaf: MessageId) -> Result<Vec<v1::Message>> {
+    newest_of_path(db, leaf, u32::MAX)
+}
+
+/// At most so many messages of the path that ends here, the newest.
+pub(crate) fn newest_of_path(
+    db: &Connection,
+    leaf: MessageId,
+    most: u32,
+) -> Result<Vec<v1::Message>> {
     let sql = format!(
         "WITH RECURSIVE branch (id, depth) AS (
              SELECT ?1, 0
              UNION ALL
              SELECT m.parent, depth + 1 FROM companion_message m JOIN branch ON m.id = branch.id
-             WHERE m.parent IS NOT NULL
+             WHERE m.parent IS NOT NULL AND depth + 1 < ?2
          )
          SELECT {COLUMNS} FROM branch JOIN companion_message m ON m.id = branch.id
          ORDER BY depth DESC"
     );
     let mut query = db.prepare_cached(&sql)?;
-    let rows = query.query_map([leaf.as_bytes()], row)?;
+    let rows = query.query_map(params![leaf.as_bytes(), most], row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     rows.into_iter()
         .map(|message| complete(db, message))
@@ -227,16 +236,31 @@ pub(crate) fn finish(
     Ok(())
 }
 
-/// Answers that the last run did not finish are marked; tells how many.
-pub(crate) fn mark_interrupted(tx: &Transaction<'_>) -> Result<usize> {
-    let changed = tx.execute(
-        "UPDATE companion_message SET status = ?1 WHERE status = ?2",
-        params![
+/// Answers that have no end in the store.
+pub(crate) fn unfinished(db: &Connection) -> Result<Vec<MessageId>> {
+    // Spelled out, so that the partial index is used.
+    const _: () = assert!(MessageStatus::Streaming as i32 == 2);
+    let mut query = db.prepare_cached("SELECT id FROM companion_message WHERE status = 2")?;
+    let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    let ids = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(ids
+        .iter()
+        .filter_map(|id| MessageId::from_slice(id).ok())
+        .collect())
+}
+
+/// These will not be finished by anybody.
+pub(crate) fn mark_interrupted(tx: &Transaction<'_>, ids: &[MessageId]) -> Result<()> {
+    let mut update = tx
+        .prepare_cached("UPDATE companion_message SET status = ?1 WHERE id = ?2 AND status = ?3")?;
+    for id in ids {
+        update.execute(params![
             MessageStatus::Interrupted as i32,
+            id.as_bytes(),
             MessageStatus::Streaming as i32
-        ],
-    )?;
-    Ok(changed)
+        ])?;
+    }
+    Ok(())
 }
 
 fn spoken(content: &Content) -> Option<&str> {
@@ -274,6 +298,8 @@ pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
         match turns.last_mut() {
             // Templates want the roles to alternate: after an answer that never began the
             // person's two messages are one turn.
+            // The question to it was cut off: a template wants to begin with one.
+            None if role == v1::turn::Role::Assistant => {}
             Some(last) if last.role() == role => {
                 last.text.push_str("\n\n");
                 last.text.push_str(&text);
@@ -321,12 +347,47 @@ mod tests {
     }
 
     #[test]
+    fn of_a_long_conversation_the_newest_messages_are_taken() {
+        let mut db = Connection::open_in_memory().unwrap();
+        for migration in crate::MIGRATIONS.migrations {
+            db.execute_batch(migration.sql).unwrap();
+        }
+        let tx = db.transaction().unwrap();
+        let conversation = crate::conversations::create(&tx, "", "").unwrap();
+        let conversation = ConversationId::from_slice(&conversation.id).unwrap();
+        let mut parent = None;
+        for index in 0..10 {
+            let id = MessageId::new();
+            let new = NewMessage {
+                id,
+                conversation,
+                parent,
+                role: Role::User,
+                status: MessageStatus::Complete,
+                text: &index.to_string(),
+                origin_device: "",
+            };
+            insert(&tx, &new).unwrap();
+            parent = Some(id);
+        }
+        let said = |messages: Vec<v1::Message>| -> String {
+            let contents = messages.iter().filter_map(|m| m.parts[0].content.as_ref());
+            contents.filter_map(spoken).collect()
+        };
+        let leaf = parent.unwrap();
+        assert_eq!(said(path(&tx, leaf).unwrap()), "0123456789");
+        assert_eq!(said(newest_of_path(&tx, leaf, 3).unwrap()), "789");
+        assert_eq!(said(newest_of_path(&tx, leaf, 1).unwrap()), "9");
+    }
+
+    #[test]
     fn turns_alternate_and_hold_no_thinking() {
         let mut answer = said(Role::Assistant, Content::Thinking("hm".into()));
         answer.parts.push(v1::Part {
             content: Some(Content::Text("Hi!".into())),
         });
         let path = [
+            said(Role::Assistant, Content::Text("Cut off.".into())),
             said(Role::User, Content::Text("Hello".into())),
             answer,
             said(Role::User, Content::Text("One".into())),

@@ -17,13 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answer, publish};
-use crate::fault::{caller, from_home, from_store, invalid_id, unknown};
+use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown};
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
 use crate::{LONGEST_MESSAGE, character, conversations, messages, search};
 
 /// Requests of all persons that are worked on at once.
 const CONCURRENCY: usize = 64;
+/// How often the store is read anew for an answer that has just ended. Each time another one would
+/// have to begin and end in between.
+const STREAMING_TRIES: u32 = 3;
 
 /// The running companion. Lives from unlocking to locking.
 pub struct Companion {
@@ -33,6 +36,7 @@ pub struct Companion {
 struct Inner {
     home: Home,
     bus: Client,
+    history: u32,
     live: Live,
     /// Persons whose unfinished answers of an earlier run were marked.
     recovered: tokio::sync::Mutex<HashSet<PersonId>>,
@@ -43,14 +47,16 @@ struct Inner {
 type Reply<T> = Result<T, Fault>;
 
 impl Companion {
-    /// Begins to serve.
+    /// Begins to serve. The newest `history` messages of a conversation are what a model is told
+    /// of it, at most.
     ///
     /// # Errors
     /// When the bus does not let it.
-    pub fn start(home: Home, bus: Client) -> Result<Self, BusError> {
+    pub fn start(home: Home, bus: Client, history: u32) -> Result<Self, BusError> {
         let inner = Arc::new(Inner {
             home,
             bus,
+            history: history.max(1),
             live: Live::default(),
             recovered: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
@@ -163,20 +169,33 @@ impl Inner {
     async fn store(&self, person: PersonId) -> Reply<Store> {
         let store = self.home.store_of(person).await.map_err(from_home)?;
         let mut recovered = self.recovered.lock().await;
-        if !recovered.contains(&person) {
-            let marked = store
-                .write(messages::mark_interrupted)
-                .await
-                .map_err(from_store)?;
-            if marked > 0 {
-                tracing::info!(answers = marked, "answers of the last run were cut off");
-            }
-            recovered.insert(person);
-            drop(recovered);
-            // What the last run stored but did not publish.
-            self.publish_outbox(&store, person).await;
+        if recovered.contains(&person) {
+            return Ok(store);
         }
+        match self.recover(&store, person).await {
+            Ok(()) => recovered.insert(person),
+            // Reading goes on while the disk is full; the next request tries again.
+            Err(error) if may_pass(&error) => return Ok(store),
+            Err(error) => return Err(from_store(error)),
+        };
+        drop(recovered);
+        // What the last run stored but did not publish.
+        self.publish_outbox(&store, person).await;
         Ok(store)
+    }
+
+    /// Marks the answers that the last run did not finish.
+    async fn recover(&self, store: &Store, person: PersonId) -> Result<(), StoreError> {
+        let mut orphans = store.read(|db| messages::unfinished(db)).await?;
+        orphans.retain(|id| self.live.get(person, *id).is_none());
+        let answers = orphans.len();
+        if answers > 0 {
+            store
+                .write(move |tx| messages::mark_interrupted(tx, &orphans))
+                .await?;
+            tracing::info!(answers, "answers of the last run were cut off");
+        }
+        Ok(())
     }
 
     fn person_removed(&self, delivery: &aico_bus::Delivery) {
@@ -234,44 +253,61 @@ impl Inner {
         asked: Asked<v1::GetConversation>,
     ) -> Reply<v1::ConversationDetail> {
         let id = conversation_id(&asked.message.id)?;
-        let mut detail = asked
-            .store
-            .read(move |db| {
-                let conversation = conversations::get(db, id)?;
-                let messages = match MessageId::from_slice(&conversation.active_leaf) {
-                    Ok(leaf) => messages::path(db, leaf)?,
-                    Err(_) => Vec::new(),
-                };
-                Ok(v1::ConversationDetail {
-                    conversation: Some(conversation),
-                    messages,
+        let mut tries = 0;
+        loop {
+            let mut detail = asked
+                .store
+                .read(move |db| {
+                    let conversation = conversations::get(db, id)?;
+                    let messages = match MessageId::from_slice(&conversation.active_leaf) {
+                        Ok(leaf) => messages::path(db, leaf)?,
+                        Err(_) => Vec::new(),
+                    };
+                    Ok(v1::ConversationDetail {
+                        conversation: Some(conversation),
+                        messages,
+                    })
                 })
-            })
-            .await
-            .map_err(from_store)?;
+                .await
+                .map_err(from_store)?;
+            let ended = self.fill_live(asked.person, &mut detail.messages);
+            // It ended between the read and now: what the store says next is the end. When it
+            // still says nothing, nobody will finish it: its end could not be stored.
+            if !ended || tries == STREAMING_TRIES {
+                return Ok(detail);
+            }
+            tries += 1;
+        }
+    }
+
+    /// Puts what streams now, and ends that wait to be stored, over what the store says. Tells
+    /// whether an answer has no end there though it no longer streams; it is told as interrupted.
+    fn fill_live(&self, person: PersonId, messages: &mut [v1::Message]) -> bool {
         let mut ended = false;
-        for message in &mut detail.messages {
+        for message in messages {
             if message.status() != MessageStatus::Streaming {
                 continue;
             }
-            match message_id(&message.id)
+            let live = message_id(&message.id)
                 .ok()
-                .and_then(|id| self.live.get(asked.person, id))
-            {
-                Some(live) => {
-                    let (parts, next_index) = live.so_far();
-                    let parts = parts.into_iter().map(|p| v1::Part { content: Some(p) });
-                    message.parts = parts.collect();
-                    message.next_index = next_index;
-                }
-                None => ended = true,
+                .and_then(|id| self.live.get(person, id));
+            let Some(live) = live else {
+                message.set_status(MessageStatus::Interrupted);
+                ended = true;
+                continue;
+            };
+            if let Some(end) = live.unstored() {
+                message.status = end.status;
+                message.parts.clone_from(&end.parts);
+                message.fault.clone_from(&end.fault);
+                continue;
             }
+            let (parts, next_index) = live.so_far();
+            let parts = parts.into_iter().map(|p| v1::Part { content: Some(p) });
+            message.parts = parts.collect();
+            message.next_index = next_index;
         }
-        if ended {
-            // It ended between the read and now: what the store says is the end.
-            return Box::pin(self.get(asked)).await;
-        }
-        Ok(detail)
+        ended
     }
 
     async fn update(
@@ -440,6 +476,7 @@ impl Inner {
                 .with_what_to_do("Stop it first, or wait for its end.")
             })?;
         let device = meta.origin_device.clone();
+        let history = self.history;
         let stored = store
             .write(move |tx| {
                 let about = conversations::get(tx, conversation)?;
@@ -470,7 +507,10 @@ impl Inner {
                     conversation: Some(about.clone()),
                 };
                 put(tx, event::CONVERSATION_UPDATED, &changed)?;
-                Ok((about.character, messages::path(tx, question)?))
+                Ok((
+                    about.character,
+                    messages::newest_of_path(tx, question, history)?,
+                ))
             })
             .await;
         let (character, path) = match stored {

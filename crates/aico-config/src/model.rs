@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The door for browsers and programs.
     pub gateway: Gateway,
+    /// The door for modules of other makers.
+    pub bus: Bus,
     /// What is written about what happens.
     pub logging: Logging,
     /// Keys and locking.
@@ -36,6 +38,14 @@ pub struct Gateway {
     pub bind: SocketAddr,
     /// Host names, besides the address itself and `localhost`, that a request may name.
     pub names: Vec<String>,
+}
+
+/// `bus.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    /// Address and port for admitted modules, beside the local socket.
+    pub bind: SocketAddr,
 }
 
 /// `logging.*`

@@ -55,6 +55,14 @@ pub const KEYS: &[Key] = &[
                       browser may reach the gateway; a request that names another is refused.",
     },
     Key {
+        name: "bus.bind",
+        kind: Kind::Address,
+        default: "127.0.0.1:8772",
+        description: "Address and port on which modules of other makers reach the bus, beside a \
+                      local socket. Opened only while one is admitted. Port 0 lets the system \
+                      choose one.",
+    },
+    Key {
         name: "logging.level",
         kind: Kind::Choice(LEVELS),
         default: "info",

@@ -110,6 +110,8 @@ id! {
     ModelId,
     /// A signed-in session.
     SessionId,
+    /// A module of another maker that was admitted to the bus.
+    ModuleId,
 }
 
 #[cfg(test)]

@@ -90,6 +90,9 @@ pub const MODELS_USE: &str = "models.use";
 pub const MODELS_REMOVE: &str = "models.remove";
 /// `Empty` → `ModelState`.
 pub const MODELS_GET_STATE: &str = "models.get-state";
+/// The purpose of a request for the model's state that only looks: it starts nothing. Without it
+/// the asker is about to ask a question.
+pub const LOOK: &str = "look";
 /// `ModelState`, published on change.
 pub const MODELS_STATE: &str = "models.state";
 

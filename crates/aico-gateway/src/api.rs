@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub(crate) mod conversation;
 pub(crate) mod model;
+pub(crate) mod module;
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -7,7 +7,7 @@ use aico_access::{Home, Stage};
 use aico_bus::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{GatewayConfig, Limits, LogSource, Setting, StatusSource};
+use crate::config::{BrokerSource, GatewayConfig, Limits, LogSource, Setting, StatusSource};
 use crate::limits::Tries;
 use crate::server::connections::Connections;
 use crate::ws::hubs::Hubs;
@@ -22,6 +22,7 @@ pub(crate) struct App {
     pub(crate) settings: Vec<Setting>,
     pub(crate) logs: Arc<dyn LogSource>,
     pub(crate) status: Arc<dyn StatusSource>,
+    pub(crate) broker: Arc<dyn BrokerSource>,
     /// Connections end.
     pub(crate) stop: CancellationToken,
     /// No new work is taken, but connections stay.
@@ -50,6 +51,7 @@ impl App {
             limits,
             stop,
             settings,
+            broker,
         } = config;
         let contract = serde_json::to_vec(&crate::openapi()).unwrap_or_default();
         Self {
@@ -68,6 +70,7 @@ impl App {
             settings,
             logs,
             status,
+            broker,
             stop,
         }
     }

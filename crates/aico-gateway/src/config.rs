@@ -1,7 +1,9 @@
 //! What the composition hands over: names, limits, and where status and logs come from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aico_bus::{BusError, BusStats, Subscription};
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,6 +21,8 @@ pub struct GatewayConfig {
     pub stop: CancellationToken,
     /// The configuration in force, for `GET /api/v1/config`.
     pub settings: Vec<Setting>,
+    /// The bus, as the owner sees it from outside.
+    pub broker: Arc<dyn BrokerSource>,
 }
 
 impl Default for GatewayConfig {
@@ -28,6 +32,7 @@ impl Default for GatewayConfig {
             limits: Limits::default(),
             stop: CancellationToken::new(),
             settings: Vec::new(),
+            broker: Arc::new(Nothing),
         }
     }
 }
@@ -202,6 +207,35 @@ pub trait LogSource: Send + Sync + 'static {
     fn read(&self, query: LogQuery) -> BoxStream<'static, Result<String, LogError>>;
 }
 
+/// Where modules of other makers find the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "endpoints": ["ipc:///home/ada/.local/share/aico/run/modules.sock", "tcp://127.0.0.1:8772"],
+    "server_public": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+}))]
+pub struct Door {
+    /// ZeroMQ addresses, the best first.
+    pub endpoints: Vec<String>,
+    /// The public CURVE key of the daemon, Z85.
+    pub server_public: String,
+}
+
+/// The bus from outside: where `/api/v1/bus` and `/api/v1/modules` get their facts.
+#[async_trait::async_trait]
+pub trait BrokerSource: Send + Sync + 'static {
+    /// Where admitted modules connect; waits while it is being opened. `None` when it can't be.
+    async fn door(&self) -> Option<Door>;
+
+    /// Counters and queues.
+    fn stats(&self) -> BusStats;
+
+    /// Reads along on a pattern, for the owner: of persons it shows the owner only.
+    ///
+    /// # Errors
+    /// Not a pattern.
+    fn tail(&self, pattern: &str) -> Result<Subscription, BusError>;
+}
+
 /// A log that is empty and a status that knows nothing, for tests and tools.
 pub struct Nothing;
 
@@ -215,6 +249,21 @@ impl StatusSource for Nothing {
             persons_open: 0,
             warnings: Vec::new(),
         }
+    }
+}
+
+#[async_trait::async_trait]
+impl BrokerSource for Nothing {
+    async fn door(&self) -> Option<Door> {
+        None
+    }
+
+    fn stats(&self) -> BusStats {
+        BusStats::default()
+    }
+
+    fn tail(&self, _: &str) -> Result<Subscription, BusError> {
+        Err(BusError::Closed)
     }
 }
 

@@ -32,8 +32,8 @@ mod ws;
 
 pub use caller::Decision;
 pub use config::{
-    GatewayConfig, Limits, LogError, LogLevel, LogQuery, LogSource, Nothing, ProcessStatus,
-    Setting, StatusSource,
+    BrokerSource, Door, GatewayConfig, Limits, LogError, LogLevel, LogQuery, LogSource, Nothing,
+    ProcessStatus, Setting, StatusSource,
 };
 pub use gateway::Gateway;
 pub use openapi::openapi;

@@ -46,8 +46,14 @@ impl App {
 
     /// How the model is; the last that was heard when nobody answers at once.
     pub(crate) async fn model_state(&self) -> ModelState {
+        // A look, no question: it must not load a model that waits for the first question.
+        let meta = Meta::new()
+            .purpose(topics::LOOK)
+            .priority(Priority::Interactive)
+            .deadline_in(GLANCE);
         let asked = self
-            .ask_models(topics::MODELS_GET_STATE, &Empty {}, GLANCE)
+            .bus
+            .request(topics::MODELS_GET_STATE, &Empty {}, meta)
             .await;
         let mut last = self.model.lock();
         if let Ok(state) = asked {

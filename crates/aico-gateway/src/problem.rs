@@ -88,6 +88,8 @@ codes! {
     NotSetUp = "not-set-up", 409, "AICO is not set up yet", "Open the address that `aico serve` prints, or run `aico setup`.";
     /// Somebody is called that.
     NameTaken = "name-taken", 409, "Somebody here has that name already", "Choose another name.";
+    /// A module of this name, or with this key, is admitted.
+    ModuleExists = "module-exists", 409, "A module of this name or with this key is admitted already", "Choose another name, or give it new keys: `aico module rotate NAME`.";
     /// The request contradicts what is.
     Conflict = "conflict", 409, "This does not fit what is there now", "";
     /// One answer at a time in a conversation.
@@ -104,6 +106,8 @@ codes! {
     Invalid = "invalid", 422, "A value is not allowed", "";
     /// Too easy to guess.
     PasswordTooWeak = "password-too-weak", 422, "This password is too easy to guess", "Take a longer one: five random words are easy to remember and hard to guess.";
+    /// Not something that a module can be granted.
+    GrantInvalid = "grant-invalid", 422, "This can't be granted to a module", "See docs/modules.md for what a module can be granted.";
     /// Not a name.
     NameInvalid = "name-invalid", 422, "This can't be used as a name", "Use 1 to 64 letters, digits, spaces or signs.";
     /// Not a file that can answer.
@@ -311,6 +315,8 @@ impl From<HomeError> for Problem {
             ErrorKind::SetupCode { expired: true } => Code::SetupCodeExpired,
             ErrorKind::NameTaken => Code::NameTaken,
             ErrorKind::NameInvalid => Code::NameInvalid,
+            ErrorKind::GrantInvalid => Code::GrantInvalid,
+            ErrorKind::ModuleExists => Code::ModuleExists,
             ErrorKind::NotFound => Code::NotFound,
             ErrorKind::OwnerStays => Code::Conflict,
             ErrorKind::PersonLocked => Code::PersonLocked,
@@ -331,7 +337,9 @@ impl From<HomeError> for Problem {
         let mut problem = Self::from(code);
         match code {
             // Their own sentence says more than the title: which rule a name or password broke.
-            Code::PasswordTooWeak | Code::NameInvalid => problem.detail = Some(error.to_string()),
+            Code::PasswordTooWeak | Code::NameInvalid | Code::GrantInvalid => {
+                problem.detail = Some(error.to_string());
+            }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
             _ => {}
         }
@@ -389,7 +397,7 @@ fn chain(error: &dyn std::error::Error) -> Cow<'static, str> {
     Cow::Owned(line)
 }
 
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters
         .next()

@@ -1,10 +1,12 @@
 //! Every route, each file one subject.
 
+pub(crate) mod bus;
 pub(crate) mod conversations;
 pub(crate) mod health;
 pub(crate) mod home;
 pub(crate) mod messages;
 pub(crate) mod models;
+pub(crate) mod modules;
 pub(crate) mod persons;
 pub(crate) mod sessions;
 pub(crate) mod system;
@@ -54,6 +56,12 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(models::activate))
         .routes(routes!(models::remove))
+        .routes(routes!(modules::list, modules::add))
+        .routes(routes!(modules::rotate))
+        .routes(routes!(modules::revoke))
+        .routes(routes!(modules::consent, modules::withdraw))
+        .routes(routes!(bus::read))
+        .routes(routes!(bus::tail))
         .routes(routes!(system::status))
         .routes(routes!(system::config))
         .routes(routes!(system::logs))

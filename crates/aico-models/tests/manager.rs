@@ -16,7 +16,7 @@ use aico_contracts::topics;
 use aico_contracts::v1::generated::Item;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty};
-use daemon::{Daemon, alive, daemon, daemon_with, kill, question, until};
+use daemon::{Daemon, SOON, alive, daemon, daemon_with, kill, question, until};
 use gguf_writer::Shape;
 
 fn write(daemon: &Daemon, name: &str, shape: &Shape) -> PathBuf {
@@ -122,6 +122,60 @@ async fn killed_process_ends_the_stream_with_an_error_and_is_restarted() {
     assert_eq!(after.restarts, 1);
     let answer = daemon.generate("Hi", 5).await;
     assert_eq!(answer.end.unwrap().answer_tokens, 5);
+    daemon.manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn model_nobody_asks_is_unloaded_and_the_next_question_loads_it() {
+    let limit = Duration::from_millis(300);
+    let daemon = daemon_with("modelservice", |config| config.idle_limit = Some(limit)).await;
+    let path = write(&daemon, "a.gguf", &Shape::tiny());
+    let model = daemon.add(&path).await.unwrap();
+    daemon.choose(&model).await.unwrap();
+    let process = daemon.state(Status::Ready).await.process_id;
+    daemon.state(Status::Stopped).await;
+    until("the process is gone", || !alive(process)).await;
+
+    let look = Meta::default().purpose(topics::LOOK).deadline_in(SOON);
+    let looked: v1::ModelState = daemon
+        .asker
+        .request(topics::MODELS_GET_STATE, &Empty {}, look)
+        .await
+        .unwrap();
+    assert_eq!(looked.status(), Status::Stopped, "a look started it");
+
+    // As the companion does it: asks for the state, waits, asks again when it was too late.
+    let mut stream = loop {
+        let state: v1::ModelState = daemon
+            .ask(topics::MODELS_GET_STATE, &Empty {})
+            .await
+            .unwrap();
+        if state.status() != Status::Ready {
+            daemon.state(Status::Ready).await;
+            continue;
+        }
+        let meta = Meta::default().person(PersonId::new());
+        let stream = daemon
+            .asker
+            .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, &question("Hi", 400), meta)
+            .await;
+        if let Ok(mut stream) = stream
+            && stream.next().await.is_some_and(|item| item.is_ok())
+        {
+            break stream;
+        }
+    };
+    // An answer that takes longer than the limit, for nobody reads it, is not cut off.
+    tokio::time::sleep(3 * limit).await;
+    let mut end = None;
+    while let Some(item) = stream.next().await {
+        if let Some(Item::End(said)) = item.unwrap().item {
+            end = Some(said);
+        }
+    }
+    assert_eq!(end.unwrap().answer_tokens, 400);
+    drop(stream);
+    daemon.state(Status::Stopped).await;
     daemon.manager.stop().await;
 }
 

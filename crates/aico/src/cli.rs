@@ -46,6 +46,12 @@ pub(crate) enum Command {
     /// Brings in, lists and chooses models.
     #[command(subcommand)]
     Model(Model),
+    /// Admits modules of other makers to the bus, lists and removes them.
+    #[command(subcommand)]
+    Module(Module),
+    /// Reads along on the bus, and shows its figures.
+    #[command(subcommand)]
+    Bus(Bus),
     /// Changes one's own password.
     Password(Password),
     /// How the daemon is.
@@ -108,7 +114,7 @@ pub(crate) struct Serve {
 
 #[derive(Args)]
 pub(crate) struct Chat {
-    /// Says this one thing, prints the answer and ends.
+    /// Says this one thing, prints the answer and ends; `-`: what comes on standard input.
     #[arg(long, value_name = "TEXT")]
     pub(crate) once: Option<String>,
     /// Goes on with this conversation.
@@ -195,6 +201,91 @@ pub(crate) enum Model {
     Remove {
         /// Its name or id.
         model: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Module {
+    /// Admits a module and writes its connection file. It gets the owner's data only, unless
+    /// `--person` or `--for` names others, who then have to agree.
+    Add(ModuleAdd),
+    /// Who is admitted, for what and for whom.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Cuts a module off, for good.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+    /// Gives a module new keys and writes a new connection file; the old ones are void at once.
+    Rotate {
+        /// Its name.
+        name: String,
+        /// Where to write its connection file, instead of `NAME.json` here.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Lets a module that asks for it have your data; with `--person`, that person's.
+    Agree {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Lets a module have your data no longer; with `--person`, that person's.
+    Withdraw {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ModuleAdd {
+    /// Its name: a to z, 0 to 9 and -, a letter first.
+    pub(crate) name: String,
+    /// Topics that it may publish to: `weather.#`. May be repeated, like the next three.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) publish: Vec<String>,
+    /// Topics that it may subscribe to: `conversation.*.#`.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) subscribe: Vec<String>,
+    /// Topics that it may ask on: `models.generate`.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) request: Vec<String>,
+    /// Topics that it may answer on: `weather.today`.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) serve: Vec<String>,
+    /// Asks for this person's data. May be repeated.
+    #[arg(long = "for", value_name = "NAME")]
+    pub(crate) persons: Vec<String>,
+    /// Where to write its connection file, instead of `NAME.json` here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Bus {
+    /// Shows messages as they are published: the system's and yours.
+    Tail {
+        /// A pattern of topics: `*` one segment, `#` the rest.
+        #[arg(default_value = "#")]
+        pattern: String,
+        /// As JSON, with the payloads in base64.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Traffic, queues and drops.
+    Stats {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 

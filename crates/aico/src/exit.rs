@@ -127,6 +127,21 @@ impl Failure {
         }
     }
 
+    /// About something of the data folder that the system refused.
+    pub(crate) fn of_folder(what: impl Into<String>, error: &std::io::Error) -> Self {
+        let (exit, what_to_do) = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                Exit::StorageFull,
+                "Free some space on the disk, then try again.",
+            ),
+            _ => (
+                Exit::Folder,
+                "Check that the data folder belongs to you and can be written.",
+            ),
+        };
+        Self::new(exit, what).because(error).do_this(what_to_do)
+    }
+
     pub(crate) fn because(mut self, error: &dyn std::error::Error) -> Self {
         self.why = Some(chain(error));
         self
@@ -139,12 +154,13 @@ impl Failure {
 
     /// To standard error, and the code to end with.
     pub(crate) fn report(&self) -> ExitCode {
-        style::error(&self.what);
+        // Paths and names of others may be in it.
+        style::error(&style::harmless(&self.what));
         if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
-            style::detail(why);
+            style::detail(&style::harmless(why));
         }
         if let Some(what_to_do) = &self.what_to_do {
-            style::hint(what_to_do);
+            style::hint(&style::harmless(what_to_do));
         }
         ExitCode::from(self.exit as u8)
     }
@@ -178,6 +194,8 @@ impl From<HomeError> for Failure {
             | ErrorKind::SetupCode { .. }
             | ErrorKind::NameTaken
             | ErrorKind::NameInvalid
+            | ErrorKind::GrantInvalid
+            | ErrorKind::ModuleExists
             | ErrorKind::OwnerStays => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,

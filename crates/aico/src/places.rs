@@ -30,7 +30,7 @@ impl Places {
     pub(crate) fn run(&self) -> PathBuf {
         let beside = self.data.join("run");
         #[cfg(unix)]
-        if beside.as_os_str().len() + "/model.sock".len() > LONGEST_SOCKET {
+        if beside.as_os_str().len() + "/modules.sock".len() > LONGEST_SOCKET {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
             let base = runtime
                 .filter(|path| path.is_absolute())

@@ -126,6 +126,31 @@ fn refused(error: &dyn std::error::Error) -> Failure {
     Failure::new(Exit::Refused, sentence(&error.to_string()))
 }
 
+/// Something to say that comes on standard input.
+pub(crate) fn piped_text() -> Result<String, Failure> {
+    let most = aico_companion::LONGEST_MESSAGE;
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(most as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::new(Exit::Usage, "Standard input can't be read.").because(&e))?;
+    if bytes.len() > most {
+        return Err(
+            Failure::new(Exit::Refused, "This message is too long.").do_this(format!(
+                "Send less at once: the longest message has {} KiB.",
+                most / 1024
+            )),
+        );
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::new(
+            Exit::Refused,
+            "What came on standard input is not UTF-8 text.",
+        )
+    })
+}
+
 /// One line of a person, trimmed.
 pub(crate) fn line(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {

@@ -58,10 +58,12 @@ pub(crate) fn on_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Text of others without what would steer a terminal.
+/// Text of others without what would steer a terminal: control characters, and those that turn
+/// the direction of what follows.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .filter(|c| !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
         .collect()
 }
 
@@ -73,5 +75,6 @@ mod tests {
             super::harmless("a\u{1b}[2Jb\u{9b}c\r\nd\te"),
             "a[2Jbc\nd\te"
         );
+        assert_eq!(super::harmless("exe.\u{202e}gpj\u{2066}.x"), "exe.gpj.x");
     }
 }

@@ -1,4 +1,5 @@
-//! What a child gets through an inherited pipe, and nowhere else.
+//! Keys: what a child gets through an inherited pipe, what a module keeps in its connection file,
+//! and what the daemon keeps so that modules find it again.
 
 use omq_tokio::{CurveKeypair, CurvePublicKey, CurveSecretKey};
 use serde::{Deserialize, Serialize};
@@ -42,5 +43,94 @@ impl Credentials {
             return Err(LinkError::Credentials);
         }
         Ok((server, CurveKeypair { public, secret }))
+    }
+}
+
+/// The daemon's own keys, for a listener whose peers keep theirs.
+pub struct ServerKeys(pub(super) CurveKeypair);
+
+impl ServerKeys {
+    /// New ones.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(CurveKeypair::generate())
+    }
+
+    /// Those of this secret key.
+    #[must_use]
+    pub fn from_secret(secret: [u8; 32]) -> Self {
+        let secret = CurveSecretKey::from_bytes(secret);
+        let public = secret.derive_public();
+        Self(CurveKeypair { public, secret })
+    }
+
+    /// The secret key, to be sealed.
+    #[must_use]
+    pub fn secret(&self) -> zeroize::Zeroizing<[u8; 32]> {
+        zeroize::Zeroizing::new(*self.0.secret.as_bytes())
+    }
+}
+
+/// A public key as it is written, in Z85 (40 characters); `None` when it is none.
+#[must_use]
+pub fn read_public_key(text: &str) -> Option<[u8; 32]> {
+    CurvePublicKey::from_z85(text)
+        .ok()
+        .map(|key| *key.as_bytes())
+}
+
+/// A public key in Z85.
+#[must_use]
+pub fn write_public_key(key: [u8; 32]) -> String {
+    CurvePublicKey::from_bytes(key).to_z85()
+}
+
+/// The version of [`Connection`] that this build writes.
+pub const CONNECTION_VERSION: u32 = 1;
+
+/// A module's connection file: all that it needs to reach the bus, as JSON, mode 0600.
+///
+/// The module's secret key is in it and nowhere else: the daemon knows the public one only.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// Version of this file: [`CONNECTION_VERSION`].
+    pub version: u32,
+    /// The module's name, as the daemon knows it.
+    pub name: String,
+    /// Where the daemon listens, the best first: `ipc://PATH`, `tcp://127.0.0.1:PORT`.
+    pub endpoints: Vec<String>,
+    /// The daemon's public key, Z85.
+    pub server_public: String,
+    /// The module's public key, Z85.
+    pub client_public: String,
+    /// The module's secret key, Z85.
+    pub client_secret: String,
+}
+
+impl Connection {
+    /// A connection with a new pair of keys; where to and to whom is still to be filled in.
+    #[must_use]
+    pub fn generate(name: &str) -> Self {
+        let client = CurveKeypair::generate();
+        Self {
+            version: CONNECTION_VERSION,
+            name: name.to_owned(),
+            endpoints: Vec::new(),
+            server_public: String::new(),
+            client_public: client.public.to_z85(),
+            client_secret: client.secret.to_z85(),
+        }
+    }
+
+    /// What [`connect`](super::connect) takes, for one of the endpoints.
+    #[must_use]
+    pub fn credentials(&self, endpoint: &str) -> Credentials {
+        Credentials {
+            endpoint: endpoint.to_owned(),
+            server_public: self.server_public.clone(),
+            client_public: self.client_public.clone(),
+            client_secret: self.client_secret.clone(),
+        }
     }
 }

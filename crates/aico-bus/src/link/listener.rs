@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::{Outbox, Wire};
 use super::peer::Peer;
 use super::session::Session;
-use super::{Credentials, LinkError, options};
+use super::{Credentials, LinkError, ServerKeys, options};
 use crate::Bus;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -32,7 +32,7 @@ pub struct Listener {
 struct Shared {
     hub: Arc<Hub>,
     socket: Socket,
-    endpoint: String,
+    endpoints: Mutex<Vec<String>>,
     public: CurvePublicKey,
     issued: Arc<RwLock<HashMap<Key, Identity>>>,
     peers: Mutex<HashMap<u64, Connected>>,
@@ -44,12 +44,20 @@ struct Connected {
     peer: Arc<Peer>,
 }
 
-/// The address for a listener of this daemon: a socket in `folder` (made, and kept to this user)
+/// The address for the daemon's own children: a socket in `folder` (made, and kept to this user)
 /// where the system has Unix sockets, a free port of 127.0.0.1 elsewhere.
 ///
 /// # Errors
 /// When the folder can't be made private, or the path is too long for a socket.
 pub fn endpoint_in(folder: &Path) -> Result<String, LinkError> {
+    endpoint_named(folder, "bus.sock")
+}
+
+/// As [`endpoint_in`], with a name for the socket.
+///
+/// # Errors
+/// As there.
+pub fn endpoint_named(folder: &Path, name: &str) -> Result<String, LinkError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -69,7 +77,7 @@ pub fn endpoint_in(folder: &Path) -> Result<String, LinkError> {
         }
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
             .map_err(private)?;
-        let path = folder.join("bus.sock");
+        let path = folder.join(name);
         match path.to_str() {
             Some(text) if text.len() <= LIMIT => Ok(format!("ipc://{text}")),
             _ => Err(LinkError::PathTooLong { path, limit: LIMIT }),
@@ -77,7 +85,7 @@ pub fn endpoint_in(folder: &Path) -> Result<String, LinkError> {
     }
     #[cfg(not(unix))]
     {
-        let _ = folder;
+        let _ = (folder, name);
         Ok("tcp://127.0.0.1:0".to_owned())
     }
 }
@@ -89,8 +97,19 @@ impl Listener {
     /// # Errors
     /// When the address can't be bound.
     pub async fn bind(bus: &Bus, endpoint: &str) -> Result<Self, LinkError> {
+        let listener = Self::open(bus, ServerKeys::generate())?;
+        listener.bind_to(endpoint).await?;
+        Ok(listener)
+    }
+
+    /// A listener with keys that outlive this run, for peers that keep them: they are told by
+    /// [`admit_only`](Self::admit_only). It listens nowhere yet.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn open(bus: &Bus, keys: ServerKeys) -> Result<Self, LinkError> {
         let issued: Arc<RwLock<HashMap<Key, Identity>>> = Arc::default();
-        let keys = CurveKeypair::generate();
+        let keys = keys.0;
         let public = keys.public;
         let known = issued.clone();
         let admit = CurveServerOptions::default().authenticator(move |peer| {
@@ -104,7 +123,7 @@ impl Listener {
             listed && plain
         });
         let failed = |source| LinkError::Bind {
-            endpoint: endpoint.to_owned(),
+            endpoint: "a socket".to_owned(),
             source,
         };
         let socket = Socket::try_new(
@@ -113,11 +132,10 @@ impl Listener {
         )
         .map_err(failed)?;
         let monitor = socket.monitor();
-        let bound = socket.bind(endpoint).await.map_err(failed)?;
         let shared = Arc::new(Shared {
             hub: bus.hub().clone(),
             socket,
-            endpoint: bound.to_string(),
+            endpoints: Mutex::default(),
             public,
             issued,
             peers: Mutex::default(),
@@ -130,10 +148,42 @@ impl Listener {
         Ok(Self { shared })
     }
 
-    /// The address, with the port that was chosen.
+    /// Listens on one more address. Answers with the address as peers use it: with the port that
+    /// was chosen.
+    ///
+    /// # Errors
+    /// When it can't be bound.
+    pub async fn bind_to(&self, endpoint: &str) -> Result<String, LinkError> {
+        let socket = &self.shared.socket;
+        let bound = socket
+            .bind(endpoint)
+            .await
+            .map_err(|source| LinkError::Bind {
+                endpoint: endpoint.to_owned(),
+                source,
+            })?
+            .to_string();
+        self.shared.endpoints.lock().push(bound.clone());
+        Ok(bound)
+    }
+
+    /// The addresses, in the order in which they were bound.
     #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.shared.endpoint
+    pub fn endpoints(&self) -> Vec<String> {
+        self.shared.endpoints.lock().clone()
+    }
+
+    /// The key by which peers know this listener, in Z85.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        self.shared.public.to_z85()
+    }
+
+    /// Lists these public keys, which peers made themselves, and no others: who proves one is that
+    /// identity. Whoever is connected with another key is cut off.
+    pub async fn admit_only(&self, listed: impl IntoIterator<Item = ([u8; 32], Identity)>) {
+        *self.shared.issued.write() = listed.into_iter().collect();
+        self.shared.cut_off_unlisted().await;
     }
 
     /// Makes keys for an identity and lists them. The secret key is in the answer and nowhere
@@ -145,7 +195,8 @@ impl Listener {
             .issued
             .write()
             .insert(*client.public.as_bytes(), identity);
-        Credentials::new(self.shared.endpoint.clone(), &self.shared.public, &client)
+        let endpoint = self.shared.endpoints.lock().first().cloned();
+        Credentials::new(endpoint.unwrap_or_default(), &self.shared.public, &client)
     }
 
     /// Takes every key of an identity off the list and cuts off who came with one.

@@ -34,8 +34,10 @@ use omq_tokio::options::WorkloadProfile;
 use omq_tokio::{Options, ReconnectPolicy};
 
 pub use connect::connect;
-pub use credentials::Credentials;
-pub use listener::{Listener, endpoint_in};
+pub use credentials::{
+    CONNECTION_VERSION, Connection, Credentials, ServerKeys, read_public_key, write_public_key,
+};
+pub use listener::{Listener, endpoint_in, endpoint_named};
 
 use crate::MAX_PAYLOAD;
 

@@ -307,6 +307,10 @@ impl Peer {
                 }
                 Taken::Parcel(parcel) => parcel,
             };
+            let who = &self.member.speaker().identity;
+            if !self.hub.still_sees(who, &first.envelope) {
+                continue;
+            }
             credit.spend(first.size());
             let mut bytes = first.size();
             let mut envelopes = vec![first.encoded()];
@@ -315,6 +319,7 @@ impl Peer {
                 match subscription.try_take() {
                     Some(Taken::Parcel(parcel))
                         if parcel.envelope.topic == first.envelope.topic
+                            && parcel.envelope.person == first.envelope.person
                             && bytes + parcel.size() <= FRAME_BYTES =>
                     {
                         credit.spend(parcel.size());
@@ -337,6 +342,11 @@ impl Peer {
     async fn pass_on(&self, id: u64, mut requests: Requests) {
         while let Some(request) = requests.recv().await {
             let (parcel, reply, place) = request.into_parts();
+            let who = &self.member.speaker().identity;
+            if !self.hub.still_sees(who, &parcel.envelope) {
+                // The asker hears that nobody answers.
+                continue;
+            }
             self.session.ask(parcel, id, reply, None, Some(place));
         }
     }

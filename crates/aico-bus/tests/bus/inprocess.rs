@@ -404,6 +404,10 @@ impl Policy for OnlyTheirOwn {
             Err(Refusal::new("not theirs"))
         }
     }
+
+    fn sees(&self, who: &Identity, person: PersonId) -> bool {
+        who.as_str() == "companion" || who.as_str() == person.to_string()
+    }
 }
 
 #[tokio::test]
@@ -490,6 +494,10 @@ impl Policy for Consent {
             return Err(Refusal::new("consent withdrawn"));
         }
         Ok(())
+    }
+
+    fn sees(&self, _: &Identity, _: PersonId) -> bool {
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::Stage;
 use crate::config::{LogLevel, LogQuery, ProcessStatus};
+use crate::problem::Code;
 
 /// A model that can answer.
 #[derive(Serialize, ToSchema)]
@@ -109,6 +110,11 @@ pub(crate) struct Live {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
     pub(crate) status: Stage,
+    /// What does not work at present, by the codes of the problems that tell it: with
+    /// `storage-full` reading goes on and nothing can be added. Left out while all is well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub(crate) degraded: Vec<Code>,
     /// Told, but it does not count: a question waits for a starting model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<ModelState>,

@@ -12,7 +12,7 @@ use crate::api::model::{Live, Readiness};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::convert;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// The process runs and answers.
 #[utoipa::path(get, path = "/livez", tag = "health",
@@ -22,7 +22,8 @@ pub(crate) async fn livez(caller: Caller) -> Result<Json<Live>, Problem> {
     Ok(Json(Live { status: "live" }))
 }
 
-/// It is unlocked, and stores, bus and gateway stand. The model's state does not count.
+/// It is unlocked, and stores, bus and gateway stand. The model's state does not count, and what is
+/// degraded is told and still counts as ready.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "It can be used.", body = Readiness),
     (status = 503, description = "Not set up, locked, or stopping.", body = Readiness),
@@ -36,13 +37,23 @@ pub(crate) async fn readyz(
     if stage != Stage::Ready {
         let body = Json(Readiness {
             status: stage.into(),
+            degraded: Vec::new(),
             model: None,
         });
         return Ok((StatusCode::SERVICE_UNAVAILABLE, body).into_response());
     }
     let model = convert::model_state(app.model_state().await)?;
+    let health = app.home.health().await;
+    let degraded = [
+        (health.storage_full, Code::StorageFull),
+        (health.damaged, Code::Damaged),
+    ];
     Ok(Json(Readiness {
         status: stage.into(),
+        degraded: degraded
+            .into_iter()
+            .filter_map(|(is, code)| is.then_some(code))
+            .collect(),
         model: Some(model),
     })
     .into_response())

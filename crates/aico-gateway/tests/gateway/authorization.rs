@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use aico_access::{Action, NewModule, TopicGrant};
+use aico_bus::link::write_public_key;
 use aico_contracts::ids::{ConversationId, MessageId, PersonId, SessionId};
 use aico_gateway::operations::{Needs, OPERATIONS};
 use serde_json::{Value, json};
@@ -81,6 +83,14 @@ const TABLE: &[Row] = &[
     Row("add_model", with(FOR_THE_OWNER, 201)),
     Row("use_model", FOR_THE_OWNER),
     Row("remove_model", with(FOR_THE_OWNER, 204)),
+    Row("list_modules", OWN),
+    Row("add_module", with(FOR_THE_OWNER, 201)),
+    Row("rotate_module", FOR_THE_OWNER),
+    Row("consent_to_module", with(THEIRS, 204)),
+    Row("withdraw_from_module", with(THEIRS, 204)),
+    Row("revoke_module", with(FOR_THE_OWNER, 204)),
+    Row("bus", FOR_THE_OWNER),
+    Row("tail_bus", FOR_THE_OWNER),
     Row("status", FOR_THE_OWNER),
     Row("config", FOR_THE_OWNER),
     Row("logs", FOR_THE_OWNER),
@@ -103,6 +113,10 @@ fn body(id: &str) -> Option<Value> {
         "send_message" | "edit_message" => json!({"text": "Hello"}),
         "add_model" => json!({"path": "/somewhere/model.gguf"}),
         "use_model" => json!({"id": the_model()}),
+        "add_module" => json!({
+            "name": "weather", "public_key": write_public_key([1; 32]), "publish": ["weather.#"]
+        }),
+        "rotate_module" => json!({"public_key": write_public_key([2; 32])}),
         "erase_person" => json!({"password": OWNER}),
         _ => return None,
     })
@@ -237,6 +251,21 @@ impl Household {
             }
             "remove_model" => path.replace("{id}", &the_model().to_string()),
             "search" => format!("{path}?q=tea"),
+            "tail_bus" => format!("{path}?pattern=weather.%23"),
+            "rotate_module" | "revoke_module" | "consent_to_module" | "withdraw_from_module" => {
+                let id = SessionId::new();
+                let mut key = [0; 32];
+                key[..16].copy_from_slice(id.as_bytes());
+                let topic = TopicGrant::new(Action::BusSubscribe, "conversation.*.#");
+                let new = NewModule {
+                    name: format!("m{}", &id.uuid().simple().to_string()[..30]),
+                    key,
+                    topics: vec![topic.unwrap()],
+                    persons: vec![member],
+                };
+                let module = self.world.home.add_module(new).await.unwrap();
+                path.replace("{id}", &module.id.to_string())
+            }
             _ => path.clone(),
         }
     }

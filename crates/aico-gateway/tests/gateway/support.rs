@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{BusPolicy, Home, HomeConfig, SetupProof, Source};
-use aico_bus::{Bus, Client, Identity, Meta, Request};
+use aico_access::{BusPolicy, Home, HomeConfig, SetupProof, Source, TAIL};
+use aico_bus::{Bus, BusError, BusStats, Client, Identity, Meta, Queue, Request, Subscription};
 use aico_contracts::ids::{ConversationId, MessageId, ModelId, PersonId, SessionId};
 use aico_contracts::topics::{self, event, verb};
 use aico_contracts::v1::{self, Fault};
-use aico_gateway::{Gateway, GatewayConfig, Limits, LogSource, Nothing};
+use aico_gateway::{BrokerSource, Door, Gateway, GatewayConfig, Limits, LogSource, Nothing};
 use aico_vault::{KdfCost, Password};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -62,6 +62,32 @@ pub(crate) struct Person {
     pub(crate) session: SessionId,
 }
 
+/// A bus with a door that nobody goes through, and where nothing more is said.
+struct Broker(Bus);
+
+#[async_trait::async_trait]
+impl BrokerSource for Broker {
+    async fn door(&self) -> Option<Door> {
+        Some(Door {
+            endpoints: vec!["tcp://127.0.0.1:1".into()],
+            server_public: String::new(),
+        })
+    }
+
+    fn stats(&self) -> BusStats {
+        self.0.stats()
+    }
+
+    fn tail(&self, pattern: &str) -> Result<Subscription, BusError> {
+        let quiet = Bus::new(Arc::new(BusPolicy::default()));
+        let all = quiet
+            .join(Identity::new(TAIL))
+            .subscribe(pattern, Queue::default());
+        quiet.close();
+        all
+    }
+}
+
 pub(crate) struct World {
     pub(crate) home: Home,
     pub(crate) bus: Bus,
@@ -89,13 +115,14 @@ impl World {
             person_migrations: Vec::new(),
         })
         .unwrap();
-        let bus = Bus::new(Arc::new(BusPolicy));
+        let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
         let companion = Companion::start(bus.join(Identity::new("companion")));
         serve_models(bus.join(Identity::new("models")));
         let stop = CancellationToken::new();
         let config = GatewayConfig {
             limits,
             stop: stop.clone(),
+            broker: Arc::new(Broker(bus.clone())),
             ..GatewayConfig::default()
         };
         let client = bus.join(Identity::new("gateway"));

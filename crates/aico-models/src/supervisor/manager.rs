@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aico_bus::link::Listener;
-use aico_bus::{Client, Identity, Meta, Request, Requests};
+use aico_bus::{Bus, Client, Identity, Meta, Request, Requests};
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, Fault};
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::child::{News, Run, Starter};
 use super::files::{self, Presence};
 use super::registry::{ModelRecord, ModelRegistryStore};
-use super::{ManagerConfig, ManagerError, Order, PROCESS, StartWhen, backoff, memory};
+use super::{MANAGER, ManagerConfig, ManagerError, Order, PROCESS, StartWhen, backoff, memory};
 use crate::process::launch::{self, Control, Failure, Launch, Report};
 
 /// Crashes while loading after which a model is given up until the person acts.
@@ -24,6 +24,7 @@ const LOAD_CRASHES: u32 = 3;
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct Manager {
+    bus: Bus,
     client: Client,
     listener: Arc<Listener>,
     registry: Arc<dyn ModelRegistryStore>,
@@ -38,6 +39,8 @@ pub(super) struct Manager {
     /// The public key of its link.
     key: Option<String>,
     ready_since: Option<Instant>,
+    /// When somebody was about to ask a question, or an answer was being written.
+    asked: Instant,
     /// When it is started again, or given up while loading.
     timer: Option<tokio::time::Instant>,
     crashes: u32,
@@ -59,7 +62,7 @@ struct Topics {
 
 impl Manager {
     pub(super) async fn new(
-        client: Client,
+        bus: &Bus,
         listener: Arc<Listener>,
         registry: Arc<dyn ModelRegistryStore>,
         config: ManagerConfig,
@@ -70,6 +73,7 @@ impl Manager {
             path: folder,
             source,
         })?;
+        let client = bus.join(Identity::new(MANAGER));
         let topics = Topics {
             list: client.serve(topics::MODELS_LIST, 4)?,
             add: client.serve(topics::MODELS_ADD, 1)?,
@@ -82,6 +86,7 @@ impl Manager {
             ..v1::ModelState::default()
         });
         let mut manager = Self {
+            bus: bus.clone(),
             client,
             listener,
             registry,
@@ -94,6 +99,7 @@ impl Manager {
             run: None,
             key: None,
             ready_since: None,
+            asked: Instant::now(),
             timer: None,
             crashes: 0,
             load_crashes: 0,
@@ -122,15 +128,19 @@ impl Manager {
         let mut record = looked.map_err(|_| crate::starter::StarterError::Damaged)?;
         let known = self.registry.list().await?;
         let any_active = known.iter().any(|model| model.active);
+        record.starter = true;
+        record.sha256 = Some(hash);
         match known.into_iter().find(|model| model.starter) {
             Some(old) => {
                 record.id = old.id;
                 record.active = old.active || !any_active;
+                // Nothing to write: it was there and is the one that answers or not, as before.
+                if record == old {
+                    return Ok(());
+                }
             }
             None => record.active = !any_active,
         }
-        record.starter = true;
-        record.sha256 = Some(hash);
         self.registry.put(record).await?;
         Ok(())
     }
@@ -142,12 +152,15 @@ impl Manager {
             self.tell(Status::Stopped, None);
         }
         loop {
-            let timer = self.timer;
+            let (timer, idle) = (self.timer, self.idle_at());
             tokio::select! {
                 Some(request) = self.topics.state.recv() => {
-                    // Who asks wants an answer soon.
-                    let stopped = self.state.borrow().status() == Status::Stopped;
-                    if stopped && self.config.start == StartWhen::Asked {
+                    // Who asks wants an answer soon, unless it is only a look.
+                    let look = request.envelope.purpose == topics::LOOK;
+                    if !look {
+                        self.asked = Instant::now();
+                    }
+                    if !look && self.state.borrow().status() == Status::Stopped {
                         self.start_active().await;
                     }
                     let state = self.state.borrow().clone();
@@ -164,6 +177,7 @@ impl Manager {
                 }
                 news = news(&mut self.run) => self.hear(news).await,
                 () = until(timer) => self.timer_ended().await,
+                () = until(idle) => self.unload_if_idle().await,
                 order = self.inbox.recv() => match order {
                     Some(Order::Wake) => {
                         if self.run.is_none() && self.timer.is_none() {
@@ -188,6 +202,28 @@ impl Manager {
         if let Some(done) = done {
             let _nobody_waits = done.send(());
         }
+    }
+
+    /// When the process may have been idle for long enough; never while none is ready.
+    fn idle_at(&self) -> Option<tokio::time::Instant> {
+        let since = self.ready_since?.max(self.asked);
+        Some(tokio::time::Instant::from_std(since) + self.config.idle_limit?)
+    }
+
+    /// Ends the process, unless it is answering: then it is looked at again later.
+    async fn unload_if_idle(&mut self) {
+        let servers = self.bus.stats().servers;
+        let busy = servers
+            .iter()
+            .filter(|server| server.pattern == topics::MODELS_GENERATE)
+            .any(|server| server.waiting + server.in_progress > 0);
+        if busy {
+            self.asked = Instant::now();
+            return;
+        }
+        tracing::info!("Nobody asked for a while; the model is unloaded.");
+        self.end_run().await;
+        self.tell(Status::Stopped, None);
     }
 
     async fn end_run(&mut self) {
@@ -257,10 +293,16 @@ impl Manager {
             );
         };
         let need = memory::need(&model, self.config.context, self.config.sequences);
-        let looked = model.clone();
-        let found =
-            tokio::task::spawn_blocking(move || (files::presence(&looked), memory::available()));
-        let (presence, available) = found.await.unwrap_or((Presence::Missing, None));
+        let (mut presence, available) = look(&model).await;
+        if model.starter && presence != Presence::Same {
+            // It is part of the program: what happened to its file is mended.
+            match self.install_starter().await {
+                Ok(()) => (presence, _) = look(&model).await,
+                Err(error) => {
+                    tracing::warn!(%error, "The starter model could not be put in place again.");
+                }
+            }
+        }
         match presence {
             Presence::Missing => return self.fail(files::missing(&model)),
             Presence::Changed => return self.fail(files::damaged(&model)),
@@ -491,6 +533,8 @@ impl Manager {
         let looked = model.clone();
         match tokio::task::spawn_blocking(move || files::presence(&looked)).await {
             Ok(Presence::Same | Presence::Touched) => {}
+            // Its start mends it.
+            _ if model.starter => {}
             Ok(Presence::Changed) => return Err(files::damaged(&model)),
             _ => return Err(files::missing(&model)),
         }
@@ -551,6 +595,13 @@ fn model_id<M: Payload>(
 ) -> Result<ModelId, Fault> {
     let message: M = request.decode()?;
     ModelId::from_slice(id(&message)).map_err(|_| Fault::not_found("There is no such model"))
+}
+
+/// How the file of a model is, and the memory that is free.
+async fn look(model: &ModelRecord) -> (Presence, Option<u64>) {
+    let model = model.clone();
+    let found = tokio::task::spawn_blocking(move || (files::presence(&model), memory::available()));
+    found.await.unwrap_or((Presence::Missing, None))
 }
 
 fn registry_fault(error: &StoreError) -> Fault {

@@ -1,6 +1,6 @@
 //! The part in the daemon: the registry of models, and the process that runs one of them.
 //!
-//! One task owns the truth ([`manager`]): it serves `models.list`, `add`, `use`, `remove` and
+//! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove` and
 //! `get-state`, starts the process, hears of its end, and publishes `models.state` on every
 //! change. `models.generate` and `models.count` are served by the process itself, straight on
 //! the bus: nothing stands between an answer and its reader.
@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_bus::link::Listener;
-use aico_bus::{Bus, BusError, Identity};
+use aico_bus::{Bus, BusError};
 use aico_contracts::ids::PersonId;
-use aico_contracts::v1;
+use aico_contracts::{topics, v1};
 use aico_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -43,8 +43,8 @@ pub const PROCESS: &str = "model-process";
 pub enum StartWhen {
     /// With the manager.
     Now,
-    /// When somebody asks `models.get-state`, a model is chosen, or [`ModelManager::wake`] is
-    /// called.
+    /// When somebody asks `models.get-state` (for more than a look: [`topics::LOOK`]), a model is
+    /// chosen, or [`ModelManager::wake`] is called.
     Asked,
 }
 
@@ -69,6 +69,8 @@ pub struct ManagerConfig {
     pub start: StartWhen,
     /// Longest time for loading.
     pub load_limit: Duration,
+    /// Time without a question after which the process ends; the next question starts it.
+    pub idle_limit: Option<Duration>,
 }
 
 impl ManagerConfig {
@@ -88,6 +90,7 @@ impl ManagerConfig {
             sequences: crate::engine::DEFAULT_SEQUENCES,
             start: StartWhen::Now,
             load_limit: Duration::from_secs(15 * 60),
+            idle_limit: None,
         }
     }
 }
@@ -144,10 +147,9 @@ impl ModelManager {
         registry: Arc<dyn ModelRegistryStore>,
         config: ManagerConfig,
     ) -> Result<Self, ManagerError> {
-        let client = bus.join(Identity::new(MANAGER));
         let (orders, inbox) = mpsc::channel(16);
         let (manager, state) =
-            manager::Manager::new(client, listener, registry, config, inbox).await?;
+            manager::Manager::new(bus, listener, registry, config, inbox).await?;
         let task = tokio::spawn(manager.run());
         Ok(Self {
             orders,

@@ -165,6 +165,36 @@ impl Daemon {
         Err(problem.into_failure(status))
     }
 
+    /// Reads what the daemon sends line by line, as it comes, until it ends or `show` says that
+    /// nobody reads any more.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        mut show: impl FnMut(&str) -> bool,
+    ) -> Result<(), Failure> {
+        let mut body = self.start(Method::GET, path, None).await?.into_body();
+        let mut line = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Failure::new(Exit::NotRunning, "The daemon ended the stream.").because(&error)
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            for byte in data {
+                if byte != b'\n' {
+                    line.push(byte);
+                    continue;
+                }
+                if !show(&String::from_utf8_lossy(&line)) {
+                    return Ok(());
+                }
+                line.clear();
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the WebSocket.
     pub(crate) async fn events(&self) -> Result<Events, Failure> {
         let stream = platform::connect(&self.places).await?;
@@ -180,6 +210,9 @@ impl Problem {
             ("already-set-up", _) => Exit::AlreadySetUp,
             ("model-failed" | "model-missing" | "model-damaged", _) => Exit::ModelFailed,
             ("stopping", _) => Exit::NotRunning,
+            ("damaged", _) => Exit::Damaged,
+            ("newer-data", _) => Exit::NewerData,
+            ("folder-unusable", _) => Exit::Folder,
             (_, 401) => Exit::WrongPassword,
             (_, 404) => Exit::NotFound,
             (_, 507) => Exit::StorageFull,

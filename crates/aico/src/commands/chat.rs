@@ -11,6 +11,11 @@ use crate::exit::{Exit, Failure};
 use crate::{prompt, style};
 
 pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
+    // Read before anything is made for it.
+    let once = match chat.once.as_deref() {
+        Some("-") => Some(prompt::piped_text()?),
+        text => text.map(str::to_owned),
+    };
     let daemon =
         Daemon::find_as(&context.places, context.person.as_deref(), &chat.password).await?;
     let conversation = match &chat.conversation {
@@ -27,16 +32,17 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
     };
     let mut talk = Talk {
         events: daemon.events().await?,
+        daemon,
         conversation,
         json: chat.json,
     };
-    if let Some(text) = &chat.once {
-        return talk.say(text).await;
+    if let Some(text) = once {
+        return talk.say(&text).await;
     }
     if !std::io::stdin().is_terminal() {
         return Err(
             Failure::new(Exit::Usage, "There is nobody to talk with here.")
-                .do_this("Say one thing: aico chat --once TEXT"),
+                .do_this("Say one thing: aico chat --once TEXT, or --once - with the text on standard input."),
         );
     }
     style::note(&style::faint("An empty line ends. Ctrl-C stops an answer."));
@@ -47,7 +53,12 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
         }
         match talk.say(&text).await {
             // A failed answer is told; the conversation goes on.
-            Err(failure) if failure.exit == Exit::ModelFailed => {
+            Err(failure)
+                if matches!(
+                    failure.exit,
+                    Exit::ModelFailed | Exit::StorageFull | Exit::Refused
+                ) =>
+            {
                 failure.report();
             }
             other => other?,
@@ -55,20 +66,39 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
     }
 }
 
+/// Bytes of a message up to which it goes over the WebSocket; longer ones go by REST, which takes
+/// more at once.
+const LONGEST_FRAME: usize = 200 * 1024;
+
 struct Talk {
     events: Events,
+    daemon: Daemon,
     conversation: String,
     json: bool,
 }
 
 impl Talk {
+    fn accepted(&self, shown: &Shown, message: &Value, answer: &Value) {
+        shown.event(&json!({
+            "type": "accepted", "conversation": self.conversation,
+            "message": message, "answer": answer,
+        }));
+    }
+
     async fn say(&mut self, text: &str) -> Result<(), Failure> {
         let send = json!({
             "type": "send", "ref": "say", "conversation": self.conversation, "text": text,
         });
-        self.events.send(&send).await?;
         let mut answer = None;
         let mut shown = Shown::new(self.json);
+        if send.to_string().len() <= LONGEST_FRAME {
+            self.events.send(&send).await?;
+        } else {
+            let path = format!("/api/v1/conversations/{}/messages", self.conversation);
+            let made = self.daemon.post(&path, &json!({ "text": text })).await?;
+            self.accepted(&shown, &made["message"], &made["answer"]);
+            answer = made["answer"].as_str().map(str::to_owned);
+        }
         loop {
             let event = tokio::select! {
                 event = self.events.next() => event?,
@@ -82,10 +112,7 @@ impl Talk {
                     message,
                     answer: id,
                 } => {
-                    shown.event(&json!({
-                        "type": "accepted", "conversation": self.conversation,
-                        "message": message, "answer": id,
-                    }));
+                    self.accepted(&shown, &message.into(), &id.as_str().into());
                     answer = Some(id);
                 }
                 Event::Error { status, problem } => {

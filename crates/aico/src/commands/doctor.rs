@@ -56,6 +56,13 @@ fn told(mark: &str, text: &str, hint: Option<&str>) {
 
 fn configuration(context: &Context) -> Found {
     match daemon::load_config(context, Vec::new()) {
+        Ok(loaded) if !loaded.config.bus.bind.ip().is_loopback() => Found::Odd(
+            format!(
+                "the bus is reachable from other machines ({}); its encryption is unaudited",
+                loaded.config.bus.bind
+            ),
+            Some("put WireGuard around it, or set bus.bind to 127.0.0.1:8772".into()),
+        ),
         Ok(loaded) if loaded.config.gateway.bind.ip().is_loopback() => {
             Found::Well("the configuration is right".into())
         }

@@ -1,6 +1,5 @@
 //! `aico logs`: the daemon's log, read through the daemon.
 
-use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::{Context, query_value};
@@ -21,32 +20,7 @@ pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
     if let Some(since) = &logs.since {
         query.push_str(&format!("&since={}", query_value(&moment(since)?)));
     }
-    let mut body = daemon
-        .start(http::Method::GET, &query, None)
-        .await?
-        .into_body();
-    let mut line = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Failure::new(Exit::NotRunning, "The daemon ended the log.").because(&error)
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        for byte in data {
-            if byte != b'\n' {
-                line.push(byte);
-                continue;
-            }
-            let text = String::from_utf8_lossy(&line);
-            // Nobody reads any more: done.
-            if !show(&text, logs.json) {
-                return Ok(());
-            }
-            line.clear();
-        }
-    }
-    Ok(())
+    daemon.lines(&query, |line| show(line, logs.json)).await
 }
 
 fn show(text: &str, json: bool) -> bool {

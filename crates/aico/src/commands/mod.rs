@@ -1,11 +1,13 @@
 //! What the command line does: each command is a client of the running daemon, or offline work.
 
+mod bus;
 mod chat;
 mod config;
 mod conversation;
 mod doctor;
 mod logs;
 mod model;
+mod module;
 mod person;
 mod setup;
 mod status;
@@ -66,6 +68,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Conversation(what) => conversation::run(&context, &what).await,
             Command::Person(what) => person::run(&context, &what).await,
             Command::Model(what) => model::run(&context, &what).await,
+            Command::Module(what) => module::run(&context, &what).await,
+            Command::Bus(what) => bus::run(&context, &what).await,
             Command::Status(status) => status::run(&context, &status).await,
             Command::Doctor => doctor::run(&context).await,
             Command::Config(what) => config::run(&context, &what),

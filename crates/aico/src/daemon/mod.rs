@@ -4,6 +4,7 @@
 //! signal, and finishes. What needs keys lives in `modules.rs`, which exists only while
 //! the home is ready.
 
+mod door;
 mod logs;
 mod modules;
 mod signals;
@@ -74,20 +75,21 @@ async fn run(
     let run = places.run();
     make_run_folder(&run)?;
     let tcp = bind(config.gateway.bind).await?;
-    let local = LocalListener::bind(&places.socket()).map_err(|error| {
-        Failure::new(Exit::Folder, "The local socket can't be made.").because(&error)
-    })?;
+    let local = LocalListener::bind(&places.socket())
+        .map_err(|error| Failure::of_folder("The local socket can't be made.", &error))?;
     let address = tcp
         .local_addr()
         .map_err(|e| cant_listen(config.gateway.bind, &e))?;
 
-    let bus = Bus::new(Arc::new(BusPolicy));
+    let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
+    let (door, opened) = door::Door::new(&home, &bus, config.bus.bind, &run);
     let stop = CancellationToken::new();
     let gateway = Gateway::new(
         GatewayConfig {
             hosts: config.gateway.names.clone(),
             stop: stop.clone(),
             settings: settings(loaded),
+            broker: Arc::new(opened),
             ..GatewayConfig::default()
         },
         home.clone(),
@@ -112,6 +114,7 @@ async fn run(
         data: folder.path().to_owned(),
         run: run.clone(),
     }));
+    let door = tokio::spawn(door.watch());
     tokio::spawn(tell_erased(home.clone(), bus.clone()));
     tokio::spawn(auto_lock(home.clone(), config.vault.auto_lock_minutes));
 
@@ -119,8 +122,9 @@ async fn run(
         Some(file) => unlock(&home, file).await,
         None => Ok(()),
     };
+    // Whatever fails, what was started is stopped in order.
+    let outcome = outcome.and_then(|()| announce(places, &home, address));
     if outcome.is_ok() {
-        announce(places, &home, address)?;
         signals.first().await;
         tracing::info!("stopping");
     }
@@ -131,6 +135,7 @@ async fn run(
         let stopped = home.stop().await;
         // The modules have ended: their last words are on the way to those who watch.
         let _ = watching.await;
+        door.abort();
         stop.cancel();
         let _ = serving_tcp.await;
         let _ = serving_local.await;
@@ -205,11 +210,7 @@ fn note(path: &Path, text: &str) -> Result<(), Failure> {
         .open(path)
         .and_then(|mut file| writeln!(file, "{text}"))
         .map_err(|error| {
-            let exit = match error.kind() {
-                std::io::ErrorKind::StorageFull => Exit::StorageFull,
-                _ => Exit::Folder,
-            };
-            Failure::new(exit, format!("{} can't be written.", path.display())).because(&error)
+            Failure::of_folder(format!("{} can't be written.", path.display()), &error)
         })
 }
 
@@ -219,7 +220,7 @@ fn make_run_folder(run: &Path) -> Result<(), Failure> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     let failed = |error: std::io::Error| {
-        Failure::new(Exit::Folder, format!("{} can't be made.", run.display())).because(&error)
+        Failure::of_folder(format!("{} can't be made.", run.display()), &error)
     };
     builder.create(run).map_err(failed)?;
     #[cfg(unix)]

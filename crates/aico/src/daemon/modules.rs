@@ -31,11 +31,14 @@ const STARTER: Embedded = Embedded {
 /// For an answer to be stored as interrupted.
 const COMPANION_LIMIT: Duration = Duration::from_secs(3);
 
+/// What could not be started (a full disk) is tried again this often.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
 /// Starts the modules when the home becomes ready and stops them when it no longer is; ends with
 /// the home.
 pub(super) async fn watch(parts: Parts) {
     let mut stage = parts.home.watch_stage();
-    let mut modules = None;
+    let mut modules: Option<Modules> = None;
     loop {
         let now = *stage.borrow_and_update();
         match (now, modules.take()) {
@@ -43,7 +46,10 @@ pub(super) async fn watch(parts: Parts) {
                 modules = Modules::start(&parts).await;
                 parts.home.set_serving(true);
             }
-            (Stage::Ready, running) => modules = running,
+            (Stage::Ready, Some(mut running)) => {
+                running.complete(&parts).await;
+                modules = Some(running);
+            }
             (_, running) => {
                 parts.home.set_serving(false);
                 if let Some(running) = running {
@@ -51,14 +57,20 @@ pub(super) async fn watch(parts: Parts) {
                 }
             }
         }
-        if now == Stage::Stopping || stage.changed().await.is_err() {
+        if now == Stage::Stopping {
             return;
+        }
+        let lacking = now == Stage::Ready && modules.as_ref().is_none_or(|it| it.lacks(&parts));
+        tokio::select! {
+            changed = stage.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(START_AGAIN), if lacking => {}
         }
     }
 }
 
 struct Modules {
-    models: ModelManager,
+    /// Without them conversations can be read and nothing is answered.
+    models: Option<ModelManager>,
     companion: Companion,
     /// The stores stay open until these have ended.
     _hold: tokio_util::task::task_tracker::TaskTrackerToken,
@@ -67,49 +79,55 @@ struct Modules {
 impl Modules {
     async fn start(parts: &Parts) -> Option<Self> {
         let hold = parts.home.hold();
-        match parts.home.vault() {
-            Ok(vault) => {
-                let folder = parts.data.join("logs");
-                if let Err(error) = parts.logging.attach(&folder, vault, &parts.config.logging) {
-                    tracing::error!(error = crate::exit::chain(&error), "the log has no file");
-                }
-            }
-            Err(_) => return None,
-        }
+        attach_log(parts, true);
         tracing::info!("unlocked");
         match parts.home.sweep().await {
             Ok(0) => {}
             Ok(folders) => tracing::warn!(folders, "removed what a cut-off change had left"),
             Err(error) => tracing::warn!(error = crate::exit::chain(&error), "the sweep failed"),
         }
-        let models = match Self::models(parts).await {
-            Ok(models) => models,
-            Err(error) => {
-                tracing::error!(
-                    error = crate::exit::chain(&*error),
-                    "models can't be served"
-                );
-                return None;
-            }
-        };
         let companion = Companion::start(
             parts.home.clone(),
             parts.bus.join(Identity::new("companion")),
+            parts.config.companion.history_messages,
         );
-        match companion {
-            Ok(companion) => Some(Self {
-                models,
+        let mut modules = match companion {
+            Ok(companion) => Self {
+                models: None,
                 companion,
                 _hold: hold,
-            }),
+            },
             Err(error) => {
                 tracing::error!(
                     error = crate::exit::chain(&error),
                     "the companion can't serve"
                 );
-                models.stop().await;
-                None
+                return None;
             }
+        };
+        modules.start_models(parts, true).await;
+        Some(modules)
+    }
+
+    /// Whether something has to be tried again.
+    fn lacks(&self, parts: &Parts) -> bool {
+        self.models.is_none() || !parts.logging.is_attached()
+    }
+
+    /// Starts what is not there.
+    async fn complete(&mut self, parts: &Parts) {
+        if !parts.logging.is_attached() {
+            attach_log(parts, false);
+        }
+        if self.models.is_none() {
+            self.start_models(parts, false).await;
+        }
+    }
+
+    async fn start_models(&mut self, parts: &Parts, first: bool) {
+        match Self::models(parts).await {
+            Ok(models) => self.models = Some(models),
+            Err(error) => told_once(first, &*error, "models can't be served yet"),
         }
     }
 
@@ -127,6 +145,10 @@ impl Modules {
                 aico_config::ModelStart::Eager => StartWhen::Now,
                 aico_config::ModelStart::Lazy => StartWhen::Asked,
             },
+            idle_limit: match settings.idle_unload_minutes {
+                0 => None,
+                minutes => Some(Duration::from_secs(60 * u64::from(minutes))),
+            },
             ..ManagerConfig::new(
                 program,
                 parts.data.join("models"),
@@ -143,8 +165,32 @@ impl Modules {
     /// The companion first: its answers end while the model still can.
     async fn stop(self, parts: &Parts) {
         self.companion.stop(COMPANION_LIMIT).await;
-        self.models.stop().await;
+        if let Some(models) = self.models {
+            models.stop().await;
+        }
         tracing::info!("locked");
         parts.logging.detach();
+    }
+}
+
+/// From here on the log has a file, if it can.
+fn attach_log(parts: &Parts, first: bool) {
+    // Without a vault it was locked again meanwhile, which the next change of the stage tells.
+    let Ok(vault) = parts.home.vault() else {
+        return;
+    };
+    let folder = parts.data.join("logs");
+    if let Err(error) = parts.logging.attach(&folder, vault, &parts.config.logging) {
+        told_once(first, &error, "the log has no file yet");
+    }
+}
+
+/// What is tried again every two seconds is told the first time.
+fn told_once(first: bool, error: &dyn std::error::Error, what: &str) {
+    let error = crate::exit::chain(error);
+    if first {
+        tracing::error!(error, what, "a part of AICO can't start; trying again");
+    } else {
+        tracing::debug!(error, what, "a part of AICO still can't start");
     }
 }

@@ -21,8 +21,19 @@ impl Status {
         }
     }
 
-    fn warnings(&self) -> Vec<String> {
+    async fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        let health = self.home.health().await;
+        if health.storage_full {
+            warnings.push(
+                "The disk is full: what is there can be read, nothing new is stored. Free some \
+                 space; AICO goes on by itself."
+                    .to_owned(),
+            );
+        }
+        if health.damaged {
+            warnings.push("Stored data is damaged. Stop AICO and restore a backup.".to_owned());
+        }
         if !self.logging.is_attached() {
             warnings.push("The log goes to the console only.".to_owned());
         }
@@ -46,7 +57,7 @@ impl StatusSource for Status {
             started_at: self.started_at,
             resident_bytes: resident_bytes().unwrap_or(0),
             persons_open: u32::try_from(self.home.open_persons().await).unwrap_or(u32::MAX),
-            warnings: self.warnings(),
+            warnings: self.warnings().await,
         }
     }
 }

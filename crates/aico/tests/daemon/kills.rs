@@ -129,21 +129,3 @@ fn a_killed_model_process_is_replaced_and_the_next_question_is_answered() {
         assert_eq!(next["status"], "complete", "round {round}: {next}");
     }
 }
-
-#[test]
-fn a_second_signal_quits_at_once_and_nothing_is_left_running() {
-    let mut world = World::ready();
-    world.chat(None, "Hello");
-    let children = world.children();
-    let pid = world.pid();
-    send(pid, "INT");
-    send(pid, "TERM");
-    until("the daemon ends", || (!alive(pid)).then_some(()));
-    for child in children {
-        until("the model process ends", || (!alive(child)).then_some(()));
-    }
-    // Reap it, then come back: nothing was in the way.
-    world.kill();
-    world.serve();
-    assert_eq!(world.said(&["conversation", "list"]).lines().count(), 1);
-}

@@ -2,10 +2,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::disk::Disk;
+use crate::http::Api;
 
 pub(crate) const PASSWORD: &str = "velvet harbour moss lantern quill";
 /// Longer than anything takes that works.
@@ -13,18 +16,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data folder with files for passwords; the daemon on it, if one runs.
 pub(crate) struct World {
-    folder: tempfile::TempDir,
     daemon: Option<Child>,
+    // Unmounted before the folder that it is mounted in is removed.
+    disk: Option<Disk>,
+    folder: tempfile::TempDir,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let world = Self {
-            folder: tempfile::tempdir().unwrap(),
             daemon: None,
+            disk: None,
+            folder: tempfile::tempdir().unwrap(),
         };
         world.write("password", PASSWORD);
         world
+    }
+
+    /// With the data folder on a disk of its own. `None` where there can be none; see
+    /// [`Disk::mount`].
+    pub(crate) fn on_disk(test: &str, size: &str) -> Option<Self> {
+        let mut world = Self::new();
+        world.disk = Some(Disk::mount(test, &world.data(), size)?);
+        Some(world)
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().unwrap()
     }
 
     /// Set up for Mia, with a running, unlocked daemon.
@@ -109,7 +127,13 @@ impl World {
 
     pub(crate) fn serve_with(&mut self, more: &[&str]) -> String {
         assert!(self.daemon.is_none(), "one runs already");
-        let mut arguments = vec!["serve", "--bind", "127.0.0.1:0"];
+        let mut arguments = vec![
+            "serve",
+            "--bind",
+            "127.0.0.1:0",
+            "--set",
+            "bus.bind=127.0.0.1:0",
+        ];
         arguments.extend(more);
         let log = std::fs::File::create(self.path("stderr")).unwrap();
         let mut child = self
@@ -137,9 +161,23 @@ impl World {
 
     /// SIGTERM, and its end.
     pub(crate) fn stop(&mut self) {
-        let child = self.daemon.take().unwrap();
-        let status = end(child, "TERM");
+        let status = self.stop_however();
         assert!(status.success(), "stopped with {status}: {}", self.log());
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop_however(&mut self) -> ExitStatus {
+        end(self.daemon.take().unwrap(), "TERM")
+    }
+
+    /// Waits for an end that something else brings about.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        wait(self.daemon.take().unwrap(), "by itself")
+    }
+
+    /// The API of the running daemon; nobody is signed in.
+    pub(crate) fn api(&self) -> Api {
+        Api::at(&self.said(&["status", "--address"]))
     }
 
     /// SIGKILL.
@@ -187,14 +225,18 @@ impl Drop for World {
     }
 }
 
-fn end(mut child: Child, signal: &str) -> std::process::ExitStatus {
+fn end(child: Child, signal: &str) -> ExitStatus {
     send(child.id(), signal);
+    wait(child, signal)
+}
+
+fn wait(mut child: Child, why: &str) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(begun.elapsed() < PATIENCE, "it does not end on {signal}");
+        assert!(begun.elapsed() < PATIENCE, "it does not end: {why}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -240,4 +282,25 @@ pub(crate) fn alive(pid: u32) -> bool {
             .trim()
             .starts_with('Z')
     })
+}
+
+/// A run that ends with this code and says these words.
+pub(crate) fn fails(world: &World, arguments: &[&str], code: i32, words: &str) {
+    let done = world.aico(arguments);
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(said.contains(words), "{arguments:?}: {said}");
+}
+
+/// The same for a daemon that does not start.
+pub(crate) fn serve_fails(world: &World, code: i32, words: &str) {
+    let password = world.path("password");
+    let arguments = [
+        "serve",
+        "--bind",
+        "127.0.0.1:0",
+        "--password-file",
+        password.to_str().unwrap(),
+    ];
+    fails(world, &arguments, code, words);
 }

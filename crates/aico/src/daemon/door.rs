@@ -1,0 +1,155 @@
+//! The door for modules of other makers: a listener with keys that outlive a start, open only
+//! while somebody is admitted.
+//!
+//! It follows the table of modules: who is taken off the list is cut off, and what a grant no
+//! longer allows ends, both at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use aico_access::{Home, HomeError, Stage, TAIL, module_identity};
+use aico_bus::link::{Listener, ServerKeys, endpoint_named};
+use aico_bus::{Bus, BusError, BusStats, Client, Identity, Queue, Subscription};
+use aico_gateway::BrokerSource;
+use tokio::sync::watch;
+
+/// Where the door stands; `Err` while it can't be opened.
+type Opened = Option<Result<aico_gateway::Door, ()>>;
+
+/// How long somebody who admits a module waits for the door.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub(super) struct Door {
+    home: Home,
+    bus: Bus,
+    bind: SocketAddr,
+    run: PathBuf,
+    opened: watch::Sender<Opened>,
+}
+
+/// The bus as the gateway shows it.
+pub(super) struct View {
+    bus: Bus,
+    tail: Client,
+    opened: watch::Receiver<Opened>,
+}
+
+impl Door {
+    pub(super) fn new(home: &Home, bus: &Bus, bind: SocketAddr, run: &Path) -> (Self, View) {
+        let (opened, watching) = watch::channel(None);
+        let door = Self {
+            home: home.clone(),
+            bus: bus.clone(),
+            bind,
+            run: run.to_owned(),
+            opened,
+        };
+        let view = View {
+            bus: bus.clone(),
+            tail: bus.join(Identity::new(TAIL)),
+            opened: watching,
+        };
+        (door, view)
+    }
+
+    /// Opens and closes the door until it is dropped.
+    pub(super) async fn watch(self) {
+        let mut changes = self.home.watch_modules();
+        let mut stage = self.home.watch_stage();
+        let mut listener: Option<Listener> = None;
+        loop {
+            changes.borrow_and_update();
+            let ready = *stage.borrow_and_update() == Stage::Ready;
+            let admitted = match ready {
+                true => self.home.modules().await.unwrap_or_default(),
+                false => Vec::new(),
+            };
+            if admitted.is_empty() {
+                if let Some(listener) = listener.take() {
+                    self.opened.send_replace(None);
+                    listener.close().await;
+                }
+            } else {
+                if listener.is_none() {
+                    listener = self.open().await;
+                }
+                if let Some(listener) = &listener {
+                    let listed = admitted.iter();
+                    listener
+                        .admit_only(
+                            listed.map(|module| (module.key, module_identity(&module.name))),
+                        )
+                        .await;
+                }
+            }
+            // Grants and agreements may have ended for those who are still listed.
+            self.bus.reauthorize();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                changed = stage.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn open(&self) -> Option<Listener> {
+        let opened = self.try_open().await;
+        let told = match &opened {
+            Ok(listener) => Ok(aico_gateway::Door {
+                endpoints: listener.endpoints(),
+                server_public: listener.public_key(),
+            }),
+            Err(error) => {
+                tracing::error!(
+                    error = crate::exit::chain(&**error),
+                    "modules can't reach the bus"
+                );
+                Err(())
+            }
+        };
+        self.opened.send_replace(Some(told));
+        opened.ok()
+    }
+
+    async fn try_open(&self) -> Result<Listener, Box<dyn std::error::Error + Send + Sync>> {
+        let made = || ServerKeys::generate().secret();
+        let key = self.home.broker_key(made).await?;
+        let listener = Listener::open(&self.bus, ServerKeys::from_secret(*key))?;
+        let socket = endpoint_named(&self.run, "modules.sock")?;
+        let mut bound = false;
+        for endpoint in [socket, format!("tcp://{}", self.bind)] {
+            match listener.bind_to(&endpoint).await {
+                Ok(_) => bound = true,
+                // The other one may do: a port that is taken keeps nobody from the socket.
+                Err(error) => tracing::warn!(
+                    error = crate::exit::chain(&error),
+                    "a door for modules stays closed"
+                ),
+            }
+        }
+        if bound {
+            Ok(listener)
+        } else {
+            Err(Box::new(HomeError::Task))
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl BrokerSource for View {
+    async fn door(&self) -> Option<aico_gateway::Door> {
+        let mut opened = self.opened.clone();
+        let found = tokio::time::timeout(PATIENCE, opened.wait_for(Option::is_some)).await;
+        match found {
+            Ok(Ok(opened)) => opened.clone()?.ok(),
+            _ => None,
+        }
+    }
+
+    fn stats(&self) -> BusStats {
+        self.bus.stats()
+    }
+
+    fn tail(&self, pattern: &str) -> Result<Subscription, BusError> {
+        self.tail.subscribe(pattern, Queue::default())
+    }
+}
