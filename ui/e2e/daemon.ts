@@ -29,7 +29,7 @@ export class Daemon {
     const program = this.#program;
     if (!program) throw new Error('AICO_BIN must be the path of the aico program');
     // What goes wrong is shown beside the tests; each request would hide it.
-    const quiet = ['--set', 'logging.level=warn'];
+    const quiet = ['--set', 'logging.level=warn', '--set', 'bus.bind=127.0.0.1:0'];
     const where = ['--data', this.data, '--bind', this.#bind];
     const child = spawn(resolve(program), ['serve', ...where, ...quiet], {
       stdio: ['ignore', 'pipe', 'inherit'],

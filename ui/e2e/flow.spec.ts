@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { expect, test } from '@playwright/test';
 import { Daemon } from './daemon';
 import {
@@ -241,6 +242,25 @@ test('from the first visit to the second person', async ({ browser }) => {
     await expect(page.getByRole('link', { name: 'Persons' })).toHaveCount(0);
   });
 
+  await test.step("a module gets a person's data only while they agree", async () => {
+    // The stand-in has no terminal to admit one in.
+    if (daemon.double) return;
+    await page.getByRole('link', { name: 'Modules' }).click();
+    await expect(page.getByText('No module asks for your data.')).toBeVisible();
+    const grant = ['--subscribe', 'conversation.*.#', '--publish', 'weather.#'];
+    const whom = ['--for', MEMBER.name, '--out', join(daemon.data, 'weather.json')];
+    daemon.command('module', 'add', 'weather', ...grant, ...whom);
+    await page.reload();
+    await expect(page.getByRole('heading', { level: 3, name: 'weather' })).toBeVisible();
+    await expect(page.getByText('Waits for your answer')).toBeVisible();
+    await expect(page.getByRole('button', { name: 'Cut off weather' })).toHaveCount(0);
+    await expectAccessible(page, 'modules');
+    await page.getByRole('button', { name: 'Agree: weather may have my data' }).click();
+    await expect(page.getByText('You agreed to this')).toBeVisible();
+    await page.getByRole('button', { name: /^Take it back/ }).click();
+    await expect(page.getByText('Waits for your answer')).toBeVisible();
+  });
+
   await test.step('the owner locks, unlocks and removes the second person', async () => {
     await page.goto(`${daemon.origin}#/settings/account`);
     await page.getByRole('button', { name: 'Sign out' }).click();
@@ -251,6 +271,14 @@ test('from the first visit to the second person', async ({ browser }) => {
     await page.getByRole('dialog').getByRole('button', { name: 'Lock now' }).click();
     await expect(page.getByRole('button', { name: 'Unlock' })).toBeVisible();
     await unlock(page, OWNER.password);
+    if (!daemon.double) {
+      await page.getByRole('link', { name: 'Modules' }).click();
+      await page.getByRole('button', { name: 'Cut off weather' }).click();
+      await expectAccessible(page, 'cut off a module');
+      await page.getByRole('dialog').getByRole('button', { name: 'Cut off' }).click();
+      await expect(page.getByText('No module is admitted.')).toBeVisible();
+      await expectAccessible(page, 'no modules');
+    }
     await page.getByRole('link', { name: 'Persons' }).click();
     await page.getByRole('button', { name: `Remove ${MEMBER.name}` }).click();
     await expectAccessible(page, 'remove a person');

@@ -74,7 +74,15 @@ test('pictures of every page', async ({ browser }) => {
     await page.keyboard.press('Escape');
     await page.setViewportSize(sizes.desktop);
     await page.getByRole('link', { name: /^Settings/ }).click();
-    for (const part of ['Model', 'Account', 'Sessions', 'Persons', 'Appearance', 'Connection']) {
+    for (const part of [
+      'Model',
+      'Account',
+      'Sessions',
+      'Persons',
+      'Modules',
+      'Appearance',
+      'Connection',
+    ]) {
       await page.getByRole('link', { name: part, exact: true }).click();
       await expect(page.getByRole('heading', { level: 2, name: part })).toBeVisible();
       await shots(page, part.toLowerCase());

@@ -8,6 +8,7 @@ export type SessionInfo = Schemas['SessionInfo'];
 export type Conversation = Schemas['Conversation'];
 export type Message = Schemas['Message'];
 export type MessagePart = Message['parts'][number];
+export type Module = Schemas['Module'];
 export type Model = Schemas['Model'];
 export type ModelState = Schemas['ModelState'];
 export type Problem = Schemas['Problem'];

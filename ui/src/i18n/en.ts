@@ -212,6 +212,7 @@ export const en = {
   'settings.account': 'Account',
   'settings.sessions': 'Sessions',
   'settings.persons': 'Persons',
+  'settings.modules': 'Modules',
   'settings.appearance': 'Appearance',
   'settings.connection': 'Connection',
 
@@ -243,6 +244,33 @@ export const en = {
   'models.state': 'State',
   'models.starterline':
     'The starter model is small: good for trying things out, not for knowledge.',
+
+  'modules.intro':
+    'Modules are programs of other makers that take part in what AICO does. Each one gets only what it was granted, and your own data only while you agree.',
+  'modules.none.owner':
+    'No module is admitted. {command} admits one; docs/modules.md tells how to write it.',
+  'modules.none.command': 'aico module add',
+  'modules.none.member': 'No module asks for your data.',
+  'modules.publish': 'May publish',
+  'modules.subscribe': 'May hear',
+  'modules.request': 'May ask',
+  'modules.serve': 'May answer',
+  'modules.for': 'For',
+  'modules.you': 'you',
+  'modules.agreed': 'You agreed to this',
+  'modules.waiting': 'Waits for your answer',
+  'modules.others': { one: '{count} other person', other: '{count} other persons' },
+  'modules.agree': 'Agree',
+  'modules.agree.label': 'Agree: {name} may have my data',
+  'modules.withdraw': 'Take it back',
+  'modules.withdraw.label': 'Take it back: {name} gets my data no longer',
+  'modules.withdrawn': '{name} gets nothing of yours any more.',
+  'modules.revoke': 'Cut off',
+  'modules.revoke.label': 'Cut off {name}',
+  'modules.revoke.title': 'Cut this module off?',
+  'modules.revoke.body':
+    '{name} is disconnected at once, and its keys are worth nothing any more. What it received before it may still have.',
+  'modules.revoked': '{name} is cut off.',
 
   'account.password': 'Change the password',
   'account.password.owner': 'This is the master password, it opens AICO too.',

@@ -1,5 +1,12 @@
 /** Where the page is, kept in the fragment: the daemon serves one page and never sees it. */
-export type Section = 'model' | 'account' | 'sessions' | 'persons' | 'appearance' | 'connection';
+export type Section =
+  | 'model'
+  | 'account'
+  | 'sessions'
+  | 'persons'
+  | 'modules'
+  | 'appearance'
+  | 'connection';
 export type Route =
   | { page: 'chat'; conversation: string | null; message: string | null }
   | { page: 'settings'; section: Section };
@@ -9,6 +16,7 @@ const SECTIONS: readonly Section[] = [
   'account',
   'sessions',
   'persons',
+  'modules',
   'appearance',
   'connection',
 ];
