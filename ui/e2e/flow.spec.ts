@@ -167,6 +167,8 @@ test('from the first visit to the second person', async ({ browser }) => {
     await page.getByLabel('Title', { exact: true }).fill('About winds');
     await expectAccessible(page, 'rename');
     await page.getByRole('button', { name: 'Save' }).click();
+    // While it is open nothing else takes letters.
+    await expect(page.getByRole('dialog')).toHaveCount(0);
     await expect(list.getByRole('link', { name: 'About winds' })).toBeVisible();
     await expect(page.getByRole('heading', { level: 1, name: 'About winds' })).toBeVisible();
 
