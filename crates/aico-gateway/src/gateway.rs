@@ -77,7 +77,8 @@ impl Gateway {
     }
 }
 
-/// What is kept of persons' events goes with the keys.
+/// What is kept of persons' events goes with the keys. While the daemon stops it stays: the last
+/// words of answers are still to be told.
 async fn forget_when_locked(app: Arc<App>) {
     let mut stage = app.home.watch_stage();
     loop {
@@ -85,7 +86,7 @@ async fn forget_when_locked(app: Arc<App>) {
             () = app.stop.cancelled() => return,
             changed = stage.changed() => if changed.is_err() { return },
         }
-        if *stage.borrow_and_update() != Stage::Ready {
+        if !matches!(*stage.borrow_and_update(), Stage::Ready | Stage::Stopping) {
             app.hubs.forget_all();
         }
     }

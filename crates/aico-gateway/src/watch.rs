@@ -48,6 +48,12 @@ impl Watch {
     /// Returns when the right has ended; also when it had before the watch began.
     pub(crate) async fn over(mut self) -> Over {
         loop {
+            // What the modules say last is on its way while the daemon stops: it ends when they
+            // have.
+            if *self.stage.borrow_and_update() == Stage::Stopping {
+                self.app.stop.cancelled().await;
+                return Over::Stopping;
+            }
             let rest = match &self.principal {
                 Principal::Person {
                     person, session, ..
@@ -61,8 +67,8 @@ impl Watch {
                 }
                 _ => LOOK,
             };
-            if let Some(over) = self.stage_over() {
-                return over;
+            if self.locked() {
+                return Over::Locked;
             }
             let session = match &self.principal {
                 Principal::Person { session, .. } => Some(*session),
@@ -77,9 +83,7 @@ impl Watch {
                         if changed.is_err() {
                             return Over::Stopping;
                         }
-                        if let Some(over) = self.stage_over() {
-                            return over;
-                        }
+                        break;
                     }
                     ended = self.ended.recv() => match ended {
                         Ok(id) if Some(id) == session => return self.told().await,
@@ -94,12 +98,8 @@ impl Watch {
         }
     }
 
-    fn stage_over(&mut self) -> Option<Over> {
-        match *self.stage.borrow_and_update() {
-            Stage::Ready => None,
-            Stage::Stopping => Some(Over::Stopping),
-            Stage::New | Stage::Locked => Some(Over::Locked),
-        }
+    fn locked(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::New | Stage::Locked)
     }
 
     /// The session has gone: because everything was locked?
@@ -110,6 +110,7 @@ impl Watch {
             _ => return Over::Session,
         };
         if stage == Stage::Stopping {
+            self.app.stop.cancelled().await;
             Over::Stopping
         } else {
             Over::Locked
