@@ -161,7 +161,8 @@ impl Answer {
             };
             let again = fault::may_pass(&error);
             if !told {
-                self.tell_unstored(fault::from_store(error), end.stats, again);
+                self.tell_unstored(fault::from_store(error), end.stats, again)
+                    .await;
                 told = true;
             }
             if !again {
@@ -196,7 +197,7 @@ impl Answer {
 
     /// The end could not be stored (a full disk, an erased person): those who watch are told. When
     /// it stays so until AICO ends, the next start marks what is there as interrupted.
-    fn tell_unstored(&self, fault: Fault, stats: v1::AnswerStats, again: bool) {
+    async fn tell_unstored(&self, fault: Fault, stats: v1::AnswerStats, again: bool) {
         let fault = match again {
             true => fault.with_detail(
                 "The answer is not stored yet. It is kept in memory, and stored when there is room.",
@@ -207,14 +208,21 @@ impl Answer {
         let parts = parts.into_iter().map(|content| v1::Part {
             content: Some(content),
         });
+        let (conversation, id) = (self.live.conversation, self.live.id);
+        let begun = self
+            .store
+            .read(move |db| messages::get(db, conversation, id))
+            .await;
         let message = v1::Message {
-            id: self.live.id.to_vec(),
-            conversation: self.live.conversation.to_vec(),
-            role: v1::Role::Assistant.into(),
             status: MessageStatus::Failed.into(),
             parts: parts.collect(),
             fault: Some(fault),
-            ..v1::Message::default()
+            ..begun.unwrap_or_else(|_| v1::Message {
+                id: id.to_vec(),
+                conversation: conversation.to_vec(),
+                role: v1::Role::Assistant.into(),
+                ..v1::Message::default()
+            })
         };
         self.live.end_unstored(message.clone());
         let done = v1::AnswerDone {

@@ -19,6 +19,7 @@ mod fault;
 mod live;
 mod messages;
 mod model;
+mod outbox;
 mod schema;
 mod search;
 mod service;

@@ -98,31 +98,60 @@ pub(crate) fn first_answer(db: &Connection, id: MessageId) -> Result<Option<Vec<
 
 /// From the root to this message.
 pub(crate) fn path(db: &Connection, leaf: MessageId) -> Result<Vec<v1::Message>> {
-    newest_of_path(db, leaf, u32::MAX)
+    let sql = format!(
+        "WITH RECURSIVE branch (id, depth) AS (
+             SELECT ?1, 0
+             UNION ALL
+             SELECT m.parent, depth + 1 FROM companion_message m JOIN branch ON m.id = branch.id
+             WHERE m.parent IS NOT NULL
+         )
+         SELECT {COLUMNS} FROM branch JOIN companion_message m ON m.id = branch.id
+         ORDER BY depth DESC"
+    );
+    let mut query = db.prepare_cached(&sql)?;
+    let rows = query.query_map([leaf.as_bytes()], row)?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    rows.into_iter()
+        .map(|message| complete(db, message))
+        .collect()
 }
 
-/// At most so many messages of the path that ends here, the newest.
-pub(crate) fn newest_of_path(
-    db: &Connection,
-    leaf: MessageId,
-    most: u32,
-) -> Result<Vec<v1::Message>> {
-    let sql = format!(
+/// The newest messages of the path that ends here, at most so many, as [`turns`] needs them. One
+/// query, for it stands between a question and its answer.
+pub(crate) fn history(db: &Connection, leaf: MessageId, most: u32) -> Result<Vec<v1::Message>> {
+    let mut query = db.prepare_cached(
         "WITH RECURSIVE branch (id, depth) AS (
              SELECT ?1, 0
              UNION ALL
              SELECT m.parent, depth + 1 FROM companion_message m JOIN branch ON m.id = branch.id
              WHERE m.parent IS NOT NULL AND depth + 1 < ?2
          )
-         SELECT {COLUMNS} FROM branch JOIN companion_message m ON m.id = branch.id
-         ORDER BY depth DESC"
-    );
-    let mut query = db.prepare_cached(&sql)?;
-    let rows = query.query_map(params![leaf.as_bytes(), most], row)?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    rows.into_iter()
-        .map(|message| complete(db, message))
-        .collect()
+         SELECT m.id, m.role, m.fault_code, p.text
+         FROM branch
+         JOIN companion_message m ON m.id = branch.id
+         LEFT JOIN companion_part p ON p.message = m.id AND p.kind = 'text'
+         ORDER BY depth DESC, p.position",
+    )?;
+    let mut rows = query.query(params![leaf.as_bytes(), most])?;
+    let mut all: Vec<v1::Message> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: Vec<u8> = row.get(0)?;
+        if all.last().is_none_or(|last| last.id != id) {
+            let code: String = row.get(2)?;
+            all.push(v1::Message {
+                id,
+                role: row.get(1)?,
+                fault: (!code.is_empty()).then(|| v1::Fault::new(code, "")),
+                ..v1::Message::default()
+            });
+        }
+        if let (Some(text), Some(message)) = (row.get::<_, Option<String>>(3)?, all.last_mut()) {
+            message.parts.push(v1::Part {
+                content: Some(Content::Text(text)),
+            });
+        }
+    }
+    Ok(all)
 }
 
 /// The newest message without children below (or at) this one.
@@ -376,8 +405,9 @@ mod tests {
         };
         let leaf = parent.unwrap();
         assert_eq!(said(path(&tx, leaf).unwrap()), "0123456789");
-        assert_eq!(said(newest_of_path(&tx, leaf, 3).unwrap()), "789");
-        assert_eq!(said(newest_of_path(&tx, leaf, 1).unwrap()), "9");
+        assert_eq!(said(history(&tx, leaf, 400).unwrap()), "0123456789");
+        assert_eq!(said(history(&tx, leaf, 3).unwrap()), "789");
+        assert_eq!(said(history(&tx, leaf, 1).unwrap()), "9");
     }
 
     #[test]

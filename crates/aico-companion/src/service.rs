@@ -1,6 +1,6 @@
 //! What the companion answers on the bus.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use aico_contracts::ids::{ConversationId, MessageId, PersonId};
 use aico_contracts::topics::{self, CONVERSATION_REQUESTS, event, verb};
 use aico_contracts::v1::{self, Fault, MessageStatus, Role};
 use aico_store::{Store, StoreError};
-use prost::Message as _;
 use rusqlite::Transaction;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{Answer, publish};
+use crate::answer::Answer;
 use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown};
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
+use crate::outbox::Outbox;
 use crate::{LONGEST_MESSAGE, character, conversations, messages, search};
 
 /// Requests of all persons that are worked on at once.
@@ -38,6 +38,7 @@ struct Inner {
     bus: Client,
     history: u32,
     live: Live,
+    outboxes: parking_lot::Mutex<HashMap<PersonId, Arc<Outbox>>>,
     /// Persons whose unfinished answers of an earlier run were marked.
     recovered: tokio::sync::Mutex<HashSet<PersonId>>,
     stop: CancellationToken,
@@ -58,6 +59,7 @@ impl Companion {
             bus,
             history: history.max(1),
             live: Live::default(),
+            outboxes: parking_lot::Mutex::default(),
             recovered: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -507,10 +509,7 @@ impl Inner {
                     conversation: Some(about.clone()),
                 };
                 put(tx, event::CONVERSATION_UPDATED, &changed)?;
-                Ok((
-                    about.character,
-                    messages::newest_of_path(tx, question, history)?,
-                ))
+                Ok((about.character, messages::history(tx, question, history)?))
             })
             .await;
         let (character, path) = match stored {
@@ -562,49 +561,10 @@ impl Inner {
         found.map(|_| v1::Empty {}).ok_or_else(unknown)
     }
 
-    /// Publishes what lies in the outbox, in order, then notes that it did.
+    /// Publishes what lies in this person's outbox, in order.
     async fn publish_outbox(&self, store: &Store, person: PersonId) {
-        loop {
-            let entries = match store.drain_outbox(256).await {
-                Ok(entries) => entries,
-                Err(error) => {
-                    tracing::warn!(error = %error, "events could not be read for publishing");
-                    return;
-                }
-            };
-            if entries.is_empty() {
-                return;
-            }
-            let mut ids = Vec::with_capacity(entries.len());
-            for entry in entries {
-                self.publish_entry(person, &entry.topic, &entry.payload);
-                ids.push(entry.id);
-            }
-            if let Err(error) = store.mark_published(ids).await {
-                tracing::warn!(error = %error, "published events could not be marked");
-                return;
-            }
-        }
-    }
-
-    /// The outbox holds kinds, not topics: the person is whose store it is.
-    fn publish_entry(&self, person: PersonId, kind: &str, payload: &[u8]) {
-        macro_rules! send {
-            ($type:ty) => {
-                match <$type>::decode(payload) {
-                    Ok(message) => publish(&self.bus, person, kind, &message, Meta::new()),
-                    Err(_) => tracing::error!(kind, "a stored event can't be read"),
-                }
-            };
-        }
-        match kind {
-            event::MESSAGE_CREATED => send!(v1::MessageCreated),
-            event::CONVERSATION_CREATED | event::CONVERSATION_UPDATED => {
-                send!(v1::ConversationChanged)
-            }
-            event::CONVERSATION_DELETED => send!(v1::ConversationDeleted),
-            _ => tracing::error!(kind, "a stored event is of an unknown kind"),
-        }
+        let outbox = Arc::clone(self.outboxes.lock().entry(person).or_default());
+        outbox.publish(&self.bus, &self.tasks, store, person).await;
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use aico_bus::link::Listener;
 use aico_bus::{Bus, BusError};
 use aico_contracts::ids::PersonId;
-use aico_contracts::{topics, v1};
+use aico_contracts::v1;
 use aico_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -43,7 +43,7 @@ pub const PROCESS: &str = "model-process";
 pub enum StartWhen {
     /// With the manager.
     Now,
-    /// When somebody asks `models.get-state` (for more than a look: [`topics::LOOK`]), a model is
+    /// When somebody asks `models.get-state` (for more than a look: `topics::LOOK`), a model is
     /// chosen, or [`ModelManager::wake`] is called.
     Asked,
 }
