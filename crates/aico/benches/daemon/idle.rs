@@ -1,5 +1,7 @@
 //! Memory and work of a daemon that nobody uses. Linux.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ struct Look {
     threads: u64,
     /// User and system time so far.
     ticks: u64,
-    /// Times that any of its threads went to sleep by itself so far.
-    sleeps: u64,
+    /// Times that each of its threads went to sleep by itself so far.
+    sleeps: BTreeMap<OsString, u64>,
 }
 
 fn field(text: &str, name: &str) -> u64 {
@@ -32,11 +34,14 @@ fn look(pid: u32) -> Look {
         .unwrap()
         .split_whitespace()
         .collect();
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let sleeps = tasks
-        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
-        .map(|task| field(&task, "voluntary_ctxt_switches"))
-        .sum();
+    let mut sleeps = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap();
+        // It may have ended meanwhile.
+        if let Ok(status) = fs::read_to_string(task.path().join("status")) {
+            sleeps.insert(task.file_name(), field(&status, "voluntary_ctxt_switches"));
+        }
+    }
     Look {
         resident_kib: field(&status, "VmRSS"),
         proportional_kib: field(&read("smaps_rollup"), "Pss:"),
@@ -55,12 +60,17 @@ fn row(name: &str, pid: u32, time: Duration) -> (f64, f64) {
     let seconds = time.as_secs_f64();
     // The kernel's clock ticks for user space: 100 a second on every Linux.
     let share = (after.ticks - before.ticks) as f64 / seconds;
+    let sleeps = after
+        .sleeps
+        .iter()
+        .map(|(task, sleeps)| sleeps - before.sleeps.get(task).unwrap_or(&0));
+    let sleeps: u64 = sleeps.sum();
     let mega = |kib: u64| kib as f64 * 1024.0 / 1e6;
     println!(
         "  {name:<30} {:>7.1} {:>7.1} {share:>8.2} {:>9.1} {:>8}",
         mega(after.resident_kib),
         mega(after.proportional_kib),
-        (after.sleeps - before.sleeps) as f64 / seconds,
+        sleeps as f64 / seconds,
         after.threads
     );
     (mega(after.resident_kib), share)

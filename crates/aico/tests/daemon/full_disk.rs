@@ -31,22 +31,23 @@ fn while_it_is_full_reading_goes_on_and_nothing_acknowledged_is_lost() {
     world.serve();
     let said = world.chat(None, "Hello");
     let conversation = said["conversation"].as_str().unwrap().to_owned();
+    let arguments = [
+        "chat",
+        "--json",
+        "--once",
+        "Tell me a story",
+        "--conversation",
+    ];
+    let story = [&arguments[..], &[&conversation]].concat();
+    let mut kept = vec![accepted(&world.aico(&story).stdout).unwrap()];
     let api = world.api().sign_in("Mia", PASSWORD);
     let (status, ready) = api.get("/readyz");
     assert_eq!((status, ready.get("degraded")), (200, None), "{ready}");
 
     world.disk().fill();
     // What is left in files that have grown before is used up first.
-    let mut kept = Vec::new();
     loop {
-        let arguments = [
-            "chat",
-            "--json",
-            "--once",
-            "Tell me a story",
-            "--conversation",
-        ];
-        let done = world.aico(&[&arguments[..], &[&conversation]].concat());
+        let done = world.aico(&story);
         let words = text(&done.stderr);
         let id = accepted(&done.stdout);
         kept.extend(id.clone());
