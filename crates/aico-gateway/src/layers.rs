@@ -69,14 +69,27 @@ pub(crate) async fn outer(State(app): State<Arc<App>>, request: Request, next: N
         Problem::from(Code::Internal).into_response()
     });
     let template = response.extensions_mut().remove::<Template>();
-    tracing::info!(
-        target: "aico_gateway::access",
-        method = %method,
-        route = template.as_ref().map_or("-", |template| &template.0),
-        status = response.status().as_u16(),
-        took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "request"
-    );
+    let status = response.status();
+    macro_rules! note {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "aico_gateway::access",
+                method = %method,
+                route = template.as_ref().map_or("-", |template| &template.0),
+                status = status.as_u16(),
+                took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                "request"
+            )
+        };
+    }
+    // An owner wants to know who was refused; what went well is for developers.
+    match status {
+        _ if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => note!(warn),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+            note!(info);
+        }
+        _ => note!(debug),
+    }
     let headers = response.headers_mut();
     for (name, value) in &HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

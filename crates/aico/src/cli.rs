@@ -151,6 +151,7 @@ pub(crate) enum Conversation {
     /// Searches titles and messages.
     Search {
         /// Words that must all occur.
+        #[arg(required = true)]
         words: Vec<String>,
     },
 }
@@ -332,7 +333,7 @@ pub(crate) struct Logs {
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// This level and the more severe ones.
-    #[arg(long)]
+    #[arg(long, value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub(crate) level: Option<String>,
     /// Modules whose name begins so.
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use anstream::{eprintln, println};
+use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -27,9 +27,9 @@ pub(crate) fn hint(text: &str) {
     eprintln!("{HINT}   try:{HINT:#} {text}");
 }
 
-/// A line of a result.
+/// A line of a result. That nobody reads any more (`aico … | head`) is no failure.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    let _nobody_reads = writeln!(anstream::stdout().lock(), "{text}");
 }
 
 pub(crate) fn strong(text: &str) -> String {

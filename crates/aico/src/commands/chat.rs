@@ -16,6 +16,12 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
         Some("-") => Some(prompt::piped_text()?),
         text => text.map(str::to_owned),
     };
+    if once.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        return Err(Failure::new(
+            Exit::Refused,
+            "A message needs at least one character.",
+        ));
+    }
     let daemon =
         Daemon::find_as(&context.places, context.person.as_deref(), &chat.password).await?;
     let conversation = match &chat.conversation {

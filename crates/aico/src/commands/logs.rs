@@ -31,9 +31,12 @@ fn show(text: &str, json: bool) -> bool {
         return style::piece(&format!("{text}\n"));
     }
     let field = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    // To the millisecond, so that lines stand below each other.
+    let time = field("time")
+        .parse::<jiff::Timestamp>()
+        .map_or_else(|_| field("time"), |time| format!("{time:.3}"));
     let mut out = format!(
-        "{} {:5} {}: {}",
-        field("time"),
+        "{time} {:5} {}: {}",
         field("level"),
         field("module"),
         field("message")

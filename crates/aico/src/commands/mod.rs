@@ -33,13 +33,18 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         // These need no data folder.
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "aico", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "aico", &mut script);
+            style::piece(&String::from_utf8_lossy(&script));
             return Ok(());
         }
         Command::Man => {
-            return clap_mangen::Man::new(Cli::command())
-                .render(&mut std::io::stdout())
-                .map_err(|e| Failure::new(Exit::Unexpected, "Can't write.").because(&e));
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(|e| Failure::new(Exit::Unexpected, "Can't write.").because(&e))?;
+            style::piece(&String::from_utf8_lossy(&page));
+            return Ok(());
         }
         Command::Contracts(Contracts::Export { folder }) => return export_contracts(&folder),
         _ => {}
@@ -118,10 +123,8 @@ pub(crate) fn checked_id(id: &str) -> Result<&str, Failure> {
     if ours {
         Ok(id)
     } else {
-        Err(Failure::new(
-            Exit::NotFound,
-            format!("\"{}\" is no id.", style::harmless(id)),
-        ))
+        Err(Failure::new(Exit::NotFound, format!("\"{id}\" is no id."))
+            .do_this("An id looks like 0197b1a2-0000-7000-8000-000000000000; lists show them."))
     }
 }
 
