@@ -13,5 +13,6 @@ mod modules;
 mod newer;
 mod persons;
 mod privacy;
+mod reading;
 mod streams;
 mod support;
