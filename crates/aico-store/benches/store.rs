@@ -1,8 +1,8 @@
 //! Durable commits of one row a second: the store with 1 and 32 writers beside plain, unencrypted
 //! SQLite (WAL, `synchronous=FULL`, a commit for each row) on the same disk in the same run.
 //!
-//! `cargo bench -p aico-store`. The rounds alternate, so that a disk that gets slower does so for
-//! all of them; the median of the rounds is printed.
+//! `cargo bench --locked --workspace --profile dev --bench store`. The rounds alternate, so that a
+//! disk that gets slower does so for all of them; the median of the rounds is printed.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
 
 use std::{
@@ -134,8 +134,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    // `cargo test --benches` runs this too; it has nothing to test.
-    if std::env::args().any(|argument| argument == "--test") {
+    // `cargo test --benches` runs this too, without this word; there is nothing to test.
+    if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let folder = tempfile::tempdir_in(".").unwrap();
