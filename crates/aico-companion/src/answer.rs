@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aico_bus::{Client, Meta, RequestError};
+use aico_bus::{BusError, Client, Meta, Pending, RequestError};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{self, MODELS_GENERATE, event};
 use aico_contracts::v1::{
@@ -12,6 +12,7 @@ use aico_contracts::v1::{
 use aico_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::live::LiveAnswer;
 use crate::{character::Character, conversations, fault, messages, model};
@@ -255,6 +256,30 @@ pub(crate) fn publish(
     let meta = meta.person(person).purpose("conversation");
     if let Err(error) = bus.publish(&topic, message, meta) {
         tracing::warn!(error = %error, kind, "an event could not be published");
+    }
+}
+
+/// Publishes an event that is kept for other processes, under the id that it has in the outbox.
+/// `Some`: wait for it. Without a journal those in the daemon hear it, and nobody else is there.
+pub(crate) fn publish_durably(
+    bus: &Client,
+    person: PersonId,
+    kind: &str,
+    message: &impl aico_contracts::Payload,
+    id: Uuid,
+) -> Option<Pending> {
+    let topic = topics::conversation_event(person, kind);
+    let meta = Meta::for_person(person).purpose("conversation").id(id);
+    match bus.publish_durably(&topic, message, meta.clone()) {
+        Ok(pending) => Some(pending),
+        Err(BusError::Journal(_)) => {
+            publish(bus, person, kind, message, meta);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, kind, "an event could not be published");
+            None
+        }
     }
 }
 
