@@ -39,7 +39,8 @@ test('pictures of every page', async ({ browser }) => {
     }
     const talk = [
       'Good morning!',
-      'My name is Mira and I live in Lisbon.',
+      'My name is Mira.',
+      'I live in Lisbon.',
       'I am a bit nervous about tomorrow.',
       'What is my name?',
     ];
@@ -73,6 +74,10 @@ test('pictures of every page', async ({ browser }) => {
     await shots(page, 'drawer', ['phone']);
     await page.keyboard.press('Escape');
     await page.setViewportSize(sizes.desktop);
+    if (!daemon.double) {
+      const grant = ['--subscribe', 'conversation.*.#', '--publish', 'weather.#'];
+      daemon.command('module', 'add', 'weather', ...grant, '--out', join(daemon.data, 'w.json'));
+    }
     await page.getByRole('link', { name: /^Settings/ }).click();
     for (const part of [
       'Model',
