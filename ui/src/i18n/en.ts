@@ -137,6 +137,7 @@ export const en = {
   'chat.hint': 'Enter sends, Shift and Enter begin a new line.',
   'chat.send': 'Send',
   'chat.stop': 'Stop the answer',
+  'chat.stopping': 'Stopping…',
   'chat.copy': 'Copy this message',
   'chat.copycode': 'Copy this code',
   'chat.code': 'Code',

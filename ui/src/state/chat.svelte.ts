@@ -36,6 +36,8 @@ class ChatStore {
   older = $state<string | null>(null);
   listing = $state(false);
   current = $state<string | null>(null);
+  /** The answer that the person has stopped, until the daemon says that it has ended. */
+  stopping = $state<string | null>(null);
 
   #connection: Connection | null = null;
   #frames: (Authenticated | EventFrame)[] = [];
@@ -79,6 +81,7 @@ class ChatStore {
     this.models = [];
     this.older = null;
     this.current = null;
+    this.stopping = null;
     this.interrupted = false;
   }
 
@@ -164,8 +167,10 @@ class ChatStore {
   }
 
   cancel(message: Message): void {
+    this.stopping = message.id;
     this.#connection?.request({ type: 'cancel', message: message.id }).catch(() => {
-      // It ended by itself in the meantime, which is as good.
+      // It ended by itself in the meantime, which is as good; if not, it can be stopped again.
+      if (this.stopping === message.id) this.stopping = null;
     });
   }
 

@@ -1,6 +1,15 @@
 import { expect, type Page, test } from '@playwright/test';
 import { Daemon } from '../../e2e/daemon';
-import { answered, answers, expectAccessible, say, setUp, watch } from '../../e2e/helpers';
+import {
+  answered,
+  answers,
+  expectAccessible,
+  OWNER,
+  say,
+  setUp,
+  signIn,
+  watch,
+} from '../../e2e/helpers';
 
 const daemon = new Daemon('tests/double/aico');
 let page: Page;
@@ -83,15 +92,47 @@ test('a lost connection in the middle of an answer loses and doubles nothing', a
     });
   });
   await tab.goto(daemon.origin);
-  await tab.getByLabel('Name', { exact: true }).fill('Mira');
-  await tab.getByLabel('Password', { exact: true }).fill('amber kettle willow harbor fern');
-  await tab.getByRole('button', { name: 'Sign in' }).click();
+  await signIn(tab, OWNER);
   const words = Array.from({ length: 60 }, (_, i) => `word${i}`).join(' ');
   await say(tab, `echo: ${words}`);
   await answered(tab, 1);
   expect(cuts).toBe(3);
   await expect(answers(tab).last().locator('.markdown')).toHaveText(words);
   await expect(tab.getByText('The connection is gone.')).toHaveCount(0);
+  await context.close();
+});
+
+test('a stop is seen at once, however long the daemon takes for it', async ({ browser }) => {
+  const context = await browser.newContext();
+  const tab = await context.newPage();
+  let release = () => {};
+  const released = new Promise<void>((done) => {
+    release = done;
+  });
+  await tab.routeWebSocket(/\/ws$/, (socket) => {
+    const server = socket.connectToServer();
+    let held = false;
+    socket.onMessage((frame) => {
+      held ||= String(frame).includes('"cancel"');
+      server.send(frame);
+    });
+    server.onMessage(async (frame) => {
+      if (held) await released;
+      socket.send(frame);
+    });
+  });
+  await tab.goto(daemon.origin);
+  await signIn(tab, OWNER);
+  await say(tab, `echo: ${'word '.repeat(400)}`);
+  await expect(answers(tab).last().locator('.markdown')).not.toBeEmpty();
+  await tab.getByRole('button', { name: 'Stop the answer' }).click();
+  await expect(answers(tab).last()).toContainText('Stopping…');
+  await expect(answers(tab).last()).toHaveAttribute('data-status', 'streaming');
+  await expect(tab.getByLabel('Your message')).toBeFocused();
+  await expectAccessible(tab, 'stopping');
+  release();
+  await expect(tab.getByText('Stopped by you.')).toBeVisible();
+  await expect(tab.getByText('Stopping…')).toHaveCount(0);
   await context.close();
 });
 
