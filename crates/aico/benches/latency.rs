@@ -70,7 +70,7 @@ async fn open(data: &Path, model: &tokio::runtime::Runtime, clock: Instant) -> D
         .await
         .unwrap();
     let token = done.session.token.to_string();
-    let bus = Bus::new(Arc::new(BusPolicy));
+    let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
     let client = bus.join(Identity::new("companion"));
     let companion = Companion::start(home.clone(), client, 400).unwrap();
     tokio::spawn(model::ready(bus.join(Identity::new("models"))));
