@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aico_contracts::Payload;
+use aico_contracts::topics::{self, Class};
 use aico_contracts::v1::{Envelope, Fault};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -10,8 +11,10 @@ use tokio::time::Instant;
 use crate::MAX_PAYLOAD;
 use crate::error::{BusError, RequestError};
 use crate::exchange::{ReplyStream, Requests};
+use crate::follow::{Follower, Pending};
 use crate::identity::Identity;
 use crate::ids::now_ns;
+use crate::journal::{JournalFault, Start};
 use crate::meta::{Meta, time_left};
 use crate::parcel::{Kind, exchange};
 use crate::pattern::{Pattern, check_topic};
@@ -42,6 +45,43 @@ impl Client {
     pub fn publish(&self, topic: &str, message: &impl Payload, meta: Meta) -> Result<(), BusError> {
         let envelope = self.envelope(topic, message, meta)?;
         self.port.publish(envelope)
+    }
+
+    /// Publishes on a durable topic, and tells when the message is in the journal: it survives
+    /// whatever comes, and every process that follows gets it. Inside the daemon it is delivered
+    /// at once, as by [`publish`](Self::publish). Several may be on their way; they keep their
+    /// order. A repetition with the same [`Meta::id`] is kept once.
+    ///
+    /// # Errors
+    /// Now, as for `publish`, or when the topic is not durable or there is no journal: then it
+    /// was delivered to nobody. Later, out of [`Pending`], when the journal could not keep it.
+    pub fn publish_durably(
+        &self,
+        topic: &str,
+        message: &impl Payload,
+        meta: Meta,
+    ) -> Result<Pending, BusError> {
+        let envelope = self.envelope(topic, message, meta)?;
+        if topics::class(topic) != Class::Durable {
+            return Err(BusError::Journal(JournalFault::NotDurable));
+        }
+        self.port.publish_durably(envelope)
+    }
+
+    /// Follows the durable messages on a pattern: first those that are kept, from `start` on,
+    /// then those that come, at least once and in the order of the journal. Waits until it
+    /// stands. Over a link `queue` bounds what is on its way; nothing is dropped.
+    ///
+    /// # Errors
+    /// When the policy refuses, the pattern or the cursor's name is none, there is no journal, or
+    /// the bus is closed.
+    pub async fn follow(
+        &self,
+        pattern: &str,
+        start: Start,
+        queue: Queue,
+    ) -> Result<Follower, BusError> {
+        self.port.follow(parse(pattern)?, start, queue).await
     }
 
     /// Receives what is published on a pattern from now on: `*` is one whole segment, `#` the
@@ -130,7 +170,9 @@ impl Client {
         })?;
         let mut envelope = meta.envelope();
         let now = now_ns();
-        envelope.id = self.port.speaker().ids.next(now);
+        if envelope.id.is_empty() {
+            envelope.id = self.port.speaker().ids.next(now);
+        }
         topic.clone_into(&mut envelope.topic);
         envelope.time_unix_ns = now;
         fill(&mut envelope, message)?;

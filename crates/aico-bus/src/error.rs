@@ -3,6 +3,7 @@
 use aico_contracts::v1::Fault;
 
 use crate::identity::{Direction, Identity, Refusal};
+use crate::journal::JournalFault;
 use crate::pattern::TopicError;
 
 /// A publish, a subscription or a service that did not come about.
@@ -50,6 +51,9 @@ pub enum BusError {
         /// Its size.
         bytes: usize,
     },
+    /// The journal of durable messages did not take it, or can't be followed.
+    #[error("the message is not in the journal, or it can't be followed")]
+    Journal(#[source] JournalFault),
     /// The asker no longer wants the answer.
     #[error("the asker went away")]
     Cancelled,

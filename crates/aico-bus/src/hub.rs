@@ -15,15 +15,17 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::error::{BusError, RequestError};
 use crate::exchange::Requests;
+use crate::follow::{Follower, Following, Pending};
 use crate::identity::{Direction, Identity, Policy};
 use crate::ids::{IdSource, now_ns};
+use crate::journal::{Cursor, Handle, Journal, JournalFault, Message, Receipt, Start, Wanted};
 use crate::parcel::{Parcel, Stamp, append_person};
 use crate::pattern::{Pattern, PatternIndex};
 use crate::port::{Boxed, Port, Speaker};
 use crate::queue::{Guard, Mailbox, Queue, Subscription};
 use crate::reply::{self, ReplyReceiver};
 use crate::server::{Incoming, NotTaken, Server};
-use crate::stats::{BusStats, Counters, ServerStats, SubscriptionStats};
+use crate::stats::{BusStats, Counters, FollowerStats, ServerStats, SubscriptionStats};
 
 /// Most topics whose subscribers are remembered.
 const ROUTE_CACHE: usize = 4096;
@@ -50,6 +52,8 @@ impl Bus {
                 servers: RwLock::default(),
                 order: Mutex::default(),
                 counters: Counters::default(),
+                journal: RwLock::default(),
+                followings: Mutex::default(),
                 has_closed: AtomicBool::new(false),
                 closed: CancellationToken::new(),
             }),
@@ -79,6 +83,34 @@ impl Bus {
         self.hub.close();
     }
 
+    /// From now on durable messages are kept in this journal, and can be followed.
+    pub fn attach_journal(&self, journal: &Journal) {
+        *self.hub.journal.write() = Some(journal.handle());
+    }
+
+    /// From now on there is no journal: [`Journal::close`] comes next.
+    pub fn detach_journal(&self) {
+        *self.hub.journal.write() = None;
+    }
+
+    /// A person was erased: the journal keeps, takes and gives out nothing of theirs any more.
+    pub fn forget_person(&self, person: PersonId) {
+        if let Some(journal) = self.hub.journal() {
+            journal.forget_person(person);
+        }
+    }
+
+    /// An identity was revoked: its cursors are forgotten. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the registry can't be written.
+    pub fn forget_cursors(&self, identity: &Identity) -> Result<usize, JournalFault> {
+        match self.hub.journal() {
+            Some(journal) => journal.forget_cursors(identity.as_str()),
+            None => Err(JournalFault::Locked),
+        }
+    }
+
     /// Counters and what stands now.
     #[must_use]
     pub fn stats(&self) -> BusStats {
@@ -104,6 +136,14 @@ struct Routes {
     cache: HashMap<String, Arc<[Arc<Route>]>>,
 }
 
+/// One who follows the journal.
+struct Standing {
+    identity: Identity,
+    pattern: Pattern,
+    cursor: Cursor,
+    ended: CancellationToken,
+}
+
 /// Sequences, one for each class. Held while a message is put into the queues, so that every
 /// subscriber sees one order.
 #[derive(Default)]
@@ -122,6 +162,8 @@ pub(crate) struct Hub {
     servers: RwLock<PatternIndex<Arc<Server>>>,
     order: Mutex<Order>,
     pub(crate) counters: Counters,
+    journal: RwLock<Option<Handle>>,
+    followings: Mutex<HashMap<u64, Standing>>,
     has_closed: AtomicBool,
     closed: CancellationToken,
 }
@@ -203,6 +245,32 @@ impl Hub {
         let person = Self::settle_person(&mut envelope, &mut wire)?;
         self.authorize(who, Direction::Publish, &envelope.topic, person)?;
         self.counters.published.fetch_add(1, Ordering::Relaxed);
+        if topics::class(&envelope.topic) == Class::Durable
+            && let Some(journal) = self.journal()
+        {
+            // The store is the truth: what the journal can't keep now, others read again there.
+            let done = |outcome: Result<Receipt, JournalFault>| {
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "A message is not in the journal.");
+                }
+            };
+            match Message::new(who.as_str(), person, &envelope, wire.as_ref()) {
+                Ok(message) => journal.keep(message, Some(Box::new(done))),
+                Err(error) => done(Err(error)),
+            }
+        }
+        self.fan_out(who, person, envelope, wire);
+        Ok(())
+    }
+
+    /// Puts a message into the queues of all who subscribed.
+    fn fan_out(
+        &self,
+        who: &Identity,
+        person: Option<PersonId>,
+        mut envelope: Envelope,
+        wire: Option<Bytes>,
+    ) {
         let routes = self.routes_of(&envelope.topic);
         let mut wakers = Vec::new();
         let (mut delivered, mut dropped) = (0, 0);
@@ -220,7 +288,7 @@ impl Hub {
             };
             *sequence += 1;
             if routes.is_empty() {
-                return Ok(());
+                return;
             }
             let stamp = Stamp {
                 sequence: *sequence,
@@ -251,7 +319,110 @@ impl Hub {
             self.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
         wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn journal(&self) -> Option<Handle> {
+        self.journal.read().clone()
+    }
+
+    /// Publishes on a durable topic for a module of the daemon: delivered here at once.
+    fn publish_durably(&self, who: &Identity, mut envelope: Envelope) -> Result<Pending, BusError> {
+        let person = Self::settle_person(&mut envelope, &mut None)?;
+        self.authorize(who, Direction::Publish, &envelope.topic, person)?;
+        let journal = self.journal();
+        let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
+        let message = Message::new(who.as_str(), person, &envelope, None);
+        let message = message.map_err(BusError::Journal)?;
+        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        let (done, pending) = Pending::new();
+        journal.keep(message, Some(done));
+        self.fan_out(who, person, envelope, None);
+        Ok(pending)
+    }
+
+    /// Publishes on a durable topic for a peer: delivered here once it is in the journal, so that
+    /// a peer that repeats what nobody answered for is not heard twice.
+    pub(crate) fn publish_from_peer(
+        self: &Arc<Self>,
+        who: &Identity,
+        mut envelope: Envelope,
+        wire: Bytes,
+        answer: impl FnOnce(Result<Receipt, JournalFault>) + Send + 'static,
+    ) -> Result<(), BusError> {
+        let mut wire = Some(wire);
+        let person = Self::settle_person(&mut envelope, &mut wire)?;
+        self.authorize(who, Direction::Publish, &envelope.topic, person)?;
+        let journal = self.journal();
+        let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
+        let message = Message::new(who.as_str(), person, &envelope, wire.as_ref());
+        let message = message.map_err(BusError::Journal)?;
+        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        let (hub, who) = (Arc::downgrade(self), who.clone());
+        let done = move |outcome: Result<Receipt, JournalFault>| {
+            if outcome.as_ref().is_ok_and(|receipt| !receipt.repeated)
+                && let Some(hub) = hub.upgrade()
+            {
+                hub.fan_out(&who, person, envelope, wire);
+            }
+            answer(outcome);
+        };
+        journal.keep(message, Some(Box::new(done)));
         Ok(())
+    }
+
+    /// Whether what belongs to a person may be shown to `who`.
+    pub(crate) fn sees(&self, who: &Identity, person: PersonId) -> bool {
+        self.policy.sees(who, person)
+    }
+
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        who: &Identity,
+        pattern: Pattern,
+        start: Start,
+    ) -> Result<Following, BusError> {
+        let person = topics::person_of(pattern.as_str());
+        self.authorize(who, Direction::Subscribe, pattern.as_str(), person)?;
+        let journal = self.journal();
+        let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
+        let wanted = {
+            let (hub, who) = (Arc::downgrade(self), who.clone());
+            Wanted {
+                pattern: pattern.clone(),
+                sees: Box::new(move |person| {
+                    hub.upgrade().is_some_and(|hub| hub.sees(&who, person))
+                }),
+            }
+        };
+        let identity = who.clone();
+        let begun =
+            tokio::task::spawn_blocking(move || journal.follow(identity.as_str(), wanted, start));
+        let tail = begun
+            .await
+            .map_err(|_| BusError::Closed)?
+            .map_err(BusError::Journal)?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let ended = self.closed.child_token();
+        let standing = Standing {
+            identity: who.clone(),
+            pattern,
+            cursor: tail.cursor(),
+            ended: ended.clone(),
+        };
+        self.followings.lock().insert(id, standing);
+        let hub = Arc::downgrade(self);
+        let guard = Guard::new(move || {
+            if let Some(hub) = hub.upgrade() {
+                hub.followings.lock().remove(&id);
+            }
+        });
+        Ok(Following {
+            hub: self.clone(),
+            who: who.clone(),
+            tail,
+            ended,
+            _guard: guard,
+        })
     }
 
     fn routes_of(&self, topic: &str) -> Arc<[Arc<Route>]> {
@@ -393,6 +564,11 @@ impl Hub {
                 route.mailbox.close();
             }
         }
+        for standing in self.followings.lock().values() {
+            if refused(&standing.identity, Direction::Subscribe, &standing.pattern) {
+                standing.ended.cancel();
+            }
+        }
         let servers = self.servers.read().all();
         for server in servers {
             if refused(&server.identity, Direction::Serve, &server.pattern) {
@@ -461,6 +637,17 @@ impl Hub {
                     in_progress: server.places.taken(),
                 })
                 .collect(),
+            followers: self
+                .followings
+                .lock()
+                .values()
+                .map(|standing| FollowerStats {
+                    identity: standing.identity.to_string(),
+                    pattern: standing.pattern.to_string(),
+                    position: standing.cursor.position(),
+                })
+                .collect(),
+            journal: self.journal().map(|journal| journal.stats()),
         }
     }
 }
@@ -478,6 +665,22 @@ impl Port for Member {
 
     fn publish(&self, envelope: Envelope) -> Result<(), BusError> {
         self.hub.publish(&self.speaker.identity, envelope, None)
+    }
+
+    fn publish_durably(&self, envelope: Envelope) -> Result<Pending, BusError> {
+        self.hub.publish_durably(&self.speaker.identity, envelope)
+    }
+
+    fn follow(
+        &self,
+        pattern: Pattern,
+        start: Start,
+        _queue: Queue,
+    ) -> Boxed<'_, Result<Follower, BusError>> {
+        Box::pin(async move {
+            let followed = self.hub.follow(&self.speaker.identity, pattern, start);
+            Ok(Follower::inside(followed.await?))
+        })
     }
 
     fn subscribe(&self, pattern: Pattern, queue: Queue) -> Result<Subscription, BusError> {

@@ -20,9 +20,11 @@
 mod client;
 mod error;
 mod exchange;
+mod follow;
 mod hub;
 mod identity;
 mod ids;
+mod journal;
 pub mod link;
 mod meta;
 mod parcel;
@@ -36,14 +38,19 @@ mod stats;
 pub use client::{Client, decode};
 pub use error::{BusError, RequestError};
 pub use exchange::{ReplyStream, Request, Requests, Responder};
+pub use follow::{Followed, Follower, Pending};
 pub use hub::Bus;
 #[cfg(any(test, feature = "test-util"))]
 pub use identity::AllowAll;
 pub use identity::{Direction, Identity, Policy, Refusal};
+pub use journal::{
+    DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys, JournalStats,
+    NoBodyKey, Place, Receipt, Retention, Skipped, Start, Why,
+};
 pub use meta::Meta;
 pub use pattern::{Pattern, TopicError};
 pub use queue::{Delivery, Queue, Subscription};
-pub use stats::{BusStats, ServerStats, SubscriptionStats};
+pub use stats::{BusStats, FollowerStats, ServerStats, SubscriptionStats};
 
 /// Largest payload of one envelope: 16 MiB.
 pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;

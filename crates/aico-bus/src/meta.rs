@@ -11,6 +11,8 @@ use uuid::Uuid;
 /// Whose data it is, what for, how urgent, until when. All optional.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
+    /// The message's id; left out, a fresh one. Who repeats a message repeats its id.
+    pub id: Option<Uuid>,
     /// Whose data the payload is. On a personal topic it may be left out: the topic names it.
     pub person: Option<PersonId>,
     /// What the data is used for, for consent.
@@ -41,6 +43,13 @@ impl Meta {
             person: Some(person),
             ..Self::default()
         }
+    }
+
+    /// Sets the id: of a message that is kept elsewhere until it is acknowledged.
+    #[must_use]
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
     }
 
     /// Sets the person whose data it is.
@@ -101,6 +110,10 @@ impl Meta {
     /// The envelope's fields that come from here.
     pub(crate) fn envelope(self) -> Envelope {
         Envelope {
+            id: self
+                .id
+                .map(|id| Bytes::copy_from_slice(id.as_bytes()))
+                .unwrap_or_default(),
             person: self
                 .person
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))

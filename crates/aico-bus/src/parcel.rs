@@ -22,9 +22,9 @@ impl Parcel {
         }
     }
 
-    /// What it counts against a queue's bytes: its payload and about what the rest takes.
+    /// What it counts against a queue's bytes.
     pub(crate) fn size(&self) -> usize {
-        self.envelope.payload.len() + self.envelope.topic.len() + 256
+        size_of(&self.envelope)
     }
 
     /// The encoded form.
@@ -34,6 +34,11 @@ impl Parcel {
             None => Bytes::from(self.envelope.encode_to_vec()),
         }
     }
+}
+
+/// What an envelope counts against a queue's bytes: its payload and about what the rest takes.
+pub(crate) fn size_of(envelope: &Envelope) -> usize {
+    envelope.payload.len() + envelope.topic.len() + 256
 }
 
 /// What the bus adds to an envelope. Only the bus makes these.

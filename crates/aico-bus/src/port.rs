@@ -1,9 +1,7 @@
 //! The seam between what a module calls and how it travels.
 //!
 //! [`Client`](crate::Client) is written against this alone. Inside the daemon the port is the bus
-//! itself; in another process it is a link. A broker for other people's modules and a durable
-//! journal come in behind it: the class of a topic ([`aico_contracts::topics::class`]) is decided
-//! here from the first version on, and what a port does with a `Durable` one is its business.
+//! itself; in another process it is a link.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,8 +12,10 @@ use bytes::Bytes;
 
 use crate::error::{BusError, RequestError};
 use crate::exchange::Requests;
+use crate::follow::{Follower, Pending};
 use crate::identity::Identity;
 use crate::ids::IdSource;
+use crate::journal::Start;
 use crate::pattern::Pattern;
 use crate::queue::{Queue, Subscription};
 use crate::reply::ReplyReceiver;
@@ -36,6 +36,17 @@ pub(crate) trait Port: Send + Sync {
 
     /// Never waits, least of all for a subscriber.
     fn publish(&self, envelope: Envelope) -> Result<(), BusError>;
+
+    /// Hands over to the journal, on a durable topic. Never waits.
+    fn publish_durably(&self, envelope: Envelope) -> Result<Pending, BusError>;
+
+    /// Resolves once it stands, or with the reason why it does not.
+    fn follow(
+        &self,
+        pattern: Pattern,
+        start: Start,
+        queue: Queue,
+    ) -> Boxed<'_, Result<Follower, BusError>>;
 
     fn subscribe(&self, pattern: Pattern, queue: Queue) -> Result<Subscription, BusError>;
 

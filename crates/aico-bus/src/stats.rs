@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crate::journal::JournalStats;
+
 /// Counters since the bus was made, and what stands now.
 #[derive(Debug, Clone, Default)]
 pub struct BusStats {
@@ -27,6 +29,21 @@ pub struct BusStats {
     pub subscriptions: Vec<SubscriptionStats>,
     /// Every service that stands.
     pub servers: Vec<ServerStats>,
+    /// Who follows the journal.
+    pub followers: Vec<FollowerStats>,
+    /// The journal, while there is one.
+    pub journal: Option<JournalStats>,
+}
+
+/// One who follows the journal.
+#[derive(Debug, Clone)]
+pub struct FollowerStats {
+    /// Who.
+    pub identity: String,
+    /// What.
+    pub pattern: String,
+    /// The last sequence that it was given or that is of no concern to it.
+    pub position: u64,
 }
 
 /// One subscription.

@@ -188,7 +188,7 @@ impl Inner {
 
     /// Marks the answers that the last run did not finish.
     async fn recover(&self, store: &Store, person: PersonId) -> Result<(), StoreError> {
-        let mut orphans = store.read(|db| messages::unfinished(db)).await?;
+        let mut orphans = store.read(messages::unfinished).await?;
         orphans.retain(|id| self.live.get(person, *id).is_none());
         let answers = orphans.len();
         if answers > 0 {

@@ -46,6 +46,10 @@ pub struct Gateway {
 pub struct Bus {
     /// Address and port for admitted modules, beside the local socket.
     pub bind: SocketAddr,
+    /// Days for which durable messages can be followed.
+    pub journal_days: u32,
+    /// MiB that the journal of durable messages may take.
+    pub journal_megabytes: u32,
 }
 
 /// `logging.*`

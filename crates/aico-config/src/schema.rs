@@ -63,6 +63,20 @@ pub const KEYS: &[Key] = &[
                       choose one.",
     },
     Key {
+        name: "bus.journal_days",
+        kind: Kind::Integer(1, 3650),
+        default: "7",
+        description: "Days for which a module that was away can still get the durable messages \
+                      that it missed.",
+    },
+    Key {
+        name: "bus.journal_megabytes",
+        kind: Kind::Integer(1, 65536),
+        default: "256",
+        description: "MiB that the journal of durable messages may take; the oldest are deleted \
+                      first.",
+    },
+    Key {
         name: "logging.level",
         kind: Kind::Choice(LEVELS),
         default: "info",

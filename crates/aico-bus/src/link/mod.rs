@@ -21,9 +21,12 @@
 
 mod connect;
 mod credentials;
+mod feed;
+mod follow;
 mod listener;
 mod outbox;
 mod peer;
+mod receipts;
 mod session;
 mod uplink;
 mod wire;

@@ -1,9 +1,10 @@
 //! The daemon's end of one link: a peer with a verified key, as a member of the bus.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use aico_contracts::topics::{self, Class};
 use aico_contracts::v1::{Envelope, Fault, control};
 use bytes::Bytes;
 use control::Say;
@@ -12,11 +13,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_FRAME;
+use super::feed::feed;
+use super::receipts::{Receipts, read_place};
 use super::session::{Session, kind_of};
 use super::wire::{self, Read};
 use crate::error::BusError;
 use crate::exchange::Requests;
 use crate::hub::{Hub, Member};
+use crate::journal::{Cursor, Start};
 use crate::parcel::Kind;
 use crate::pattern::Pattern;
 use crate::port::Port;
@@ -30,14 +34,15 @@ const MAX_QUEUE: Queue = Queue {
     bytes: 16 * 1024 * 1024,
 };
 /// Envelopes of one topic that wait together travel in one frame up to these bounds.
-const FRAME_ENVELOPES: usize = 64;
-const FRAME_BYTES: usize = 256 * 1024;
+pub(super) const FRAME_ENVELOPES: usize = 64;
+pub(super) const FRAME_BYTES: usize = 256 * 1024;
 
 pub(super) struct Peer {
     hub: Arc<Hub>,
     member: Member,
     pub(super) session: Arc<Session>,
     registrations: Mutex<HashMap<u64, Registration>>,
+    receipts: Arc<Receipts>,
     has_lied: AtomicBool,
 }
 
@@ -45,18 +50,20 @@ pub(super) struct Peer {
 struct Registration {
     ended: CancellationToken,
     credit: Arc<Credit>,
+    /// Of one who follows the journal, once it stands.
+    cursor: Arc<OnceLock<Cursor>>,
 }
 
 /// What of a subscription is on the way.
 #[derive(Default)]
-struct Credit {
+pub(super) struct Credit {
     messages: AtomicUsize,
     bytes: AtomicUsize,
     returned: Notify,
 }
 
 impl Credit {
-    async fn wait(&self, limit: Queue) {
+    pub(super) async fn wait(&self, limit: Queue) {
         loop {
             let returned = self.returned.notified();
             if self.has_room(limit) {
@@ -67,13 +74,13 @@ impl Credit {
     }
 
     /// One message may go beyond the bytes: it would never go otherwise.
-    fn has_room(&self, limit: Queue) -> bool {
+    pub(super) fn has_room(&self, limit: Queue) -> bool {
         self.messages.load(Ordering::Acquire) < limit.messages
             && (self.bytes.load(Ordering::Acquire) < limit.bytes
                 || self.messages.load(Ordering::Acquire) == 0)
     }
 
-    fn spend(&self, size: usize) {
+    pub(super) fn spend(&self, size: usize) {
         self.messages.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(size, Ordering::AcqRel);
     }
@@ -98,6 +105,7 @@ impl Peer {
         Arc::new(Self {
             hub,
             member,
+            receipts: Receipts::start(&session),
             session,
             registrations: Mutex::default(),
             has_lied: AtomicBool::new(false),
@@ -133,6 +141,9 @@ impl Peer {
     fn take_envelope(self: &Arc<Self>, envelope: Envelope, bytes: Bytes) {
         let who = &self.member.speaker().identity;
         match kind_of(&envelope) {
+            Kind::Unspecified if topics::class(&envelope.topic) == Class::Durable => {
+                self.take_durable(envelope, bytes);
+            }
             Kind::Unspecified => {
                 if let Err(error) = self.hub.publish(who, envelope, Some(bytes)) {
                     tracing::debug!(%who, %error, "A peer's message was dropped.");
@@ -151,6 +162,77 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// A message on a durable topic is always answered: with its place, or why it has none.
+    fn take_durable(&self, envelope: Envelope, bytes: Bytes) {
+        let who = &self.member.speaker().identity;
+        let (id, receipts) = (envelope.id.clone(), self.receipts.clone());
+        let answer = {
+            let id = id.clone();
+            move |outcome| receipts.add(id, outcome)
+        };
+        let taken = self.hub.publish_from_peer(who, envelope, bytes, answer);
+        if let Err(error) = taken {
+            tracing::debug!(%who, %error, "A peer's message was refused.");
+            self.receipts.add_told(id, Err(fault_of(&error)));
+        }
+    }
+
+    /// Follows the journal for the peer. It stands when the disk was asked; until then the number
+    /// is taken, and the peer can take it back.
+    fn follow(self: &Arc<Self>, wanted: control::Follow) {
+        let id = wanted.id;
+        let pattern = wanted.pattern.parse::<Pattern>();
+        let (start, queue) = (
+            read_start(wanted.start),
+            queue_of(wanted.messages, wanted.bytes),
+        );
+        let refuse = |refusal: Fault| {
+            let refusal = Some(refusal);
+            self.session
+                .say(Say::Registered(control::Registered { id, refusal }));
+        };
+        let (Ok(pattern), Some(start)) = (pattern, start) else {
+            return refuse(Fault::refused("The pattern or the place to begin is none"));
+        };
+        let Some(registration) = self.take_number(id) else {
+            return refuse(Fault::refused(TOO_MANY));
+        };
+        let peer = self.clone();
+        tokio::spawn(async move {
+            let work = async {
+                let who = &peer.member.speaker().identity;
+                let following = match peer.hub.follow(who, pattern, start).await {
+                    Ok(following) => following,
+                    Err(error) => return error,
+                };
+                let _ = registration.cursor.set(following.cursor());
+                peer.session
+                    .say(Say::Registered(control::Registered { id, refusal: None }));
+                feed(&peer.session, id, following, queue, &registration.credit).await
+            };
+            tokio::select! {
+                error = work => peer.ended_with(id, fault_of(&error)),
+                () = registration.ended.cancelled() => {}
+                () = peer.session.closed.cancelled() => {}
+            }
+        });
+    }
+
+    /// Notes a number of the peer's, unless it is in use or there are too many.
+    fn take_number(&self, id: u64) -> Option<Registration> {
+        let mut registrations = self.registrations.lock();
+        if registrations.len() >= MAX_REGISTRATIONS || registrations.contains_key(&id) {
+            return None;
+        }
+        let registration = Registration {
+            ended: CancellationToken::new(),
+            credit: Arc::default(),
+            cursor: Arc::default(),
+        };
+        registrations.insert(id, registration.clone());
+        Some(registration)
     }
 
     fn malformed(&self, reason: &str) {
@@ -175,14 +257,7 @@ impl Peer {
                 }));
             }
             Say::Subscribe(wanted) => {
-                let queue = Queue::new(
-                    usize::try_from(wanted.messages)
-                        .unwrap_or(usize::MAX)
-                        .min(MAX_QUEUE.messages),
-                    usize::try_from(wanted.bytes)
-                        .unwrap_or(usize::MAX)
-                        .min(MAX_QUEUE.bytes),
-                );
+                let queue = queue_of(wanted.messages, wanted.bytes);
                 self.register(wanted.id, &wanted.pattern, |peer, pattern, registration| {
                     let subscription = peer.member.subscribe(pattern, queue)?;
                     let peer = peer.clone();
@@ -210,6 +285,14 @@ impl Peer {
                         }
                     }))
                 });
+            }
+            Say::Follow(wanted) => self.follow(wanted),
+            Say::Acknowledge(done) => {
+                let registrations = self.registrations.lock();
+                let standing = registrations.get(&done.subscription);
+                if let Some(cursor) = standing.and_then(|standing| standing.cursor.get()) {
+                    cursor.acknowledge(done.sequence);
+                }
             }
             Say::Unregister(control::Unregister { id }) => {
                 if let Some(registration) = self.registrations.lock().remove(&id) {
@@ -240,13 +323,12 @@ impl Peer {
         let refusal = {
             let mut registrations = self.registrations.lock();
             if registrations.len() >= MAX_REGISTRATIONS || registrations.contains_key(&id) {
-                Some(Fault::refused(
-                    "Too many subscriptions and services, or a number twice",
-                ))
+                Some(Fault::refused(TOO_MANY))
             } else {
                 let registration = Registration {
                     ended: CancellationToken::new(),
                     credit: Arc::default(),
+                    cursor: Arc::default(),
                 };
                 let started = pattern
                     .parse::<Pattern>()
@@ -270,8 +352,12 @@ impl Peer {
 
     /// The bus ended it: the grant is gone, or the bus is closed.
     fn ended(&self, id: u64) {
+        self.ended_with(id, Fault::refused("It was ended by the daemon"));
+    }
+
+    fn ended_with(&self, id: u64, refusal: Fault) {
         if self.registrations.lock().remove(&id).is_some() {
-            let refusal = Some(Fault::refused("It was ended by the daemon"));
+            let refusal = Some(refusal);
             self.session
                 .say(Say::Registered(control::Registered { id, refusal }));
         }
@@ -355,6 +441,36 @@ impl Peer {
     pub(super) fn close(&self) {
         self.session.close();
         self.registrations.lock().clear();
+    }
+}
+
+const TOO_MANY: &str = "Too many subscriptions and services, or a number twice";
+
+fn queue_of(messages: u64, bytes: u64) -> Queue {
+    let within = |wanted: u64, most: usize| usize::try_from(wanted).unwrap_or(most).min(most);
+    Queue::new(
+        within(messages, MAX_QUEUE.messages),
+        within(bytes, MAX_QUEUE.bytes),
+    )
+}
+
+/// `None`: it says no place, or one that is none.
+fn read_start(start: Option<control::follow::Start>) -> Option<Start> {
+    use control::follow::Start as Said;
+    Some(match start? {
+        Said::Now(_) => Start::Now,
+        Said::First(_) => Start::First,
+        Said::After(place) => Start::After(read_place(&place)?),
+        Said::Cursor(name) => Start::Cursor(name),
+    })
+}
+
+/// An error of the bus as it is told to a peer.
+fn fault_of(error: &BusError) -> Fault {
+    match error {
+        BusError::Journal(fault) => fault.to_fault(),
+        BusError::Closed => Fault::refused("It was ended by the daemon"),
+        other => Fault::refused(other.to_string()),
     }
 }
 

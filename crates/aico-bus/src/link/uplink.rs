@@ -10,15 +10,18 @@ use control::Say;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use super::follow;
 use super::outbox::Outbox;
 use super::session::{Session, kind_of};
 use super::wire::{self, Read};
 use crate::error::{BusError, RequestError};
 use crate::exchange::Requests;
+use crate::follow::{Follower, Pending, Remote};
+use crate::journal::Start;
 use crate::parcel::{Kind, Parcel};
 use crate::pattern::Pattern;
 use crate::port::{Boxed, Port, Speaker};
-use crate::queue::{Guard, Mailbox, Queue, Subscription};
+use crate::queue::{Consumed, Guard, Mailbox, Queue, Subscription};
 use crate::reply::{self, ReplyReceiver};
 use crate::server::{Incoming, NotTaken, Server};
 
@@ -33,6 +36,7 @@ struct Registration {
 
 enum Target {
     Subscriber(Arc<Mailbox>),
+    Follower(Arc<follow::Target>),
     Server(Arc<Server>),
 }
 
@@ -41,6 +45,8 @@ impl Registration {
         self.confirmation.send_replace(Some(Err(error)));
         match &self.target {
             Target::Subscriber(mailbox) => mailbox.close(),
+            // Its queue ends with the registration.
+            Target::Follower(_) => {}
             Target::Server(server) => server.close(),
         }
     }
@@ -51,6 +57,7 @@ pub(super) struct Uplink {
     session: Arc<Session>,
     next: AtomicU64,
     registrations: Mutex<HashMap<u64, Registration>>,
+    unanswered: follow::Unanswered,
 }
 
 impl Uplink {
@@ -60,6 +67,7 @@ impl Uplink {
             session,
             next: AtomicU64::new(1),
             registrations: Mutex::default(),
+            unanswered: follow::Unanswered::default(),
         })
     }
 
@@ -121,8 +129,13 @@ impl Uplink {
                         if let Some(registration) = registrations.remove(&answer.id) {
                             let topic = registration.pattern.to_string();
                             tracing::warn!(topic, refusal = %refusal.title, "The daemon refused.");
-                            let reason = refusal.title;
-                            registration.end(BusError::RefusedByPeer { topic, reason });
+                            registration.end(match registration.target {
+                                Target::Follower(_) => follow::read_refusal(topic, refusal),
+                                _ => BusError::RefusedByPeer {
+                                    topic,
+                                    reason: refusal.title,
+                                },
+                            });
                         }
                     }
                 }
@@ -136,12 +149,42 @@ impl Uplink {
                     mailbox.push_gap(gap.missed);
                 }
             }
+            Say::Published(published) => self.unanswered.take(published),
+            Say::Skipped(told) => {
+                self.with_follower(told.subscription, |target| target.skipped(&told));
+            }
+            Say::Head(head) => self.with_follower(head.subscription, |target| target.head(&head)),
             // From a newer daemon, or nothing that a daemon says: a member has no use for it.
             _ => {}
         }
     }
 
+    /// Ends a follower when the daemon breaks the rules of the link.
+    fn with_follower(&self, id: u64, tell: impl FnOnce(&follow::Target) -> Result<(), ()>) {
+        let mut registrations = self.registrations.lock();
+        if let Some(Registration {
+            target: Target::Follower(target),
+            ..
+        }) = registrations.get(&id)
+            && tell(target).is_err()
+            && let Some(registration) = registrations.remove(&id)
+        {
+            tracing::warn!("The daemon sent more than was asked for.");
+            registration.end(BusError::Busy);
+        }
+    }
+
     fn deliver(&self, receiver: u64, envelope: Envelope) {
+        let is_follower = matches!(
+            self.registrations.lock().get(&receiver),
+            Some(Registration {
+                target: Target::Follower(_),
+                ..
+            })
+        );
+        if is_follower {
+            return self.with_follower(receiver, |target| target.deliver(envelope));
+        }
         let pushed = match self.registrations.lock().get(&receiver) {
             Some(Registration {
                 target: Target::Subscriber(mailbox),
@@ -187,6 +230,7 @@ impl Uplink {
         for (_, registration) in self.registrations.lock().drain() {
             registration.end(BusError::Closed);
         }
+        self.unanswered.clear();
     }
 
     pub(super) fn closed(&self) -> tokio_util::sync::CancellationToken {
@@ -200,6 +244,23 @@ impl Uplink {
             Ok(())
         }
     }
+}
+
+/// Gives credit back in halves of what a queue holds.
+fn give_back(session: Arc<Session>, id: u64, queue: Queue) -> Consumed {
+    let (mut messages, mut bytes) = (0, 0);
+    Box::new(move |size: usize| {
+        messages += 1;
+        bytes += size;
+        if messages * 2 >= queue.messages || bytes >= queue.bytes / 2 {
+            session.say(Say::Credit(control::Credit {
+                subscription: id,
+                messages: std::mem::take(&mut messages) as u64,
+                bytes: std::mem::take(&mut bytes) as u64,
+                ..control::Credit::default()
+            }));
+        }
+    })
 }
 
 /// The client's handle.
@@ -240,6 +301,72 @@ impl Port for UplinkPort {
         Ok(())
     }
 
+    fn publish_durably(&self, envelope: Envelope) -> Result<Pending, BusError> {
+        let uplink = &self.uplink;
+        uplink.check_open()?;
+        if uplink.outbox().is_saturated() {
+            return Err(BusError::Busy);
+        }
+        let (done, pending) = Pending::new();
+        uplink.unanswered.add(envelope.id.clone(), done);
+        uplink
+            .outbox()
+            .send(wire::frame_of(&Parcel::new(envelope), 0));
+        // The link may have ended between: then nobody would answer.
+        if uplink.session.closed.is_cancelled() {
+            uplink.unanswered.clear();
+        }
+        Ok(pending)
+    }
+
+    fn follow(
+        &self,
+        pattern: Pattern,
+        start: Start,
+        queue: Queue,
+    ) -> Boxed<'_, Result<Follower, BusError>> {
+        Box::pin(async move {
+            let uplink = &self.uplink;
+            uplink.check_open()?;
+            let id = uplink.next.fetch_add(1, Ordering::Relaxed);
+            let queue = Queue::new(queue.messages, queue.bytes);
+            let (target, (items, head)) = follow::Target::new(queue);
+            let (confirmation, mut confirmed) = watch::channel(None);
+            let registration = Registration {
+                pattern: pattern.clone(),
+                confirmation,
+                target: Target::Follower(target),
+            };
+            let guard = uplink.register(id, registration, self.alive.clone());
+            uplink.session.say(Say::Follow(control::Follow {
+                id,
+                pattern: pattern.to_string(),
+                messages: queue.messages as u64,
+                bytes: queue.bytes as u64,
+                start: Some(follow::said_start(start)),
+            }));
+            if uplink.session.closed.is_cancelled() {
+                uplink.close();
+            }
+            crate::queue::wait_confirmed(Some(&mut confirmed)).await?;
+            let session = uplink.session.clone();
+            Ok(Follower::over_link(Remote {
+                items,
+                head,
+                consumed: give_back(session.clone(), id, queue),
+                acknowledge: Box::new(move |sequence| {
+                    let subscription = id;
+                    session.say(Say::Acknowledge(control::Acknowledge {
+                        subscription,
+                        sequence,
+                    }));
+                }),
+                ended: confirmed,
+                _guard: guard,
+            }))
+        })
+    }
+
     fn subscribe(&self, pattern: Pattern, queue: Queue) -> Result<Subscription, BusError> {
         let uplink = &self.uplink;
         uplink.check_open()?;
@@ -263,20 +390,7 @@ impl Port for UplinkPort {
             messages: queue.messages as u64,
             bytes: queue.bytes as u64,
         }));
-        let session = uplink.session.clone();
-        let (mut messages, mut bytes) = (0, 0);
-        let consumed = Box::new(move |size: usize| {
-            messages += 1;
-            bytes += size;
-            if messages * 2 >= queue.messages || bytes >= queue.bytes / 2 {
-                session.say(Say::Credit(control::Credit {
-                    subscription: id,
-                    messages: std::mem::take(&mut messages) as u64,
-                    bytes: std::mem::take(&mut bytes) as u64,
-                    ..control::Credit::default()
-                }));
-            }
-        });
+        let consumed = give_back(uplink.session.clone(), id, queue);
         // The link may have ended between: then nobody would end this one.
         if uplink.session.closed.is_cancelled() {
             uplink.close();

@@ -8,7 +8,10 @@
 )]
 
 mod common;
+mod durable;
+mod fixture;
 mod inprocess;
+mod kills;
 mod link;
 mod process;
 mod pyzmq;

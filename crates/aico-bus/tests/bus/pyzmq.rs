@@ -3,12 +3,17 @@
 //! `AICO_TEST_PYTHON` names a Python that has pyzmq; `./test` prepares one. Without it these tests
 //! say that they were skipped.
 
+use std::collections::HashMap;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use crate::common::{bus, id, message, soon, until};
+use crate::durable::Home;
+use crate::kills::{Broker, kills};
 use aico_bus::link::{Listener, endpoint_in};
 use aico_bus::{Bus, Meta, Queue};
 use aico_contracts::v1::{AnswerDelta, Empty, TokenCount};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -131,4 +136,105 @@ async fn libzmq_with_a_revoked_key_does_not_come_back() {
     listener.revoke(&id("weather")).await;
     // It tries again by itself, as libzmq does, and is turned away.
     until(|| bus.stats().peers == 0 && bus.stats().turned_away > 0).await;
+}
+
+/// A Python that plays a part over many links: each line that it reads is another set of
+/// credentials, each line that it writes says an id and a place.
+struct Player {
+    stdin: ChildStdin,
+    child: Child,
+}
+
+/// By id: the sequence of its place.
+type Places = Arc<Mutex<HashMap<String, String>>>;
+
+impl Player {
+    fn start(part: &str, places: &Places) -> Option<Self> {
+        let program = std::env::var_os("AICO_TEST_PYTHON")?;
+        let mut child = Command::new(program)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/bus/pyzmq_peer.py"
+            ))
+            .arg(part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let places = places.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line == "following" {
+                    places.lock().insert(line, String::new());
+                    continue;
+                }
+                let mut words = line.split(' ').skip(1).map(str::to_owned);
+                if let (Some(id), Some(place)) = (words.next(), words.next()) {
+                    let before = places.lock().insert(id, place.clone());
+                    assert!(
+                        before.is_none_or(|before| before == place),
+                        "it has two places"
+                    );
+                }
+            }
+        });
+        Some(Self { stdin, child })
+    }
+
+    async fn join(&mut self, broker: &mut Broker, name: &str) {
+        let credentials = broker.admit(name).await;
+        self.stdin
+            .write_all(format!("{credentials}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn libzmq_loses_nothing_durable_when_the_broker_or_the_follower_is_killed() {
+    let (acked, seen) = (Places::default(), Places::default());
+    let home = Home::new();
+    let folder = home.folder.path().to_owned();
+    drop(home.vault);
+    let mut broker = Broker::start(&folder);
+    let Some(mut follower) = Player::start("follower", &seen) else {
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: AICO_TEST_PYTHON names no Python with pyzmq");
+        }
+        return;
+    };
+    follower.join(&mut broker, "lights").await;
+    // Its cursor is made before the first message.
+    until(|| seen.lock().contains_key("following")).await;
+    let mut publisher = Player::start("publisher", &acked).unwrap();
+    publisher.join(&mut broker, "weather").await;
+    for round in 1..=kills().div_ceil(3) {
+        let enough = acked.lock().len() + 100;
+        until(|| acked.lock().len() >= enough).await;
+        if round % 2 == 0 {
+            follower.child.kill().await.unwrap();
+            follower = Player::start("follower", &seen).unwrap();
+        } else {
+            broker.kill().await;
+            broker = Broker::start(&folder);
+            publisher.join(&mut broker, "weather").await;
+        }
+        follower.join(&mut broker, "lights").await;
+    }
+    publisher.child.kill().await.unwrap();
+    until(|| {
+        let (acked, seen) = (acked.lock(), seen.lock());
+        acked.keys().all(|id| seen.contains_key(id))
+    })
+    .await;
+    let (acked, seen) = (acked.lock(), seen.lock());
+    for (id, place) in acked.iter() {
+        assert_eq!(seen.get(id), Some(place));
+    }
+    let places: std::collections::HashSet<_> = seen.values().collect();
+    assert_eq!(places.len(), seen.len());
 }

@@ -163,6 +163,93 @@ def member(socket):
     sys.stdin.readline()
 
 
-given = json.loads(sys.stdin.readline())
-with zmq.Context() as context, open_socket(context, given) as socket:
-    member(socket) if given["part"] == "member" else refused(socket)
+DURABLE = "system.session.ended"
+
+
+def lives(part, play):
+    """Plays a part with each new set of credentials that comes in, until input ends."""
+    line = sys.stdin.readline()
+    with zmq.Context() as context:
+        while line:
+            given = dict(json.loads(line), part=part)
+            with open_socket(context, given) as socket:
+                socket.send(control(1, field(1, 1) + field(2, "pyzmq")))
+                play(socket)
+            line = sys.stdin.readline()
+
+
+def frames(socket):
+    """What comes, until there is something to read on standard input: other credentials."""
+    poller = zmq.Poller()
+    poller.register(socket, zmq.POLLIN)
+    poller.register(sys.stdin.fileno(), zmq.POLLIN)
+    while True:
+        ready = dict(poller.poll())
+        if sys.stdin.fileno() in ready:
+            return
+        yield receive(socket)
+
+
+def controls(topic, envelopes):
+    if topic == "$link":
+        for given in envelopes:
+            yield from parse(last(given, 13)).items()
+
+
+def durable_follower(socket):
+    cursor = field(1, 1) + field(2, "system.#") + field(3, 64) + field(4, 1 << 20)
+    socket.send(control(11, cursor + field(8, "main")))
+    taken, size = 0, 0
+    for topic, _, envelopes in frames(socket):
+        for number, bodies in controls(topic, envelopes):
+            assert number != 12, "messages were skipped"
+            assert number != 5 or 2 not in parse(bodies[0]), "it was refused"
+            if number == 5:
+                print("following", flush=True)
+        if topic == "$link":
+            continue
+        for given in envelopes:
+            taken, size = taken + 1, size + len(last(given, 13)) + len(topic) + 256
+            print("got", last(given, 1).hex(), last(given, 100, 0), flush=True)
+        # Only what was told of is done with.
+        if taken >= 20:
+            done = last(envelopes[-1], 100, 0)
+            socket.send(control(14, field(1, 1) + field(2, done)))
+            socket.send(control(7, field(1, 1) + field(3, taken) + field(4, size)))
+            taken, size = 0, 0
+
+
+# What nobody has answered for, by id: it is published until somebody does.
+unanswered = {}
+
+
+def durable_publisher(socket):
+    def publish(number):
+        body = field(1, number) + field(2, DURABLE) + field(10, 1)
+        body += field(12, "aico.v1.SessionEnded") + field(13, field(1, number))
+        unanswered[number] = frame(DURABLE, body)
+        socket.send(unanswered[number])
+
+    for sent in list(unanswered.values()):
+        socket.send(sent)
+    while len(unanswered) < 64:
+        publish(uuid.uuid4().bytes)
+    for topic, _, envelopes in frames(socket):
+        for number, bodies in controls(topic, envelopes):
+            if number != 15:
+                continue
+            published = parse(bodies[0])
+            assert 3 not in published, published
+            for id, place in zip(published[1], published[2], strict=True):
+                if unanswered.pop(id, None):
+                    print("acked", id.hex(), last(parse(place), 2, 0), flush=True)
+                    publish(uuid.uuid4().bytes)
+
+
+part = sys.argv[1] if len(sys.argv) > 1 else None
+if part:
+    lives(part, {"publisher": durable_publisher, "follower": durable_follower}[part])
+else:
+    given = json.loads(sys.stdin.readline())
+    with zmq.Context() as context, open_socket(context, given) as socket:
+        member(socket) if given["part"] == "member" else refused(socket)

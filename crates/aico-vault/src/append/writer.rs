@@ -126,11 +126,13 @@ impl SealedLogWriter {
                 kept = found.records,
                 "a torn end was cut off"
             );
-            // Synced before the header is written: a header may not end up in front of old bytes.
-            file.set_len(offset)
-                .and_then(|()| file.sync())
-                .on("cut", path)?;
+            file.set_len(offset).on("cut", path)?;
         }
+        // Synced before the header is written: a header may not end up in front of old bytes, not
+        // even of those that an opening before this one cut off and did not come to sync. Nor may
+        // it have made the file without coming to sync the folder.
+        file.sync().on("sync", path)?;
+        fs::sync_parent(&*fs, path)?;
         Ok((Self::begin(file, path, segment, offset)?, found))
     }
 

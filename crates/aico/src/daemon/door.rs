@@ -57,6 +57,7 @@ impl Door {
         let mut changes = self.home.watch_modules();
         let mut stage = self.home.watch_stage();
         let mut listener: Option<Listener> = None;
+        let mut known: Vec<Identity> = Vec::new();
         loop {
             changes.borrow_and_update();
             let ready = *stage.borrow_and_update() == Stage::Ready;
@@ -64,6 +65,12 @@ impl Door {
                 true => self.home.modules().await.unwrap_or_default(),
                 false => Vec::new(),
             };
+            if ready {
+                let names = admitted.iter().map(|module| module_identity(&module.name));
+                let before = std::mem::replace(&mut known, names.collect());
+                let gone = before.into_iter().filter(|who| !known.contains(who));
+                self.forget_cursors(gone.collect()).await;
+            }
             if admitted.is_empty() {
                 if let Some(listener) = listener.take() {
                     self.opened.send_replace(None);
@@ -88,6 +95,15 @@ impl Door {
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = stage.changed() => if changed.is_err() { return },
             }
+        }
+    }
+
+    /// Who was taken off the list does not find its place again under the same name.
+    async fn forget_cursors(&self, gone: Vec<Identity>) {
+        let bus = self.bus.clone();
+        let forget = move || gone.iter().try_for_each(|who| bus.forget_cursors(who).map(drop));
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(forget).await {
+            tracing::debug!(%error, "the cursors of a module that left are still there");
         }
     }
 

@@ -325,6 +325,7 @@ async fn tell_erased(home: Home, bus: Bus) {
     let client = bus.join(Identity::new("daemon"));
     let mut erased = home.erased_persons();
     while let Ok(person) = erased.recv().await {
+        bus.forget_person(person);
         let message = PersonRemoved {
             person: person.to_vec(),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_access::{Home, Stage};
-use aico_bus::{Bus, Identity, link};
+use aico_bus::{Bus, Identity, Journal, Retention, link};
 use aico_companion::Companion;
 use aico_config::Config;
 use aico_logging::Logging;
@@ -72,6 +72,8 @@ struct Modules {
     /// Without them conversations can be read and nothing is answered.
     models: Option<ModelManager>,
     companion: Companion,
+    /// Without it durable messages reach those in the daemon only.
+    journal: Option<Journal>,
     /// The stores stay open until these have ended.
     _hold: tokio_util::task::task_tracker::TaskTrackerToken,
 }
@@ -86,6 +88,8 @@ impl Modules {
             Ok(folders) => tracing::warn!(folders, "removed what a cut-off change had left"),
             Err(error) => tracing::warn!(error = crate::exit::chain(&error), "the sweep failed"),
         }
+        // Before the companion, which publishes what the last run did not.
+        let journal = open_journal(parts, true).await;
         let companion = Companion::start(
             parts.home.clone(),
             parts.bus.join(Identity::new("companion")),
@@ -95,6 +99,7 @@ impl Modules {
             Ok(companion) => Self {
                 models: None,
                 companion,
+                journal,
                 _hold: hold,
             },
             Err(error) => {
@@ -102,6 +107,7 @@ impl Modules {
                     error = crate::exit::chain(&error),
                     "the companion can't serve"
                 );
+                close_journal(parts, journal).await;
                 return None;
             }
         };
@@ -111,13 +117,16 @@ impl Modules {
 
     /// Whether something has to be tried again.
     fn lacks(&self, parts: &Parts) -> bool {
-        self.models.is_none() || !parts.logging.is_attached()
+        self.models.is_none() || self.journal.is_none() || !parts.logging.is_attached()
     }
 
     /// Starts what is not there.
     async fn complete(&mut self, parts: &Parts) {
         if !parts.logging.is_attached() {
             attach_log(parts, false);
+        }
+        if self.journal.is_none() {
+            self.journal = open_journal(parts, false).await;
         }
         if self.models.is_none() {
             self.start_models(parts, false).await;
@@ -168,8 +177,39 @@ impl Modules {
         if let Some(models) = self.models {
             models.stop().await;
         }
+        close_journal(parts, self.journal).await;
         tracing::info!("locked");
         parts.logging.detach();
+    }
+}
+
+/// From here on durable messages are kept, if they can be.
+async fn open_journal(parts: &Parts, first: bool) -> Option<Journal> {
+    let vault = parts.home.vault().ok()?;
+    let settings = &parts.config.bus;
+    let retention = Retention::new(settings.journal_days, settings.journal_megabytes);
+    // In the home, so that it is put away, put back and removed with the keys that open it.
+    let folder = vault.data().join("journal");
+    let open = move || Journal::open(Arc::new(vault), &folder, retention);
+    match tokio::task::spawn_blocking(open).await.ok()? {
+        Ok(journal) => {
+            parts.bus.attach_journal(&journal);
+            Some(journal)
+        }
+        Err(error) => {
+            told_once(first, &error, "durable messages are not kept yet");
+            None
+        }
+    }
+}
+
+/// Writes what waits and closes the files; nobody follows any more.
+async fn close_journal(parts: &Parts, journal: Option<Journal>) {
+    parts.bus.detach_journal();
+    let Some(journal) = journal else { return };
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journal.close()).await {
+        let error = crate::exit::chain(&error);
+        tracing::warn!(error, "the bus's journal was not closed well");
     }
 }
 

@@ -1,0 +1,259 @@
+//! Following the journal: first what is on the disk, then what comes, with no gap and nothing
+//! twice, because there is one position and whatever comes next is pulled from there.
+//!
+//! Nothing is queued for a follower. One that stops costs its position and nothing else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aico_contracts::ids::PersonId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::disk::{DiskReader, Item, Skipped, Stretch, Why};
+use super::error::JournalFault;
+use super::message::{Kept, Place};
+use super::shared::Shared;
+use crate::pattern::Pattern;
+
+/// Where a follower begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Now,
+    /// With the oldest message that is kept.
+    First,
+    /// With the message after this one.
+    After(Place),
+    /// After what was last acknowledged under this name; a new name begins now. The place is kept
+    /// by the daemon, for this identity, over restarts.
+    Cursor(String),
+}
+
+/// Most messages and bytes that are pulled at once.
+const MESSAGES: usize = 64;
+const BYTES: usize = 256 * 1024;
+
+/// What a follower is to get.
+pub(crate) struct Wanted {
+    pub(crate) pattern: Pattern,
+    /// Whether it may see what belongs to a person.
+    pub(crate) sees: Box<dyn Fn(PersonId) -> bool + Send + Sync>,
+}
+
+impl Wanted {
+    pub(crate) fn matches(&self, topic: &str, person: Option<PersonId>) -> bool {
+        self.pattern.matches(topic) && person.is_none_or(|person| (self.sees)(person))
+    }
+}
+
+pub(crate) struct Tail {
+    shared: Arc<Shared>,
+    wanted: Arc<Wanted>,
+    next: u64,
+    ready: VecDeque<Item>,
+    last: watch::Receiver<u64>,
+    /// The disk, as long as this is behind what is in memory.
+    disk: Option<DiskReader>,
+    /// A stretch that is being read.
+    reading: Option<JoinHandle<(DiskReader, Result<Stretch, JournalFault>)>>,
+    cursor: Option<String>,
+    /// Everything up to here was given out, or is of no concern.
+    given: Arc<AtomicU64>,
+}
+
+/// Moves a follower's cursor, from wherever its acknowledgements come. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cursor {
+    shared: Arc<Shared>,
+    name: Option<String>,
+    given: Arc<AtomicU64>,
+}
+
+impl Cursor {
+    /// The follower is done with everything up to here. More than it was given does not count.
+    pub(crate) fn acknowledge(&self, sequence: u64) {
+        if let Some(name) = &self.name {
+            let given = self.given.load(Ordering::Acquire);
+            self.shared.move_cursor(name, sequence.min(given));
+        }
+    }
+
+    /// Where the follower is.
+    pub(crate) fn position(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+}
+
+impl Tail {
+    /// Finds the place to begin. Waits for the disk.
+    pub(crate) fn begin(
+        shared: Arc<Shared>,
+        identity: &str,
+        wanted: Wanted,
+        start: Start,
+    ) -> Result<Self, JournalFault> {
+        shared.followers.fetch_add(1, Ordering::AcqRel);
+        let mut tail = Self {
+            last: shared.last.subscribe(),
+            wanted: Arc::new(wanted),
+            next: 0,
+            ready: VecDeque::new(),
+            disk: None,
+            reading: None,
+            cursor: None,
+            given: Arc::default(),
+            shared,
+        };
+        let last = *tail.shared.last.borrow();
+        tail.next = match start {
+            Start::Now => last + 1,
+            Start::First => tail.shared.view().first(),
+            Start::After(place) => tail.after(place, last),
+            Start::Cursor(name) => {
+                let (name, at) = super::cursors::find(&tail.shared, identity, &name, last)?;
+                tail.cursor = Some(name);
+                // An older registry than the journal was put back: nothing after the end.
+                at.min(last) + 1
+            }
+        };
+        tail.given.store(tail.next - 1, Ordering::Release);
+        Ok(tail)
+    }
+
+    /// Where to go on after a place, if it is one of this journal.
+    fn after(&mut self, place: Place, last: u64) -> u64 {
+        let view = self.shared.view();
+        let first = view.first();
+        let Place { epoch, sequence } = place;
+        if sequence.saturating_add(1) < first || sequence == 0 {
+            // Told as expired when it is read; before the first message there is no epoch.
+            return sequence + 1;
+        }
+        // The record before the first is not there to be asked: it is believed.
+        let is_ours = sequence + 1 == first || {
+            let known = view.epochs.of(sequence).filter(|_| sequence <= last);
+            known == Some(epoch)
+                || (sequence <= last
+                    && DiskReader::new(self.shared.clone()).epoch(sequence) == Some(epoch))
+        };
+        if is_ours {
+            return sequence + 1;
+        }
+        self.ready.push_back(Item::Skipped(Skipped {
+            why: Why::OtherEpoch,
+            missed: 0,
+            next: self.shared.place(first),
+        }));
+        first
+    }
+
+    /// The next message, or what is missing; `None` when the journal was closed. Can be dropped
+    /// and called again.
+    ///
+    /// # Errors
+    /// When the disk can't be read; it can be tried again.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, JournalFault> {
+        loop {
+            if let Some(item) = self.give() {
+                return Ok(Some(item));
+            }
+            let closed = self.shared.closed.clone();
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => return Ok(None),
+                pulled = self.pull() => pulled?,
+            }
+        }
+    }
+
+    /// The next one if it is in memory already.
+    pub(crate) fn try_next(&mut self) -> Option<Item> {
+        if self.ready.is_empty() && self.reading.is_none() && !self.shared.closed.is_cancelled() {
+            self.pull_recent();
+        }
+        self.give()
+    }
+
+    fn give(&mut self) -> Option<Item> {
+        let item = self.ready.pop_front();
+        let given = match &item {
+            Some(Item::Kept(kept)) => kept.place.sequence,
+            Some(Item::Skipped(skipped)) => skipped.next.sequence - 1,
+            None => self.next - 1,
+        };
+        self.given.store(given, Ordering::Release);
+        item
+    }
+
+    /// Takes what is in memory. `false`: it is not there.
+    fn pull_recent(&mut self) -> bool {
+        let wanted = |kept: &Kept| self.wanted.matches(kept.topic(), kept.person);
+        match self.shared.recent(self.next, MESSAGES, BYTES, wanted) {
+            Some((found, next)) => {
+                self.disk = None;
+                self.next = next;
+                self.ready.extend(found.into_iter().map(Item::Kept));
+                true
+            }
+            None => false,
+        }
+    }
+
+    async fn pull(&mut self) -> Result<(), JournalFault> {
+        if self.reading.is_none() {
+            let last = *self.last.borrow_and_update();
+            if self.next > last {
+                // The sender lives as long as `shared`.
+                let _ = self.last.changed().await;
+                return Ok(());
+            }
+            if self.pull_recent() {
+                return Ok(());
+            }
+            let mut disk = match self.disk.take() {
+                Some(disk) => disk,
+                None => DiskReader::new(self.shared.clone()),
+            };
+            let (next, wanted) = (self.next, self.wanted.clone());
+            self.reading = Some(tokio::task::spawn_blocking(move || {
+                let read = disk.read(next, last, &wanted);
+                (disk, read)
+            }));
+        }
+        let Some(reading) = &mut self.reading else {
+            return Ok(());
+        };
+        let read = reading.await;
+        self.reading = None;
+        let (disk, read) = read.map_err(|error| JournalFault::Failed {
+            reason: error.to_string(),
+        })?;
+        let stretch = read?;
+        self.disk = Some(disk);
+        self.next = stretch.next;
+        self.ready.extend(stretch.items);
+        Ok(())
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            shared: self.shared.clone(),
+            name: self.cursor.clone(),
+            given: self.given.clone(),
+        }
+    }
+
+    /// The last place that is durable.
+    pub(crate) fn head(&self) -> Place {
+        let last = *self.shared.last.borrow();
+        self.shared.place(last)
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.shared.followers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
