@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::live::LiveAnswer;
+use crate::live::{Live, LiveAnswer};
 use crate::{character::Character, conversations, fault, messages, model};
 
 /// What an answer needs; made when its message is durable.
@@ -22,6 +22,8 @@ pub(crate) struct Answer {
     pub(crate) bus: Client,
     pub(crate) store: Store,
     pub(crate) live: Arc<LiveAnswer>,
+    /// Where it is listed while it streams.
+    pub(crate) all: Arc<Live>,
     pub(crate) character: &'static Character,
     pub(crate) turns: Vec<v1::Turn>,
     pub(crate) meta: Meta,
@@ -147,6 +149,8 @@ impl Answer {
         loop {
             let error = match self.store_end(&end, &model).await {
                 Ok((message, conversation)) => {
+                    // Before it is told: whoever hears of the end may ask for the next at once.
+                    self.all.end(self.live.id);
                     let done = v1::AnswerDone {
                         message: Some(message),
                         stats: Some(end.stats),
