@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+MODEL_FILE = "aico-starter.gguf"
 # Fixed numbers of threads and no spinning: the same sums in the same order on a busy machine.
 ENVIRONMENT = {
     "MKL_DYNAMIC": "FALSE",
@@ -30,9 +31,12 @@ def main() -> None:
     arguments = parser.parse_args()
     work = str(arguments.work.resolve())
     run("heldout.py")
-    run("train.py", "--work", work, "--threads", arguments.threads)
+    first, first_file = f"{work}/first", f"{work}/first/{MODEL_FILE}"
+    run("train.py", "--work", first, "--threads", arguments.threads)
+    run("export.py", "--work", first, "--target", first_file)
+    run("train.py", "--work", work, "--first", first_file, "--threads", arguments.threads)
     run("export.py", "--work", work)
-    run("score.py", "--work", work, "--threads", arguments.threads)
+    run("score.py", "--work", work)
 
 
 if __name__ == "__main__":

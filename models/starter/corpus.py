@@ -5,14 +5,16 @@ person has told, so that every answer of AICO is right for the conversation it s
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 import facts
+import near
+import noise
 import phrases
 import values
 from facts import Fact
-from phrases import draw
 
 SYSTEM_PROMPT = (
     "You are Aico, a warm and honest companion who lives on this computer. Everything said here "
@@ -33,20 +35,6 @@ _QUESTION_STARTS = set(
     """what what's who where when which how why do does did is are am can can't could will would shall should
     may whose""".split()
 )
-_CONTRACTIONS = [
-    (r"\bI am\b", "I'm"), (r"\bWhat is\b", "What's"), (r"\bwhat is\b", "what's"), (r"\bdo not\b", "don't"),
-    (r"\bI have\b(?! to)", "I've"), (r"\bit is\b", "it's"), (r"\bI will\b", "I'll"), (r"\byou are\b", "you're"),
-]  # fmt: skip
-_OPENERS = [
-    "Aico, ", "hey, ", "well, ", "so, ", "oh, ", "hey Aico, ", "ok, ", "hmm, ", "by the way, ", "and ", "you know, ",
-    "listen, ", "one thing: ", "to be honest, ", "I think ", "I wonder, ", "now, ", "honestly, ", "but ",
-    "I forgot: ", "quick question: ", "say, ", "let me test you: ", "come on, ", "could you say, ", "one more thing: ",
-    "help me out, ", "my dear, ", "for the record, ", "repeat it: ", "I am curious, ", "once more: ", "please say, ",
-]  # fmt: skip
-_ENDINGS = [", please", " then", ", Aico", " again", " you know", " by the way", ", my friend", " for me", " in the end",
-            ", do you know", ", tell me", ", do you recall", " as I said", " if you can", " at all", " these days"]  # fmt: skip
-_FILLERS = "really just maybe well actually then um like always kind-of now also simply exactly still even".split()
-_GREETINGS = {"hello", "hi", "hey", "good", "morning", "oh", "no", "yes", "please", "so", "sorry", "thanks", "actually"}
 
 
 def to_second_person(value: str) -> str:
@@ -69,25 +57,8 @@ def punctuated(text: str, rng: Random, question: bool, careless: float = 0.45) -
     return text + ("?" if question else rng.choice("..!"))
 
 
-def spoken(text: str, rng: Random) -> str:
-    """The text as one of many people would type it: contracted, introduced, with or without marks.
-
-    Places for a value may still stand open in it, so that no word gets into a value.
-    """
-    if rng.random() < 0.35:
-        for pattern, short in _CONTRACTIONS:
-            text = re.sub(pattern, short, text)
-    if rng.random() < 0.1:
-        words = text.split(" ")
-        words.insert(rng.randint(1, len(words)), rng.choice(_FILLERS).replace("-", " "))
-        text = " ".join(words)
-    if rng.random() < 0.08 and text[-1].isalpha():
-        text += rng.choice(_ENDINGS)
-    question = is_question(text)
-    first = re.split(r"\W", text, maxsplit=1)[0].lower()
-    if rng.random() < 0.14 and first not in _GREETINGS:
-        text = rng.choice(_OPENERS) + (text if text[:1] == "I" else text[:1].lower() + text[1:])
-    return punctuated(text, rng, question)
+def punctuated_like_people(text: str, rng: Random) -> str:
+    return punctuated(text, rng, is_question(text))
 
 
 def fill(template: str, subject: str, value: str | None = None) -> str:
@@ -123,20 +94,23 @@ class Conversation:
         rng = self.rng
         intent = rng.choices(_TALK, _TALK_WEIGHTS)[0]
         if intent is phrases.UNCLEAR:
-            self.say(self._typed(gibberish(rng))[0], rng.choice(intent.answers))
+            self.say(self._cased(punctuated(gibberish(rng), rng, False))[0], rng.choice(intent.answers))
             return
-        ask = phrases.fill_slots(draw(rng.choice(intent.asks), rng), rng)
-        self.say(self._typed(ask)[0], rng.choice(intent.answers))
+        text = phrases.fill_slots(self._drawn(lambda: intent.said.draw(rng)), rng)
+        self.say(self._cased(text)[0], rng.choice(intent.answers))
         if intent.replies and rng.random() < 0.5:
-            asks, answers = rng.choice(intent.replies)
-            self.say(self._typed(draw(rng.choice(asks), rng))[0], rng.choice(answers))
+            said, answers = rng.choice(intent.replies)
+            self.say(self._typed(lambda: said.draw(rng))[0], rng.choice(answers))
 
     def tell(self) -> None:
         """A fact that is new, or told anew."""
         key, value = self._new_fact()
         fact = facts.FACT[key[0]]
-        template = draw(self.rng.choice(fact.tells), self.rng)
-        self._take_up(key, template, value, self.rng.choice(fact.acks))
+        ack = self.rng.choice(fact.acks)
+        self._take_up(key, lambda: fact.tell(self.rng), value, ack)
+        if ack.endswith("?") and "How are you" not in ack and self.rng.random() < 0.25:
+            text, _ = self._typed(lambda: phrases.TELL_MORE.draw(self.rng))
+            self.say(text, self.rng.choice(phrases.TELL_MORE_ANSWERS))
 
     def tell_two(self) -> None:
         """Two facts in one message."""
@@ -144,12 +118,11 @@ class Conversation:
         if first == second:
             return
         told = [
-            fill(
-                spoken(draw(self.rng.choice(facts.FACT[name].tells), self.rng), self.rng).rstrip(".!?"), subject, value
-            )
+            fill(self._drawn(lambda name=name: facts.FACT[name].statement(self.rng)).rstrip(".!?"), subject, value)
             for (name, subject), value in ((first, first_value), (second, second_value))
         ]
-        text, lowered = self._cased(" and ".join(told))
+        start = self.rng.choice(["", "", "", "hello, ", "hi Aico, ", "hey, ", "good morning, "])
+        text, lowered = self._cased(start + self.rng.choice([" and ", ", ", ", and ", ". ", " and also "]).join(told))
         self.known[first] = first_value.lower() if lowered else first_value
         self.known[second] = second_value.lower() if lowered else second_value
         self.last = second
@@ -171,36 +144,48 @@ class Conversation:
         fact = facts.FACT[key[0]]
         self._ask(key, fill(fact.unknown, key[1]))
         if fact.unknown.endswith("?") and self.rng.random() < 0.4:
-            told = self.rng.choice(["{v}", "{v}", "it is {v}", "it's {v}"])
-            if fact.name in ("home", "origin"):
-                told = self.rng.choice(["{v}", "in {v}", "it is {v}"])
-            self._take_up(key, told, value, self.rng.choice(fact.acks))
+            place = "in " if fact.name in ("home", "origin") and self.rng.random() < 0.3 else ""
+            answer = facts.BARE_ANSWERS if self.rng.random() < 0.8 else None
+            self._take_up(
+                key,
+                lambda: answer.draw(self.rng).replace("{v}", place + "{v}") if answer else fact.tell(self.rng),
+                value,
+                self.rng.choice(fact.acks),
+            )
 
     def correct(self) -> None:
         if not self.known:
             return
-        if self.last and self.rng.random() < 0.5:
-            key, templates = self.last, facts.SHORT_CORRECTIONS
-        else:
-            key = self.rng.choice(list(self.known))
-            templates = facts.FACT[key[0]].corrections
+        short = self.last is not None and self.rng.random() < 0.5
+        key = self.last if short else self.rng.choice(list(self.known))
         fact = facts.FACT[key[0]]
         value = values.training_value(value_pool(fact, key[1]), self.rng)
-        template = draw(self.rng.choice(templates), self.rng)
-        self._take_up(key, template, value, "Sorry, now I have it right. " + fact.recall)
+        self._take_up(
+            key,
+            lambda: facts.SHORT_CORRECTIONS.draw(self.rng) if short else fact.correction(self.rng),
+            value,
+            "Sorry, now I have it right. " + fact.recall,
+        )
         self.asked.discard(key)
 
     def summarise(self) -> None:
         """All that is known, the first three facts of it."""
-        text, _ = self._typed(draw(self.rng.choice(facts.SUMMARY_ASKS), self.rng))
+        text, _ = self._typed(lambda: facts.SUMMARY_ASKS.draw(self.rng))
         recalls = [self.recall(key) for key in list(self.known)[:3]]
         self.say(text, " ".join(recalls) or facts.SUMMARY_UNKNOWN)
 
     # -----------------------------------------------------------------------------------------
 
-    def _typed(self, template: str, subject: str = "", value: str | None = None) -> tuple[str, bool]:
-        """The template as typed, and whether all of it is in lower case."""
-        return self._cased(fill(spoken(template, self.rng), subject, value))
+    def _drawn(self, draw: Callable[[], str]) -> str:
+        """A sentence as typed, its places for values still open, and none that the score holds back."""
+        while True:
+            text = punctuated_like_people(noise.typed(draw(), self.rng), self.rng)
+            if not near.HELD.too_near(text):
+                return text
+
+    def _typed(self, draw: Callable[[], str], subject: str = "", value: str | None = None) -> tuple[str, bool]:
+        """The sentence as typed, and whether all of it is in lower case."""
+        return self._cased(fill(self._drawn(draw), subject, value))
 
     def _cased(self, text: str) -> tuple[str, bool]:
         lowered = self.rng.random() < 0.25
@@ -213,15 +198,15 @@ class Conversation:
             subject = values.training_value("thing", self.rng)
         return (fact.name, subject), values.training_value(value_pool(fact, subject), self.rng)
 
-    def _take_up(self, key: FactKey, template: str, value: str, answer: str) -> None:
-        text, lowered = self._typed(template, key[1], value)
+    def _take_up(self, key: FactKey, draw: Callable[[], str], value: str, answer: str) -> None:
+        text, lowered = self._typed(draw, key[1], value)
         self.known[key] = value.lower() if lowered else value
         self.last = key
         self.say(text, fill(answer, key[1], to_second_person(self.known[key])))
 
     def _ask(self, key: FactKey, answer: str) -> None:
         fact = facts.FACT[key[0]]
-        text, _ = self._typed(draw(self.rng.choice(fact.asks), self.rng), key[1])
+        text, _ = self._typed(lambda: fact.ask(self.rng), key[1])
         self.say(text, answer)
         if key in self.known:
             self.asked.add(key)

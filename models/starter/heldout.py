@@ -11,17 +11,30 @@ from pathlib import Path
 from random import Random
 
 import corpus
-import facts
-import phrases
+import facts as training_facts
+import frozen_corpus
+import frozen_facts as facts
+import frozen_phrases as phrases
+import near
+import phrases as training_phrases
 import values
-from corpus import Message, punctuated, to_second_person, value_pool
-from facts import Fact
-from phrases import draw
+from frozen_corpus import (
+    Message,
+    _capitalised,
+    fill,
+    is_question,
+    punctuated,
+    to_second_person,
+    value_pool,
+)
+from frozen_facts import Fact
+from frozen_phrases import draw
 
 SEED = 7
 FAR_CHARACTERS = 1_400  # Some 440 tokens of words, and about 150 that mark the turns.
 FILE = Path(__file__).parent / "heldout.jsonl"
 NOT_TOLD = ["not told me"]
+CHECKED_CONVERSATIONS = 5_000
 
 
 class Builder:
@@ -40,20 +53,20 @@ class Builder:
         return self.rng.choice(fact.subjects) if fact.subjects else ""
 
     def typed(self, text: str) -> str:
-        text = punctuated(text, self.rng, corpus.is_question(text), careless=0.2)
+        text = punctuated(text, self.rng, is_question(text), careless=0.2)
         return text[:1].upper() + text[1:]
 
     def tell(self, fact: Fact, subject: str, value: str, new: bool = False) -> str:
         template = self.rng.choice(fact.held_tells if new else fact.tells)
-        return self.typed(corpus.fill(draw(template, self.rng), subject, value))
+        return self.typed(fill(draw(template, self.rng), subject, value))
 
     def ask(self, fact: Fact, subject: str, new: bool = False) -> str:
         template = self.rng.choice(fact.held_asks if new else fact.asks)
-        return self.typed(corpus.fill(draw(template, self.rng), subject))
+        return self.typed(fill(draw(template, self.rng), subject))
 
     def told(self, fact: Fact, subject: str, value: str, new: bool = False) -> list[Message]:
         """The person tells the fact and AICO takes it up."""
-        ack = corpus.fill(self.rng.choice(fact.acks), subject, to_second_person(value))
+        ack = fill(self.rng.choice(fact.acks), subject, to_second_person(value))
         return [("user", self.tell(fact, subject, value, new)), ("assistant", ack)]
 
     def unrelated(self, exchanges: int = 0, characters: int = 0) -> list[Message]:
@@ -166,7 +179,7 @@ class Builder:
         for fact in self.facts_round(10):
             subject = self.subject(fact)
             value = self.value(value_pool(fact, subject)).lower()
-            ack = corpus.fill(fact.acks[0], subject, to_second_person(value))
+            ack = fill(fact.acks[0], subject, to_second_person(value))
             messages = [
                 ("user", self.tell(fact, subject, value).lower().rstrip(".!")), ("assistant", ack),
                 *self.unrelated(exchanges=1), ("user", self.ask(fact, subject).lower().rstrip("?")),
@@ -198,10 +211,10 @@ class Builder:
             old, right = self.rng.sample(pool, 2)
             messages = self.told(fact, subject, old)
             templates = fact.corrections if index % 3 else facts.SHORT_CORRECTIONS
-            correction = self.typed(corpus.fill(draw(self.rng.choice(templates), self.rng), subject, right))
+            correction = self.typed(fill(draw(self.rng.choice(templates), self.rng), subject, right))
             messages.append(("user", correction))
             if index % 2:
-                recall = corpus.fill(fact.recall, subject, to_second_person(right))
+                recall = fill(fact.recall, subject, to_second_person(right))
                 messages.append(("assistant", f"Sorry, now I have it right. {recall}"))
                 messages += self.unrelated(exchanges=index % 4)
                 messages.append(("user", self.ask(fact, subject)))
@@ -235,7 +248,7 @@ class Builder:
             fact = facts.FACT[name]
             value = self.value(fact.value)
             question = [("user", self.ask(fact, "")), ("assistant", fact.unknown)]
-            self.add("take-up", [*question, ("user", corpus._capitalised(value))], expect_all=[core(value)])
+            self.add("take-up", [*question, ("user", _capitalised(value))], expect_all=[core(value)])
 
     def summaries(self) -> None:
         for index, ask in enumerate([*facts.SUMMARY_HELD_ASKS, "What do you know about me?", "Describe me"]):
@@ -283,9 +296,28 @@ def assert_phrasings_are_new() -> None:
     check("summary", facts.SUMMARY_HELD_ASKS, facts.SUMMARY_ASKS)
 
 
+def assert_training_is_apart() -> None:
+    """Training draws no held phrasing and none too near to one, no held value, and answers as the cases expect."""
+    for intent in [*phrases.INTENTS, phrases.UNCLEAR]:
+        trained = training_phrases.INTENT[intent.name]
+        assert trained.expect == intent.expect, intent.name
+    for fact in facts.FACTS:
+        trained = training_facts.FACT[fact.name]
+        assert (trained.recall, trained.unknown) == (fact.recall, fact.unknown), fact.name
+    for name, (_, held) in phrases.SLOTS.items():
+        shared = set(held) & set(training_phrases.SLOTS[name])
+        assert not shared, f"values in both halves: {shared}"
+    rng = Random(SEED)
+    for conversation in [frozen_corpus.conversation, corpus.conversation]:
+        for _ in range(CHECKED_CONVERSATIONS):
+            for role, text in conversation(rng, exchanges=12):
+                assert role != "user" or text.lower() not in near.LAST_MESSAGES, text
+
+
 def build() -> list[dict]:
     values.assert_disjoint()
     assert_phrasings_are_new()
+    assert_training_is_apart()
     builder = Builder()
     builder.intents()
     builder.slot_intents()

@@ -17,8 +17,8 @@ from random import Random
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-import corpus
 import values
+from frozen_corpus import SYSTEM_PROMPT, conversation
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 END_OF_TEXT, IM_START, IM_END = range(3)
@@ -38,7 +38,7 @@ def _word_counts(seed: int) -> Counter[str]:
         for word in value.split()
     }
     for _ in range(SAMPLE_CONVERSATIONS):
-        for _, content in corpus.conversation(rng, exchanges=12):
+        for _, content in conversation(rng, exchanges=12):
             for word, _ in split.pre_tokenize_str(content):
                 if word.lstrip(SPACE).lower() not in real_values:
                     counts[word] += 1
@@ -124,4 +124,4 @@ if __name__ == "__main__":
     print(tokenizer.get_vocab_size())
     for text in ("My name is Nadia", "Nadia", "my name is nadia.", "Your name is Annika Lorenzo."):
         print(tokenizer.encode(text).tokens)
-    print(len(tokenizer.encode(corpus.SYSTEM_PROMPT).ids))
+    print(len(tokenizer.encode(SYSTEM_PROMPT).ids))

@@ -1,13 +1,15 @@
-"""Trains the starter model on one or two CPU cores.
+"""Trains the starter model on one or two CPU cores, in two stages.
 
-The loss counts the answers of AICO alone. Matrices inside the blocks learn with Muon, which needs
+The first stage learns to talk and to copy from plain conversations; the second goes on from the
+file that the first one made, with far richer ones. (Rich ones from the start would take many
+times longer until the network copies at all.) The loss counts the answers of AICO alone. Matrices inside the blocks learn with Muon, which needs
 about half the steps of AdamW here; the embedding and the norms learn with AdamW. Every number
 comes from a fixed seed, so the same machine with the same number of threads makes the same bytes.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,6 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import corpus
+import first
+import frozen_corpus
 import tokenizer as bpe
 from copying import start_with_copying
 from model import Config, Llama
@@ -30,19 +34,36 @@ INNER_MERGES = 640
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training at one length of conversation."""
+    """A stretch of training at one length of conversation.
+
+    In the second stage the rates change evenly to `rate` of their peak, or on the way there if the
+    phase is cut short of `planned` steps.
+    """
 
     steps: int
     length: int
     rows: int
+    rate: float = 0.0
+    planned: int = 0
 
 
-PHASES = [Phase(1200, 256, 12), Phase(400, 896, 4)]
+FIRST = [Phase(1200, 256, 12), Phase(400, 896, 4)]
+FIRST_COOLDOWN = 640
+SECOND = [
+    Phase(100, 384, 6, rate=0.4),
+    Phase(900, 384, 6, rate=0.16),
+    Phase(550, 384, 6, rate=0.08),
+    Phase(125, 896, 3, rate=0.0, planned=300),
+    Phase(25, 896, 3, rate=0.15),
+    Phase(425, 896, 3, rate=0.0),
+]
+SECOND_START_RATE = 0.4
 MATRIX_RATE = 8e-3
 EMBEDDING_RATE = 4e-3
 WARMUP_STEPS = 30
-COOLDOWN_SHARE = 0.4
 REPORT_STEPS = 25
+
+Conversation = Callable[[Random, int], list[corpus.Message]]
 
 
 def encode_row(tokenizer: Tokenizer, messages: list[corpus.Message], length: int) -> tuple[list[int], list[bool]]:
@@ -64,13 +85,15 @@ def encode_row(tokenizer: Tokenizer, messages: list[corpus.Message], length: int
     return tokens[: length + 1], spoken[: length + 1]
 
 
-def batches(tokenizer: Tokenizer, phase: Phase, rng: Random) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs, targets and whether the target counts, of ever new conversations."""
+def batches(
+    tokenizer: Tokenizer, conversation: Conversation, phase: Phase, done: int, rng: Random
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Inputs, targets and whether the target counts, of ever new conversations, after `done` batches."""
     exchanges = phase.length // 12
-    for _ in range(phase.steps):
+    for _ in range(done, phase.steps):
         rows, masks = [], []
         for _ in range(phase.rows):
-            tokens, spoken = encode_row(tokenizer, corpus.conversation(rng, exchanges), phase.length)
+            tokens, spoken = encode_row(tokenizer, conversation(rng, exchanges), phase.length)
             missing = phase.length + 1 - len(tokens)
             rows.append(tokens + [bpe.END_OF_TEXT] * missing)
             masks.append(spoken + [False] * missing)
@@ -78,10 +101,26 @@ def batches(tokenizer: Tokenizer, phase: Phase, rng: Random) -> Iterator[tuple[T
         yield batch[:, :-1], batch[:, 1:], mask[:, 1:]
 
 
-def rate_factor(step: int, steps: int) -> float:
+def first_rate(step: int) -> float:
     """A short rise, a plateau and a linear fall to nothing."""
-    cooldown = int(steps * COOLDOWN_SHARE)
-    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / cooldown)
+    steps = sum(phase.steps for phase in FIRST)
+    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / FIRST_COOLDOWN)
+
+
+def second_rate(step: int) -> float:
+    """A short rise, then from phase to phase evenly down."""
+    before, start = 0, SECOND_START_RATE
+    for phase in SECOND:
+        if step < before + phase.steps:
+            break
+        before, start = before + phase.steps, _rate_after(phase.steps, phase, start)
+    return min(1.0, (step + 1) / WARMUP_STEPS) * _rate_after(step - before + 1, phase, start)
+
+
+def _rate_after(steps: int, phase: Phase, start: float) -> float:
+    if steps == phase.steps and not phase.planned:
+        return phase.rate
+    return start + (phase.rate - start) * (steps / (phase.planned or phase.steps))
 
 
 def optimisers(model: Llama) -> list[torch.optim.Optimizer]:
@@ -93,7 +132,50 @@ def optimisers(model: Llama) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(tokenizer: Tokenizer, phases: list[Phase], checkpoint: Path) -> Llama:
+@dataclass(frozen=True)
+class Stage:
+    """What to train with and how fast."""
+
+    conversation: Conversation
+    phases: list[Phase]
+    rate: Callable[[int], float]
+
+
+FIRST_STAGE = Stage(frozen_corpus.conversation, FIRST, first_rate)
+SECOND_STAGE = Stage(corpus.conversation, SECOND, second_rate)
+
+
+@dataclass
+class Run:
+    """All that a training run is made of, so that an interrupted one goes on as if nothing had been."""
+
+    model: Llama
+    optimisers: list[torch.optim.Optimizer]
+    rng: Random
+    step: int = 0
+
+    def save(self, work: Path) -> None:
+        torch.save(self.model.state_dict(), work / "weights.pt")
+        state = {
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "rng": self.rng.getstate(),
+            "step": self.step,
+            "model": self.model.state_dict(),
+        }
+        torch.save(state, work / "state.new")
+        (work / "state.new").rename(work / "state.pt")
+
+    def load(self, work: Path) -> None:
+        state = torch.load(work / "state.pt", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        version, numbers, gauss = state["rng"]
+        self.rng.setstate((version, tuple(numbers), gauss))
+        self.step = state["step"]
+
+
+def new_run() -> Run:
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
     model = Llama(CONFIG)
@@ -103,13 +185,19 @@ def train(tokenizer: Tokenizer, phases: list[Phase], checkpoint: Path) -> Llama:
     for optimiser in groups:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
-    steps, step, started = sum(phase.steps for phase in phases), 0, time.time()
-    rng, recent = Random(SEED), []
-    for phase in phases:
-        for inputs, targets, counts in batches(tokenizer, phase, rng):
+    return Run(model, groups, Random(SEED))
+
+
+def train(tokenizer: Tokenizer, run: Run, stage: Stage, work: Path) -> None:
+    model, groups = run.model, run.optimisers
+    steps, started, recent = sum(phase.steps for phase in stage.phases), time.time(), []
+    before = 0  # The steps of the phases before this one.
+    for phase in stage.phases:
+        done = min(max(run.step - before, 0), phase.steps)
+        for inputs, targets, counts in batches(tokenizer, stage.conversation, phase, done, run.rng):
             for optimiser in groups:
                 for group in optimiser.param_groups:
-                    group["lr"] = group["peak"] * rate_factor(step, steps)
+                    group["lr"] = group["peak"] * stage.rate(run.step)
             # Only the positions that count pass the output matrix.
             logits = model.hidden_states(inputs)[counts] @ model.token_embd.weight.T
             loss = functional.cross_entropy(logits, targets[counts])
@@ -118,29 +206,39 @@ def train(tokenizer: Tokenizer, phases: list[Phase], checkpoint: Path) -> Llama:
             for optimiser in groups:
                 optimiser.step()
                 optimiser.zero_grad()
-            step += 1
+            run.step += 1
             recent.append(loss.item())
-            if step % REPORT_STEPS == 0 or step == steps:
+            if run.step % REPORT_STEPS == 0 or run.step == steps:
                 print(
-                    f"step {step}/{steps}  loss {sum(recent) / len(recent):.4f}  wall {time.time() - started:.0f} s"
-                    f"  cpu {time.process_time():.0f} s",
+                    f"step {run.step}/{steps}  loss {sum(recent) / len(recent):.4f}"
+                    f"  wall {time.time() - started:.0f} s  cpu {time.process_time():.0f} s",
                     flush=True,
                 )
                 recent.clear()
-                torch.save(model.state_dict(), checkpoint)
-    return model
+                run.save(work)
+        before += phase.steps
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the weights")
+    parser.add_argument("--first", type=Path, help="the file of the first stage, to go on from; without it, that stage")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in that folder")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = bpe.learn(CONFIG.vocabulary, INNER_MERGES)
+    run = new_run()
+    if arguments.resume:
+        tokenizer = bpe.load(arguments.work / "tokenizer.json")
+        run.load(arguments.work)
+    elif arguments.first:
+        tokenizer = first.tokenizer(arguments.first)
+        run.model.load_state_dict(first.weights(arguments.first))
+    else:
+        tokenizer = bpe.learn(CONFIG.vocabulary, INNER_MERGES)
     tokenizer.save(str(arguments.work / "tokenizer.json"))
-    train(tokenizer, PHASES, arguments.work / "weights.pt")
+    train(tokenizer, run, SECOND_STAGE if arguments.first else FIRST_STAGE, arguments.work)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,19 @@ TRAIN = {
         finish my report, wash the car, plant tomatoes, take the train to the coast, sleep in,
         pack my bags, visit my grandmother, learn for my exam, go dancing, tidy the cellar
     """),
+    "film": lines("""
+        The Long Winter, Moon over Lima, The Last Waltz, Two Brothers, The Lighthouse Keeper, Paper Boats, Gold Rush,
+        The Big Race, Night at the Harbour, Snow Dogs, A Summer Song
+    """),
+    "flower": lines("""
+        the rose, tulips, roses, daisies, sunflowers, the lily, lavender, orchids, poppies, violets, snowdrops
+    """),
+    "fruit": lines("""
+        apples, bananas, cherries, pears, plums, grapes, mango, peaches, strawberries, melon, oranges, kiwi
+    """),
+    "game": lines("""
+        chess, hide and seek, poker, dominoes, ludo, draughts, monopoly, cards, scrabble, hangman, memory
+    """),
     "allergen": lines("""
         nuts, milk, eggs, pollen, cats, dust, fish, wheat, bee stings, strawberries, soy, apples,
         dog hair, penicillin, grass, peanuts
@@ -178,7 +191,7 @@ _INVENTED_SHARE = {
     "person": 0.6, "pet_name": 0.6, "place": 0.6, "job": 0.5, "liking": 0.4, "dislike": 0.4,
     "food": 0.5, "colour": 0.5, "music": 0.5, "book": 0.4, "drink": 0.5, "sport": 0.5,
     "season": 0.4, "animal": 0.5, "plan": 0.5, "allergen": 0.5, "thing": 0.4, "spot": 0.5,
-    "age": 0.0, "date": 0.0,
+    "film": 0.5, "flower": 0.5, "fruit": 0.5, "game": 0.5, "age": 0.0, "date": 0.0,
 }  # fmt: skip
 
 _ONSETS = words("b c d f g h j k l m n p r s t v w z b d f g h k l m n p r s t br ch cl dr fl gr pr qu sh st tr")
@@ -204,7 +217,7 @@ def invented_word(rng: Random, syllables: int | None = None) -> str:
             return word
 
 
-def _invented(kind: str, rng: Random) -> str:
+def invented(kind: str, rng: Random) -> str:
     word = invented_word(rng)
     if kind in ("person", "pet_name"):
         return word.capitalize()
@@ -218,7 +231,7 @@ def _invented(kind: str, rng: Random) -> str:
         return (
             rng.choice(["", "", "", f"{rng.choice(_ADJECTIVES)} "]) + word + rng.choice(["ing", "s", "", "ery", "ball"])
         )
-    if kind == "book":
+    if kind in ("book", "film"):
         return f"The {word.capitalize()}" + rng.choice(["", " House", " Road", " Night"])
     if kind == "animal":
         return f"the {word}"
@@ -235,7 +248,7 @@ def training_value(kind: str, rng: Random) -> str:
     """A value for training: a real word of the training half or an invented one."""
     while True:
         if rng.random() < _INVENTED_SHARE[kind]:
-            value = _invented(kind, rng)
+            value = invented(kind, rng)
         else:
             value = rng.choice(TRAIN[kind])
         if value.lower() not in _LOWERED_HELDOUT:
