@@ -1,4 +1,4 @@
-"""Keeps the phrasings of the score out of the training: the same ones and those too near to them.
+"""Keeps the phrasings of the score out of the rich texts: the same ones and those too near to them.
 
 A message of training is too near to a held phrasing if both have the same words, in any order and
 fillers apart, or, from five words on, if one word more, less or other is all that tells them
