@@ -32,6 +32,8 @@ struct Waiting {
     bytes: usize,
     erased: Vec<PersonId>,
     closing: bool,
+    /// The thread gathers: wake it when so many wait.
+    wanted: usize,
 }
 
 #[derive(Default)]
@@ -52,10 +54,11 @@ impl Intake {
             } else {
                 waiting.bytes += message.size();
                 waiting.messages.push_back((message, done));
-                let first = waiting.messages.len() == 1;
+                let count = waiting.messages.len();
+                let wake = count == 1 || count == waiting.wanted;
                 drop(waiting);
                 // The thread takes all that waits: it needs to be woken for the first only.
-                if first {
+                if wake {
                     self.more.notify_one();
                 }
                 return;
@@ -83,6 +86,18 @@ impl Intake {
     }
 }
 
+/// How the last commit went.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    /// How many messages it was for.
+    together: usize,
+    /// How long those who come a little later are waited for: half of what it took.
+    moment: Duration,
+}
+
+/// Longest moment.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// What the thread took out of the intake.
 struct Work {
     messages: Vec<Message>,
@@ -92,12 +107,22 @@ struct Work {
 }
 
 impl Intake {
-    /// Waits for something to do, at most until upkeep is due.
-    fn take(&self) -> Work {
+    /// Waits for something to do, at most until upkeep is due. When many came together the last
+    /// time, those who were answered publish again about now: a moment is given to them, so that
+    /// one sync is for all. Who publishes alone never waits for others.
+    fn take(&self, pace: Pace) -> Work {
         let mut waiting = self.waiting.lock();
         if waiting.messages.is_empty() && waiting.erased.is_empty() && !waiting.closing {
             self.more.wait_for(&mut waiting, UPKEEP);
         }
+        let until = Instant::now() + pace.moment;
+        waiting.wanted = pace.together;
+        while (1..pace.together).contains(&waiting.messages.len()) && !waiting.closing {
+            if self.more.wait_until(&mut waiting, until).timed_out() {
+                break;
+            }
+        }
+        waiting.wanted = 0;
         let mut work = Work {
             messages: Vec::new(),
             done: Vec::new(),
@@ -126,14 +151,17 @@ pub(crate) fn run(
     retention: Retention,
 ) -> Result<(), JournalError> {
     let (mut upkept, mut noted) = (Instant::now(), store.last);
+    let mut pace = Pace::default();
     loop {
-        let work = intake.take();
+        let work = intake.take(pace);
         for person in &work.erased {
             store.forget(*person);
         }
         let is_empty = work.messages.is_empty();
         if !is_empty {
-            commit(&mut store, shared, work.messages, work.done);
+            let (begun, together) = (Instant::now(), work.messages.len());
+            let moment = commit(&mut store, shared, work.messages, work.done, begun);
+            pace = Pace { together, moment };
         } else if work.closing {
             break;
         }
@@ -149,13 +177,21 @@ pub(crate) fn run(
     store.close().and(told)
 }
 
-fn commit(store: &mut Store, shared: &Shared, batch: Vec<Message>, done: Vec<Option<Done>>) {
+/// Commits and answers; tells the moment for which the next ones are waited for.
+fn commit(
+    store: &mut Store,
+    shared: &Shared,
+    batch: Vec<Message>,
+    done: Vec<Option<Done>>,
+    begun: Instant,
+) -> Duration {
     let followed = shared.followers.load(std::sync::atomic::Ordering::Acquire) > 0;
     let (before, epoch) = (store.last, store.epoch());
     let committed = store.commit(&batch, followed);
     if store.epoch() != epoch {
         shared.set_view(View::of(store));
     }
+    let moment = (begun.elapsed() / 2).min(MOMENT);
     let counts = &shared.counts;
     if store.last > before {
         Shared::count(&counts.commits, 1);
@@ -174,6 +210,7 @@ fn commit(store: &mut Store, shared: &Shared, batch: Vec<Message>, done: Vec<Opt
     }
     Shared::count(&counts.repeated, repeated);
     Shared::count(&counts.refused, refused);
+    moment
 }
 
 /// Failures here lose nothing that was acknowledged; they are told and tried again.
