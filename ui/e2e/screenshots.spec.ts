@@ -11,12 +11,7 @@ test.skip(!process.env.AICO_SCREENSHOTS, 'pictures are only taken on demand');
 // Every page in both themes and both widths, to be looked at; a few of them are in the README.
 const all = process.env.AICO_SCREENSHOTS_TO ?? mkdtempSync(join(tmpdir(), 'aico-screenshots-'));
 const kept = resolve('../docs/screenshots');
-const shown = [
-  'light-desktop-talk',
-  'dark-phone-talk',
-  'light-desktop-setup',
-  'dark-desktop-model',
-];
+const shown = ['light-desktop-talk', 'dark-phone-talk', 'light-phone-setup', 'dark-desktop-model'];
 const sizes = { phone: { width: 360, height: 740 }, desktop: { width: 1280, height: 800 } };
 type Size = keyof typeof sizes;
 
