@@ -101,7 +101,10 @@ impl Door {
     /// Who was taken off the list does not find its place again under the same name.
     async fn forget_cursors(&self, gone: Vec<Identity>) {
         let bus = self.bus.clone();
-        let forget = move || gone.iter().try_for_each(|who| bus.forget_cursors(who).map(drop));
+        let forget = move || {
+            gone.iter()
+                .try_for_each(|who| bus.forget_cursors(who).map(drop))
+        };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(forget).await {
             tracing::debug!(%error, "the cursors of a module that left are still there");
         }
