@@ -33,7 +33,9 @@ pub(super) async fn run(
     let mut frames = Frames::new(limits.frame_burst, limits.frames_per_second, now);
     let mut bytes = Bytes::new(limits.bytes_per_second, received.bytes(), now);
     let mut heard = now;
-    let mut look = tokio::time::interval(LOOK.min(limits.heartbeat));
+    // The first look comes after a whole interval: one long message right away is no flood.
+    let period = LOOK.min(limits.heartbeat);
+    let mut look = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
