@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { defineConfig } from '@playwright/test';
 
 const root = process.getuid?.() === 0;
+// One for a run: its workers read this file too, and inherit what is set here.
+process.env.AICO_E2E_RESULTS ??= mkdtempSync(join(tmpdir(), 'aico-e2e-'));
 
 export default defineConfig({
   projects: [
@@ -18,7 +20,7 @@ export default defineConfig({
   timeout: 240_000,
   expect: { timeout: 20_000 },
   reporter: [['list']],
-  outputDir: join(mkdtempSync(join(tmpdir(), 'aico-e2e-')), 'results'),
+  outputDir: join(process.env.AICO_E2E_RESULTS, 'results'),
   use: {
     browserName: 'chromium',
     headless: true,

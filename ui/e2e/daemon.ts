@@ -6,7 +6,8 @@ import { createInterface } from 'node:readline';
 
 /** The real program, started on an empty data folder. `AICO_BIN` says where it is. */
 export class Daemon {
-  readonly data = mkdtempSync(join(tmpdir(), 'aico-e2e-data-'));
+  /** Made at the first start: specs are also loaded by processes that only list them. */
+  data = '';
   /** The address without the one-time code. */
   origin = '';
   /** The address as printed, with the one-time code while there is one. */
@@ -28,6 +29,7 @@ export class Daemon {
   async start(): Promise<void> {
     const program = this.#program;
     if (!program) throw new Error('AICO_BIN must be the path of the aico program');
+    this.data ||= mkdtempSync(join(tmpdir(), 'aico-e2e-data-'));
     // What goes wrong is shown beside the tests; each request would hide it.
     const quiet = ['--set', 'logging.level=warn', '--set', 'bus.bind=127.0.0.1:0'];
     const where = ['--data', this.data, '--bind', this.#bind];
@@ -69,6 +71,6 @@ export class Daemon {
 
   async destroy(): Promise<void> {
     await this.stop();
-    rmSync(this.data, { recursive: true, force: true });
+    if (this.data) rmSync(this.data, { recursive: true, force: true });
   }
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { copyFileSync, mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Browser, expect, type Page, test } from '@playwright/test';
@@ -9,7 +9,7 @@ import { answered, MEMBER, OWNER, say, settled, setUp, signIn } from './helpers'
 test.skip(!process.env.AICO_SCREENSHOTS, 'pictures are only taken on demand');
 
 // Every page in both themes and both widths, to be looked at; a few of them are in the README.
-const all = process.env.AICO_SCREENSHOTS_TO ?? mkdtempSync(join(tmpdir(), 'aico-screenshots-'));
+const all = process.env.AICO_SCREENSHOTS_TO ?? join(tmpdir(), 'aico-screenshots');
 const kept = resolve('../docs/screenshots');
 const shown = ['light-desktop-talk', 'dark-phone-talk', 'light-phone-setup', 'dark-desktop-model'];
 const sizes = { phone: { width: 360, height: 740 }, desktop: { width: 1280, height: 800 } };
