@@ -59,6 +59,15 @@ impl World {
         file
     }
 
+    /// Once the model process is on the bus, so that whoever comes then is somebody else.
+    fn peers_without_modules(&self) -> u64 {
+        until("the model is ready", || {
+            let status: Value = serde_json::from_str(&self.said(&["status", "--json"])).unwrap();
+            (status["model"]["status"] == "ready").then_some(())
+        });
+        self.peers()
+    }
+
     fn peers(&self) -> u64 {
         let stats: Value = serde_json::from_str(&self.said(&["bus", "stats", "--json"])).unwrap();
         stats["peers"].as_u64().unwrap()
@@ -68,7 +77,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_module_does_what_it_was_granted_and_nothing_else() {
     let world = World::ready();
-    let models = world.peers();
+    let models = world.peers_without_modules();
     let file = world.add_module(
         "weather",
         &["--publish", "weather.#", "--subscribe", "weather.now"],
@@ -139,7 +148,7 @@ async fn a_module_does_what_it_was_granted_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_and_revoked_and_outlive_a_restart() {
     let mut world = World::ready();
-    let models = world.peers();
+    let models = world.peers_without_modules();
     let file = world.add_module("weather", &["--publish", "weather.#"]);
     let before = join(&file).await.unwrap();
     world.stop();
