@@ -730,6 +730,8 @@ export interface components {
              * @description Messages dropped because a subscriber's queue was full.
              */
             dropped: number;
+            followers: components["schemas"]["BusFollower"][];
+            journal?: components["schemas"]["BusJournal"] | null;
             /**
              * Format: int64
              * @description Frames and messages of peers that could not be read.
@@ -767,6 +769,58 @@ export interface components {
              * @description Requests that nobody served.
              */
             unserved: number;
+        };
+        /** @description One who follows the journal. */
+        BusFollower: {
+            /** @description Who it is. */
+            identity: string;
+            pattern: string;
+            /**
+             * Format: int64
+             * @description The last sequence that it was given, or that is of no concern to it.
+             */
+            position: number;
+        };
+        /** @description The journal. */
+        BusJournal: {
+            /**
+             * Format: int64
+             * @description Bytes of all files.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Syncs that made messages durable since AICO was unlocked; so are the next three.
+             */
+            commits: number;
+            files: number;
+            /**
+             * Format: int64
+             * @description The first sequence that is still there.
+             */
+            first: number;
+            /**
+             * Format: int64
+             * @description Messages that were made durable.
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description The last sequence that is durable.
+             */
+            last: number;
+            /**
+             * Format: int64
+             * @description Messages that were refused.
+             */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Repetitions that were dropped.
+             */
+            repeated: number;
+            /** @description Messages that wait to be written. */
+            waiting: number;
         };
         /** @description A subscription or a service, and what waits in it. */
         BusQueue: {

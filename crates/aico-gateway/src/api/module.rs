@@ -143,6 +143,42 @@ pub(crate) struct Bus {
     pub(crate) peers: u64,
     pub(crate) subscriptions: Vec<BusQueue>,
     pub(crate) services: Vec<BusQueue>,
+    pub(crate) followers: Vec<BusFollower>,
+    /// Durable messages, kept for other processes; only while there is a journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) journal: Option<BusJournal>,
+}
+
+/// One who follows the journal.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BusFollower {
+    /// Who it is.
+    pub(crate) identity: String,
+    pub(crate) pattern: String,
+    /// The last sequence that it was given, or that is of no concern to it.
+    pub(crate) position: u64,
+}
+
+/// The journal.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BusJournal {
+    /// The last sequence that is durable.
+    pub(crate) last: u64,
+    /// The first sequence that is still there.
+    pub(crate) first: u64,
+    pub(crate) files: usize,
+    /// Bytes of all files.
+    pub(crate) bytes: u64,
+    /// Messages that wait to be written.
+    pub(crate) waiting: usize,
+    /// Syncs that made messages durable since AICO was unlocked; so are the next three.
+    pub(crate) commits: u64,
+    /// Messages that were made durable.
+    pub(crate) kept: u64,
+    /// Repetitions that were dropped.
+    pub(crate) repeated: u64,
+    /// Messages that were refused.
+    pub(crate) refused: u64,
 }
 
 /// A subscription or a service, and what waits in it.
@@ -197,6 +233,26 @@ impl From<aico_bus::BusStats> for Bus {
                     in_progress: one.in_progress,
                 })
                 .collect(),
+            followers: stats
+                .followers
+                .into_iter()
+                .map(|one| BusFollower {
+                    identity: one.identity,
+                    pattern: one.pattern,
+                    position: one.position,
+                })
+                .collect(),
+            journal: stats.journal.map(|journal| BusJournal {
+                last: journal.last.sequence,
+                first: journal.first,
+                files: journal.files,
+                bytes: journal.bytes,
+                waiting: journal.waiting,
+                commits: journal.commits,
+                kept: journal.kept,
+                repeated: journal.repeated,
+                refused: journal.refused,
+            }),
         }
     }
 }

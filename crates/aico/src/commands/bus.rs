@@ -91,6 +91,30 @@ fn figures(stats: &Value) -> String {
             one["in_progress"],
         ));
     }
+    for one in list("followers") {
+        out.push_str(&format!(
+            "{} follows {} and is at #{}\n",
+            one["identity"].as_str().unwrap_or_default(),
+            one["pattern"].as_str().unwrap_or_default(),
+            one["position"],
+        ));
+    }
+    let journal = &stats["journal"];
+    if journal.is_object() {
+        out.push_str(&format!(
+            "journal: #{} to #{} in {} files ({} bytes), {} waiting; {} kept by {} syncs, \
+             {} repeated, {} refused\n",
+            journal["first"],
+            journal["last"],
+            journal["files"],
+            journal["bytes"],
+            journal["waiting"],
+            journal["kept"],
+            journal["commits"],
+            journal["repeated"],
+            journal["refused"],
+        ));
+    }
     style::harmless(out.trim_end())
 }
 
@@ -106,7 +130,10 @@ mod tests {
             "subscriptions": [{"identity": "module:w\u{1b}[2J", "pattern": "a.#", "waiting": 3,
                 "waiting_bytes": 99, "dropped": 1}],
             "services": [{"identity": "models", "pattern": "models.*", "waiting": 0, "in_progress": 2}],
+            "journal": {"first": 1, "last": 9, "files": 1, "bytes": 512, "waiting": 0, "kept": 9,
+                "commits": 3, "repeated": 1, "refused": 0},
         }));
+        assert!(told.contains("journal: #1 to #9 in 1 files (512 bytes), 0 waiting; 9 kept by 3"));
         assert!(told.contains("12  messages published"), "{told}");
         assert!(told.contains("module:w[2J subscribes to a.#: 3 waiting (99 bytes), 1 dropped"));
         assert!(told.contains("models serves models.*: 0 waiting, 2 in progress"));
