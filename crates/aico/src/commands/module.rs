@@ -11,7 +11,7 @@ use aico_bus::link::Connection;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Context, checked_id};
+use super::{Context, checked_id, person};
 use crate::cli::{Module, ModuleAdd, PasswordFrom};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
@@ -64,7 +64,7 @@ async fn add_module(daemon: &Daemon, person: Option<&str>, add: &ModuleAdd) -> R
         .into_iter()
         .chain(add.persons.iter().map(String::as_str))
     {
-        persons.push(person_id(daemon, name).await?);
+        persons.push(person::id_of(daemon, name).await?);
     }
     let out = out_path(&add.name, add.out.as_deref());
     // First the file: a module that is admitted and whose keys are lost helps nobody.
@@ -171,22 +171,6 @@ fn name_of(persons: &Value, id: &Value) -> Option<String> {
     let all = persons["items"].as_array()?;
     let found = all.iter().find(|one| one["id"] == *id)?;
     found["name"].as_str().map(str::to_owned)
-}
-
-async fn person_id(daemon: &Daemon, name: &str) -> Result<String, Failure> {
-    let all = daemon.get("/api/v1/persons").await?;
-    let found = all["items"].as_array().into_iter().flatten().find(|one| {
-        one["name"]
-            .as_str()
-            .is_some_and(|known| known.to_lowercase() == name.to_lowercase())
-    });
-    found
-        .and_then(|one| one["id"].as_str())
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            Failure::new(Exit::NotFound, "Nobody here has that name.")
-                .do_this("See who there is: aico person list")
-        })
 }
 
 async fn find(daemon: &Daemon, name: &str) -> Result<String, Failure> {

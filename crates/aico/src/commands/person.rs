@@ -34,19 +34,10 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
             }
         }
         Person::Remove { name, password } => {
-            let all = daemon.get("/api/v1/persons").await?;
-            let found = all["items"].as_array().into_iter().flatten().find(|one| {
-                one["name"]
-                    .as_str()
-                    .is_some_and(|n| n.to_lowercase() == name.to_lowercase())
-            });
-            let id = found.and_then(|one| one["id"].as_str()).ok_or_else(|| {
-                Failure::new(Exit::NotFound, "Nobody here has that name.")
-                    .do_this("See who there is: aico person list")
-            })?;
+            let id = id_of(&daemon, name).await?;
             style::warning("all their conversations will be deleted, for good.");
             let password = prompt::raw_password(password, "Master password")?;
-            let path = format!("/api/v1/persons/{}/erase", checked_id(id)?);
+            let path = format!("/api/v1/persons/{}/erase", checked_id(&id)?);
             daemon
                 .post(&path, &json!({ "password": password.as_str() }))
                 .await?;
@@ -54,4 +45,21 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+/// The id of the person who is called that.
+pub(super) async fn id_of(daemon: &Daemon, name: &str) -> Result<String, Failure> {
+    let all = daemon.get("/api/v1/persons").await?;
+    let found = all["items"].as_array().into_iter().flatten().find(|one| {
+        one["name"]
+            .as_str()
+            .is_some_and(|known| known.to_lowercase() == name.to_lowercase())
+    });
+    found
+        .and_then(|one| one["id"].as_str())
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Failure::new(Exit::NotFound, "Nobody here has that name.")
+                .do_this("See who there is: aico person list")
+        })
 }

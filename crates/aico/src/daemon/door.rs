@@ -153,6 +153,16 @@ impl Door {
     }
 }
 
+impl View {
+    /// Returns when those who are admitted can come in, or it is clear that they can't.
+    pub(super) async fn settled(&self, home: &Home) {
+        if home.modules().await.is_ok_and(|all| !all.is_empty()) {
+            // What goes wrong is in the log; AICO serves all the same.
+            let _ = self.door().await;
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl BrokerSource for View {
     async fn door(&self) -> Option<aico_gateway::Door> {

@@ -82,14 +82,15 @@ async fn run(
         .map_err(|e| cant_listen(config.gateway.bind, &e))?;
 
     let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
-    let (door, opened) = door::Door::new(&home, &bus, config.bus.bind, &run);
+    let (door, view) = door::Door::new(&home, &bus, config.bus.bind, &run);
+    let view = Arc::new(view);
     let stop = CancellationToken::new();
     let gateway = Gateway::new(
         GatewayConfig {
             hosts: config.gateway.names.clone(),
             stop: stop.clone(),
             settings: settings(loaded),
-            broker: Arc::new(opened),
+            broker: view.clone(),
             ..GatewayConfig::default()
         },
         home.clone(),
@@ -109,6 +110,7 @@ async fn run(
     let watching = tokio::spawn(modules::watch(modules::Parts {
         home: home.clone(),
         bus: bus.clone(),
+        door: view,
         logging: logging.clone(),
         config: config.clone(),
         data: folder.path().to_owned(),

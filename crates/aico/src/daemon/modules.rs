@@ -12,10 +12,13 @@ use aico_logging::Logging;
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
 
+use super::door;
+
 /// What the modules are made of.
 pub(super) struct Parts {
     pub(super) home: Home,
     pub(super) bus: Bus,
+    pub(super) door: Arc<door::View>,
     pub(super) logging: Logging,
     pub(super) config: Config,
     pub(super) data: PathBuf,
@@ -44,6 +47,7 @@ pub(super) async fn watch(parts: Parts) {
         match (now, modules.take()) {
             (Stage::Ready, None) => {
                 modules = Modules::start(&parts).await;
+                parts.door.settled(&parts.home).await;
                 parts.home.set_serving(true);
             }
             (Stage::Ready, Some(mut running)) => {
