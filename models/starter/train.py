@@ -37,7 +37,8 @@ class Phase:
     """A stretch of training at one length of conversation.
 
     In the second stage the rates change evenly to `rate` of their peak, or on the way there if the
-    phase is cut short of `planned` steps.
+    phase is cut short of `planned` steps. A share of its conversations may be `plain`, of the kind
+    of the first stage, so that what that taught is not forgotten.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class Phase:
     rows: int
     rate: float = 0.0
     planned: int = 0
+    plain: float = 0.0
 
 
 FIRST = [Phase(1200, 256, 12), Phase(400, 896, 4)]
@@ -56,6 +58,9 @@ SECOND = [
     Phase(125, 896, 3, rate=0.0, planned=300),
     Phase(25, 896, 3, rate=0.15),
     Phase(425, 896, 3, rate=0.0),
+    Phase(50, 896, 3, rate=0.25, plain=0.25),
+    Phase(650, 896, 3, rate=0.12, plain=0.25),
+    Phase(350, 896, 3, rate=0.0, plain=0.25),
 ]
 SECOND_START_RATE = 0.4
 MATRIX_RATE = 8e-3
@@ -93,7 +98,9 @@ def batches(
     for _ in range(done, phase.steps):
         rows, masks = [], []
         for _ in range(phase.rows):
-            tokens, spoken = encode_row(tokenizer, conversation(rng, exchanges), phase.length)
+            plain = phase.plain and rng.random() < phase.plain
+            talk = frozen_corpus.conversation if plain else conversation
+            tokens, spoken = encode_row(tokenizer, talk(rng, exchanges), phase.length)
             missing = phase.length + 1 - len(tokens)
             rows.append(tokens + [bpe.END_OF_TEXT] * missing)
             masks.append(spoken + [False] * missing)
