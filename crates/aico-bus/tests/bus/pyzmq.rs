@@ -175,8 +175,8 @@ impl Player {
                 if let (Some(id), Some(place)) = (words.next(), words.next()) {
                     let before = places.lock().insert(id, place.clone());
                     assert!(
-                        before.is_none_or(|before| before == place),
-                        "it has two places"
+                        before.as_ref().is_none_or(|before| *before == place),
+                        "it has two places: {before:?}, then {line:?}"
                     );
                 }
             }

@@ -196,6 +196,12 @@ def controls(topic, envelopes):
             yield from parse(last(given, 13)).items()
 
 
+def tell(what, id, sequence):
+    """A line at once or not at all: this process may be killed at any moment."""
+    sys.stdout.write(f"{what} {id.hex()} {sequence}\n")
+    sys.stdout.flush()
+
+
 def durable_follower(socket):
     cursor = field(1, 1) + field(2, "system.#") + field(3, 64) + field(4, 1 << 20)
     socket.send(control(11, cursor + field(8, "main")))
@@ -210,7 +216,7 @@ def durable_follower(socket):
             continue
         for given in envelopes:
             taken, size = taken + 1, size + len(last(given, 13)) + len(topic) + 256
-            print("got", last(given, 1).hex(), last(given, 100, 0), flush=True)
+            tell("got", last(given, 1), last(given, 100, 0))
         # Only what was told of is done with.
         if taken >= 20:
             done = last(envelopes[-1], 100, 0)
@@ -242,7 +248,7 @@ def durable_publisher(socket):
             assert 3 not in published, published
             for id, place in zip(published[1], published[2], strict=True):
                 if unanswered.pop(id, None):
-                    print("acked", id.hex(), last(parse(place), 2, 0), flush=True)
+                    tell("acked", id, last(parse(place), 2, 0))
                     publish(uuid.uuid4().bytes)
 
 
