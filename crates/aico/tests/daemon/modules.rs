@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use aico_bus::link::{Connection, LinkError, connect};
+use aico_bus::link::{Connection, LinkError, connect, read_public_key};
 use aico_bus::{BusError, Client, Delivery, Meta, Queue, Subscription};
 use aico_contracts::v1::Empty;
 use serde_json::Value;
 
+use crate::privacy::files;
 use crate::support::{World, text, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,7 +77,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_module_does_what_it_was_granted_and_nothing_else() {
-    let world = World::ready();
+    let mut world = World::ready();
     let models = world.peers_without_modules();
     let file = world.add_module(
         "weather",
@@ -100,10 +101,6 @@ async fn a_module_does_what_it_was_granted_and_nothing_else() {
             .iter()
             .any(|one| one.starts_with("tcp://127.0.0.1:"))
     );
-    // The secret is in that file and nowhere in the data folder.
-    let secret = connection.client_secret.clone();
-    assert!(!secret.is_empty());
-
     for endpoint in &connection.endpoints {
         let weather = connect(connection.credentials(endpoint)).await.unwrap();
         let mut own = weather.subscribe("weather.now", Queue::default()).unwrap();
@@ -143,6 +140,20 @@ async fn a_module_does_what_it_was_granted_and_nothing_else() {
     let mut fooled = connection.credentials(&connection.endpoints[0]);
     fooled.server_public = stranger.client_public.clone();
     assert!(connect(fooled).await.is_err());
+
+    world.stop();
+    // The secret is in that file and, in neither form, in any file of the data folder.
+    let bytes = read_public_key(&connection.client_secret).unwrap();
+    let mut all = Vec::new();
+    files(&world.data(), &mut all);
+    assert!(all.len() > 3);
+    for path in all {
+        let content = std::fs::read(&path).unwrap();
+        for secret in [connection.client_secret.as_bytes(), &bytes] {
+            let found = content.windows(secret.len()).any(|part| part == secret);
+            assert!(!found, "{}", path.display());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use crate::support::{World, text};
 
 const MARKER: &str = "zyxmarkerqwv";
 
-fn files(folder: &Path, all: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn files(folder: &Path, all: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let about = std::fs::symlink_metadata(&path).unwrap();
