@@ -12,6 +12,10 @@ use std::time::Instant;
 use aico_bus::{AllowAll, Bus, Delivery, Identity, Meta, Queue};
 use aico_contracts::v1::{AnswerDelta, Envelope};
 
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MESSAGES: u64 = 1_000_000;
 
 fn payload(index: u64) -> AnswerDelta {

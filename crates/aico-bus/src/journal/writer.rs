@@ -198,18 +198,17 @@ fn commit(
         Shared::count(&counts.kept, store.last - before);
         shared.publish(committed.kept, store.last);
     }
-    let (mut repeated, mut refused) = (0, 0);
+    // Counted before anybody is answered: who has the answer finds it in the figures.
+    let outcomes = || committed.outcomes.iter();
+    let repeated = outcomes().filter(|outcome| outcome.as_ref().is_ok_and(|it| it.repeated));
+    Shared::count(&counts.repeated, repeated.count() as u64);
+    let refused = outcomes().filter(|outcome| outcome.is_err());
+    Shared::count(&counts.refused, refused.count() as u64);
     for (outcome, done) in committed.outcomes.into_iter().zip(done) {
-        match &outcome {
-            Ok(receipt) => repeated += u64::from(receipt.repeated),
-            Err(_) => refused += 1,
-        }
         if let Some(done) = done {
             done(outcome);
         }
     }
-    Shared::count(&counts.repeated, repeated);
-    Shared::count(&counts.refused, refused);
     moment
 }
 

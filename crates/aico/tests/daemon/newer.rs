@@ -1,6 +1,10 @@
-//! Data of a newer program: refused before anything is touched, and both versions are named.
+//! Data, or a daemon, of a newer program: refused before anything is touched, and both versions are
+//! named.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use aico_access::{Home, HomeConfig, Source};
@@ -119,4 +123,47 @@ fn a_newer_store_of_a_person_is_told_to_them_and_not_touched() {
     for (path, bytes) in before {
         assert!(std::fs::read(&path).unwrap() == bytes, "it was changed");
     }
+}
+
+/// A program of another version can't be had here, so the socket answers as its daemon would; who
+/// asks is the real program.
+#[test]
+fn a_daemon_of_another_version_is_told_with_both_versions_and_what_to_do() {
+    let world = World::new();
+    let run = world.data().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let listener = UnixListener::bind(run.join("aico.sock")).unwrap();
+    let daemon = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        // One connection for each command below.
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            asked.push(request.next().unwrap().unwrap());
+            request.find(|line| line.as_ref().unwrap().is_empty());
+            let body = r#"{"stage":"ready","version":"9.8.7"}"#;
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+        asked
+    });
+    for command in [&["conversation", "list"][..], &["chat", "--once", "Hello"]] {
+        let told = world.aico(command);
+        let words = text(&told.stderr);
+        assert_eq!(told.status.code(), Some(16), "{words}");
+        let ours = env!("CARGO_PKG_VERSION");
+        assert!(words.contains("9.8.7") && words.contains(ours), "{words}");
+        assert!(words.contains("aico serve"), "nothing to do is said: {words}");
+    }
+    // Nothing was asked of it but what it is.
+    let asked = daemon.join().unwrap();
+    assert!(
+        asked.iter().all(|line| line.starts_with("GET /api/v1/state ")),
+        "{asked:?}"
+    );
 }
