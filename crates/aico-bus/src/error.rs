@@ -60,6 +60,10 @@ pub enum BusError {
     /// The link to the daemon can't take more at present; the message was not sent.
     #[error("the link is saturated")]
     Busy,
+    /// There is no link to the daemon at present; it is being made again. The message was not
+    /// sent.
+    #[error("the link to the daemon is lost at present")]
+    LinkLost,
     /// The bus, or the link to it, is closed.
     #[error("the bus is closed")]
     Closed,
@@ -83,6 +87,10 @@ pub enum RequestError {
     /// The server ended, or dropped the request without an answer.
     #[error("the server went away")]
     ServerGone,
+    /// The link to the daemon was lost, or there is none at present: whether the server got the
+    /// request, and what it did, nobody here can know.
+    #[error("the link to the daemon was lost")]
+    LinkLost,
     /// The request itself was not accepted by the bus.
     #[error("the request was refused")]
     Refused(#[source] BusError),
@@ -109,6 +117,7 @@ impl RequestError {
             Self::NobodyServes { .. } => Fault::new("nobody-serves", "This part is not running"),
             Self::DeadlinePassed => Fault::new("deadline-passed", "It took too long"),
             Self::ServerGone => Fault::new("server-died", "The part that answers ended"),
+            Self::LinkLost => Fault::new("link-lost", "The link to the daemon was lost"),
             Self::Refused(_) => Fault::refused("This is not allowed"),
             Self::Malformed(_) => Fault::internal("An answer could not be read"),
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aico_contracts::v1::Envelope;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BusError;
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::journal::{Cursor, Done, Item, JournalFault, Kept, Place, Receipt, Skipped, Tail};
+use crate::link::follow::Target;
 use crate::parcel::size_of;
 use crate::queue::{Consumed, Guard};
 
@@ -113,6 +114,16 @@ impl Following {
     pub(crate) fn head(&self) -> Place {
         self.tail.head()
     }
+
+    /// It began after this place.
+    pub(crate) fn from(&self) -> Place {
+        self.tail.from()
+    }
+
+    /// Everything up to here was given out, or is of no concern.
+    pub(crate) fn upto(&self) -> Option<Place> {
+        self.tail.upto()
+    }
 }
 
 /// Follows the journal of durable messages. Dropping it ends it; a cursor stays where it was
@@ -126,8 +137,7 @@ enum Source {
 
 /// The member's end of a link.
 pub(crate) struct Remote {
-    pub(crate) items: mpsc::Receiver<Followed>,
-    pub(crate) head: watch::Receiver<Option<Place>>,
+    pub(crate) target: Arc<Target>,
     pub(crate) consumed: Consumed,
     pub(crate) acknowledge: Box<dyn Fn(u64) + Send + Sync>,
     /// Why it ended.
@@ -158,7 +168,7 @@ impl Follower {
                     Ok(Some(Followed::Message(parcel.envelope)))
                 }
             },
-            Source::Link(remote) => match remote.items.recv().await {
+            Source::Link(remote) => match remote.target.next().await {
                 Some(item) => {
                     if let Followed::Message(envelope) = &item {
                         let size = size_of(envelope);
@@ -190,7 +200,7 @@ impl Follower {
     pub fn head(&self) -> Option<Place> {
         match &self.0 {
             Source::Inside(following) => Some(following.head()),
-            Source::Link(remote) => *remote.head.borrow(),
+            Source::Link(remote) => remote.target.last(),
         }
     }
 }

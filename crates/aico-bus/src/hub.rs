@@ -18,7 +18,9 @@ use crate::exchange::Requests;
 use crate::follow::{Follower, Following, Pending};
 use crate::identity::{Direction, Identity, Policy};
 use crate::ids::{IdSource, now_ns};
-use crate::journal::{Cursor, Handle, Journal, JournalFault, Message, Receipt, Start, Wanted};
+use crate::journal::{
+    Cursor, Handle, Journal, JournalFault, Message, Place, Receipt, Start, Wanted,
+};
 use crate::parcel::{Parcel, Stamp, append_person};
 use crate::pattern::{Pattern, PatternIndex};
 use crate::port::{Boxed, Port, Speaker};
@@ -380,6 +382,7 @@ impl Hub {
         who: &Identity,
         pattern: Pattern,
         start: Start,
+        resume: Option<Place>,
     ) -> Result<Following, BusError> {
         let person = topics::person_of(pattern.as_str());
         self.authorize(who, Direction::Subscribe, pattern.as_str(), person)?;
@@ -395,8 +398,9 @@ impl Hub {
             }
         };
         let identity = who.clone();
-        let begun =
-            tokio::task::spawn_blocking(move || journal.follow(identity.as_str(), wanted, start));
+        let begun = tokio::task::spawn_blocking(move || {
+            journal.follow(identity.as_str(), wanted, start, resume)
+        });
         let tail = begun
             .await
             .map_err(|_| BusError::Closed)?
@@ -678,7 +682,9 @@ impl Port for Member {
         _queue: Queue,
     ) -> Boxed<'_, Result<Follower, BusError>> {
         Box::pin(async move {
-            let followed = self.hub.follow(&self.speaker.identity, pattern, start);
+            let followed = self
+                .hub
+                .follow(&self.speaker.identity, pattern, start, None);
             Ok(Follower::inside(followed.await?))
         })
     }

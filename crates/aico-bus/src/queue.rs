@@ -55,6 +55,13 @@ pub enum Delivery {
         /// How many.
         missed: u64,
     },
+    /// The link to the daemon was lost and made again: what was published on the pattern
+    /// meanwhile did not come here, and nobody knows how much. Only over a link that is
+    /// [kept](crate::link::keep()).
+    Interrupted {
+        /// The daemon is another run: its epoch is new, and sequences count from 1.
+        restarted: bool,
+    },
 }
 
 /// Content-free: an envelope holds what people say.
@@ -63,6 +70,7 @@ impl std::fmt::Debug for Delivery {
         match self {
             Self::Message(envelope) => write!(f, "Message({})", envelope.topic),
             Self::Gap { missed } => write!(f, "Gap({missed})"),
+            Self::Interrupted { restarted } => write!(f, "Interrupted({restarted})"),
         }
     }
 }
@@ -84,8 +92,43 @@ struct State {
     missed: u64,
     /// Dropped since the beginning.
     missed_in_all: u64,
+    /// What a link has to tell, oldest first: how many of the waiting messages came before.
+    marks: VecDeque<(usize, Mark)>,
     waker: Option<Waker>,
     closed: bool,
+}
+
+/// Something between two messages.
+#[derive(Clone, Copy)]
+enum Mark {
+    /// So many were dropped at the other end.
+    Gap(u64),
+    /// The link was lost and made again; whether to another run of the daemon.
+    Break(bool),
+}
+
+impl Mark {
+    /// Both, when nothing lies between them. After a break nobody knows how much is missing.
+    fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Gap(one), Self::Gap(other)) => Self::Gap(one + other),
+            (Self::Break(one), Self::Break(other)) => Self::Break(one || other),
+            (Self::Break(one), Self::Gap(_)) | (Self::Gap(_), Self::Break(one)) => Self::Break(one),
+        }
+    }
+}
+
+impl State {
+    /// So many of the oldest messages left. Marks with nothing between them become one.
+    fn pass(&mut self, count: usize) {
+        for (before, _) in &mut self.marks {
+            *before = before.saturating_sub(count);
+        }
+        while let [(0, first), (0, second), ..] = self.marks.make_contiguous() {
+            *second = first.and(*second);
+            self.marks.pop_front();
+        }
+    }
 }
 
 /// The queue between the bus and one subscriber.
@@ -108,6 +151,7 @@ impl Mailbox {
             bytes: 0,
             missed: 0,
             missed_in_all: 0,
+            marks: VecDeque::new(),
             waker: None,
             closed: false,
         };
@@ -136,6 +180,9 @@ impl Mailbox {
                 dropped.push(oldest);
             }
         }
+        if !state.marks.is_empty() {
+            state.pass(dropped.len());
+        }
         let count = dropped.len() as u64;
         state.missed += count;
         state.missed_in_all += count;
@@ -147,11 +194,25 @@ impl Mailbox {
         }
     }
 
-    /// Tells of messages that were dropped before they came here.
+    /// Tells of messages that were dropped at the other end of a link, after what waits now.
     pub(crate) fn push_gap(&self, missed: u64) {
+        self.state.lock().missed_in_all += missed;
+        self.push_mark(Mark::Gap(missed));
+    }
+
+    /// Tells that the link was lost after what waits now, and made again.
+    pub(crate) fn push_break(&self, restarted: bool) {
+        self.push_mark(Mark::Break(restarted));
+    }
+
+    fn push_mark(&self, mark: Mark) {
         let mut state = self.state.lock();
-        state.missed += missed;
-        state.missed_in_all += missed;
+        let before = state.items.len();
+        match state.marks.back_mut() {
+            // Nothing came in between: one is enough.
+            Some((last, known)) if *last == before => *known = known.and(mark),
+            _ => state.marks.push_back((before, mark)),
+        }
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -184,6 +245,7 @@ pub(crate) type Consumed = Box<dyn FnMut(usize) + Send>;
 pub(crate) enum Taken {
     Parcel(Parcel),
     Gap(u64),
+    Break(bool),
 }
 
 /// A running subscription. Dropping it ends it.
@@ -266,6 +328,7 @@ impl Subscription {
             taken.map(|taken| match taken {
                 Taken::Parcel(parcel) => Delivery::Message(parcel.envelope),
                 Taken::Gap(missed) => Delivery::Gap { missed },
+                Taken::Break(restarted) => Delivery::Interrupted { restarted },
             })
         })
     }
@@ -290,8 +353,20 @@ impl Subscription {
                 // The dropped ones lie between the last batch and what waits now.
                 return Poll::Ready(Some(Taken::Gap(std::mem::take(&mut state.missed))));
             }
+            let most = match state.marks.front() {
+                None => BATCH,
+                Some((0, mark)) => {
+                    let taken = match *mark {
+                        Mark::Gap(missed) => Taken::Gap(missed),
+                        Mark::Break(restarted) => Taken::Break(restarted),
+                    };
+                    state.marks.pop_front();
+                    return Poll::Ready(Some(taken));
+                }
+                Some((before, _)) => BATCH.min(*before),
+            };
             let mut bytes = 0;
-            while self.batch.len() < BATCH && bytes < BATCH_BYTES {
+            while self.batch.len() < most && bytes < BATCH_BYTES {
                 let Some(parcel) = state.items.pop_front() else {
                     break;
                 };
@@ -299,6 +374,9 @@ impl Subscription {
                 self.batch.push_back(parcel);
             }
             state.bytes -= bytes;
+            if !state.marks.is_empty() {
+                state.pass(self.batch.len());
+            }
             if self.batch.is_empty() {
                 if state.closed {
                     return Poll::Ready(None);
@@ -352,5 +430,80 @@ pub(crate) async fn wait_confirmed(
     match confirmation.wait_for(Option::is_some).await {
         Ok(answer) => answer.clone().unwrap_or(Err(BusError::Closed)),
         Err(_) => Err(BusError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel(number: u64) -> Parcel {
+        Parcel::new(Envelope {
+            sequence: number,
+            ..Envelope::default()
+        })
+    }
+
+    fn told(subscription: &mut Subscription) -> Vec<String> {
+        let mut all = Vec::new();
+        // Once more: it may ask to be polled again.
+        for _ in 0..2 {
+            while let Some(delivery) = subscription.try_recv() {
+                all.push(match delivery {
+                    Delivery::Message(envelope) => envelope.sequence.to_string(),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_break_is_told_between_what_came_before_and_after_it() {
+        let mailbox = Mailbox::new(Queue::new(4, usize::MAX));
+        let mut subscription = Subscription::new(mailbox.clone(), Guard::new(|| ()));
+        mailbox.push(parcel(1));
+        mailbox.push(parcel(2));
+        mailbox.push_break(false);
+        // Nothing came between: one of them, which knows of both.
+        mailbox.push_break(true);
+        mailbox.push(parcel(3));
+        mailbox.push_break(false);
+        let expected = ["1", "2", "Interrupted(true)", "3", "Interrupted(false)"];
+        assert_eq!(told(&mut subscription), expected);
+        // The oldest are dropped, and the break stays where it was.
+        for number in 4..=6 {
+            mailbox.push(parcel(number));
+        }
+        mailbox.push_break(true);
+        for number in 7..=9 {
+            mailbox.push(parcel(number));
+        }
+        let expected = ["Gap(2)", "6", "Interrupted(true)", "7", "8", "9"];
+        assert_eq!(told(&mut subscription), expected);
+        for number in 1..=9 {
+            mailbox.push(parcel(number));
+            mailbox.push_break(false);
+        }
+        mailbox.close();
+        // Breaks whose messages are all gone are one.
+        let all = told(&mut subscription);
+        assert_eq!(all[..3], ["Gap(5)", "Interrupted(false)", "6"]);
+    }
+
+    #[test]
+    fn a_gap_of_the_other_end_is_told_after_what_came_before_it() {
+        let mailbox = Mailbox::new(Queue::default());
+        let mut subscription = Subscription::new(mailbox.clone(), Guard::new(|| ()));
+        mailbox.push(parcel(1));
+        mailbox.push_gap(2);
+        mailbox.push_gap(1);
+        mailbox.push(parcel(5));
+        mailbox.push_break(true);
+        mailbox.push_gap(4);
+        mailbox.push(parcel(7));
+        let expected = ["1", "Gap(3)", "5", "Interrupted(true)", "7"];
+        assert_eq!(told(&mut subscription), expected);
+        assert_eq!(mailbox.load().2, 7);
     }
 }

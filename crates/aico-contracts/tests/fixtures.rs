@@ -259,6 +259,8 @@ fn link_messages(seen: &mut BTreeSet<String>) {
         Registered {
             id: 1,
             refusal: Some(fault()),
+            // Added later: the fixture is of before.
+            from: None,
         },
     );
     check(seen, Unregister { id: 1 });
@@ -302,6 +304,7 @@ fn journal_messages(seen: &mut BTreeSet<String>) {
             messages: 2,
             bytes: 3,
             start: Some(follow::Start::After(place())),
+            resume: None,
         },
     );
     check(
@@ -319,6 +322,7 @@ fn journal_messages(seen: &mut BTreeSet<String>) {
             subscription: 1,
             last: Some(place()),
             sent: 2,
+            upto: None,
         },
     );
     check(

@@ -373,9 +373,9 @@ impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Fault(fault) => fault.into(),
-            RequestError::NobodyServes { .. } | RequestError::ServerGone => {
-                Code::Unavailable.into()
-            }
+            RequestError::NobodyServes { .. }
+            | RequestError::ServerGone
+            | RequestError::LinkLost => Code::Unavailable.into(),
             RequestError::DeadlinePassed => Code::TookTooLong.into(),
             other => {
                 tracing::error!(error = %chain(&other), "a module could not be asked");

@@ -427,7 +427,7 @@ async fn state_is_published_on_every_change() {
                         .status(),
                 );
             }
-            aico_bus::Delivery::Gap { missed } => panic!("{missed} missed"),
+            other => panic!("{other:?}"),
         }
     }
     assert!(seen.contains(&Status::Starting), "{seen:?}");

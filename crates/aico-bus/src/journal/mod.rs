@@ -171,11 +171,12 @@ impl Handle {
         identity: &str,
         wanted: Wanted,
         start: Start,
+        resume: Option<Place>,
     ) -> Result<Tail, JournalFault> {
         if self.shared.closed.is_cancelled() {
             return Err(JournalFault::Locked);
         }
-        Tail::begin(self.shared.clone(), identity, wanted, start)
+        Tail::begin(self.shared.clone(), identity, wanted, start, resume)
     }
 
     /// A person was erased: nothing of theirs is kept in memory, taken or given out any more.

@@ -59,6 +59,8 @@ pub(crate) struct Tail {
     /// A stretch that is being read.
     reading: Option<JoinHandle<(DiskReader, Result<Stretch, JournalFault>)>>,
     cursor: Option<String>,
+    /// It begins after this place.
+    from: Place,
     /// Everything up to here was given out, or is of no concern.
     given: Arc<AtomicU64>,
 }
@@ -87,12 +89,14 @@ impl Cursor {
 }
 
 impl Tail {
-    /// Finds the place to begin. Waits for the disk.
+    /// Finds the place to begin: with a cursor after `resume`, when that is of this journal. Waits
+    /// for the disk.
     pub(crate) fn begin(
         shared: Arc<Shared>,
         identity: &str,
         wanted: Wanted,
         start: Start,
+        resume: Option<Place>,
     ) -> Result<Self, JournalFault> {
         shared.followers.fetch_add(1, Ordering::AcqRel);
         let mut tail = Self {
@@ -103,50 +107,79 @@ impl Tail {
             disk: None,
             reading: None,
             cursor: None,
+            from: Place {
+                epoch: [0; 16],
+                sequence: 0,
+            },
             given: Arc::default(),
             shared,
         };
         let last = *tail.shared.last.borrow();
-        tail.next = match start {
-            Start::Now => last + 1,
-            Start::First => tail.shared.view().first(),
-            Start::After(place) => tail.after(place, last),
+        let first = tail.shared.view().first();
+        // Where it begins, and the place that it says it has been at.
+        let (next, been) = match start {
+            Start::Now => (last + 1, None),
+            Start::First => (first, None),
+            Start::After(place) => (first, Some(place)),
             Start::Cursor(name) => {
                 let (name, at) = super::cursors::find(&tail.shared, identity, &name, last)?;
                 tail.cursor = Some(name);
                 // An older registry than the journal was put back: nothing after the end.
-                at.min(last) + 1
+                (at.min(last) + 1, resume)
             }
         };
+        tail.next = match been {
+            Some(place) if tail.is_ours(place, last) => {
+                tail.from = place;
+                place.sequence + 1
+            }
+            Some(_) => {
+                tail.ready.push_back(Item::Skipped(Skipped {
+                    why: Why::OtherEpoch,
+                    missed: 0,
+                    next: tail.shared.place(next),
+                }));
+                next
+            }
+            None => next,
+        };
+        if tail.from.sequence + 1 != tail.next {
+            tail.from = tail.shared.place(tail.next - 1);
+        }
         tail.given.store(tail.next - 1, Ordering::Release);
         Ok(tail)
     }
 
-    /// Where to go on after a place, if it is one of this journal.
-    fn after(&mut self, place: Place, last: u64) -> u64 {
+    /// Whether a place is one of this journal, after which it can go on.
+    fn is_ours(&self, place: Place, last: u64) -> bool {
         let view = self.shared.view();
         let first = view.first();
         let Place { epoch, sequence } = place;
-        if sequence.saturating_add(1) < first || sequence == 0 {
-            // Told as expired when it is read; before the first message there is no epoch.
-            return sequence + 1;
+        if sequence == u64::MAX {
+            return false;
         }
-        // The record before the first is not there to be asked: it is believed.
-        let is_ours = sequence + 1 == first || {
-            let known = view.epochs.of(sequence).filter(|_| sequence <= last);
-            known == Some(epoch)
-                || (sequence <= last
-                    && DiskReader::new(self.shared.clone()).epoch(sequence) == Some(epoch))
-        };
-        if is_ours {
-            return sequence + 1;
+        if sequence + 1 <= first || sequence == 0 {
+            // Told as expired when it is read. Before the first message there is no epoch; the
+            // record before the first that is kept is not there to be asked: it is believed.
+            return true;
         }
-        self.ready.push_back(Item::Skipped(Skipped {
-            why: Why::OtherEpoch,
-            missed: 0,
-            next: self.shared.place(first),
-        }));
-        first
+        let known = view.epochs.of(sequence).filter(|_| sequence <= last);
+        known == Some(epoch)
+            || (sequence <= last
+                && DiskReader::new(self.shared.clone()).epoch(sequence) == Some(epoch))
+    }
+
+    /// It begins after this place; the one that was asked for when that is of this journal.
+    pub(crate) fn from(&self) -> Place {
+        self.from
+    }
+
+    /// Everything up to here was given out, or is of no concern; `None` when nobody knows the
+    /// place's epoch without looking into files.
+    pub(crate) fn upto(&self) -> Option<Place> {
+        let sequence = self.given.load(Ordering::Acquire);
+        let epoch = self.shared.view().epochs.of(sequence)?;
+        Some(Place { epoch, sequence })
     }
 
     /// The next message, or what is missing; `None` when the journal was closed. Can be dropped

@@ -1,16 +1,17 @@
-//! Making the link from the child's side.
+//! Making the link from the member's side.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aico_contracts::v1::control;
 use bytes::Bytes;
-use omq_tokio::{MonitorEvent, Socket, SocketType};
-use std::sync::Arc;
+use omq_tokio::{DisconnectReason, MonitorEvent, MonitorRecvError, Socket, SocketType};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Outbox, Wire};
+use super::port::{Alive, UplinkPort};
 use super::session::Session;
-use super::uplink::{Uplink, UplinkPort};
+use super::uplink::Uplink;
 use super::wire::{self, Read};
 use super::{Credentials, HANDSHAKE, LinkError, options};
 use crate::client::Client;
@@ -18,14 +19,54 @@ use crate::identity::Identity;
 use crate::ids::IdSource;
 use crate::port::Speaker;
 
+/// How long it may take to reach a socket of this machine. Where nobody listens the crate below says
+/// nothing at all.
+const REACH: Duration = Duration::from_secs(1);
+/// Between the two events that tell of a refused key. They come together.
+const TOGETHER: Duration = Duration::from_millis(200);
+
 /// Connects to the daemon that issued `credentials`; returns when the handshake is done and the
 /// daemon has said under which name it knows this process. From then on no socket is opened any
-/// more: when the link is lost it stays lost.
+/// more: when the link is lost it stays lost. ([`keep`](super::keep()) makes it again.)
 ///
 /// # Errors
 /// When nobody listens there, the daemon refuses the key or has another one, or within ten
 /// seconds nothing comes of it.
 pub async fn connect(credentials: Credentials) -> Result<Client, LinkError> {
+    let (socket, welcome) = open(credentials).await?;
+    let closed = CancellationToken::new();
+    let uplink = Uplink::new(false, closed.clone());
+    let session = begin(&socket, closed);
+    uplink.begin(session.clone(), welcome.epoch.clone());
+    let alive = Arc::new(Alive(uplink.clone()));
+    tokio::spawn(async move {
+        read(&socket, &uplink, &session).await;
+        uplink.close();
+        let _ = socket.close().await;
+    });
+    Ok(client(&welcome, alive))
+}
+
+/// A client as the daemon has named it.
+pub(super) fn client(welcome: &control::Welcome, alive: Arc<Alive>) -> Client {
+    let speaker = Speaker {
+        identity: Identity::new(&welcome.identity),
+        epoch: welcome.epoch.clone(),
+        ids: Arc::new(IdSource::new()),
+    };
+    Client::new(Arc::new(UplinkPort::new(speaker, alive)))
+}
+
+/// The session on a socket whose handshake is done.
+pub(super) fn begin(socket: &Socket, closed: CancellationToken) -> Arc<Session> {
+    let outbox = Outbox::start(Wire::Dealer(socket.clone()), closed.clone());
+    Session::new(outbox, None, closed)
+}
+
+/// A socket with a connection, and what the daemon said.
+pub(super) async fn open(
+    credentials: Credentials,
+) -> Result<(Socket, control::Welcome), LinkError> {
     let endpoint = credentials.endpoint.clone();
     let failed = |reason: String| LinkError::Connect {
         endpoint: endpoint.clone(),
@@ -36,28 +77,13 @@ pub async fn connect(credentials: Credentials) -> Result<Client, LinkError> {
     let socket = Socket::try_new(SocketType::Dealer, options().curve_client(keys, server))
         .map_err(|error| failed(error.to_string()))?;
     let made = tokio::time::timeout(HANDSHAKE, handshake(&socket, &endpoint)).await;
-    let welcome = match made {
-        Ok(Ok(welcome)) => welcome,
-        Ok(Err(error)) => {
+    match made.unwrap_or_else(|_| Err(failed("nobody answered in time".into()))) {
+        Ok(welcome) => Ok((socket, welcome)),
+        Err(error) => {
             let _ = socket.close().await;
-            return Err(error);
+            Err(error)
         }
-        Err(_) => {
-            let _ = socket.close().await;
-            return Err(failed("nobody answered in time".into()));
-        }
-    };
-    let closed = CancellationToken::new();
-    let outbox = Outbox::start(Wire::Dealer(socket.clone()), closed.clone());
-    let session = Session::new(outbox, None, closed);
-    let speaker = Speaker {
-        identity: Identity::new(&welcome.identity),
-        epoch: welcome.epoch,
-        ids: Arc::new(IdSource::new()),
-    };
-    let uplink = Uplink::new(speaker, session);
-    tokio::spawn(read(socket, uplink.clone()));
-    Ok(Client::new(Arc::new(UplinkPort::new(uplink))))
+    }
 }
 
 async fn handshake(socket: &Socket, endpoint: &str) -> Result<control::Welcome, LinkError> {
@@ -70,13 +96,34 @@ async fn handshake(socket: &Socket, endpoint: &str) -> Result<control::Welcome, 
         .connect(endpoint)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let refused = async {
+    let within = if is_near(endpoint) { REACH } else { HANDSHAKE };
+    let broken = async {
+        let silence = tokio::time::sleep(within);
+        tokio::pin!(silence);
+        let mut reached = false;
         loop {
-            match monitor.recv().await {
-                Ok(MonitorEvent::HandshakeFailed { reason, .. }) => return reason,
-                Ok(MonitorEvent::ConnectStopped { reason, .. }) => return format!("{reason:?}"),
-                Ok(MonitorEvent::Disconnected { reason, .. }) => return format!("{reason:?}"),
-                Err(omq_tokio::MonitorRecvError::Closed) => return "closed".to_owned(),
+            let event = tokio::select! {
+                event = monitor.recv() => event,
+                () = &mut silence, if !reached => return failed("nobody listens there".to_owned()),
+            };
+            match event {
+                Ok(MonitorEvent::Connected { .. }) => reached = true,
+                Ok(MonitorEvent::HandshakeFailed { reason, .. }) => {
+                    let next = tokio::time::timeout(TOGETHER, monitor.recv()).await;
+                    return match next {
+                        Ok(Ok(MonitorEvent::ConnectStopped { reason, .. })) => {
+                            stopped(endpoint, reason)
+                        }
+                        _ => failed(reason),
+                    };
+                }
+                Ok(MonitorEvent::ConnectStopped { reason, .. }) => {
+                    return stopped(endpoint, reason);
+                }
+                Ok(MonitorEvent::Disconnected { reason, .. }) => {
+                    return failed(format!("{reason:?}"));
+                }
+                Err(MonitorRecvError::Closed) => return failed("closed".to_owned()),
                 Ok(_) | Err(_) => {}
             }
         }
@@ -114,7 +161,27 @@ async fn handshake(socket: &Socket, endpoint: &str) -> Result<control::Welcome, 
     tokio::select! {
         biased;
         welcome = greeted => welcome,
-        reason = refused => Err(failed(reason)),
+        error = broken => Err(error),
+    }
+}
+
+/// Whether an address is on this machine, so that who listens there is reached at once.
+fn is_near(endpoint: &str) -> bool {
+    let host = endpoint.strip_prefix("tcp://");
+    host.is_none_or(|host| host.starts_with("127.") || host.starts_with("[::1]"))
+}
+
+fn stopped(endpoint: &str, reason: DisconnectReason) -> LinkError {
+    let endpoint = endpoint.to_owned();
+    match reason {
+        DisconnectReason::HandshakeRefused(refusal) => LinkError::Refused {
+            endpoint,
+            reason: refusal.to_string(),
+        },
+        other => LinkError::Connect {
+            endpoint,
+            reason: format!("{other:?}"),
+        },
     }
 }
 
@@ -124,8 +191,7 @@ async fn receive(socket: &Socket) -> Result<Option<Bytes>, omq_tokio::Error> {
 }
 
 /// Reads until the connection or the session ends.
-async fn read(socket: Socket, uplink: Arc<Uplink>) {
-    let closed = uplink.closed();
+pub(super) async fn read(socket: &Socket, uplink: &Arc<Uplink>, session: &Arc<Session>) {
     let work = async {
         loop {
             let seen = socket.connections_generation();
@@ -138,9 +204,9 @@ async fn read(socket: Socket, uplink: Arc<Uplink>) {
             loop {
                 tokio::select! {
                     biased;
-                    received = receive(&socket) => match received {
+                    received = receive(socket) => match received {
                         Ok(Some(bytes)) => {
-                            if let Err(reason) = uplink.take(bytes) {
+                            if let Err(reason) = uplink.take(session, bytes) {
                                 tracing::warn!(reason, "A frame of the daemon was dropped.");
                             }
                         }
@@ -154,8 +220,6 @@ async fn read(socket: Socket, uplink: Arc<Uplink>) {
     };
     tokio::select! {
         () = work => {}
-        () = closed.cancelled() => {}
+        () = session.closed.cancelled() => {}
     }
-    uplink.close();
-    let _ = socket.close().await;
 }

@@ -1,9 +1,12 @@
 //! Keys: what a child gets through an inherited pipe, what a module keeps in its connection file,
 //! and what the daemon keeps so that modules find it again.
 
+use std::io::Read as _;
+use std::path::Path;
+
 use omq_tokio::{CurveKeypair, CurvePublicKey, CurveSecretKey};
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::LinkError;
 
@@ -88,6 +91,9 @@ pub fn write_public_key(key: [u8; 32]) -> String {
 /// The version of [`Connection`] that this build writes.
 pub const CONNECTION_VERSION: u32 = 1;
 
+/// Largest connection file that is read, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
 /// A module's connection file: all that it needs to reach the bus, as JSON, mode 0600.
 ///
 /// The module's secret key is in it and nowhere else: the daemon knows the public one only.
@@ -121,6 +127,39 @@ impl Connection {
             client_public: client.public.to_z85(),
             client_secret: client.secret.to_z85(),
         }
+    }
+
+    /// Reads a connection file, as `aico module add` writes it.
+    ///
+    /// # Errors
+    /// [`LinkError::File`]: it can't be read, other users can read it, or it is of another version
+    /// or no connection at all.
+    pub fn read(path: &Path) -> Result<Self, LinkError> {
+        let unfit = |reason: String| LinkError::File {
+            path: path.to_owned(),
+            reason,
+        };
+        let file = std::fs::File::open(path).map_err(|error| unfit(error.to_string()))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let about = file.metadata().map_err(|error| unfit(error.to_string()))?;
+            if about.permissions().mode() & 0o077 != 0 {
+                let reason = "other users can read the key in it; make it yours alone: chmod 600";
+                return Err(unfit(reason.to_owned()));
+            }
+        }
+        let mut text = Zeroizing::new(Vec::new());
+        file.take(LONGEST)
+            .read_to_end(&mut text)
+            .map_err(|error| unfit(error.to_string()))?;
+        // The message of the parser may quote what it read.
+        let read: Self = serde_json::from_slice(&text)
+            .map_err(|error| unfit(format!("line {}, column {}", error.line(), error.column())))?;
+        if read.version != CONNECTION_VERSION {
+            return Err(unfit(format!("it is of version {}", read.version)));
+        }
+        Ok(read)
     }
 
     /// What [`connect`](super::connect) takes, for one of the endpoints.

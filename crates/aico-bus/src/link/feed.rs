@@ -34,7 +34,7 @@ pub(super) async fn feed(
         let item = match next.take().or_else(|| following.try_next()) {
             Some(item) => item,
             None => {
-                beat.tell(session, following.head());
+                beat.tell(session, &following);
                 tokio::select! {
                     biased;
                     item = following.next() => match item {
@@ -114,7 +114,8 @@ impl Beat {
         }
     }
 
-    fn tell(&mut self, session: &Session, head: Place) {
+    fn tell(&mut self, session: &Session, following: &Following) {
+        let head = following.head();
         let now = Instant::now();
         if let Some((place, sent, at)) = self.last {
             let changed = place != head || sent != self.sent;
@@ -128,6 +129,7 @@ impl Beat {
             subscription: self.id,
             last: Some(place(head)),
             sent: self.sent,
+            upto: following.upto().map(place),
         }));
     }
 }

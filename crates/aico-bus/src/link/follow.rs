@@ -1,65 +1,25 @@
-//! The member's end of durable topics: what waits for the daemon's word, and who follows.
+//! The member's end of one who follows: what came and was not handed out yet, and the place after
+//! which it goes on over the next link.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
 
 use aico_contracts::v1::control::{self, follow, skipped};
 use aico_contracts::v1::{Empty, Envelope, Fault};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use super::receipts::{place, read_place};
 use crate::error::BusError;
 use crate::follow::Followed;
-use crate::journal::{Done, JournalFault, Place, Receipt, Skipped, Start, Why};
+use crate::journal::{JournalFault, Place, Skipped, Start, Why};
 use crate::queue::Queue;
 
 /// Room for what is told of missing messages, beside the messages that credit allows.
 const NOTICES: usize = 64;
 
-/// Messages on durable topics that the daemon has not answered for.
-#[derive(Default)]
-pub(super) struct Unanswered(Mutex<HashMap<Bytes, Vec<Done>>>);
-
-impl Unanswered {
-    pub(super) fn add(&self, id: Bytes, done: Done) {
-        self.0.lock().entry(id).or_default().push(done);
-    }
-
-    /// The daemon says what became of some.
-    pub(super) fn take(&self, published: control::Published) {
-        let fault = published.fault.as_ref().map(read_fault);
-        for (index, id) in published.ids.iter().enumerate() {
-            let Some(waiting) = self.0.lock().remove(id) else {
-                continue;
-            };
-            let place = published.places.get(index).and_then(read_place);
-            let outcome = match (&fault, place) {
-                (Some(fault), _) => Err(fault.clone()),
-                (None, Some(place)) => Ok(Receipt {
-                    place,
-                    repeated: false,
-                }),
-                (None, None) => Err(JournalFault::Failed {
-                    reason: "the daemon's answer can't be read".to_owned(),
-                }),
-            };
-            for done in waiting {
-                done(outcome.clone());
-            }
-        }
-    }
-
-    /// The link is gone; nobody knows what became of them.
-    pub(super) fn clear(&self) {
-        self.0.lock().clear();
-    }
-}
-
 /// A refusal by the daemon that is not the journal's own keeps its words.
-fn read_fault(fault: &Fault) -> JournalFault {
+pub(super) fn read_fault(fault: &Fault) -> JournalFault {
     JournalFault::from_fault(fault).unwrap_or_else(|| JournalFault::Failed {
         reason: fault.title.clone(),
     })
@@ -76,44 +36,120 @@ pub(super) fn read_refusal(topic: String, refusal: Fault) -> BusError {
     }
 }
 
-/// One who follows, as the link's reader sees it.
-pub(super) struct Target {
-    items: mpsc::Sender<Followed>,
-    head: watch::Sender<Option<Place>>,
-    received: AtomicU64,
-    next: Mutex<Place>,
+enum Item {
+    Told(Followed),
+    /// Whatever is up to here came before, or is of no concern.
+    UpTo(Place),
 }
 
-/// The other ends of a [`Target`].
-pub(super) type Ends = (mpsc::Receiver<Followed>, watch::Receiver<Option<Place>>);
+struct State {
+    items: VecDeque<Item>,
+    /// Everything up to here was handed out, or is of no concern.
+    done: Option<Place>,
+    /// What was handed out last, when it was that something is missing: over the next link it is
+    /// told again from the same place, and once is enough.
+    told: Option<Skipped>,
+    /// What the follower is done with, so that it can be said again.
+    acknowledged: Option<u64>,
+    /// The place that was asked for over this link.
+    asked: Option<Place>,
+    /// The daemon has said after which place it begins. Before that nobody knows of which journal
+    /// the sequences are.
+    stands: bool,
+    /// Where it goes on instead, because that place is not of this journal, until the follower
+    /// has heard of it. Till then what it acknowledges is of the other journal.
+    instead: Option<Place>,
+    received: u64,
+    next: Place,
+    ended: bool,
+}
+
+/// One who follows, between the link's reader and its user.
+pub(crate) struct Target {
+    start: Start,
+    most: usize,
+    state: Mutex<State>,
+    more: Notify,
+    head: watch::Sender<Option<Place>>,
+}
 
 impl Target {
-    pub(super) fn new(queue: Queue) -> (Arc<Self>, Ends) {
-        let (items, taken) = mpsc::channel(queue.messages.saturating_add(NOTICES).min(1 << 20));
-        let (head, seen) = watch::channel(None);
-        let next = Mutex::new(Place {
+    pub(super) fn new(start: Start, queue: Queue) -> Arc<Self> {
+        let nowhere = Place {
             epoch: [0; 16],
             sequence: 0,
-        });
-        let target = Arc::new(Self {
-            items,
-            head,
-            received: AtomicU64::new(0),
-            next,
-        });
-        (target, (taken, seen))
+        };
+        let done = match start {
+            Start::After(place) => Some(place),
+            _ => None,
+        };
+        Arc::new(Self {
+            start,
+            most: queue.messages.saturating_add(NOTICES),
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                done,
+                told: None,
+                acknowledged: None,
+                asked: None,
+                stands: false,
+                instead: None,
+                received: 0,
+                next: nowhere,
+                ended: false,
+            }),
+            more: Notify::new(),
+            head: watch::Sender::new(None),
+        })
+    }
+
+    /// Where to begin over a new link: after what was handed out last. What came over the old one
+    /// and was not is forgotten, and comes again.
+    pub(super) fn begin(&self) -> (Option<follow::Start>, Option<control::Place>) {
+        let mut state = self.state.lock();
+        state.items.clear();
+        state.received = 0;
+        state.instead = None;
+        state.stands = false;
+        state.asked = state.done;
+        let resume = state.done.map(place);
+        match (&self.start, resume) {
+            (Start::Cursor(_), resume) => (Some(said_start(&self.start)), resume),
+            (_, Some(resume)) => (Some(follow::Start::After(resume)), None),
+            (start, None) => (Some(said_start(start)), None),
+        }
+    }
+
+    /// It stands at the daemon, after this place. Gives back what is to be acknowledged again.
+    pub(super) fn stands(&self, from: Option<&control::Place>) -> Option<u64> {
+        let mut state = self.state.lock();
+        state.stands = true;
+        let from = from.and_then(read_place)?;
+        match state.asked {
+            Some(asked) if asked == from => state.acknowledged,
+            Some(_) => {
+                state.instead = Some(from);
+                state.acknowledged = None;
+                None
+            }
+            None => {
+                state.done = Some(from);
+                None
+            }
+        }
     }
 
     /// `Err`: the daemon sent more than there was credit for.
     pub(super) fn deliver(&self, envelope: Envelope) -> Result<(), ()> {
-        self.received.fetch_add(1, Ordering::Relaxed);
-        if let Ok(epoch) = envelope.epoch.as_ref().try_into() {
-            *self.next.lock() = Place {
-                epoch,
-                sequence: envelope.sequence + 1,
+        let mut state = self.state.lock();
+        state.received += 1;
+        if let Some(place) = place_of(&envelope) {
+            state.next = Place {
+                sequence: place.sequence + 1,
+                ..place
             };
         }
-        self.push(Followed::Message(Arc::new(envelope)))
+        self.push(&mut state, Followed::Message(Arc::new(envelope)))
     }
 
     pub(super) fn skipped(&self, told: &control::Skipped) -> Result<(), ()> {
@@ -124,42 +160,138 @@ impl Target {
             skipped::Why::Locked => Why::Locked,
             skipped::Why::Damaged | skipped::Why::Unspecified => Why::Damaged,
         };
-        self.push(Followed::Skipped(Skipped {
+        let skipped = Skipped {
             why,
             missed: told.missed,
             next,
-        }))
+        };
+        self.push(&mut self.state.lock(), Followed::Skipped(skipped))
     }
 
     /// The daemon's heartbeat: what was sent and is not here was lost.
     pub(super) fn head(&self, head: &control::Head) -> Result<(), ()> {
         let last = head.last.as_ref().and_then(read_place);
         self.head.send_replace(last);
-        let received = self.received.swap(head.sent, Ordering::Relaxed);
-        if received >= head.sent {
-            return Ok(());
+        let state = &mut *self.state.lock();
+        let received = std::mem::replace(&mut state.received, head.sent);
+        if received < head.sent {
+            let lost = Skipped {
+                why: Why::Lost,
+                missed: head.sent - received,
+                next: state.next,
+            };
+            return self.push(state, Followed::Skipped(lost));
         }
-        self.push(Followed::Skipped(Skipped {
-            why: Why::Lost,
-            missed: head.sent - received,
-            next: *self.next.lock(),
-        }))
+        if let Some(upto) = head.upto.as_ref().and_then(read_place) {
+            match state.items.back_mut() {
+                Some(Item::UpTo(last)) => *last = upto,
+                Some(Item::Told(_)) => state.items.push_back(Item::UpTo(upto)),
+                None if state.instead.is_some() => {}
+                None => state.done = Some(upto),
+            }
+        }
+        Ok(())
     }
 
-    fn push(&self, item: Followed) -> Result<(), ()> {
-        match self.items.try_send(item) {
-            // Its follower has just been dropped.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(()),
+    /// Each may have an [`Item::UpTo`] after it.
+    fn push(&self, state: &mut State, item: Followed) -> Result<(), ()> {
+        if state.items.len() >= self.most.saturating_mul(2) {
+            return Err(());
+        }
+        state.items.push_back(Item::Told(item));
+        self.more.notify_one();
+        Ok(())
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+        self.more.notify_one();
+    }
+
+    /// The next one; `None` when nothing comes any more. Can be dropped and called again.
+    pub(crate) async fn next(&self) -> Option<Followed> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if let Some(item) = state.hand_out() {
+                    return Some(item);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            self.more.notified().await;
+        }
+    }
+
+    /// The follower is done with everything up to here. Gives back what to say of it: no more than
+    /// was handed out, and nothing while that was out of another journal.
+    pub(super) fn acknowledge(&self, sequence: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.instead.is_some() {
+            return None;
+        }
+        let sequence = sequence.min(state.done?.sequence);
+        state.acknowledged = state.acknowledged.max(Some(sequence));
+        // Or else it is said when it stands.
+        state.stands.then_some(sequence)
+    }
+
+    pub(crate) fn last(&self) -> Option<Place> {
+        *self.head.borrow()
+    }
+}
+
+impl State {
+    fn hand_out(&mut self) -> Option<Followed> {
+        loop {
+            match self.items.pop_front()? {
+                Item::UpTo(place) => self.done = Some(place),
+                Item::Told(Followed::Message(envelope)) => {
+                    if let Some(place) = place_of(&envelope) {
+                        self.done = Some(place);
+                    }
+                    self.told = None;
+                    return Some(Followed::Message(envelope));
+                }
+                Item::Told(Followed::Skipped(skipped)) => {
+                    match skipped.why {
+                        Why::OtherEpoch => self.done = self.instead.take().or(self.done),
+                        // The record before the first that is kept is believed to be ours.
+                        Why::Expired => {
+                            self.done = Some(Place {
+                                epoch: skipped.next.epoch,
+                                sequence: skipped.next.sequence.saturating_sub(1),
+                            });
+                        }
+                        // Over the next link they are asked for again.
+                        Why::Locked | Why::Damaged | Why::Lost => {
+                            if self.told.as_ref() == Some(&skipped) {
+                                continue;
+                            }
+                        }
+                    }
+                    self.told = Some(skipped);
+                    return Some(Followed::Skipped(skipped));
+                }
+            }
         }
     }
 }
 
-pub(super) fn said_start(start: Start) -> follow::Start {
+fn place_of(envelope: &Envelope) -> Option<Place> {
+    Some(Place {
+        epoch: envelope.epoch.as_ref().try_into().ok()?,
+        sequence: envelope.sequence,
+    })
+}
+
+fn said_start(start: &Start) -> follow::Start {
     match start {
         Start::Now => follow::Start::Now(Empty {}),
         Start::First => follow::Start::First(Empty {}),
-        Start::After(after) => follow::Start::After(place(after)),
-        Start::Cursor(name) => follow::Start::Cursor(name),
+        Start::After(after) => follow::Start::After(place(*after)),
+        Start::Cursor(name) => follow::Start::Cursor(name.clone()),
     }
 }

@@ -16,18 +16,22 @@
 //!   its queue holds, an exchange 64 items; whoever takes them out gives the credit back. A peer
 //!   that stops reading costs its own queues and nothing else.
 //! - **Loss is noticed** by the end of the connection, or by heartbeats within 5 seconds; requests
-//!   in flight fail with `ServerGone` at once, and [`Client::closed`](crate::Client::closed)
-//!   resolves. A link is never made again by itself: a child that lost its daemon ends.
+//!   in flight fail at once. What then happens the member chooses: with [`connect`](connect()) the link is
+//!   never made again, [`Client::closed`](crate::Client::closed) resolves, and a child that lost
+//!   its daemon ends; with [`keep`](keep()) it is made again, with all that stood.
 
 mod connect;
 mod credentials;
 mod feed;
-mod follow;
+pub(crate) mod follow;
+mod keep;
 mod listener;
 mod outbox;
 mod peer;
+mod port;
 mod receipts;
 mod session;
+mod unanswered;
 mod uplink;
 mod wire;
 
@@ -40,6 +44,7 @@ pub use connect::connect;
 pub use credentials::{
     CONNECTION_VERSION, Connection, Credentials, ServerKeys, read_public_key, write_public_key,
 };
+pub use keep::{Link, LinkState, Retry, keep};
 pub use listener::{Listener, endpoint_in, endpoint_named};
 
 use crate::MAX_PAYLOAD;
@@ -83,10 +88,29 @@ pub enum LinkError {
         /// The limit.
         limit: usize,
     },
+    /// The connection file can't be read, or is none.
+    #[error("{path} is no connection file that can be used: {reason}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The credentials hold something that is no key.
     #[error("the credentials are damaged")]
     Credentials,
-    /// The daemon does not answer at the address, or refuses the keys.
+    /// The daemon refuses the key: it was revoked or rotated, or never admitted.
+    #[error("the daemon at {endpoint} refuses this key: {reason}")]
+    Refused {
+        /// The address.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Nobody was there in time, or the link was closed here.
+    #[error("the link was closed before it stood")]
+    Closed,
+    /// The daemon does not answer at the address, or is another one than the credentials name.
     #[error("no link to {endpoint}: {reason}")]
     Connect {
         /// The address.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MAX_FRAME;
 use super::feed::feed;
-use super::receipts::{Receipts, read_place};
+use super::receipts::{Receipts, place, read_place};
 use super::session::{Session, kind_of};
 use super::wire::{self, Read};
 use crate::error::BusError;
@@ -188,10 +188,10 @@ impl Peer {
             read_start(wanted.start),
             queue_of(wanted.messages, wanted.bytes),
         );
+        let resume = wanted.resume.as_ref().and_then(read_place);
         let refuse = |refusal: Fault| {
             let refusal = Some(refusal);
-            self.session
-                .say(Say::Registered(control::Registered { id, refusal }));
+            self.session.say(registered(id, refusal));
         };
         let (Ok(pattern), Some(start)) = (pattern, start) else {
             return refuse(Fault::refused("The pattern or the place to begin is none"));
@@ -203,13 +203,16 @@ impl Peer {
         tokio::spawn(async move {
             let work = async {
                 let who = &peer.member.speaker().identity;
-                let following = match peer.hub.follow(who, pattern, start).await {
+                let following = match peer.hub.follow(who, pattern, start, resume).await {
                     Ok(following) => following,
                     Err(error) => return error,
                 };
                 let _ = registration.cursor.set(following.cursor());
-                peer.session
-                    .say(Say::Registered(control::Registered { id, refusal: None }));
+                peer.session.say(Say::Registered(control::Registered {
+                    id,
+                    refusal: None,
+                    from: Some(place(following.from())),
+                }));
                 feed(&peer.session, id, following, queue, &registration.credit).await
             };
             tokio::select! {
@@ -346,8 +349,7 @@ impl Peer {
                 }
             }
         };
-        self.session
-            .say(Say::Registered(control::Registered { id, refusal }));
+        self.session.say(registered(id, refusal));
     }
 
     /// The bus ended it: the grant is gone, or the bus is closed.
@@ -358,8 +360,7 @@ impl Peer {
     fn ended_with(&self, id: u64, refusal: Fault) {
         if self.registrations.lock().remove(&id).is_some() {
             let refusal = Some(refusal);
-            self.session
-                .say(Say::Registered(control::Registered { id, refusal }));
+            self.session.say(registered(id, refusal));
         }
     }
 
@@ -392,6 +393,8 @@ impl Peer {
                     continue;
                 }
                 Taken::Parcel(parcel) => parcel,
+                // Only over a link.
+                Taken::Break(_) => continue,
             };
             let who = &self.member.speaker().identity;
             if !self.hub.still_sees(who, &first.envelope) {
@@ -442,6 +445,14 @@ impl Peer {
         self.session.close();
         self.registrations.lock().clear();
     }
+}
+
+fn registered(id: u64, refusal: Option<Fault>) -> Say {
+    Say::Registered(control::Registered {
+        id,
+        refusal,
+        from: None,
+    })
 }
 
 const TOO_MANY: &str = "Too many subscriptions and services, or a number twice";

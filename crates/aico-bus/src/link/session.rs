@@ -91,7 +91,7 @@ impl Session {
             let mut open = self.asked.lock();
             if self.closed.is_cancelled() || open.len() >= MAX_OPEN || open.contains_key(&id) {
                 drop(open);
-                return asked.fail(RequestError::ServerGone);
+                return asked.fail(self.gone());
             }
             open.insert(id, asked);
         }
@@ -213,7 +213,9 @@ impl Session {
             }
             RequestError::NobodyServes { .. } => (Reason::NobodyServes, String::new()),
             RequestError::DeadlinePassed => (Reason::DeadlinePassed, String::new()),
-            RequestError::ServerGone => (Reason::ServerGone, String::new()),
+            RequestError::ServerGone | RequestError::LinkLost => {
+                (Reason::ServerGone, String::new())
+            }
             RequestError::Refused(error) => (Reason::Refused, error.to_string()),
         };
         let reason = reason.into();
@@ -342,9 +344,18 @@ impl Session {
         self.closed.cancel();
         let asked = std::mem::take(&mut *self.asked.lock());
         for asked in asked.into_values() {
-            asked.fail(RequestError::ServerGone);
+            asked.fail(self.gone());
         }
         self.served.lock().clear();
+    }
+
+    /// What the end of the link means to who asked: to the daemon the other end is a server, to a
+    /// member it is the way to all of them.
+    fn gone(&self) -> RequestError {
+        match self.stamp {
+            Some(_) => RequestError::ServerGone,
+            None => RequestError::LinkLost,
+        }
     }
 }
 

@@ -58,7 +58,7 @@ async fn member(listener: &Listener, name: &str) -> Client {
     soon(connect(listener.issue(id(name)))).await.unwrap()
 }
 
-fn numbered(number: u64) -> SessionEnded {
+pub(crate) fn numbered(number: u64) -> SessionEnded {
     SessionEnded {
         sessions: vec![number.to_be_bytes().to_vec()],
     }

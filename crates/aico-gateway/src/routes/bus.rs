@@ -56,6 +56,7 @@ pub(crate) async fn tail(
             let line = match delivery {
                 Delivery::Message(envelope) => shown(&envelope),
                 Delivery::Gap { missed } => json!({ "gap": missed }),
+                Delivery::Interrupted { restarted } => json!({ "interrupted": restarted }),
             };
             Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n")))
         })

@@ -77,7 +77,8 @@ impl Hub {
                     tracing::warn!(missed, "events were lost on the bus; clients read anew");
                     return;
                 }
-                None => return,
+                // Over a link only; the same would follow from it.
+                Some(Delivery::Interrupted { .. }) | None => return,
             }
         }
     }

@@ -45,7 +45,9 @@ fn heard(subscription: &mut Subscription) -> Vec<String> {
     while let Some(delivery) = subscription.try_recv() {
         match delivery {
             Delivery::Message(envelope) => all.push(envelope.topic.clone()),
-            Delivery::Gap { .. } => panic!("nothing is dropped here"),
+            Delivery::Gap { .. } | Delivery::Interrupted { .. } => {
+                panic!("nothing is dropped here")
+            }
         }
     }
     all

@@ -31,7 +31,7 @@ async fn publish(handle: &Handle, numbers: std::ops::RangeInclusive<u64>, len: u
 }
 
 fn follow(handle: &Handle, start: Start) -> Tail {
-    handle.follow("weather", all(), start).unwrap()
+    handle.follow("weather", all(), start, None).unwrap()
 }
 
 /// The next messages' numbers.
@@ -135,24 +135,24 @@ async fn a_cursor_survives_a_restart_and_belongs_to_its_identity() {
     publish(&handle, 10..=10, 10).await;
     assert_eq!(next(&mut tail, 2).await, [9, 10]);
     // Another identity's cursor of that name is another one: it begins now.
-    let mut other = handle.follow("lights", all(), cursor()).unwrap();
+    let mut other = handle.follow("lights", all(), cursor(), None).unwrap();
     publish(&handle, 11..=11, 10).await;
     assert_eq!(next(&mut other, 1).await, [11]);
     for name in ["", "a b", "a:b", &"x".repeat(65)] {
-        let refused = handle.follow("lights", all(), Start::Cursor(name.to_owned()));
+        let refused = handle.follow("lights", all(), Start::Cursor(name.to_owned()), None);
         assert_eq!(refused.err(), Some(JournalFault::CursorName), "{name}");
     }
     let mut made = 1;
     let refused = loop {
         let start = Start::Cursor(format!("cursor-{made}"));
-        match handle.follow("lights", all(), start) {
+        match handle.follow("lights", all(), start, None) {
             Ok(_) => made += 1,
             Err(fault) => break fault,
         }
     };
     assert_eq!((made, refused), (16, JournalFault::TooManyCursors));
     assert_eq!(handle.forget_cursors("lights"), Ok(16));
-    assert!(handle.follow("lights", all(), cursor()).is_ok());
+    assert!(handle.follow("lights", all(), cursor(), None).is_ok());
     journal.close().unwrap();
 }
 
@@ -263,7 +263,7 @@ async fn a_journal_that_is_closed_keeps_what_waited_and_ends_who_follows() {
     handle.keep(message(501, None, 100), Some(done));
     let refused = late.await.unwrap_err();
     assert_eq!(refused, crate::BusError::Journal(JournalFault::Locked));
-    let refused = handle.follow("weather", all(), Start::Now);
+    let refused = handle.follow("weather", all(), Start::Now, None);
     assert_eq!(refused.err(), Some(JournalFault::Locked));
     let journal = journal(&vault);
     assert_eq!(journal.handle().stats().last.sequence, 500);
