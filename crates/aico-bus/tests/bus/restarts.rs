@@ -31,6 +31,8 @@ use crate::kills::kills;
 /// Set in the broker's process: what it needs, as JSON.
 const BROKER: &str = "AICO_BUS_TEST_KEPT_BROKER";
 const IN_FLIGHT: usize = 256;
+/// A new process has to be there within this time, with a link to it.
+const RESTART: Duration = Duration::from_secs(60);
 const SERVED: &str = "weather.today";
 const LIVE: &str = "weather.now";
 
@@ -125,7 +127,10 @@ async fn publish(
         let Some((number, pending)) = in_flight.pop_front() else {
             return places;
         };
-        let Receipt { place, .. } = soon(pending).await.expect("it was refused");
+        let Receipt { place, .. } = tokio::time::timeout(RESTART, pending)
+            .await
+            .expect("nobody answers for it")
+            .expect("it was refused");
         places.insert(number, place.sequence);
         told.send_modify(|count| *count += 1);
     }
@@ -159,7 +164,7 @@ async fn follow(
 
 async fn reaches(told: &mut watch::Receiver<u64>, enough: u64, what: &str) {
     let reached = told.wait_for(|count| *count >= enough);
-    tokio::time::timeout(Duration::from_secs(60), reached)
+    tokio::time::timeout(RESTART, reached)
         .await
         .unwrap_or_else(|_| panic!("{what}: no progress"))
         .unwrap();
