@@ -17,3 +17,5 @@ mod link;
 mod process;
 mod pyzmq;
 mod restarts;
+#[cfg(target_os = "linux")]
+mod stopped;
