@@ -20,6 +20,7 @@ use crate::parcel::{Kind, exchange};
 use crate::pattern::{Pattern, check_topic};
 use crate::port::Port;
 use crate::queue::{Queue, Subscription};
+use crate::trace::Trace;
 
 /// A member of the bus. Cheap to clone; the same calls inside the daemon and over a link.
 #[derive(Clone)]
@@ -169,6 +170,9 @@ impl Client {
             source,
         })?;
         let mut envelope = meta.envelope();
+        if let (true, Some(trace)) = (envelope.trace.is_empty(), Trace::current()) {
+            envelope.trace = Bytes::copy_from_slice(&trace.to_bytes());
+        }
         let now = now_ns();
         if envelope.id.is_empty() {
             envelope.id = self.port.speaker().ids.next(now);

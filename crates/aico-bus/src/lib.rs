@@ -34,6 +34,7 @@ mod queue;
 mod reply;
 mod server;
 mod stats;
+mod trace;
 
 pub use client::{Client, decode};
 pub use error::{BusError, RequestError};
@@ -51,6 +52,7 @@ pub use meta::Meta;
 pub use pattern::{Pattern, TopicError};
 pub use queue::{Delivery, Queue, Subscription};
 pub use stats::{BusStats, FollowerStats, ServerStats, SubscriptionStats};
+pub use trace::{NoTrace, Trace};
 
 /// Largest payload of one envelope: 16 MiB.
 pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;

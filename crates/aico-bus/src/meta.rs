@@ -23,7 +23,7 @@ pub struct Meta {
     pub origin_device: String,
     /// The id of the request this belongs to.
     pub correlation: Option<Uuid>,
-    /// W3C trace id.
+    /// W3C trace id; left out, the one in whose [scope](crate::Trace::scope) this is sent.
     pub trace: Option<[u8; 16]>,
     /// When the answer is no longer wanted.
     pub deadline: Option<SystemTime>,

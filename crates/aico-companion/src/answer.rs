@@ -80,6 +80,12 @@ impl Answer {
         if let Some(fault) = &end.fault {
             tracing::warn!(code = fault.code, "an answer failed");
         }
+        tracing::debug!(
+            status = end.status.as_str_name(),
+            first_ms = end.stats.first_token_ms,
+            took_ms = end.stats.total_ms,
+            "an answer has ended"
+        );
         self.finish(end, model).await;
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aico_access::Home;
-use aico_bus::{BusError, Client, Meta, Request};
+use aico_bus::{BusError, Client, Meta, Request, Trace};
 use aico_contracts::Payload;
 use aico_contracts::ids::{ConversationId, MessageId, PersonId};
 use aico_contracts::topics::{self, CONVERSATION_REQUESTS, event, verb};
@@ -76,7 +76,10 @@ impl Companion {
                     request = requests.recv() => {
                         let Some(request) = request else { break };
                         let inner = Arc::clone(&serving);
-                        serving.tasks.spawn(async move { inner.dispatch(request).await });
+                        // Who asked over a link may have named none.
+                        let trace = Trace::of(&request.envelope).unwrap_or_else(Trace::new);
+                        let work = async move { inner.dispatch(request).await };
+                        serving.tasks.spawn(trace.scope(work));
                     }
                     Some(delivery) = removed.recv() => serving.person_removed(&delivery),
                 }
@@ -151,8 +154,9 @@ impl Inner {
         let mut meta = Meta::for_person(person)
             .purpose("conversation")
             .origin_device(envelope.origin_device.clone());
-        meta.trace = envelope.trace.as_ref().try_into().ok();
-        match work(
+        meta.trace = Trace::current().map(Trace::to_bytes);
+        let begun = Instant::now();
+        let outcome = work(
             self,
             Asked {
                 person,
@@ -161,8 +165,14 @@ impl Inner {
                 meta,
             },
         )
-        .await
-        {
+        .await;
+        tracing::debug!(
+            kind = envelope.topic.rsplit('.').next().unwrap_or_default(),
+            done = outcome.is_ok(),
+            took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "a request was dealt with"
+        );
+        match outcome {
             Ok(reply) => request.reply(reply),
             Err(fault) => request.fault(fault),
         }
@@ -537,10 +547,11 @@ impl Inner {
             stop: self.stop.clone(),
         };
         let inner = Arc::clone(&self);
-        self.tasks.spawn(async move {
+        let trace = Trace::current().unwrap_or_else(Trace::new);
+        self.tasks.spawn(trace.scope(async move {
             answer.run().await;
             inner.live.end(id);
-        });
+        }));
         Ok(v1::Accepted {
             message: question.to_vec(),
             answer: id.to_vec(),

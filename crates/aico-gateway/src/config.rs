@@ -175,6 +175,8 @@ pub struct LogQuery {
     pub module: Option<String>,
     /// From then on.
     pub since: Option<Timestamp>,
+    /// Of this trace alone.
+    pub trace: Option<aico_bus::Trace>,
     /// Go on with what is logged from now on.
     pub follow: bool,
 }

@@ -8,12 +8,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aico_bus::Trace;
 use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::caller::Decision;
@@ -51,12 +52,36 @@ static HEADERS: [(HeaderName, &str); 8] = [
     (HeaderName::from_static("permissions-policy"), PERMISSIONS),
 ];
 
+/// W3C Trace Context, level 2: which trace an answer belongs to, for `aico logs --trace`.
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+
 /// The template of the route that answered, for the log: never the address itself.
 #[derive(Clone)]
 struct Template(Arc<str>);
 
-/// Outermost: log, headers, panics, guard.
+/// Outermost: each request is a trace, its own or the one that it came with. The answer says which.
 pub(crate) async fn outer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let trace = incoming(request.headers()).unwrap_or_else(Trace::new);
+    let mut response = trace.scope(answered(app, request, next)).await;
+    // The second number would be the id of our part of it; nothing here has one.
+    let told = HeaderValue::try_from(format!("00-{trace}-{:016x}-00", 1));
+    if let Ok(told) = told {
+        response.headers_mut().insert(TRACE_RESPONSE, told);
+    }
+    response
+}
+
+/// The trace of a request; one that is not well-formed, or there twice, is none.
+fn incoming(headers: &HeaderMap) -> Option<Trace> {
+    let mut all = headers.get_all("traceparent").iter();
+    let (Some(one), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    Trace::from_traceparent(one.to_str().ok()?)
+}
+
+/// Log, headers, panics, guard.
+async fn answered(app: Arc<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let api = guard::is_api(request.uri().path()) || is_health(request.uri().path());

@@ -15,6 +15,8 @@ pub struct Query {
     pub module: Option<String>,
     /// From this moment on.
     pub since: Option<Timestamp>,
+    /// Of this trace alone.
+    pub trace: Option<String>,
     /// No more than the newest so many, of what is there already.
     pub last: Option<usize>,
 }
@@ -34,6 +36,7 @@ impl Query {
         self.level.is_none_or(|level| record.level <= level)
             && self.since.is_none_or(|since| record.time >= since)
             && self.module.as_ref().is_none_or(inside)
+            && (self.trace.is_none() || self.trace == record.trace)
     }
 }
 
@@ -65,6 +68,21 @@ mod tests {
         let at = |level| query.matches(&Record::own(level, "x", &[]));
         assert!(at(Level::Error) && at(Level::Warn));
         assert!(!at(Level::Info) && !at(Level::Trace));
+    }
+
+    #[test]
+    fn trace_means_this_one_alone() {
+        let query = Query {
+            trace: Some("a1".to_owned()),
+            ..Query::default()
+        };
+        let of = |trace: Option<&str>| {
+            let mut record = Record::own(Level::Info, "x", &[]);
+            record.trace = trace.map(str::to_owned);
+            query.matches(&record)
+        };
+        assert!(of(Some("a1")));
+        assert!(!of(Some("a2")) && !of(None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use aico_bus::Trace;
 use clap::{Args, Parser, Subcommand};
 
 /// AICO, a private AI companion that lives on this computer.
@@ -341,6 +342,9 @@ pub(crate) struct Logs {
     /// From this time on (RFC 3339), or this long ago: `30m`, `2h`, `1d`.
     #[arg(long)]
     pub(crate) since: Option<String>,
+    /// What belongs to one request, through all parts: its trace id, 32 hexadecimal digits.
+    #[arg(long, value_name = "ID")]
+    pub(crate) trace: Option<Trace>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4965,6 +4965,8 @@ export interface operations {
                 module?: string;
                 /** @description From then on, RFC 3339. */
                 since?: string;
+                /** @description What belongs to one request: its trace id, 32 hexadecimal digits. */
+                trace?: string;
                 /** @description Go on with what is logged from now on. */
                 follow?: boolean;
             };

@@ -146,10 +146,19 @@ pub(crate) struct LogParams {
     /// From then on, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime)]
     pub(crate) since: Option<Timestamp>,
+    /// What belongs to one request: its trace id, 32 hexadecimal digits.
+    #[serde(default, deserialize_with = "trace")]
+    #[param(value_type = Option<String>)]
+    pub(crate) trace: Option<aico_bus::Trace>,
     /// Go on with what is logged from now on.
     #[serde(default)]
     #[param(required = false)]
     pub(crate) follow: bool,
+}
+
+fn trace<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<aico_bus::Trace>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 impl From<LogParams> for LogQuery {
@@ -158,12 +167,14 @@ impl From<LogParams> for LogQuery {
             level,
             module,
             since,
+            trace,
             follow,
         } = params;
         Self {
             level,
             module,
             since,
+            trace,
             follow,
         }
     }

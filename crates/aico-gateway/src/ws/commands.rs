@@ -4,8 +4,10 @@
 //! have a queue of their own, so that one never waits behind a send.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use aico_access::{Action, Principal, Resource, authorize};
+use aico_bus::Trace;
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::verb;
 use aico_contracts::v1;
@@ -93,41 +95,59 @@ impl Worker {
             if self.replies.is_closed() {
                 return;
             }
-            let answer = match command {
-                ClientFrame::Send {
-                    r#ref,
-                    conversation,
-                    text,
-                    id,
-                    parent,
-                } => {
-                    let question = v1::SendMessage {
-                        conversation: conversation.to_vec(),
-                        text,
-                        id: id.map(|id| id.to_vec()).unwrap_or_default(),
-                        parent: parent.map(|id| id.to_vec()).unwrap_or_default(),
-                    };
-                    match self.send(question).await {
-                        Ok((message, answer)) => ServerFrame::Accepted {
-                            r#ref,
-                            message,
-                            answer,
-                        },
-                        Err(problem) => failure(r#ref, problem),
-                    }
-                }
-                ClientFrame::Cancel { r#ref, message } => {
-                    match self.cancel(message.to_vec()).await {
-                        Ok(()) => ServerFrame::Cancelled { r#ref },
-                        Err(problem) => failure(r#ref, problem),
-                    }
-                }
-                ClientFrame::Authenticate { .. } | ClientFrame::Ping { .. } => continue,
+            let Some(answer) = Trace::new().scope(self.answer(command)).await else {
+                continue;
             };
             if self.replies.send(answer).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Each command is a trace of its own.
+    async fn answer(&self, command: ClientFrame) -> Option<ServerFrame> {
+        let started = Instant::now();
+        let (kind, r#ref, outcome) = match command {
+            ClientFrame::Send {
+                r#ref,
+                conversation,
+                text,
+                id,
+                parent,
+            } => {
+                let question = v1::SendMessage {
+                    conversation: conversation.to_vec(),
+                    text,
+                    id: id.map(|id| id.to_vec()).unwrap_or_default(),
+                    parent: parent.map(|id| id.to_vec()).unwrap_or_default(),
+                };
+                let outcome = self.send(question).await.map(|(message, answer)| {
+                    let r#ref = r#ref.clone();
+                    ServerFrame::Accepted {
+                        r#ref,
+                        message,
+                        answer,
+                    }
+                });
+                ("send", r#ref, outcome)
+            }
+            ClientFrame::Cancel { r#ref, message } => {
+                let outcome = self.cancel(message.to_vec()).await.map(|()| {
+                    let r#ref = r#ref.clone();
+                    ServerFrame::Cancelled { r#ref }
+                });
+                ("cancel", r#ref, outcome)
+            }
+            ClientFrame::Authenticate { .. } | ClientFrame::Ping { .. } => return None,
+        };
+        tracing::debug!(
+            target: "aico_gateway::access",
+            kind,
+            done = outcome.is_ok(),
+            took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "command"
+        );
+        Some(outcome.unwrap_or_else(|problem| failure(r#ref, problem)))
     }
 
     fn may(&self, action: Action) -> Result<(), Problem> {

@@ -63,8 +63,37 @@ pub enum Report {
         /// Tokens that fit into a sequence.
         context: u32,
     },
+    /// It has dealt with a question that was part of a trace.
+    Answered {
+        /// Of which: 32 hexadecimal digits.
+        trace: String,
+        /// `stop`, `length`, `cancelled`, `busy` or `failed`.
+        outcome: Outcome,
+        /// Tokens that were read.
+        read: u32,
+        /// Tokens that were written.
+        written: u32,
+        /// Milliseconds, from the question to the end.
+        took_ms: u64,
+    },
     /// It can't, and ends.
     Failed(Failure),
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The model came to an end.
+    Stop,
+    /// The answer was as long as it may be.
+    Length,
+    /// The asker wanted no more.
+    Cancelled,
+    /// Too many waited.
+    Busy,
+    /// It went wrong, or the question could not be read.
+    Failed,
 }
 
 /// Why a model can't be run.

@@ -1,8 +1,9 @@
 //! The process's side of the bus: answers to `models.generate` and its companions.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use aico_bus::{BusError, Client, Request, Responder};
+use aico_bus::{BusError, Client, Request, Responder, Trace};
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd, Priority};
 use aico_contracts::{Payload, topics};
@@ -11,6 +12,8 @@ use uuid::Uuid;
 use crate::batch::{self, Batcher, Event, QUEUE_LIMIT};
 use crate::engine::SamplingPlan;
 use crate::prompt::{self, Language, Prompt};
+
+use super::launch::{Outcome, Report};
 
 /// A loaded model, ready to answer.
 #[derive(Clone)]
@@ -34,7 +37,7 @@ pub async fn serve(link: &Client, speaker: Speaker) -> Result<(), BusError> {
     for requests in [&mut generate, &mut count, &mut pause, &mut resume] {
         requests.ready().await?;
     }
-    super::report(&super::launch::Report::Ready {
+    super::report(&Report::Ready {
         context: u32::try_from(speaker.batcher.context_length()).unwrap_or(u32::MAX),
     });
     loop {
@@ -97,20 +100,63 @@ fn failed() -> Fault {
         .with_what_to_do("Ask again. If it stays so, choose another model.")
 }
 
+/// Answers, and tells the daemon's log what became of it.
 async fn answer(speaker: Speaker, request: Request) {
+    let begun = Instant::now();
+    let trace = Trace::of(&request.envelope);
+    let told = generate(speaker, request).await;
+    if let Some(trace) = trace {
+        super::report(&Report::Answered {
+            trace: trace.to_string(),
+            outcome: told.outcome,
+            read: told.read,
+            written: told.written,
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+}
+
+/// What is told of a question: how it ended, how much was read and written.
+struct Told {
+    outcome: Outcome,
+    read: u32,
+    written: u32,
+}
+
+impl Told {
+    fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            read: 0,
+            written: 0,
+        }
+    }
+}
+
+fn refuse(request: Request, fault: Fault) -> Told {
+    request.fault(fault);
+    Told::of(Outcome::Failed)
+}
+
+async fn generate(speaker: Speaker, request: Request) -> Told {
     let question: v1::Generate = match request.decode() {
         Ok(question) => question,
-        Err(fault) => return request.fault(fault),
+        Err(fault) => return refuse(request, fault),
     };
     let envelope = Arc::clone(&request.envelope);
     let Ok(id) = Uuid::from_slice(&envelope.id) else {
-        return request.fault(Fault::invalid("The id of the request has not 16 bytes"));
+        return refuse(
+            request,
+            Fault::invalid("The id of the request has not 16 bytes"),
+        );
     };
     let person = match &envelope.person[..] {
         [] => None,
         bytes => match PersonId::from_slice(bytes) {
             Ok(person) => Some(person),
-            Err(_) => return request.fault(Fault::invalid("The person's id has not 16 bytes")),
+            Err(_) => {
+                return refuse(request, Fault::invalid("The person's id has not 16 bytes"));
+            }
         },
     };
     let sampling = question.sampling.unwrap_or_default();
@@ -125,8 +171,8 @@ async fn answer(speaker: Speaker, request: Request) {
     });
     let prompt: Prompt = match prompt.await {
         Ok(Ok(prompt)) => prompt,
-        Ok(Err(error)) => return request.fault(error.to_fault()),
-        Err(_panicked) => return request.fault(failed()),
+        Ok(Err(error)) => return refuse(request, error.to_fault()),
+        Err(_panicked) => return refuse(request, failed()),
     };
     let plan = SamplingPlan::from_request(&sampling);
     let mut stops = sampling.stop;
@@ -143,11 +189,15 @@ async fn answer(speaker: Speaker, request: Request) {
         stops,
         thinking: prompt.thinking,
     });
-    hand_over(generation, request.stream(), dropped_turns).await;
+    hand_over(generation, request.stream(), dropped_turns).await
 }
 
 /// From the loop to the asker.
-async fn hand_over(mut generation: batch::Generation, mut stream: Responder, dropped_turns: u32) {
+async fn hand_over(
+    mut generation: batch::Generation,
+    mut stream: Responder,
+    dropped_turns: u32,
+) -> Told {
     use v1::generated::Item;
     let of = |item| Generated { item: Some(item) };
     loop {
@@ -156,7 +206,8 @@ async fn hand_over(mut generation: batch::Generation, mut stream: Responder, dro
             () = stream.cancelled() => {
                 let reason = v1::generated_end::Reason::Cancelled.into();
                 let end = GeneratedEnd { reason, dropped_turns, ..GeneratedEnd::default() };
-                return stream.end(of(Item::End(end)));
+                stream.end(of(Item::End(end)));
+                return Told::of(Outcome::Cancelled);
             }
         };
         let item = match event {
@@ -164,15 +215,29 @@ async fn hand_over(mut generation: batch::Generation, mut stream: Responder, dro
             Some(Event::Text(text)) => Item::Text(text),
             Some(Event::Thinking(text)) => Item::Thinking(text),
             Some(Event::End(end)) => {
-                return stream.end(of(Item::End(ended(&end, dropped_turns))));
+                let told = Told {
+                    outcome: if end.cut {
+                        Outcome::Length
+                    } else {
+                        Outcome::Stop
+                    },
+                    read: end.prompt_tokens,
+                    written: end.answer_tokens,
+                };
+                stream.end(of(Item::End(ended(&end, dropped_turns))));
+                return told;
             }
             Some(Event::Busy) => {
-                return stream.fault(Fault::busy("Too many questions wait for the model"));
+                stream.fault(Fault::busy("Too many questions wait for the model"));
+                return Told::of(Outcome::Busy);
             }
-            Some(Event::Failed | Event::Stopped) | None => return stream.fault(failed()),
+            Some(Event::Failed | Event::Stopped) | None => {
+                stream.fault(failed());
+                return Told::of(Outcome::Failed);
+            }
         };
         if stream.send(of(item)).await.is_err() {
-            return;
+            return Told::of(Outcome::Cancelled);
         }
     }
 }

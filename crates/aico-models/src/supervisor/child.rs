@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aico_bus::Trace;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Handle;
@@ -153,6 +154,24 @@ async fn hear(output: impl AsyncRead + Unpin, news: mpsc::Sender<News>) {
     let mut output = BufReader::new(output);
     while let Some(line) = line(&mut output).await {
         match serde_json::from_slice(&line) {
+            Ok(Report::Answered {
+                trace,
+                outcome,
+                read,
+                written,
+                took_ms,
+            }) => {
+                // Its own words are in no record: a trace is one, or none.
+                let trace = trace.parse::<Trace>().ok().map(|trace| trace.to_string());
+                tracing::debug!(
+                    trace,
+                    ?outcome,
+                    read,
+                    written,
+                    took_ms,
+                    "The model process has dealt with a question."
+                );
+            }
             Ok(report) => {
                 if news.send(News::Report(report)).await.is_err() {
                     return;

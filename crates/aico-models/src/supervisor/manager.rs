@@ -363,6 +363,8 @@ impl Manager {
                 tracing::info!(context, "The model answers.");
                 self.tell(Status::Ready, None);
             }
+            // Written into the log where it was heard.
+            News::Report(Report::Answered { .. }) => {}
             News::Report(Report::Failed(failure)) => {
                 let fault = self.fault_of(&failure);
                 self.end_run().await;

@@ -17,6 +17,9 @@ pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
             query.push_str(&format!("&{name}={}", query_value(value)));
         }
     }
+    if let Some(trace) = &logs.trace {
+        query.push_str(&format!("&trace={trace}"));
+    }
     if let Some(since) = &logs.since {
         query.push_str(&format!("&since={}", query_value(&moment(since)?)));
     }
@@ -43,6 +46,9 @@ fn show(text: &str, json: bool) -> bool {
     );
     for (key, value) in record["fields"].as_object().into_iter().flatten() {
         out.push_str(&format!(" {key}={value}"));
+    }
+    if let Some(trace) = record["trace"].as_str() {
+        out.push_str(&format!(" trace={trace}"));
     }
     style::piece(&format!("{}\n", style::harmless(&out)))
 }

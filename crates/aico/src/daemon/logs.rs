@@ -14,6 +14,7 @@ impl LogSource for Logs {
             level: query.level.map(level),
             module: query.module,
             since: query.since,
+            trace: query.trace.map(|trace| trace.to_string()),
             last: None,
         };
         let records = self

@@ -44,9 +44,21 @@ impl Api {
     }
 
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let (_, status, body) = self.call_with(method, path, body, "");
+        (status, body)
+    }
+
+    /// With more lines in the head; gives back that of the answer too.
+    pub(crate) fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        more: &str,
+    ) -> (String, u16, Value) {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{more}",
             self.address,
             body.len()
         );
@@ -66,6 +78,7 @@ impl Api {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        (head.to_owned(), status, body)
     }
 }

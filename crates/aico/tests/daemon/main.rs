@@ -16,3 +16,4 @@ mod privacy;
 mod reading;
 mod streams;
 mod support;
+mod traces;
