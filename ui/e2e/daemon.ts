@@ -31,7 +31,8 @@ export class Daemon {
     if (!program) throw new Error('AICO_BIN must be the path of the aico program');
     this.data ||= mkdtempSync(join(tmpdir(), 'aico-e2e-data-'));
     // What goes wrong is shown beside the tests; each request would hide it.
-    const quiet = ['--set', 'logging.level=warn', '--set', 'bus.bind=127.0.0.1:0'];
+    const doors = ['--set', 'bus.bind=127.0.0.1:0', '--set', 'bus.live_bind=127.0.0.1:0'];
+    const quiet = ['--set', 'logging.level=warn', ...doors];
     const where = ['--data', this.data, '--bind', this.#bind];
     const child = spawn(resolve(program), ['serve', ...where, ...quiet], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -137,6 +137,23 @@ impl Grant {
         }
     }
 
+    /// Whether there can be a topic that begins so and that it may subscribe to. Who has not
+    /// agreed has no topics.
+    pub(crate) fn reaches(&self, prefix: &str) -> bool {
+        let named = prefix.split('.').count() > 2;
+        let person = personal_segment(prefix).filter(|_| named);
+        let agreed = person.is_none_or(|segment| {
+            let person = segment.parse::<PersonId>();
+            person.is_ok_and(|person| self.persons.contains(&person))
+        });
+        agreed
+            && self.topics.iter().any(|grant| {
+                let pattern = grant.pattern.parse::<Pattern>();
+                grant.action == Action::BusSubscribe
+                    && pattern.is_ok_and(|pattern| pattern.reaches(prefix))
+            })
+    }
+
     /// On this topic (or pattern), with data of this person?
     pub(crate) fn allows(
         &self,
@@ -261,6 +278,27 @@ mod tests {
         assert!(may(Action::BusSubscribe, &of(ann), Some(ann)));
         assert!(!may(Action::BusSubscribe, &of(ben), Some(ben)));
         assert!(!may(Action::BusSubscribe, "weather.today", None));
+        // A prefix that reaches beyond the grant is fine, what it brings is decided by topic; one
+        // that can bring nothing is told apart.
+        for prefix in [
+            "",
+            "conv",
+            "conversation.",
+            "conversation.x",
+            &of(ann),
+            &format!("conversation.{ann}."),
+        ] {
+            assert!(grant.reaches(prefix), "{prefix}");
+        }
+        for prefix in [
+            "weather.",
+            "conversationx",
+            &of(ben),
+            &format!("conversation.{ben}."),
+            "conversation.x.",
+        ] {
+            assert!(!grant.reaches(prefix), "{prefix}");
+        }
         assert!(may(Action::BusPublish, "weather.today", None));
         assert!(may(Action::BusPublish, "weather.today", Some(ann)));
         assert!(!may(Action::BusPublish, "weather.today", Some(ben)));

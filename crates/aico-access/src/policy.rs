@@ -340,6 +340,13 @@ impl Policy for BusPolicy {
             None => true,
         }
     }
+
+    /// Parts of AICO itself have no SUB sockets.
+    fn reaches(&self, who: &Identity, prefix: &str) -> bool {
+        self.grants
+            .of(who)
+            .is_some_and(|grant| grant.reaches(prefix))
+    }
 }
 
 #[cfg(test)]

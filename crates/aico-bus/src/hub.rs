@@ -24,6 +24,7 @@ use crate::journal::{
 use crate::parcel::{Parcel, Stamp, append_person};
 use crate::pattern::{Pattern, PatternIndex};
 use crate::port::{Boxed, Port, Speaker};
+use crate::prefix::Prefixes;
 use crate::queue::{Guard, Mailbox, Queue, Subscription};
 use crate::reply::{self, ReplyReceiver};
 use crate::server::{Incoming, NotTaken, Server};
@@ -128,6 +129,9 @@ impl Bus {
 struct Route {
     identity: Identity,
     pattern: Pattern,
+    /// Of a SUB socket, whose pattern is everything: what it wants of that. What it may have of it
+    /// is decided for each topic.
+    prefixes: Option<Arc<Prefixes>>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -439,12 +443,50 @@ impl Hub {
             .matching(topic)
             .into_iter()
             .map(|(_, route)| route)
+            .filter(|route| self.leads(route, topic))
             .collect();
         if routes.cache.len() >= ROUTE_CACHE {
             routes.cache.clear();
         }
         routes.cache.insert(topic.to_owned(), found.clone());
         found
+    }
+
+    /// Whether a route on whose pattern the topic fits is a route of this topic.
+    fn leads(&self, route: &Route, topic: &str) -> bool {
+        let Some(prefixes) = &route.prefixes else {
+            return true;
+        };
+        prefixes.fit(topic) && self.may_subscribe(&route.identity, topic, topics::person_of(topic))
+    }
+
+    fn may_subscribe(&self, who: &Identity, topic: &str, person: Option<PersonId>) -> bool {
+        let direction = Direction::Subscribe;
+        self.policy.allow(who, direction, topic, person).is_ok()
+    }
+
+    /// Whether a message that waited may be given to a SUB socket: grant and consent may have
+    /// ended meanwhile.
+    pub(crate) fn may_hear(&self, who: &Identity, envelope: &Envelope) -> bool {
+        let person = topics::person_of(&envelope.topic);
+        self.may_subscribe(who, &envelope.topic, person) && self.still_sees(who, envelope)
+    }
+
+    /// The subscription of a SUB socket: of all topics that begin with one of its prefixes, which
+    /// it changes as it likes, those that it was granted.
+    pub(crate) fn subscribe_by_prefix(
+        self: &Arc<Self>,
+        who: &Identity,
+        prefixes: Arc<Prefixes>,
+        queue: Queue,
+    ) -> Subscription {
+        self.stand(who, Pattern::everything(), Some(prefixes), queue)
+    }
+
+    /// After prefixes changed. `false`: the one that was added leads nowhere.
+    pub(crate) fn prefixes_changed(&self, who: &Identity, added: Option<&str>) -> bool {
+        self.routes.write().cache.clear();
+        added.is_none_or(|prefix| self.policy.reaches(who, prefix))
     }
 
     fn subscribe(
@@ -455,11 +497,22 @@ impl Hub {
     ) -> Result<Subscription, BusError> {
         let person = topics::person_of(pattern.as_str());
         self.authorize(who, Direction::Subscribe, pattern.as_str(), person)?;
+        Ok(self.stand(who, pattern, None, queue))
+    }
+
+    fn stand(
+        self: &Arc<Self>,
+        who: &Identity,
+        pattern: Pattern,
+        prefixes: Option<Arc<Prefixes>>,
+        queue: Queue,
+    ) -> Subscription {
         let mailbox = Mailbox::new(Queue::new(queue.messages, queue.bytes));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let route = Route {
             identity: who.clone(),
             pattern: pattern.clone(),
+            prefixes,
             mailbox: mailbox.clone(),
         };
         {
@@ -476,7 +529,7 @@ impl Hub {
             }
         });
         self.end_if_closed();
-        Ok(Subscription::new(mailbox, guard))
+        Subscription::new(mailbox, guard)
     }
 
     fn serve(
@@ -563,8 +616,12 @@ impl Hub {
             self.authorize(who, direction, pattern.as_str(), person)
                 .is_err()
         };
+        // For SUB sockets it was decided by topic.
+        self.routes.write().cache.clear();
         for route in self.routes.read().index.all() {
-            if refused(&route.identity, Direction::Subscribe, &route.pattern) {
+            if route.prefixes.is_none()
+                && refused(&route.identity, Direction::Subscribe, &route.pattern)
+            {
                 route.mailbox.close();
             }
         }
@@ -625,7 +682,10 @@ impl Hub {
                     let (waiting, waiting_bytes, dropped) = route.mailbox.load();
                     SubscriptionStats {
                         identity: route.identity.to_string(),
-                        pattern: route.pattern.to_string(),
+                        pattern: match &route.prefixes {
+                            Some(prefixes) => prefixes.to_string(),
+                            None => route.pattern.to_string(),
+                        },
                         waiting,
                         waiting_bytes,
                         dropped,

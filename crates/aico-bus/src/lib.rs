@@ -30,6 +30,7 @@ mod meta;
 mod parcel;
 mod pattern;
 mod port;
+mod prefix;
 mod queue;
 mod reply;
 mod server;

@@ -64,6 +64,11 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), TopicError> {
 pub struct Pattern(String);
 
 impl Pattern {
+    /// `#`.
+    pub(crate) fn everything() -> Self {
+        Self("#".to_owned())
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -46,6 +46,8 @@ pub struct Gateway {
 pub struct Bus {
     /// Address and port for admitted modules, beside the local socket.
     pub bind: SocketAddr,
+    /// Address and port for plain SUB sockets of admitted modules, beside a local socket.
+    pub live_bind: SocketAddr,
     /// Days for which durable messages can be followed.
     pub journal_days: u32,
     /// MiB that the journal of durable messages may take.

@@ -63,6 +63,13 @@ pub const KEYS: &[Key] = &[
                       choose one.",
     },
     Key {
+        name: "bus.live_bind",
+        kind: Kind::Address,
+        default: "127.0.0.1:8773",
+        description: "Address and port for plain SUB sockets of modules of other makers, beside a \
+                      local socket. Open when bus.bind is. Port 0 lets the system choose one.",
+    },
+    Key {
         name: "bus.journal_days",
         kind: Kind::Integer(1, 3650),
         default: "7",

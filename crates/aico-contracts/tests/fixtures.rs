@@ -202,6 +202,8 @@ fn envelope_messages(seen: &mut BTreeSet<String>) {
             topic: "a.b".into(),
             envelopes: vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")],
             receiver: 3,
+            // Came later; the stored form is of before.
+            missed: 0,
         },
     );
 }

@@ -213,11 +213,14 @@ pub trait LogSource: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({
     "endpoints": ["ipc:///home/ada/.local/share/aico/run/modules.sock", "tcp://127.0.0.1:8772"],
+    "live_endpoints": ["ipc:///home/ada/.local/share/aico/run/live.sock", "tcp://127.0.0.1:8773"],
     "server_public": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 }))]
 pub struct Door {
     /// ZeroMQ addresses, the best first.
     pub endpoints: Vec<String>,
+    /// The same for plain SUB sockets, which hear live what the module may subscribe to.
+    pub live_endpoints: Vec<String>,
     /// The public CURVE key of the daemon, Z85.
     pub server_public: String,
 }

@@ -967,12 +967,18 @@ export interface components {
          *         "ipc:///home/ada/.local/share/aico/run/modules.sock",
          *         "tcp://127.0.0.1:8772"
          *       ],
+         *       "live_endpoints": [
+         *         "ipc:///home/ada/.local/share/aico/run/live.sock",
+         *         "tcp://127.0.0.1:8773"
+         *       ],
          *       "server_public": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
          *     }
          */
         Door: {
             /** @description ZeroMQ addresses, the best first. */
             endpoints: string[];
+            /** @description The same for plain SUB sockets, which hear live what the module may subscribe to. */
+            live_endpoints: string[];
             /** @description The public CURVE key of the daemon, Z85. */
             server_public: string;
         };

@@ -97,8 +97,8 @@ const LONGEST: u64 = 64 * 1024;
 /// A module's connection file: all that it needs to reach the bus, as JSON, mode 0600.
 ///
 /// The module's secret key is in it and nowhere else: the daemon knows the public one only.
+/// Fields that a reader does not know are passed over.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(deny_unknown_fields)]
 pub struct Connection {
     /// Version of this file: [`CONNECTION_VERSION`].
     pub version: u32,
@@ -106,6 +106,9 @@ pub struct Connection {
     pub name: String,
     /// Where the daemon listens, the best first: `ipc://PATH`, `tcp://127.0.0.1:PORT`.
     pub endpoints: Vec<String>,
+    /// Where it listens for plain SUB sockets. None in files of before there was such a door.
+    #[serde(default)]
+    pub live_endpoints: Vec<String>,
     /// The daemon's public key, Z85.
     pub server_public: String,
     /// The module's public key, Z85.
@@ -123,6 +126,7 @@ impl Connection {
             version: CONNECTION_VERSION,
             name: name.to_owned(),
             endpoints: Vec::new(),
+            live_endpoints: Vec::new(),
             server_public: String::new(),
             client_public: client.public.to_z85(),
             client_secret: client.secret.to_z85(),

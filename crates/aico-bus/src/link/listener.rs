@@ -13,6 +13,7 @@ use omq_tokio::{
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
+use super::live::Live;
 use super::outbox::{Outbox, Wire};
 use super::peer::Peer;
 use super::session::Session;
@@ -22,7 +23,7 @@ use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::port::Port;
 
-type Key = [u8; 32];
+pub(super) type Key = [u8; 32];
 
 /// Where children find the bus. Dropping it ends every link.
 pub struct Listener {
@@ -36,6 +37,8 @@ struct Shared {
     public: CurvePublicKey,
     issued: Arc<RwLock<HashMap<Key, Identity>>>,
     peers: Mutex<HashMap<u64, Connected>>,
+    /// The door for SUB sockets: the same keys and the same list.
+    live: Arc<Live>,
     closed: CancellationToken,
 }
 
@@ -126,6 +129,13 @@ impl Listener {
             endpoint: "a socket".to_owned(),
             source,
         };
+        let closed = CancellationToken::new();
+        let live = Live::new(
+            bus.hub().clone(),
+            keys.clone(),
+            issued.clone(),
+            closed.clone(),
+        );
         let socket = Socket::try_new(
             SocketType::Router,
             options().curve_server_with_options(keys, admit),
@@ -139,7 +149,8 @@ impl Listener {
             public,
             issued,
             peers: Mutex::default(),
-            closed: CancellationToken::new(),
+            live,
+            closed,
         });
         let router = shared.socket.identity_routing().map_err(failed)?;
         tokio::spawn(receive(shared.clone(), router));
@@ -171,6 +182,21 @@ impl Listener {
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.shared.endpoints.lock().clone()
+    }
+
+    /// Listens on one more address for plain SUB sockets, which subscribe by prefix and hear, at
+    /// most once, what their key was granted. Answers with the address as peers use it.
+    ///
+    /// # Errors
+    /// When it can't be bound.
+    pub async fn bind_live_to(&self, endpoint: &str) -> Result<String, LinkError> {
+        self.shared.live.bind_to(endpoint).await
+    }
+
+    /// The addresses for SUB sockets, in the order in which they were bound.
+    #[must_use]
+    pub fn live_endpoints(&self) -> Vec<String> {
+        self.shared.live.endpoints()
     }
 
     /// The key by which peers know this listener, in Z85.
@@ -221,6 +247,7 @@ impl Listener {
     pub async fn close(self) {
         let shared = self.shared.clone();
         drop(self);
+        shared.live.released().await;
         let _ = shared.socket.clone().close().await;
     }
 }
@@ -293,6 +320,7 @@ impl Shared {
     }
 
     async fn cut_off_unlisted(&self) {
+        self.live.cut_off_unlisted();
         let gone: Vec<(u64, Connected)> = {
             let mut peers = self.peers.lock();
             let issued = self.issued.read();
@@ -325,7 +353,7 @@ fn key_of(info: &PeerInfo) -> Option<Key> {
 }
 
 /// The first eight bytes of a public key, for the log.
-fn fingerprint(key: &Key) -> String {
+pub(super) fn fingerprint(key: &Key) -> String {
     key.iter()
         .take(8)
         .map(|byte| format!("{byte:02x}"))

@@ -140,6 +140,11 @@ impl Peer {
 
     fn take_envelope(self: &Arc<Self>, envelope: Envelope, bytes: Bytes) {
         let who = &self.member.speaker().identity;
+        // What a later version means by it is not known: as a plain message it would be misread.
+        let exchange = envelope.exchange.as_ref();
+        if exchange.is_some_and(|exchange| Kind::try_from(exchange.kind).is_err()) {
+            return self.malformed("its role in an exchange is unknown");
+        }
         match kind_of(&envelope) {
             Kind::Unspecified if topics::class(&envelope.topic) == Class::Durable => {
                 self.take_durable(envelope, bytes);

@@ -106,6 +106,19 @@ pub(super) fn frame(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes 
         topic: topic.to_owned(),
         envelopes,
         receiver,
+        missed: 0,
+    };
+    Bytes::from(frame.encode_to_vec())
+}
+
+/// A frame for a SUB socket, which has no numbers and is told here what it missed.
+pub(super) fn frame_after_gap(topic: &str, envelopes: Vec<Bytes>, missed: u64) -> Bytes {
+    let frame = Frame {
+        version: SCHEMA_VERSION,
+        topic: topic.to_owned(),
+        envelopes,
+        receiver: 0,
+        missed,
     };
     Bytes::from(frame.encode_to_vec())
 }

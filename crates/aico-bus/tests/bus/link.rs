@@ -385,6 +385,7 @@ fn frame(envelope: &Envelope) -> Bytes {
             topic,
             envelopes,
             receiver: 0,
+            missed: 0,
         }
         .encode_to_vec(),
     )
@@ -461,6 +462,7 @@ async fn a_forged_sender_is_overwritten_and_unknown_fields_reach_the_other_peer(
         topic: "ui.x".into(),
         envelopes: vec![encoded.into()],
         receiver: 0,
+        missed: 0,
     };
     let sent = omq_tokio::Message::single(sent.encode_to_vec());
     weather.send(sent).await.unwrap();
@@ -499,6 +501,7 @@ async fn what_can_not_be_read_is_counted_and_dropped_and_the_bus_stays_up() {
         topic: "ui.y".into(),
         envelopes: vec![envelope.clone().into()],
         receiver: 0,
+        missed: 0,
     };
     let newer = Frame {
         version: 2,

@@ -2,6 +2,7 @@
 //!
 //! Works with and without a running daemon; reads only.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use aico_access::{ClaimError, DataFolder};
@@ -54,15 +55,24 @@ fn told(mark: &str, text: &str, hint: Option<&str>) {
     }
 }
 
+/// A door of the bus that others than this machine reach.
+fn open_bus(key: &str, bind: SocketAddr, port: u16) -> Found {
+    Found::Odd(
+        format!("the bus is reachable from other machines ({bind}); its encryption is unaudited"),
+        Some(format!(
+            "put WireGuard around it, or set {key} to 127.0.0.1:{port}"
+        )),
+    )
+}
+
 fn configuration(context: &Context) -> Found {
     match daemon::load_config(context, Vec::new()) {
-        Ok(loaded) if !loaded.config.bus.bind.ip().is_loopback() => Found::Odd(
-            format!(
-                "the bus is reachable from other machines ({}); its encryption is unaudited",
-                loaded.config.bus.bind
-            ),
-            Some("put WireGuard around it, or set bus.bind to 127.0.0.1:8772".into()),
-        ),
+        Ok(loaded) if !loaded.config.bus.bind.ip().is_loopback() => {
+            open_bus("bus.bind", loaded.config.bus.bind, 8772)
+        }
+        Ok(loaded) if !loaded.config.bus.live_bind.ip().is_loopback() => {
+            open_bus("bus.live_bind", loaded.config.bus.live_bind, 8773)
+        }
         Ok(loaded) if loaded.config.gateway.bind.ip().is_loopback() => {
             Found::Well("the configuration is right".into())
         }

@@ -210,10 +210,13 @@ fn create(path: &Path) -> Result<File, Failure> {
 }
 
 fn write(mut file: File, path: &Path, mut keys: Connection, door: &Value) -> Result<(), Failure> {
-    let endpoints = door["endpoints"].as_array().into_iter().flatten();
-    keys.endpoints = endpoints
-        .filter_map(|one| one.as_str().map(str::to_owned))
-        .collect();
+    let addresses = |field: &str| {
+        let all = door[field].as_array().into_iter().flatten();
+        all.filter_map(|one| one.as_str().map(str::to_owned))
+            .collect()
+    };
+    keys.endpoints = addresses("endpoints");
+    keys.live_endpoints = addresses("live_endpoints");
     keys.server_public = door["server_public"]
         .as_str()
         .unwrap_or_default()

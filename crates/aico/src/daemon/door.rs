@@ -23,6 +23,7 @@ pub(super) struct Door {
     home: Home,
     bus: Bus,
     bind: SocketAddr,
+    live_bind: SocketAddr,
     run: PathBuf,
     opened: watch::Sender<Opened>,
 }
@@ -35,12 +36,18 @@ pub(super) struct View {
 }
 
 impl Door {
-    pub(super) fn new(home: &Home, bus: &Bus, bind: SocketAddr, run: &Path) -> (Self, View) {
+    pub(super) fn new(
+        home: &Home,
+        bus: &Bus,
+        config: &aico_config::Config,
+        run: &Path,
+    ) -> (Self, View) {
         let (opened, watching) = watch::channel(None);
         let door = Self {
             home: home.clone(),
             bus: bus.clone(),
-            bind,
+            bind: config.bus.bind,
+            live_bind: config.bus.live_bind,
             run: run.to_owned(),
             opened,
         };
@@ -115,6 +122,7 @@ impl Door {
         let told = match &opened {
             Ok(listener) => Ok(aico_gateway::Door {
                 endpoints: listener.endpoints(),
+                live_endpoints: listener.live_endpoints(),
                 server_public: listener.public_key(),
             }),
             Err(error) => {
@@ -143,6 +151,16 @@ impl Door {
                     error = crate::exit::chain(&error),
                     "a door for modules stays closed"
                 ),
+            }
+        }
+        // For plain SUB sockets; who has none of these still has the other door.
+        let socket = endpoint_named(&self.run, "live.sock")?;
+        for endpoint in [socket, format!("tcp://{}", self.live_bind)] {
+            if let Err(error) = listener.bind_live_to(&endpoint).await {
+                tracing::warn!(
+                    error = crate::exit::chain(&error),
+                    "a door for SUB sockets stays closed"
+                );
             }
         }
         if bound {

@@ -288,6 +288,94 @@ impl Drop for Speaking {
     }
 }
 
+/// The messages in Python, as docs/modules.md has them made.
+fn compile_contracts(world: &World, python: &std::ffi::OsStr) -> String {
+    let contracts = world.path("contracts");
+    let contracts = contracts.to_str().unwrap().to_owned();
+    world.said(&["contracts", "export", &contracts]);
+    let compiled = Command::new(python)
+        .args(["-m", "grpc_tools.protoc", "-I", &contracts])
+        .arg(format!("--python_out={contracts}"))
+        .arg(format!("{contracts}/aico/v1/envelope.proto"))
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    contracts
+}
+
+/// The ten lines of docs/modules.md with a SUB socket, as they stand there.
+#[test]
+fn the_ten_lines_of_the_documents_hear_what_was_granted() {
+    let Some(python) = std::env::var_os("AICO_TEST_PYTHON") else {
+        eprintln!("skipped: AICO_TEST_PYTHON names no Python with pyzmq and grpcio-tools");
+        return;
+    };
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/modules.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("```python\n").unwrap();
+    let (program, _) = rest.split_once("```").unwrap();
+    assert_eq!(program.lines().count(), 10);
+    let world = World::ready();
+    let models = world.peers_without_modules();
+    let password = world.write("ben", "copper meadow trumpet glass violin");
+    let password = password.to_str().unwrap();
+    world.said(&["person", "add", "Ben", "--password-file", password]);
+    let program = world.write("ten.py", program);
+    let contracts = compile_contracts(&world, &python);
+    let start = |file: &Path| {
+        Speaking::start(
+            Command::new(&python)
+                .arg(&program)
+                .arg(file)
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .env("PYTHONPATH", &contracts),
+        )
+    };
+    let file = world.add_module("diary", &["--subscribe", "conversation.*.#"]);
+    assert!(
+        read(&file)
+            .live_endpoints
+            .iter()
+            .any(|one| one.starts_with("tcp://127.0.0.1:"))
+    );
+    let mut diary = start(&file);
+    let stands = |world: &World| {
+        until("it listens", || {
+            let stats = world.said(&["bus", "stats", "--json"]);
+            stats.contains("module:diary").then_some(())
+        });
+    };
+    stands(&world);
+    // Ben did not agree: nothing of his comes, and what comes next is the owner's.
+    world.said(&[
+        "--person",
+        "Ben",
+        "chat",
+        "--once",
+        "Hello",
+        "--password-file",
+        password,
+    ]);
+    world.chat(None, "Hello");
+    let first = diary.says("conversation.");
+    let mine = first.split('.').nth(1).unwrap().to_owned();
+    assert!(first.starts_with("companion  conversation."), "{first}");
+    let mut line = first;
+    while !line.ends_with(".answer-done") {
+        assert!(line.contains(&mine), "{line}");
+        line = diary.says("");
+    }
+    // With other keys the old ones are void here too, and so is what was granted after the end.
+    world.said(&["module", "rotate", "diary", "--out", file.to_str().unwrap()]);
+    until("it is cut off", || (world.peers() == models).then_some(()));
+    let mut rotated = start(&file);
+    stands(&world);
+    world.chat(None, "Hello again");
+    rotated.says(&mine);
+    world.said(&["module", "revoke", "diary"]);
+    until("it is cut off", || (world.peers() == models).then_some(()));
+}
+
 /// What docs/modules.md tells, done.
 #[test]
 fn the_module_of_the_documents_runs() {

@@ -133,6 +133,8 @@ impl World {
             "127.0.0.1:0",
             "--set",
             "bus.bind=127.0.0.1:0",
+            "--set",
+            "bus.live_bind=127.0.0.1:0",
         ];
         arguments.extend(more);
         let log = std::fs::File::create(self.path("stderr")).unwrap();
