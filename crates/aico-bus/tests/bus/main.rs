@@ -8,12 +8,14 @@
 )]
 
 mod common;
+mod conformance;
 mod durable;
 mod fixture;
 mod inprocess;
 mod keep;
 mod kills;
 mod link;
+mod logged;
 mod process;
 mod pyzmq;
 mod restarts;

@@ -252,10 +252,11 @@ def durable_publisher(socket):
                     publish(uuid.uuid4().bytes)
 
 
-part = sys.argv[1] if len(sys.argv) > 1 else None
-if part:
-    lives(part, {"publisher": durable_publisher, "follower": durable_follower}[part])
-else:
-    given = json.loads(sys.stdin.readline())
-    with zmq.Context() as context, open_socket(context, given) as socket:
-        member(socket) if given["part"] == "member" else refused(socket)
+if __name__ == "__main__":
+    part = sys.argv[1] if len(sys.argv) > 1 else None
+    if part:
+        lives(part, {"publisher": durable_publisher, "follower": durable_follower}[part])
+    else:
+        given = json.loads(sys.stdin.readline())
+        with zmq.Context() as context, open_socket(context, given) as socket:
+            member(socket) if given["part"] == "member" else refused(socket)
