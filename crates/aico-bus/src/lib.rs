@@ -21,6 +21,9 @@ mod client;
 mod error;
 mod exchange;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hub;
 mod identity;
 mod ids;

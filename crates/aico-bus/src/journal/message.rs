@@ -106,6 +106,14 @@ impl Kept {
         };
         let wire = stamp.append(body);
         let envelope = Envelope::decode(wire.clone()).ok()?;
+        // A body whose last field announces more than it has would swallow the stamp.
+        let stamped = envelope.sequence == place.sequence
+            && envelope.epoch == epoch
+            && envelope.sender == head.sender
+            && envelope.stamped_unix_ns == head.stamped_ns;
+        if !stamped {
+            return None;
+        }
         let parcel = Parcel {
             envelope: Arc::new(envelope),
             wire: Some(wire),

@@ -44,6 +44,8 @@ use aico_contracts::ids::PersonId;
 pub(crate) use disk::Item;
 pub use disk::{Skipped, Why};
 pub use error::{JournalError, JournalFault};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use format::{FileName, Head};
 pub use keys::{JournalKeys, NoBodyKey};
 pub(crate) use message::{Kept, Message};
 pub use message::{Place, Receipt};

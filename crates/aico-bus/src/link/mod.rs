@@ -24,6 +24,8 @@ mod connect;
 mod credentials;
 mod feed;
 pub(crate) mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod keep;
 mod listener;
 mod live;

@@ -6,6 +6,7 @@ use aico_contracts::v1::{Control, Envelope, Frame, control};
 use aico_contracts::{Payload, SCHEMA_VERSION};
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::MAX_FRAME;
 use crate::parcel::Parcel;
@@ -18,6 +19,13 @@ pub(super) const LINK_TOPIC: &str = "$link";
 pub(super) const MAX_ENVELOPES: usize = 4096;
 
 /// What can be wrong with a frame. Holds nothing of its content.
+/// Longest frame of what the two ends tell each other. The longest that is sent, 1,024 receipts,
+/// is a fifth of it; an empty element of a list is two bytes here and forty in memory.
+pub(super) const MAX_CONTROL: usize = 256 * 1024;
+
+/// `Frame.envelopes`.
+const ENVELOPES: u32 = 3;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("it is not one message part")]
@@ -57,14 +65,22 @@ pub(super) fn read(bytes: Bytes) -> Result<Read, FrameError> {
         return Err(FrameError::TooLarge);
     }
     let frame = Frame::decode(bytes).map_err(|_| FrameError::Frame)?;
+    // Before there is room for them: a frame full of empty envelopes is much larger in memory.
+    if count_envelopes(&bytes)? > MAX_ENVELOPES {
+        return Err(FrameError::Count);
+    }
+    let size = bytes.len();
     if frame.version != SCHEMA_VERSION {
         return Err(FrameError::Version);
     }
-    if frame.envelopes.is_empty() || frame.envelopes.len() > MAX_ENVELOPES {
+    if frame.envelopes.is_empty() {
         return Err(FrameError::Count);
     }
     let control = frame.topic == LINK_TOPIC;
     if !control {
+    if control && size > MAX_CONTROL {
+        return Err(FrameError::TooLarge);
+    }
         check_topic(&frame.topic).map_err(|_| FrameError::Topic)?;
     }
     let mut parcels = Vec::with_capacity(frame.envelopes.len());
@@ -100,6 +116,18 @@ pub(super) fn read(bytes: Bytes) -> Result<Read, FrameError> {
 }
 
 /// A frame of these encoded envelopes of one topic.
+/// How many envelopes an encoded frame has.
+fn count_envelopes(mut frame: &[u8]) -> Result<usize, FrameError> {
+    let mut count = 0;
+    while !frame.is_empty() {
+        let (field, kind) = decode_key(&mut frame).map_err(|_| FrameError::Frame)?;
+        count += usize::from(field == ENVELOPES);
+        skip_field(kind, field, &mut frame, DecodeContext::default())
+            .map_err(|_| FrameError::Frame)?;
+    }
+    Ok(count)
+}
+
 pub(super) fn frame(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes {
     let frame = Frame {
         version: SCHEMA_VERSION,
@@ -181,6 +209,13 @@ mod tests {
             .collect();
         assert_eq!(parcels(frame("a.b", encoded, 9)), (9, sent));
     }
+    fn long_control() -> Bytes {
+        control(control::Say::Hello(control::Hello {
+            version: 1,
+            program: "x".repeat(MAX_CONTROL),
+        }))
+    }
+
 
     #[test]
     fn a_frame_is_refused_for_what_is_wrong_with_it() {
@@ -227,6 +262,7 @@ mod tests {
     fn a_length_that_is_not_there_allocates_nothing() {
         // Fields 1..=15 announcing up to 2^63 bytes.
         for field in 1..=15_u8 {
+            (long_control(), FrameError::TooLarge),
             for length in [0x7f_ff_ff_ff_u64, u64::MAX >> 1, u64::MAX] {
                 let mut bytes = vec![field << 3 | 2];
                 prost::encoding::encode_varint(length, &mut bytes);
