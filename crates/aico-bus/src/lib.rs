@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod encode;
 mod error;
 mod exchange;
 mod follow;

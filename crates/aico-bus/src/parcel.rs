@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aico_contracts::v1::{Envelope, Exchange};
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message as _;
+
+use crate::encode::encode;
 
 /// A shared envelope. `wire` holds its encoded form, stamp included, when a peer sent it: it is
 /// passed on to other peers as it is, so that fields this build does not know survive.
@@ -31,7 +32,7 @@ impl Parcel {
     pub(crate) fn encoded(&self) -> Bytes {
         match &self.wire {
             Some(bytes) => bytes.clone(),
-            None => Bytes::from(self.envelope.encode_to_vec()),
+            None => encode(&self.envelope),
         }
     }
 }
@@ -102,6 +103,8 @@ pub(crate) fn exchange(kind: Kind, index: u64) -> Option<Exchange> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     #[test]

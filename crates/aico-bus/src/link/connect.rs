@@ -24,6 +24,9 @@ use crate::port::Speaker;
 const REACH: Duration = Duration::from_secs(1);
 /// Between the two events that tell of a refused key. They come together.
 const TOGETHER: Duration = Duration::from_millis(200);
+/// Most frames that the socket takes before what is published waits in the outbox, where envelopes
+/// share a frame. Enough that the socket never runs dry meanwhile.
+const IN_SOCKET: u32 = 32;
 
 /// Connects to the daemon that issued `credentials`; returns when the handshake is done and the
 /// daemon has said under which name it knows this process. From then on no socket is opened any
@@ -74,8 +77,9 @@ pub(super) async fn open(
     };
     let (server, keys) = credentials.keys()?;
     drop(credentials);
-    let socket = Socket::try_new(SocketType::Dealer, options().curve_client(keys, server))
-        .map_err(|error| failed(error.to_string()))?;
+    let options = options().send_hwm(IN_SOCKET).curve_client(keys, server);
+    let socket =
+        Socket::try_new(SocketType::Dealer, options).map_err(|error| failed(error.to_string()))?;
     let made = tokio::time::timeout(HANDSHAKE, handshake(&socket, &endpoint)).await;
     match made.unwrap_or_else(|_| Err(failed("nobody answered in time".into()))) {
         Ok(welcome) => Ok((socket, welcome)),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use aico_contracts::v1::control::{self, Say, skipped};
 use tokio::time::Instant;
 
-use super::peer::{Credit, FRAME_BYTES, FRAME_ENVELOPES};
+use super::outbox::{FRAME_BYTES, FRAME_ENVELOPES};
+use super::peer::Credit;
 use super::receipts::place;
 use super::session::Session;
 use super::wire;

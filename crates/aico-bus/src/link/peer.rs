@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MAX_FRAME;
 use super::feed::feed;
+use super::outbox::{FRAME_BYTES, FRAME_ENVELOPES};
 use super::receipts::{Receipts, place, read_place};
 use super::session::{Session, kind_of};
 use super::wire::{self, Read};
@@ -33,9 +34,6 @@ const MAX_QUEUE: Queue = Queue {
     messages: 65_536,
     bytes: 16 * 1024 * 1024,
 };
-/// Envelopes of one topic that wait together travel in one frame up to these bounds.
-pub(super) const FRAME_ENVELOPES: usize = 64;
-pub(super) const FRAME_BYTES: usize = 256 * 1024;
 
 pub(super) struct Peer {
     hub: Arc<Hub>,
@@ -413,7 +411,7 @@ impl Peer {
                 match subscription.try_take() {
                     Some(Taken::Parcel(parcel))
                         if parcel.envelope.topic == first.envelope.topic
-                            && parcel.envelope.person == first.envelope.person
+                            && same(&parcel.envelope.person, &first.envelope.person)
                             && bytes + parcel.size() <= FRAME_BYTES =>
                     {
                         credit.spend(parcel.size());
@@ -458,6 +456,12 @@ fn registered(id: u64, refusal: Option<Fault>) -> Say {
         refusal,
         from: None,
     })
+}
+
+/// Whether two ids are the same. Mostly there is none: comparing empty `Bytes` reads, for nothing,
+/// where nothing is mapped, and processors with AVX-512 take a tenth of a microsecond for that.
+fn same(one: &Bytes, other: &Bytes) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 const TOO_MANY: &str = "Too many subscriptions and services, or a number twice";

@@ -8,7 +8,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::follow;
 use super::uplink::{Registration, Target, Uplink};
-use super::wire;
 use crate::error::{BusError, RequestError};
 use crate::exchange::Requests;
 use crate::follow::{Follower, Pending, Remote};
@@ -80,9 +79,7 @@ impl Port for UplinkPort {
         if session.outbox.is_saturated() {
             return Err(BusError::Busy);
         }
-        session
-            .outbox
-            .send(wire::frame_of(&Parcel::new(envelope), 0));
+        session.outbox.publish(&Parcel::new(envelope));
         Ok(())
     }
 
@@ -97,10 +94,10 @@ impl Port for UplinkPort {
         }
         let (done, pending) = Pending::new();
         let id = envelope.id.clone();
-        let frame = wire::frame_of(&Parcel::new(envelope), 0);
+        let parcel = Parcel::new(envelope);
         uplink
             .unanswered
-            .send(id, frame, done, || uplink.session())?;
+            .send(id, parcel, done, || uplink.session())?;
         // The link may have ended between: then nobody would answer.
         if uplink.ended.is_cancelled() {
             uplink.unanswered.clear();

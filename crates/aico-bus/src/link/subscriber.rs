@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::HANDSHAKE;
 use super::listener::Key;
 use super::live::{Admitted, Live};
-use super::peer::{FRAME_BYTES, FRAME_ENVELOPES};
+use super::outbox::{FRAME_BYTES, FRAME_ENVELOPES};
 use super::wire;
 use crate::parcel::Parcel;
 use crate::prefix::Prefixes;
@@ -188,6 +188,8 @@ impl Subscriber {
                 taken = next(&mut self.waiting, &mut subscription), if !writes => match taken {
                     None => return,
                     Some(Taken::Gap(missed)) => self.missed += missed,
+                    // There is no link between the hub and this queue that could break.
+                    Some(Taken::Break(_)) => {}
                     Some(Taken::Parcel(parcel)) => self.give(parcel, &mut subscription),
                 },
             }

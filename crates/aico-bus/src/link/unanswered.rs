@@ -13,6 +13,7 @@ use super::receipts::read_place;
 use super::session::Session;
 use crate::error::BusError;
 use crate::journal::{Done, JournalFault, Receipt};
+use crate::parcel::Parcel;
 
 /// Most messages and bytes that a link which is kept holds for the next one. Sent at once they
 /// are well below what a link may have waiting.
@@ -20,7 +21,7 @@ const MOST: usize = 8192;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 struct Entry {
-    frame: Bytes,
+    parcel: Parcel,
     waiting: Vec<Done>,
     /// Over how many links it went.
     links: u32,
@@ -56,7 +57,7 @@ impl Unanswered {
     pub(super) fn send(
         &self,
         id: Bytes,
-        frame: Bytes,
+        parcel: Parcel,
         done: Done,
         session: impl FnOnce() -> Option<std::sync::Arc<Session>>,
     ) -> Result<(), BusError> {
@@ -68,16 +69,17 @@ impl Unanswered {
                 entry.waiting.push(done);
             }
         } else {
-            let full = entries.by_number.len() >= MOST || entries.bytes + frame.len() > MOST_BYTES;
+            let full =
+                entries.by_number.len() >= MOST || entries.bytes + parcel.size() > MOST_BYTES;
             if self.keeps && full && !entries.by_number.is_empty() {
                 return Err(BusError::Busy);
             }
             let number = entries.next;
             entries.next += 1;
-            entries.bytes += frame.len();
+            entries.bytes += parcel.size();
             entries.numbers.insert(id, number);
             let entry = Entry {
-                frame: frame.clone(),
+                parcel: parcel.clone(),
                 waiting: vec![done],
                 links: u32::from(session.is_some()),
                 again: false,
@@ -85,7 +87,7 @@ impl Unanswered {
             entries.by_number.insert(number, entry);
         }
         if let Some(session) = session {
-            session.outbox.send(frame);
+            session.outbox.publish(&parcel);
         }
         Ok(())
     }
@@ -97,7 +99,7 @@ impl Unanswered {
         for entry in entries.by_number.values_mut() {
             entry.links += 1;
             entry.again = false;
-            session.outbox.send(entry.frame.clone());
+            session.outbox.publish(&entry.parcel);
         }
     }
 
@@ -105,7 +107,7 @@ impl Unanswered {
     pub(super) fn send_again(&self, session: &Session) {
         for entry in self.entries.lock().by_number.values_mut() {
             if std::mem::take(&mut entry.again) {
-                session.outbox.send(entry.frame.clone());
+                session.outbox.publish(&entry.parcel);
             }
         }
     }
@@ -137,7 +139,7 @@ impl Unanswered {
                 let Some(entry) = entries.by_number.remove(&number) else {
                     continue;
                 };
-                entries.bytes -= entry.frame.len();
+                entries.bytes -= entry.parcel.size();
                 let place = published.places.get(index).and_then(read_place);
                 let outcome = match (&fault, place) {
                     (Some(fault), _) => Err(fault.clone()),
@@ -171,7 +173,7 @@ impl Unanswered {
 mod tests {
     use std::sync::Arc;
 
-    use aico_contracts::v1::Fault;
+    use aico_contracts::v1::{Envelope, Fault};
     use omq_tokio::{Socket, SocketType};
     use tokio_util::sync::CancellationToken;
 
@@ -195,10 +197,18 @@ mod tests {
         Bytes::copy_from_slice(&[number; 16])
     }
 
+    /// One that counts so many bytes.
+    fn parcel(bytes: usize) -> Parcel {
+        let empty = Parcel::new(Envelope::default());
+        Parcel::new(Envelope {
+            payload: vec![0; bytes.saturating_sub(empty.size())].into(),
+            ..Envelope::default()
+        })
+    }
+
     fn send(all: &Unanswered, number: u8, session: Option<Arc<Session>>) -> Pending {
         let (done, pending) = Pending::new();
-        let frame = Bytes::from_static(b"frame");
-        all.send(key(number), frame, done, || session).unwrap();
+        all.send(key(number), parcel(1), done, || session).unwrap();
         pending
     }
 
@@ -268,15 +278,15 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_link_is_bounded() {
         let all = Unanswered::new(true);
-        let room = Bytes::from(vec![0; MOST_BYTES / 2]);
-        let try_send = |number: u8, frame: Bytes| {
+        let room = parcel(MOST_BYTES / 2);
+        let try_send = |number: u8, parcel: Parcel| {
             let (done, pending) = Pending::new();
-            all.send(key(number), frame, done, || None)
+            all.send(key(number), parcel, done, || None)
                 .map(|()| pending)
         };
         let first = try_send(1, room.clone()).unwrap();
         let second = try_send(2, room).unwrap();
-        let small = Bytes::from_static(b"x");
+        let small = parcel(1);
         assert_eq!(try_send(3, small.clone()).err(), Some(BusError::Busy));
         // A repetition takes no room.
         assert!(try_send(1, small.clone()).is_ok());

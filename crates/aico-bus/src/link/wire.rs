@@ -18,7 +18,6 @@ pub(super) const LINK_TOPIC: &str = "$link";
 /// Most envelopes of one frame.
 pub(super) const MAX_ENVELOPES: usize = 4096;
 
-/// What can be wrong with a frame. Holds nothing of its content.
 /// Longest frame of what the two ends tell each other. The longest that is sent, 1,024 receipts,
 /// is a fifth of it; an empty element of a list is two bytes here and forty in memory.
 pub(super) const MAX_CONTROL: usize = 256 * 1024;
@@ -26,6 +25,7 @@ pub(super) const MAX_CONTROL: usize = 256 * 1024;
 /// `Frame.envelopes`.
 const ENVELOPES: u32 = 3;
 
+/// What can be wrong with a frame. Holds nothing of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("it is not one message part")]
@@ -64,12 +64,12 @@ pub(super) fn read(bytes: Bytes) -> Result<Read, FrameError> {
     if bytes.len() > MAX_FRAME {
         return Err(FrameError::TooLarge);
     }
-    let frame = Frame::decode(bytes).map_err(|_| FrameError::Frame)?;
     // Before there is room for them: a frame full of empty envelopes is much larger in memory.
     if count_envelopes(&bytes)? > MAX_ENVELOPES {
         return Err(FrameError::Count);
     }
     let size = bytes.len();
+    let frame = Frame::decode(bytes).map_err(|_| FrameError::Frame)?;
     if frame.version != SCHEMA_VERSION {
         return Err(FrameError::Version);
     }
@@ -77,10 +77,10 @@ pub(super) fn read(bytes: Bytes) -> Result<Read, FrameError> {
         return Err(FrameError::Count);
     }
     let control = frame.topic == LINK_TOPIC;
-    if !control {
     if control && size > MAX_CONTROL {
         return Err(FrameError::TooLarge);
     }
+    if !control {
         check_topic(&frame.topic).map_err(|_| FrameError::Topic)?;
     }
     let mut parcels = Vec::with_capacity(frame.envelopes.len());
@@ -115,7 +115,6 @@ pub(super) fn read(bytes: Bytes) -> Result<Read, FrameError> {
         .map(Read::Control)
 }
 
-/// A frame of these encoded envelopes of one topic.
 /// How many envelopes an encoded frame has.
 fn count_envelopes(mut frame: &[u8]) -> Result<usize, FrameError> {
     let mut count = 0;
@@ -128,6 +127,7 @@ fn count_envelopes(mut frame: &[u8]) -> Result<usize, FrameError> {
     Ok(count)
 }
 
+/// A frame of these encoded envelopes of one topic.
 pub(super) fn frame(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes {
     let frame = Frame {
         version: SCHEMA_VERSION,
@@ -200,6 +200,13 @@ mod tests {
         }
     }
 
+    fn long_control() -> Bytes {
+        control(control::Say::Hello(control::Hello {
+            version: 1,
+            program: "x".repeat(MAX_CONTROL),
+        }))
+    }
+
     #[test]
     fn a_frame_of_several_envelopes_comes_back_whole_and_in_order() {
         let sent: Vec<Envelope> = (0..5).map(|n| envelope("a.b", &[n])).collect();
@@ -209,13 +216,6 @@ mod tests {
             .collect();
         assert_eq!(parcels(frame("a.b", encoded, 9)), (9, sent));
     }
-    fn long_control() -> Bytes {
-        control(control::Say::Hello(control::Hello {
-            version: 1,
-            program: "x".repeat(MAX_CONTROL),
-        }))
-    }
-
 
     #[test]
     fn a_frame_is_refused_for_what_is_wrong_with_it() {
@@ -253,6 +253,7 @@ mod tests {
             (Bytes::from_static(&[0xff; 9]), FrameError::Frame),
             (Bytes::new(), FrameError::Version),
             (Bytes::from(vec![0; MAX_FRAME + 1]), FrameError::TooLarge),
+            (long_control(), FrameError::TooLarge),
         ] {
             assert_eq!(read(bytes).err(), Some(error));
         }
@@ -262,7 +263,6 @@ mod tests {
     fn a_length_that_is_not_there_allocates_nothing() {
         // Fields 1..=15 announcing up to 2^63 bytes.
         for field in 1..=15_u8 {
-            (long_control(), FrameError::TooLarge),
             for length in [0x7f_ff_ff_ff_u64, u64::MAX >> 1, u64::MAX] {
                 let mut bytes = vec![field << 3 | 2];
                 prost::encoding::encode_varint(length, &mut bytes);

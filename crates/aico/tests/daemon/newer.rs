@@ -158,12 +158,17 @@ fn a_daemon_of_another_version_is_told_with_both_versions_and_what_to_do() {
         assert_eq!(told.status.code(), Some(16), "{words}");
         let ours = env!("CARGO_PKG_VERSION");
         assert!(words.contains("9.8.7") && words.contains(ours), "{words}");
-        assert!(words.contains("aico serve"), "nothing to do is said: {words}");
+        assert!(
+            words.contains("aico serve"),
+            "nothing to do is said: {words}"
+        );
     }
     // Nothing was asked of it but what it is.
     let asked = daemon.join().unwrap();
     assert!(
-        asked.iter().all(|line| line.starts_with("GET /api/v1/state ")),
+        asked
+            .iter()
+            .all(|line| line.starts_with("GET /api/v1/state ")),
         "{asked:?}"
     );
 }
