@@ -1,12 +1,4 @@
-//! `cargo bench -p aico-bus --bench durable`: durable publishing, 256-byte payloads, with 1, 16 and
-//! 256 messages in flight, each acknowledged after its sync; inside the process and over the link.
-//!
-//! Beside it, in the same run and folder, a plain file to which groups of 1, 16 and 256 such
-//! payloads are appended with one `fdatasync` each: what the disk gives. `AICO_BENCH_FOLDER` says
-//! where (otherwise the system's folder for temporary files). The figure to reach is 100,000
-//! messages each second with 256 in flight.
-
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+//! Durable publishing, also as a part of the benchmark `libzmq`.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -64,7 +56,8 @@ fn plain(folder: &Path, group: usize) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-fn main() {
+/// Prints what each number in flight gives.
+pub(crate) fn measure() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).enable_all().build().unwrap()
