@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use aico_contracts::v1::{Empty, Envelope, SessionEnded};
+use aico_contracts::v1::{Empty, Envelope, SessionEnded, control};
 use aico_contracts::{Payload, SCHEMA_VERSION, topics};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -13,16 +13,15 @@ use prost::Message as _;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::options;
 use super::outbox::{Outbox, Wire};
 use super::peer::Peer;
+use super::port::Alive;
 use super::session::Session;
-use super::uplink::{Uplink, UplinkPort};
+use super::uplink::Uplink;
 use super::wire::{self, LINK_TOPIC, MAX_ENVELOPES, Read};
-use crate::client::Client;
+use super::{connect, options};
 use crate::fuzzing::check_stamp;
 use crate::identity::{AllowAll, Identity};
-use crate::ids::IdSource;
 use crate::journal::Start;
 use crate::meta::Meta;
 use crate::parcel::{Kind, exchange};
@@ -250,13 +249,14 @@ pub fn peer(data: &[u8]) {
 /// follows and publishes.
 pub fn uplink(data: &[u8]) {
     with_session(None, async |session| {
-        let speaker = Speaker {
-            identity: Identity::new("child"),
+        let welcome = control::Welcome {
+            identity: "child".to_owned(),
             epoch: Bytes::from_static(&[9; 16]),
-            ids: Arc::new(IdSource::new()),
+            ..control::Welcome::default()
         };
-        let uplink = Uplink::new(speaker, session);
-        let client = Client::new(Arc::new(UplinkPort::new(uplink.clone())));
+        let uplink = Uplink::new(false, session.closed.clone());
+        uplink.begin(session.clone(), welcome.epoch.clone());
+        let client = connect::client(&welcome, Arc::new(Alive(uplink.clone())));
         let subscription = client.subscribe("a.#", Queue::default());
         let requests = client.serve("serve.#", 4);
         let meta = || Meta::new().id(uuid::Uuid::from_bytes(ID));
@@ -287,7 +287,7 @@ pub fn uplink(data: &[u8]) {
             unreachable!("the link is open");
         };
         for message in messages(data) {
-            let _ = uplink.take(message);
+            let _ = uplink.take(&session, message);
             settle().await;
             while let Some(Some(request)) = requests.recv().now_or_never() {
                 assert!(
