@@ -6,6 +6,7 @@
 //! | [`PersonKeys`] | one person's key, from their keyring | `docs/formats/keyring.md` |
 //! | [`Label`] | how every other key comes from those two | `docs/formats/key-derivation.md` |
 //! | [`append`] | sealed files that grow: logs, journals | `docs/formats/sealed-append.md` |
+//! | [`EncryptedFile`] | files in the manner of `std::fs` | `docs/formats/encrypted-file.md` |
 //! | [`Registry`] | what the stores were like last, outside of them | `docs/formats/registry.md` |
 //!
 //! Functions are synchronous; hashing a password takes about a tenth of a second and 64 MiB, and
@@ -36,6 +37,7 @@ mod codec;
 mod container;
 mod derive;
 mod error;
+pub mod file;
 pub mod fs;
 mod kdf;
 mod key;
@@ -53,6 +55,7 @@ mod wrap;
 
 pub use derive::{Label, Owner, Purpose};
 pub use error::{PersonKeyError, UnlockError, VaultError};
+pub use file::{AsyncEncryptedFile, EncryptedFile, EncryptedFileError, FileKey};
 pub use fs::FileError;
 pub use kdf::{KdfCost, KdfOutOfBounds};
 pub use key::Key;

@@ -9,12 +9,13 @@ use crate::vault::Vault;
 /// Longest record in bytes.
 pub const MAX_RECORD: usize = 16 * 1024 * 1024;
 
+/// First bytes of a segment.
 pub(crate) const MAGIC: &[u8; 8] = b"AICOSEG\0";
 pub(crate) const VERSION: u16 = 1;
 /// Magic, version, key epoch.
 const PREFIX: usize = 8 + 2 + 4;
 /// Purpose, owner, file id.
-const IDENTITY: usize = 32 + 17 + 16;
+pub(crate) const IDENTITY: usize = 32 + 17 + 16;
 /// Bytes of a header before the commitment.
 const FIXED: usize = PREFIX + IDENTITY + 4 + 8 + 32 + 32;
 /// Bytes of a header.
@@ -109,6 +110,21 @@ impl LogKey {
         }
     }
 
+    /// What the keys of segments come from.
+    pub(crate) fn base(&self) -> &Key {
+        &self.base
+    }
+
+    /// Epoch of the key above it.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Purpose, owner and file id, as headers carry them.
+    pub(crate) fn identity(&self) -> &[u8; IDENTITY] {
+        &self.identity
+    }
+
     /// Another handle to the same key.
     pub(crate) fn share(&self) -> Self {
         Self {
@@ -148,6 +164,15 @@ impl LogKey {
         }
         let (key, commitment) = self.segment_key(&header);
         same(&commitment, &header[FIXED..]).then(|| Segment::new(header, &key))
+    }
+
+    /// A segment as it was at a place that was read before.
+    pub(crate) fn resume(&self, place: &SegmentPlace) -> Option<Segment> {
+        let mut segment = self.read(place.header)?;
+        segment.records = place.records;
+        segment.closed = place.closed;
+        segment.last_tag = place.last_tag;
+        Some(segment)
     }
 
     /// Whether an intact-looking header names another epoch, purpose, owner or file.
@@ -191,6 +216,15 @@ impl Field<'_> {
         here.copy_from_slice(bytes);
         self.0 = rest;
     }
+}
+
+/// A place in a segment that was read up to there.
+#[derive(Clone)]
+pub(crate) struct SegmentPlace {
+    header: [u8; HEADER],
+    records: u64,
+    closed: bool,
+    last_tag: [u8; TAG],
 }
 
 /// A segment while it is read or written.
@@ -272,6 +306,16 @@ impl Segment {
         let aad = record_aad(kind, len, sequence);
         self.cipher
             .open(data_nonce(self.records.saturating_add(ahead)), &aad, body)
+    }
+
+    /// How far this segment has been read, to be gone on from with [`LogKey::resume`].
+    pub(crate) fn place(&self) -> SegmentPlace {
+        SegmentPlace {
+            header: self.header,
+            records: self.records,
+            closed: self.closed,
+            last_tag: self.last_tag,
+        }
     }
 
     /// Moves past a record that opened.

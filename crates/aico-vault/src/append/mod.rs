@@ -57,7 +57,8 @@ pub use format::{LogKey, MAX_RECORD};
 pub use reader::{Record, SealedLogReader, Tail};
 pub use writer::{Found, SealedLogWriter};
 
-pub(crate) use reader::Scanner;
+pub(crate) use format::{IDENTITY, MAGIC};
+pub(crate) use reader::{Place, Scanner};
 
 use crate::fs::FileError;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::format::{
     CLOSE, CLOSE_LEN, DATA, DATA_AFTER_SYNC, HEADER, LogKey, MAGIC, MAX_RECORD, RECORD_HEAD,
-    RECORD_OVERHEAD, Segment, VERSION,
+    RECORD_OVERHEAD, Segment, SegmentPlace, VERSION,
 };
 use super::{AppendError, HighWater};
 use crate::aead::TAG;
@@ -106,6 +106,14 @@ impl Iterator for SealedLogReader {
     }
 }
 
+/// A place between two records that was reached before, to be gone on from.
+#[derive(Clone)]
+pub(crate) struct Place {
+    offset: u64,
+    segment: Option<SegmentPlace>,
+    closed_at: u64,
+}
+
 /// Walks over segments and records, and knows where the valid part ends.
 pub(crate) struct Scanner {
     pub(crate) file: Box<dyn FsFile>,
@@ -139,6 +147,24 @@ impl Scanner {
             window_start: 0,
             failed_at: None,
         }
+    }
+
+    /// Where the next record will be looked for.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            offset: self.offset,
+            segment: self.segment.as_ref().map(Segment::place),
+            closed_at: self.closed_at,
+        }
+    }
+
+    /// Goes back to a place of this file.
+    pub(crate) fn go_to(&mut self, place: &Place) {
+        self.offset = place.offset;
+        self.segment = place.segment.as_ref().and_then(|at| self.key.resume(at));
+        self.closed_at = place.closed_at;
+        self.tail = Tail::Open;
+        self.failed_at = None;
     }
 
     /// Sequence of the last record so far; 0 before the first.

@@ -372,6 +372,13 @@ impl Filesystem for Faulty {
         ])
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.disk().now.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         if !disk.now.contains_key(path) {

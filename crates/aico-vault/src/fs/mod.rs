@@ -66,6 +66,10 @@ pub trait FsFile: Send {
     fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Locks it against others who ask, until it is closed; `false` when one of them has it.
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 /// The operations that the vault needs. Errors are the system's.
@@ -86,6 +90,8 @@ pub trait Filesystem: Send + Sync {
     fn make_folder(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// As `rename`, and `AlreadyExists` when something has that name.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.

@@ -33,6 +33,14 @@ impl FsFile for OsFile {
         // `fdatasync` includes a changed length, and is `F_FULLFSYNC` on Apple's systems.
         self.0.sync_data()
     }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
 }
 
 impl Filesystem for OsFilesystem {
@@ -88,6 +96,10 @@ impl Filesystem for OsFilesystem {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        sys::rename_new(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

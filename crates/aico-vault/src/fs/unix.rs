@@ -38,6 +38,49 @@ pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     file.write_all_at(bytes, offset)
 }
 
+/// Gives a file a name that nothing has.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        let (old, new) = (c_path(from)?, c_path(to)?);
+        // SAFETY: two texts that end with a zero byte and live through the call, and constants.
+        #[cfg(target_os = "linux")]
+        let done = unsafe {
+            libc::renameat2(
+                libc::AT_FDCWD,
+                old.as_ptr(),
+                libc::AT_FDCWD,
+                new.as_ptr(),
+                libc::RENAME_NOREPLACE,
+            )
+        };
+        // SAFETY: as above.
+        #[cfg(target_vendor = "apple")]
+        let done = unsafe { libc::renamex_np(old.as_ptr(), new.as_ptr(), libc::RENAME_EXCL) };
+        if done == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // Not every file system can.
+        let unable = [libc::EINVAL, libc::ENOSYS, libc::ENOTSUP];
+        if error
+            .raw_os_error()
+            .is_none_or(|code| !unable.contains(&code))
+        {
+            return Err(error);
+        }
+    }
+    // For a moment it has both names, which are one file: nobody sees a part of it.
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn c_path(path: &Path) -> io::Result<std::ffi::CString> {
+    use std::os::unix::ffi::OsStrExt as _;
+    Ok(std::ffi::CString::new(path.as_os_str().as_bytes())?)
+}
+
 /// The command that takes access from others.
 pub(super) fn mend_mode(path: &Path, folder: bool) -> String {
     format!(

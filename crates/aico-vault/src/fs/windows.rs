@@ -49,6 +49,13 @@ pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
+/// Gives a file a name that nothing has.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    // A link fails when something has that name; for a moment the file has both.
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
 /// The command that takes access from others.
 pub(super) fn mend_mode(path: &Path, _folder: bool) -> String {
     format!(
