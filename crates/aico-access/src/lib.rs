@@ -12,6 +12,7 @@
 
 mod delay;
 mod error;
+mod files;
 mod folder;
 mod grants;
 mod health;
@@ -27,6 +28,7 @@ mod setup_code;
 mod token;
 
 pub use error::{ErrorKind, HomeError};
+pub use files::OwnFileKey;
 pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};
 pub use health::Health;

@@ -102,6 +102,8 @@ actions! {
     ReadSelf = "self.read" => Self_,
     /// One's own password.
     ChangePassword = "self.change-password" => Self_,
+    /// The key of one of one's own encrypted files.
+    ReadFileKey = "file.key" => Self_,
     /// One's own sessions.
     ListSessions = "session.list" => Self_,
     /// One of one's own sessions, or all.

@@ -148,6 +148,12 @@ pub const OPERATIONS: &[Operation] = &[
             Code::StorageFull,
         ],
     ),
+    line(
+        "file_key",
+        Action::ReadFileKey,
+        Person,
+        &[Code::PersonLocked, Code::Damaged],
+    ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
         "add_person",

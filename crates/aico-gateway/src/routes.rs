@@ -2,6 +2,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod conversations;
+pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod home;
 pub(crate) mod messages;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::end))
         .routes(routes!(persons::me))
         .routes(routes!(persons::change_password))
+        .routes(routes!(files::key))
         .routes(routes!(persons::list, persons::add))
         .routes(routes!(persons::erase))
         .routes(routes!(conversations::characters))

@@ -33,6 +33,12 @@ impl PersonKeys {
         self.0.id
     }
 
+    /// Epoch of their key: rises by one with each rotation of it.
+    #[must_use]
+    pub fn key_epoch(&self) -> u32 {
+        self.0.epoch
+    }
+
     /// The key for a purpose of this person's.
     #[must_use]
     pub fn derive(&self, purpose: Purpose) -> Key {

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Reads along on the bus, and shows its figures.
     #[command(subcommand)]
     Bus(Bus),
+    /// Encrypts files for yourself, checks and opens them; with `--person`, for that person.
+    #[command(subcommand)]
+    File(File),
     /// Changes one's own password.
     Password(Password),
     /// How the daemon is.
@@ -289,6 +292,51 @@ pub(crate) enum Bus {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum File {
+    /// Writes an encrypted copy of a file; the file itself stays.
+    Encrypt(FileCopy),
+    /// Writes what is in an encrypted file to a file that only you can read, after all of it
+    /// was checked.
+    Decrypt(FileCopy),
+    /// Checks encrypted files from the first byte to the last, and writes nothing.
+    Verify {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Prints what is in an encrypted file, after all of it was checked.
+    Cat {
+        /// The file.
+        file: PathBuf,
+        /// Only the file with this id.
+        #[arg(long, value_name = "ID")]
+        id: Option<uuid::Uuid>,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct FileCopy {
+    /// The file; to encrypt what comes on standard input: -
+    pub(crate) file: PathBuf,
+    /// Where to write, instead of beside it with `.aico` put to its name or taken off.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Takes the place of a file that is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The id of the file: to give a new one the id of one that it replaces, or to open only
+    /// the file with this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<uuid::Uuid>,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@ use aico_contracts::ids::{PersonId, SessionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use crate::input::Secret;
 
@@ -195,4 +196,38 @@ pub(crate) struct AddPerson {
 pub(crate) struct Erase {
     /// The owner's.
     pub(crate) password: Secret,
+}
+
+/// What opens one encrypted file.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FileKey {
+    /// Whose file it is.
+    #[schema(value_type = uuid::Uuid)]
+    pub(crate) owner: PersonId,
+    /// Epoch of the owner's key.
+    pub(crate) epoch: u32,
+    /// 32 bytes in hexadecimal.
+    #[schema(value_type = String, format = Password)]
+    #[serde(serialize_with = "text")]
+    pub(crate) key: Zeroizing<String>,
+}
+
+impl FileKey {
+    pub(crate) fn new(owner: PersonId, found: &access::OwnFileKey) -> Self {
+        // Room at once, so that growing leaves no copies behind.
+        let mut key = Zeroizing::new(String::with_capacity(64));
+        for byte in found.key.expose() {
+            let digit = |four: u8| char::from_digit(four.into(), 16).unwrap_or_default();
+            key.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        Self {
+            owner,
+            epoch: found.epoch,
+            key,
+        }
+    }
+}
+
+fn text<S: serde::Serializer>(text: &Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }

@@ -37,6 +37,8 @@ const OPEN: [u16; 5] = [200; 5];
 const OWN: [u16; 5] = [401, 401, 200, 200, 200];
 /// Names an object of the member: nobody else has such a thing, not even the owner.
 const THEIRS: [u16; 5] = [401, 401, 404, 200, 404];
+/// Over the local socket only.
+const NOT_HERE: [u16; 5] = [401, 401, 404, 404, 404];
 const FOR_THE_OWNER: [u16; 5] = [401, 401, 403, 403, 200];
 
 const fn with(mut row: [u16; 5], success: u16) -> [u16; 5] {
@@ -66,6 +68,7 @@ const TABLE: &[Row] = &[
     Row("end_current_session", with(OWN, 204)),
     Row("me", OWN),
     Row("change_password", [401, 401, 401, 204, 401]),
+    Row("file_key", NOT_HERE),
     Row("list_persons", FOR_THE_OWNER),
     Row("add_person", with(FOR_THE_OWNER, 201)),
     Row("list_characters", OWN),
@@ -249,6 +252,7 @@ impl Household {
                 let person = self.world.add(&name, "thimble quarry lemon sundial").await;
                 path.replace("{id}", &person.id.to_string())
             }
+            "file_key" => path.replace("{id}", &SessionId::new().to_string()),
             "remove_model" => path.replace("{id}", &the_model().to_string()),
             "search" => format!("{path}?q=tea"),
             "tail_bus" => format!("{path}?pattern=weather.%23"),

@@ -5,6 +5,7 @@ mod chat;
 mod config;
 mod conversation;
 mod doctor;
+mod file;
 mod logs;
 mod model;
 mod module;
@@ -68,6 +69,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Setup(setup) => setup::run(&context, &setup).await,
             Command::Unlock(from) => vault::unlock(&context, &from).await,
             Command::Lock => vault::lock(&context).await,
+            Command::File(what) => file::run(&context, &what).await,
             Command::Password(password) => vault::change_password(&context, &password).await,
             Command::Chat(chat) => chat::run(&context, &chat).await,
             Command::Conversation(what) => conversation::run(&context, &what).await,

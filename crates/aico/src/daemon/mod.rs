@@ -256,7 +256,7 @@ fn cant_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     )
 }
 
-fn claim(places: &Places) -> Result<DataFolder, Failure> {
+pub(crate) fn claim(places: &Places) -> Result<DataFolder, Failure> {
     DataFolder::claim(places.data()).map_err(|error| match error {
         ClaimError::InUse { .. } => {
             let address = std::fs::read_to_string(places.address()).unwrap_or_default();

@@ -4,6 +4,7 @@ mod conversation;
 mod damage;
 mod disk;
 mod failures;
+mod files;
 mod full_disk;
 mod hostile;
 mod http;

@@ -1,0 +1,44 @@
+//! Keys of one's own encrypted files, for the program on the other side of the local socket.
+
+use std::sync::Arc;
+
+use aico_access::Action;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::api::access::FileKey;
+use crate::app::App;
+use crate::caller::Caller;
+use crate::input::Ids;
+use crate::problem::{Code, Problem};
+
+/// The key of one of one's own encrypted files. It opens that file and no other. Over the local
+/// socket only; anywhere else there is no such thing.
+#[utoipa::path(get, path = "/api/v1/me/files/{id}/key", tag = "persons",
+    operation_id = "file_key",
+    params(("id" = uuid::Uuid, Path, description = "The file's id, from its header.")),
+    responses((status = 200, description = "The key.", body = FileKey)))]
+pub(crate) async fn key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    ids: Ids,
+) -> Result<Response, Problem> {
+    let me = caller.may_own(Action::ReadFileKey)?;
+    // No key travels where something other than the kernel is between the two.
+    if !caller.is_local() {
+        return Err(Code::NotFound.into());
+    }
+    let id: Uuid = ids.get("id")?;
+    let found = app.home.file_key(me, id.into_bytes()).await?;
+    // Longer than the answer, so that growing leaves no copies behind; wiped when it is sent.
+    let mut answer = Zeroizing::new(Vec::with_capacity(512));
+    serde_json::to_writer(&mut *answer, &FileKey::new(me, &found)).map_err(|_| Code::Internal)?;
+    let mut response = Response::new(Body::from(Bytes::from_owner(answer)));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}

@@ -1,0 +1,333 @@
+//! `aico file`: encrypted files of one's own, wherever they lie.
+//!
+//! The text never goes through the daemon: it tells the key of the one file that is worked on,
+//! and the work is done here.
+
+mod keys;
+
+use std::fs::{File as PlainFile, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use aico_vault::append::Tail;
+use aico_vault::file::Claim;
+use aico_vault::{EncryptedFile, EncryptedFileError, FileError, Purpose};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use self::keys::Keys;
+use super::Context;
+use crate::cli::{File, FileCopy};
+use crate::exit::{Exit, Failure, chain, sentence};
+use crate::style;
+
+/// What an encrypted file's name ends with, when nothing else is said.
+const ENDING: &str = ".aico";
+/// Bytes that are moved at once.
+const PIECE: usize = 256 * 1024;
+
+pub(super) async fn run(context: &Context, what: &File) -> Result<(), Failure> {
+    match what {
+        File::Encrypt(copy) => encrypt(context, copy).await,
+        File::Decrypt(copy) => decrypt(context, copy).await,
+        File::Cat { file, id, password } => {
+            let keys = Keys::find(context, password).await?;
+            let done = print(&keys, file, *id).await;
+            keys.close().await.and(done)
+        }
+        File::Verify { files, password } => {
+            let keys = Keys::find(context, password).await?;
+            let done = verify(&keys, files).await;
+            keys.close().await.and(done)
+        }
+    }
+}
+
+async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
+    let piped = copy.file == Path::new("-");
+    let out = match &copy.out {
+        Some(out) => out.clone(),
+        None if piped => {
+            return Err(Failure::new(Exit::Usage, "Where to write is not said.")
+                .do_this("aico file encrypt - --out FILE"));
+        }
+        None => with_ending(&copy.file),
+    };
+    refuse_there(&out, copy.force)?;
+    let mut from: Box<dyn Read> = if piped {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(open_plain(&copy.file)?)
+    };
+    let keys = Keys::find(context, &copy.password).await?;
+    let id = copy.id.unwrap_or_else(Uuid::new_v4);
+    let done = match keys.get(id).await {
+        Ok(key) => {
+            let made = match copy.force {
+                true => EncryptedFile::create(&key, &out),
+                false => EncryptedFile::create_new(&key, &out),
+            };
+            made.map_err(Failure::from).and_then(|mut file| {
+                move_all(&mut from, &copy.file, &mut file, &out)?;
+                Ok(file.finish().map(drop)?)
+            })
+        }
+        Err(failure) => Err(failure),
+    };
+    keys.close().await.and(done)?;
+    style::line(&out.display().to_string());
+    Ok(())
+}
+
+async fn decrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
+    let out = match &copy.out {
+        Some(out) => out.clone(),
+        None => without_ending(&copy.file)?,
+    };
+    refuse_there(&out, copy.force)?;
+    let keys = Keys::find(context, &copy.password).await?;
+    let opened = open(&keys, &copy.file, copy.id).await;
+    keys.close().await?;
+    let mut file = opened?;
+    if is_same(&copy.file, &out) {
+        return Err(
+            Failure::new(Exit::Refused, "A file can't be decrypted into itself.")
+                .do_this("Choose another name: --out FILE"),
+        );
+    }
+    // Its place is taken only now that all of it was checked. No link is followed, and nobody
+    // else can read it from its first byte on; so there is no copy in clear beside it.
+    if copy.force && std::fs::symlink_metadata(&out).is_ok() {
+        std::fs::remove_file(&out).map_err(|error| cant(&out, "replaced", &error))?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut plain = options
+        .open(&out)
+        .map_err(|error| cant(&out, "made", &error))?;
+    let written = move_all(&mut file, &copy.file, &mut plain, &out).and_then(|()| {
+        plain
+            .sync_all()
+            .map_err(|error| cant(&out, "written", &error))
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&out);
+    }
+    written?;
+    style::line(&out.display().to_string());
+    Ok(())
+}
+
+async fn print(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<(), Failure> {
+    let mut file = open(keys, path, id).await?;
+    let mut piece = Zeroizing::new(vec![0; PIECE]);
+    let mut out = std::io::stdout().lock();
+    loop {
+        let count = file.read(&mut piece).map_err(|error| told(path, error))?;
+        // That nobody reads any more (`aico file cat … | head`) is no failure.
+        if count == 0 || out.write_all(&piece[..count]).is_err() {
+            let _nobody_reads = out.flush();
+            return Ok(());
+        }
+    }
+}
+
+async fn verify(keys: &Keys, files: &[PathBuf]) -> Result<(), Failure> {
+    let mut wrong = None;
+    for path in files {
+        match check(keys, path).await {
+            Ok(line) => style::line(&line),
+            Err(failure) => {
+                if let Some(before) = wrong.replace(failure) {
+                    before.report();
+                }
+            }
+        }
+    }
+    wrong.map_or(Ok(()), Err)
+}
+
+async fn check(keys: &Keys, path: &Path) -> Result<String, Failure> {
+    let mut file = open(keys, path, None).await?;
+    let len = file.plain_len()?;
+    let id = Uuid::from_bytes(Claim::read(path)?.id);
+    let path = style::harmless(&path.display().to_string());
+    Ok(format!("{path}: whole, {len} bytes, id {id}"))
+}
+
+/// Opens a file of one's own and checks all of it.
+async fn open(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<EncryptedFile, Failure> {
+    let claim = Claim::read(path)?;
+    if claim.purpose != Purpose::EncryptedFile.as_str() {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("{} belongs to AICO itself.", path.display()),
+        )
+        .do_this("See what there is: aico logs, aico conversation list"));
+    }
+    // What the file says of itself chooses the key; whether it is that file the key tells.
+    let id = id.unwrap_or(Uuid::from_bytes(claim.id));
+    let key = keys.get(id).await?;
+    let mut options = EncryptedFile::options();
+    let mut file = options.read(true).from_elsewhere(true).open(&key, path)?;
+    file.verify()?;
+    if let Tail::Torn { bytes } = file.tail() {
+        style::warning(&format!(
+            "the last {bytes} bytes of {} are torn and left out",
+            style::harmless(&path.display().to_string())
+        ));
+    }
+    Ok(file)
+}
+
+fn move_all(
+    from: &mut dyn Read,
+    from_path: &Path,
+    to: &mut dyn Write,
+    to_path: &Path,
+) -> Result<(), Failure> {
+    let mut piece = Zeroizing::new(vec![0; PIECE]);
+    loop {
+        let count = match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(told(from_path, error)),
+        };
+        to.write_all(&piece[..count])
+            .map_err(|error| told(to_path, error))?;
+    }
+}
+
+fn with_ending(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ENDING);
+    name.into()
+}
+
+fn without_ending(path: &Path) -> Result<PathBuf, Failure> {
+    let ends = path.extension().is_some_and(|end| end == &ENDING[1..]);
+    if ends && path.file_stem().is_some() {
+        return Ok(path.with_extension(""));
+    }
+    Err(Failure::new(
+        Exit::Usage,
+        format!("The name of {} does not end in {ENDING}.", path.display()),
+    )
+    .do_this("Say where to write: --out FILE"))
+}
+
+fn refuse_there(path: &Path, force: bool) -> Result<(), Failure> {
+    // A link that points nowhere is something as well.
+    if force || std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    Err(EncryptedFileError::Exists {
+        path: path.to_owned(),
+    }
+    .into())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn open_plain(path: &Path) -> Result<PlainFile, Failure> {
+    let file = PlainFile::open(path).map_err(|error| cant(path, "read", &error))?;
+    match file.metadata() {
+        Ok(about) if about.is_dir() => Err(Failure::new(
+            Exit::Refused,
+            format!("{} is a folder.", path.display()),
+        )
+        .do_this(format!(
+            "Pack it first: tar -c '{}' | aico file encrypt - --out FILE",
+            path.display()
+        ))),
+        _ => Ok(file),
+    }
+}
+
+/// An error of the standard library, with ours in it when there is one.
+fn told(path: &Path, error: std::io::Error) -> Failure {
+    match error.downcast::<EncryptedFileError>() {
+        Ok(ours) => ours.into(),
+        Err(error) => cant(path, "read or written", &error),
+    }
+}
+
+fn cant(path: &Path, what: &str, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
+    let exit = match error.kind() {
+        ErrorKind::NotFound => Exit::NotFound,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Exit::StorageFull,
+        ErrorKind::PermissionDenied | ErrorKind::AlreadyExists => Exit::Refused,
+        _ => Exit::Unexpected,
+    };
+    Failure::new(exit, format!("{} can't be {what}.", path.display())).because(error)
+}
+
+impl From<EncryptedFileError> for Failure {
+    fn from(error: EncryptedFileError) -> Self {
+        use EncryptedFileError as E;
+        let (exit, what_to_do) = match &error {
+            E::Absent { .. } => (Exit::NotFound, None),
+            E::Exists { .. } => (
+                Exit::Refused,
+                Some("Choose another name with --out, or replace it with --force."),
+            ),
+            E::NotEncrypted { .. } => (Exit::Refused, Some("Encrypt it: aico file encrypt FILE")),
+            E::Unsupported { .. } => (
+                Exit::NewerData,
+                Some("Open it with the program that wrote it, or a newer one."),
+            ),
+            E::Foreign { what: "owner", .. } => (
+                Exit::Refused,
+                Some("Its owner opens it: aico --person NAME file ..."),
+            ),
+            E::Foreign { .. } | E::WrongKey { .. } => (
+                Exit::Damaged,
+                Some(
+                    "Nothing of it was used. Use the AICO that it was made with, or a copy of it.",
+                ),
+            ),
+            E::File(FileError::StorageFull { .. }) => (
+                Exit::StorageFull,
+                Some("Free some space on the disk, then try again."),
+            ),
+            // The message has the command that mends it.
+            E::File(FileError::Insecure { .. } | FileError::NotWritable { .. }) => {
+                (Exit::Refused, None)
+            }
+            E::File(_) | E::Options { .. } | E::WrongMode { .. } | E::TooLong { .. } => {
+                (Exit::Unexpected, None)
+            }
+            _ => (
+                Exit::Damaged,
+                Some("Nothing of it was used. Take an earlier copy of it, if there is one."),
+            ),
+        };
+        let mut failure = Self::new(exit, sentence(&error.to_string()));
+        failure.why = std::error::Error::source(&error).map(chain);
+        failure.what_to_do = what_to_do.map(str::to_owned);
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_the_ending_and_lose_it() {
+        assert_eq!(with_ending(Path::new("a/b.txt")), Path::new("a/b.txt.aico"));
+        let without = |name: &str| without_ending(Path::new(name)).ok();
+        assert_eq!(without("a/b.txt.aico").unwrap(), Path::new("a/b.txt"));
+        assert!(without("a/b.txt").is_none());
+        assert!(without(".aico").is_none());
+    }
+}
