@@ -248,6 +248,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/files/{id}/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The key of one of one's own encrypted files. It opens that file and no other. Over the local
+         *     socket only; anywhere else there is no such thing.
+         */
+        get: operations["file_key"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/password": {
         parameters: {
             query?: never;
@@ -1060,6 +1080,24 @@ export interface components {
             message: string;
             /** Format: int32 */
             position: number;
+        };
+        /** @description What opens one encrypted file. */
+        FileKey: {
+            /**
+             * Format: int32
+             * @description Epoch of the owner's key.
+             */
+            epoch: number;
+            /**
+             * Format: password
+             * @description 32 bytes in hexadecimal.
+             */
+            key: string;
+            /**
+             * Format: uuid
+             * @description Whose file it is.
+             */
+            owner: string;
         };
         /** @description The problem document of REST, without its `type`: a frame has one of its own. */
         FrameProblem: {
@@ -5210,6 +5248,190 @@ export interface operations {
                 };
             };
             /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    file_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The file's id, from its header. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileKey"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
             500: {
                 headers: {
                     [name: string]: unknown;
