@@ -29,6 +29,7 @@ use crate::queue::{Guard, Mailbox, Queue, Subscription};
 use crate::reply::{self, ReplyReceiver};
 use crate::server::{Incoming, NotTaken, Server};
 use crate::stats::{BusStats, Counters, FollowerStats, ServerStats, SubscriptionStats};
+use crate::traffic::{Ledger, Traffic};
 
 /// Most topics whose subscribers are remembered.
 const ROUTE_CACHE: usize = 4096;
@@ -55,6 +56,7 @@ impl Bus {
                 servers: RwLock::default(),
                 order: Mutex::default(),
                 counters: Counters::default(),
+                ledger: Ledger::default(),
                 journal: RwLock::default(),
                 followings: Mutex::default(),
                 has_closed: AtomicBool::new(false),
@@ -133,6 +135,7 @@ struct Route {
     /// is decided for each topic.
     prefixes: Option<Arc<Prefixes>>,
     mailbox: Arc<Mailbox>,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Default)]
@@ -168,6 +171,7 @@ pub(crate) struct Hub {
     servers: RwLock<PatternIndex<Arc<Server>>>,
     order: Mutex<Order>,
     pub(crate) counters: Counters,
+    ledger: Ledger,
     journal: RwLock<Option<Handle>>,
     followings: Mutex<HashMap<u64, Standing>>,
     has_closed: AtomicBool,
@@ -201,6 +205,7 @@ impl Hub {
             .allow(who, direction, topic, person)
             .map_err(|refusal| {
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.ledger.of(who).refused();
                 tracing::warn!(%who, %direction, topic, %refusal, "The bus refused a member.");
                 BusError::Refused {
                     who: who.clone(),
@@ -250,7 +255,7 @@ impl Hub {
     ) -> Result<(), BusError> {
         let person = Self::settle_person(&mut envelope, &mut wire)?;
         self.authorize(who, Direction::Publish, &envelope.topic, person)?;
-        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        self.count_published(who, &envelope);
         if topics::class(&envelope.topic) == Class::Durable
             && let Some(journal) = self.journal()
         {
@@ -267,6 +272,11 @@ impl Hub {
         }
         self.fan_out(who, person, envelope, wire);
         Ok(())
+    }
+
+    fn count_published(&self, who: &Identity, envelope: &Envelope) {
+        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        self.ledger.of(who).published(envelope.payload.len());
     }
 
     /// Puts a message into the queues of all who subscribed.
@@ -304,6 +314,7 @@ impl Hub {
             };
             stamp.set(&mut envelope);
             let wire = wire.map(|wire| stamp.append(&wire));
+            let bytes = envelope.payload.len();
             let parcel = Parcel {
                 envelope: Arc::new(envelope),
                 wire,
@@ -314,6 +325,7 @@ impl Hub {
                 }
                 delivered += 1;
                 let pushed = route.mailbox.push(parcel.clone());
+                route.traffic.received(bytes, pushed.dropped);
                 dropped += pushed.dropped;
                 wakers.extend(pushed.waker);
             }
@@ -339,7 +351,7 @@ impl Hub {
         let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
         let message = Message::new(who.as_str(), person, &envelope, None);
         let message = message.map_err(BusError::Journal)?;
-        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        self.count_published(who, &envelope);
         let (done, pending) = Pending::new();
         journal.keep(message, Some(done));
         self.fan_out(who, person, envelope, None);
@@ -362,7 +374,7 @@ impl Hub {
         let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
         let message = Message::new(who.as_str(), person, &envelope, wire.as_ref());
         let message = message.map_err(BusError::Journal)?;
-        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        self.count_published(who, &envelope);
         let (hub, who) = (Arc::downgrade(self), who.clone());
         let done = move |outcome: Result<Receipt, JournalFault>| {
             if outcome.as_ref().is_ok_and(|receipt| !receipt.repeated)
@@ -514,6 +526,7 @@ impl Hub {
             pattern: pattern.clone(),
             prefixes,
             mailbox: mailbox.clone(),
+            traffic: self.ledger.of(who),
         };
         {
             let mut routes = self.routes.write();
@@ -591,6 +604,7 @@ impl Hub {
             match server.take(incoming) {
                 Ok(()) => {
                     self.counters.requests.fetch_add(1, Ordering::Relaxed);
+                    self.ledger.of(who).requested();
                     return Ok((request, receiver));
                 }
                 Err(NotTaken::Gone(back)) => incoming = back,
@@ -676,6 +690,7 @@ impl Hub {
             malformed: of(&self.counters.malformed),
             turned_away: of(&self.counters.turned_away),
             peers: of(&self.counters.peers),
+            identities: self.ledger.stats(),
             subscriptions: routes
                 .iter()
                 .map(|route| {

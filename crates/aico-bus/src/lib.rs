@@ -40,6 +40,7 @@ mod reply;
 mod server;
 mod stats;
 mod trace;
+mod traffic;
 
 pub use client::{Client, decode};
 pub use error::{BusError, RequestError};
@@ -56,7 +57,7 @@ pub use journal::{
 pub use meta::Meta;
 pub use pattern::{Pattern, TopicError};
 pub use queue::{Delivery, Queue, Subscription};
-pub use stats::{BusStats, FollowerStats, ServerStats, SubscriptionStats};
+pub use stats::{BusStats, FollowerStats, IdentityStats, ServerStats, SubscriptionStats};
 pub use trace::{NoTrace, Trace};
 
 /// Largest payload of one envelope: 16 MiB.

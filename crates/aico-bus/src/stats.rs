@@ -25,6 +25,8 @@ pub struct BusStats {
     pub turned_away: u64,
     /// Peers that are connected over a link.
     pub peers: u64,
+    /// What each identity did.
+    pub identities: Vec<IdentityStats>,
     /// Every subscription that stands.
     pub subscriptions: Vec<SubscriptionStats>,
     /// Every service that stands.
@@ -33,6 +35,27 @@ pub struct BusStats {
     pub followers: Vec<FollowerStats>,
     /// The journal, while there is one.
     pub journal: Option<JournalStats>,
+}
+
+/// What one identity did since the bus was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityStats {
+    /// Who.
+    pub identity: String,
+    /// Messages that it published.
+    pub published: u64,
+    /// Bytes of their payloads.
+    pub published_bytes: u64,
+    /// Messages put into its queues.
+    pub received: u64,
+    /// Bytes of their payloads.
+    pub received_bytes: u64,
+    /// Messages dropped out of its queues because they were full.
+    pub dropped: u64,
+    /// Requests that it made.
+    pub requests: u64,
+    /// Its publishes, subscriptions, requests and services that the policy refused.
+    pub refused: u64,
 }
 
 /// One who follows the journal.

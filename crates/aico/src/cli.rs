@@ -286,8 +286,11 @@ pub(crate) enum Bus {
         #[arg(long)]
         json: bool,
     },
-    /// Traffic, queues and drops.
+    /// Traffic, its rates by identity, queues and drops.
     Stats {
+        /// Over how many seconds the rates are measured; 0 for none.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
+        over: u32,
         /// As JSON.
         #[arg(long)]
         json: bool,

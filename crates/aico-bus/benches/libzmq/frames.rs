@@ -64,6 +64,7 @@ pub(crate) fn frame(topic: &str, size: usize, envelopes: usize) -> (Vec<u8>, usi
         topic: topic.to_owned(),
         envelopes: vec![encoded; envelopes],
         receiver: 0,
+        missed: 0,
     };
     let bytes = frame.encode_to_vec();
     let mut places = bytes.windows(STAMP);

@@ -214,6 +214,7 @@ impl Shared {
                     self.missed.fetch_add(missed, Ordering::Relaxed);
                     continue;
                 }
+                Delivery::Interrupted { .. } => panic!("the link is gone"),
             };
             let message: SessionEnded = decode(&envelope).unwrap();
             let (sent, number) = frames::read_stamp(&message);

@@ -44,10 +44,14 @@ async fn every_subscriber_of_a_matching_pattern_gets_the_message_with_the_bus_st
 async fn a_subscriber_that_does_not_read_loses_the_oldest_and_is_told_how_many() {
     let bus = bus();
     let client = bus.join(id("companion"));
-    let mut slow = client
+    let mut slow = bus
+        .join(id("slow"))
         .subscribe("ui.words", Queue::new(4, usize::MAX))
         .unwrap();
-    let mut quick = client.subscribe("ui.words", Queue::default()).unwrap();
+    let mut quick = bus
+        .join(id("quick"))
+        .subscribe("ui.words", Queue::default())
+        .unwrap();
     for index in 0..10 {
         client
             .publish("ui.words", &delta(index), Meta::new())
@@ -69,6 +73,19 @@ async fn a_subscriber_that_does_not_read_loses_the_oldest_and_is_told_how_many()
         (stats.published, stats.delivered, stats.dropped),
         (10, 20, 6)
     );
+    let of = |name: &str| {
+        let mut all = stats.identities.iter();
+        all.find(|one| one.identity == name).unwrap().clone()
+    };
+    assert_eq!(
+        (of("companion").published, of("companion").received),
+        (10, 0)
+    );
+    for name in ["slow", "quick"] {
+        assert_eq!((of(name).published, of(name).received), (0, 10));
+        assert_eq!(of(name).received_bytes, of("companion").published_bytes);
+    }
+    assert_eq!((of("slow").dropped, of("quick").dropped), (6, 0));
 }
 
 #[tokio::test]
@@ -523,6 +540,13 @@ async fn a_withdrawn_grant_ends_what_stands() {
         Err(RequestError::NobodyServes { .. })
     ));
     assert!(weather.publish("ui.x", &delta(1), Meta::new()).is_err());
+    let counted = bus.stats().identities;
+    let refused = |name: &str| {
+        let mut all = counted.iter();
+        all.find(|one| one.identity == name)
+            .map_or(0, |one| one.refused)
+    };
+    assert!(refused("weather") >= 1 && refused("gateway") == 0);
 }
 
 #[tokio::test]

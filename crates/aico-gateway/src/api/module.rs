@@ -141,12 +141,33 @@ pub(crate) struct Bus {
     pub(crate) turned_away: u64,
     /// Processes that are connected.
     pub(crate) peers: u64,
+    pub(crate) identities: Vec<BusIdentity>,
     pub(crate) subscriptions: Vec<BusQueue>,
     pub(crate) services: Vec<BusQueue>,
     pub(crate) followers: Vec<BusFollower>,
     /// Durable messages, kept for other processes; only while there is a journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) journal: Option<BusJournal>,
+}
+
+/// What one identity did since the daemon started.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BusIdentity {
+    /// A part of AICO, or `module:` and a name.
+    pub(crate) identity: String,
+    pub(crate) published: u64,
+    /// Bytes of the payloads that it published.
+    pub(crate) published_bytes: u64,
+    /// Messages put into its queues.
+    pub(crate) received: u64,
+    /// Bytes of their payloads.
+    pub(crate) received_bytes: u64,
+    /// Messages dropped because a queue of its was full.
+    pub(crate) dropped: u64,
+    /// Requests that it made.
+    pub(crate) requests: u64,
+    /// What the policy refused it.
+    pub(crate) refused: u64,
 }
 
 /// One who follows the journal.
@@ -209,6 +230,20 @@ impl From<aico_bus::BusStats> for Bus {
             malformed: stats.malformed,
             turned_away: stats.turned_away,
             peers: stats.peers,
+            identities: stats
+                .identities
+                .into_iter()
+                .map(|one| BusIdentity {
+                    identity: one.identity,
+                    published: one.published,
+                    published_bytes: one.published_bytes,
+                    received: one.received,
+                    received_bytes: one.received_bytes,
+                    dropped: one.dropped,
+                    requests: one.requests,
+                    refused: one.refused,
+                })
+                .collect(),
             subscriptions: stats
                 .subscriptions
                 .into_iter()

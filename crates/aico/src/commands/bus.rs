@@ -1,6 +1,8 @@
 //! `aico bus`: reading along, and figures.
 
-use serde_json::Value;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use super::{Context, query_value};
 use crate::cli::{Bus, PasswordFrom};
@@ -16,8 +18,14 @@ pub(super) async fn run(context: &Context, what: &Bus) -> Result<(), Failure> {
             let path = format!("/api/v1/bus/tail?pattern={}", query_value(pattern));
             daemon.lines(&path, |line| show(line, *json)).await
         }
-        Bus::Stats { json } => {
-            let stats = daemon.get("/api/v1/bus").await?;
+        Bus::Stats { over, json } => {
+            let mut stats = daemon.get("/api/v1/bus").await?;
+            if *over > 0 {
+                let (before, began) = (stats, Instant::now());
+                tokio::time::sleep(Duration::from_secs(u64::from(*over))).await;
+                stats = daemon.get("/api/v1/bus").await?;
+                add_rates(&before, &mut stats, began.elapsed());
+            }
             if *json {
                 style::line(&stats.to_string());
             } else {
@@ -55,6 +63,36 @@ fn show(line: &str, json: bool) -> bool {
     style::piece(&format!("{}\n", style::harmless(&text)))
 }
 
+/// Puts next to each identity's counters what they grew by in a second.
+fn add_rates(before: &Value, stats: &mut Value, over: Duration) {
+    let before = before["identities"].as_array().cloned().unwrap_or_default();
+    let Some(identities) = stats["identities"].as_array_mut() else {
+        return;
+    };
+    for one in identities {
+        let earlier = before
+            .iter()
+            .find(|earlier| earlier["identity"] == one["identity"]);
+        let rate = |key: &str| {
+            let was = earlier.and_then(|earlier| earlier[key].as_u64());
+            let grown = one[key]
+                .as_u64()
+                .unwrap_or(0)
+                .saturating_sub(was.unwrap_or(0));
+            (grown as f64 / over.as_secs_f64() * 10.0).round() / 10.0
+        };
+        let rates = json!({
+            "published": rate("published"),
+            "published_bytes": rate("published_bytes"),
+            "received": rate("received"),
+            "received_bytes": rate("received_bytes"),
+            "dropped": rate("dropped"),
+            "requests": rate("requests"),
+        });
+        one["per_second"] = rates;
+    }
+}
+
 fn figures(stats: &Value) -> String {
     let mut out = String::new();
     let total = [
@@ -72,6 +110,22 @@ fn figures(stats: &Value) -> String {
         out.push_str(&format!("{:>10}  {words}\n", stats[key]));
     }
     let list = |key: &str| stats[key].as_array().cloned().unwrap_or_default();
+    for one in list("identities") {
+        let rates = &one["per_second"];
+        let each = |key: &str, words: &str| match rates[key].as_f64() {
+            Some(rate) => format!("{} {words} ({rate}/s)", one[key]),
+            None => format!("{} {words}", one[key]),
+        };
+        out.push_str(&format!(
+            "{}: {}, {}, {}, {}, {} refused\n",
+            one["identity"].as_str().unwrap_or_default(),
+            each("published", "published"),
+            each("received", "received"),
+            each("dropped", "dropped"),
+            each("requests", "requests"),
+            one["refused"],
+        ));
+    }
     for one in list("subscriptions") {
         out.push_str(&format!(
             "{} subscribes to {}: {} waiting ({} bytes), {} dropped\n",
@@ -122,6 +176,29 @@ fn figures(stats: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn rates_are_what_each_counter_grew_by_in_a_second() {
+        let at = |published: u64| {
+            json!({"identities": [{"identity": "module:weather", "published": published,
+                "received": 5, "dropped": 0, "requests": 0, "refused": 1}]})
+        };
+        let mut now = at(70);
+        add_rates(&at(20), &mut now, Duration::from_secs(4));
+        let rates = &now["identities"][0]["per_second"];
+        assert_eq!(
+            (&rates["published"], &rates["received"]),
+            (&json!(12.5), &json!(0.0))
+        );
+        let told = figures(&now);
+        let line = "module:weather: 70 published (12.5/s), 5 received (0/s), 0 dropped (0/s), \
+                    0 requests (0/s), 1 refused";
+        assert!(told.contains(line), "{told}");
+        // One that joined between is measured from nothing.
+        let mut now = at(8);
+        add_rates(&json!({}), &mut now, Duration::from_secs(2));
+        assert_eq!(now["identities"][0]["per_second"]["published"], json!(4.0));
+    }
 
     #[test]
     fn figures_are_told_in_words_and_steer_no_terminal() {

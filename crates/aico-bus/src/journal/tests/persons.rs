@@ -19,7 +19,7 @@ struct Locking {
 
 impl JournalKeys for Locking {
     fn file_key(&self, file: [u8; 16]) -> LogKey {
-        self.vault.file_key(file)
+        JournalKeys::file_key(&self.vault, file)
     }
 
     fn body_key(&self, person: PersonId, segment: &[u8; 32]) -> Result<BodyKey, NoBodyKey> {
