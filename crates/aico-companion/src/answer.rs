@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::live::{Live, LiveAnswer};
-use crate::{character::Character, conversations, fault, messages, model};
+use crate::{conversations, fault, messages, model, thread};
 
 /// What an answer needs; made when its message is durable.
 pub(crate) struct Answer {
@@ -24,7 +24,11 @@ pub(crate) struct Answer {
     pub(crate) live: Arc<LiveAnswer>,
     /// Where it is listed while it streams.
     pub(crate) all: Arc<Live>,
-    pub(crate) character: &'static Character,
+    pub(crate) sampling: v1::Sampling,
+    /// Tokens of the answer, at most.
+    pub(crate) longest: u32,
+    /// The key of all that was said up to the question, when a program will go on by it.
+    pub(crate) thread: Option<thread::Key>,
     pub(crate) turns: Vec<v1::Turn>,
     pub(crate) meta: Meta,
     /// The companion stops: what was said is kept as interrupted.
@@ -59,7 +63,7 @@ impl End {
 const CHECKPOINT: Duration = Duration::from_millis(500);
 /// How often an end that could not be stored (a full disk) is tried again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
-const LONGEST_ANSWER: u32 = 2048;
+pub(crate) const LONGEST_ANSWER: u32 = 2048;
 /// A model process that was just replaced serves a moment later than its state says.
 const TRIES: u32 = 5;
 
@@ -92,8 +96,8 @@ impl Answer {
     async fn generate(&self, model: &mut String, checkpoint: &mut Checkpoint) -> End {
         let request = v1::Generate {
             turns: self.turns.clone(),
-            sampling: Some(self.character.sampling.clone()),
-            max_tokens: LONGEST_ANSWER,
+            sampling: Some(self.sampling.clone()),
+            max_tokens: self.longest,
             cache_key: self.live.conversation.to_vec(),
         };
         for attempt in 1.. {
@@ -101,7 +105,9 @@ impl Answer {
                 Ok(name) => name,
                 Err(fault) => return End::failed(fault),
             };
-            let meta = self.meta.clone().priority(Priority::Interactive);
+            // A person waits, unless whoever asks says otherwise.
+            let priority = self.meta.priority.unwrap_or(Priority::Interactive);
+            let meta = self.meta.clone().priority(priority);
             let stream = self.bus.open_stream(MODELS_GENERATE, &request, meta).await;
             match stream {
                 Ok(stream) => match self.follow(stream, checkpoint).await {
@@ -194,10 +200,17 @@ impl Answer {
         let (parts, _) = self.live.so_far();
         let (conversation, id) = (self.live.conversation, self.live.id);
         let (status, fault, model) = (end.status, end.fault.clone(), model.to_owned());
+        let key = self.thread.map(|key| {
+            let said: String = parts.iter().filter_map(messages::spoken).collect();
+            (!said.trim().is_empty()).then(|| thread::after(&key, v1::Role::Assistant, &said))
+        });
         self.store
             .write(move |tx| {
                 messages::finish(tx, conversation, id, status, &parts, &model, fault.as_ref())?;
                 conversations::touch(tx, conversation)?;
+                if let Some(key) = key.flatten() {
+                    thread::note(tx, &key, id)?;
+                }
                 Ok((
                     messages::get(tx, conversation, id)?,
                     conversations::get(tx, conversation)?,
@@ -306,6 +319,7 @@ fn ended(end: &v1::GeneratedEnd) -> End {
             dropped_turns: end.dropped_turns,
             first_token_ms: end.first_token_us / 1000,
             total_ms: 0,
+            cut: end.reason() == Reason::Length,
         },
         ..End::of(status)
     }

@@ -23,6 +23,7 @@ mod outbox;
 mod schema;
 mod search;
 mod service;
+mod thread;
 
 pub use schema::MIGRATIONS;
 pub use service::Companion;

@@ -292,7 +292,7 @@ pub(crate) fn mark_interrupted(tx: &Transaction<'_>, ids: &[MessageId]) -> Resul
     Ok(())
 }
 
-fn spoken(content: &Content) -> Option<&str> {
+pub(crate) fn spoken(content: &Content) -> Option<&str> {
     match content {
         Content::Text(text) => Some(text),
         Content::Thinking(_) => None,

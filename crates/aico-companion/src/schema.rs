@@ -2,13 +2,15 @@
 
 use aico_store::{Migration, ModuleMigrations};
 
-/// Conversations as trees of messages of typed parts, and a full-text index over them.
+/// Conversations as trees of messages of typed parts, a full-text index over them, and where
+/// programs that keep a conversation themselves go on.
 pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "companion",
-    migrations: &[Migration {
-        version: 1,
-        name: "conversations",
-        sql: "
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "conversations",
+            sql: "
             CREATE TABLE companion_conversation (
                 id          BLOB PRIMARY KEY CHECK (length(id) = 16),
                 title       TEXT NOT NULL,
@@ -57,5 +59,18 @@ pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
                 tokenize = \"unicode61 remove_diacritics 2\"
             );
         ",
-    }],
+        },
+        Migration {
+            version: 2,
+            name: "conversations that programs keep themselves",
+            sql: "
+            -- Where an answer is, by a hash over all that was said up to its end: see thread.rs.
+            CREATE TABLE companion_thread (
+                key      BLOB PRIMARY KEY CHECK (length(key) = 32),
+                message  BLOB NOT NULL REFERENCES companion_message (id) ON DELETE CASCADE
+            ) STRICT, WITHOUT ROWID;
+            CREATE INDEX companion_thread_message ON companion_thread (message);
+        ",
+        },
+    ],
 };

@@ -1,5 +1,7 @@
 //! What the companion answers on the bus.
 
+mod talk;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown}
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
 use crate::outbox::Outbox;
-use crate::{LONGEST_MESSAGE, character, conversations, messages, search};
+use crate::{LONGEST_MESSAGE, character, conversations, messages, search, thread};
 
 /// Requests of all persons that are worked on at once.
 const CONCURRENCY: usize = 64;
@@ -122,6 +124,7 @@ impl Inner {
             verb::UPDATE => self.reply(request, person, Self::update).await,
             verb::DELETE => self.reply(request, person, Self::delete).await,
             verb::SEND => self.reply(request, person, Self::send).await,
+            verb::TALK => self.reply(request, person, Self::talk).await,
             verb::REGENERATE => self.reply(request, person, Self::regenerate).await,
             verb::EDIT => self.reply(request, person, Self::edit).await,
             verb::CANCEL => self.reply(request, person, Self::cancel).await,
@@ -155,6 +158,9 @@ impl Inner {
             .purpose("conversation")
             .origin_device(envelope.origin_device.clone());
         meta.trace = Trace::current().map(Trace::to_bytes);
+        meta.priority = v1::Priority::try_from(envelope.priority)
+            .ok()
+            .filter(|priority| *priority != v1::Priority::Unspecified);
         let begun = Instant::now();
         let outcome = work(
             self,
@@ -403,7 +409,8 @@ impl Inner {
         } else {
             Parent::Is(Some(message_id(parent)?))
         };
-        self.answer(asked, conversation, id, Some(Said { id, text, parent }))
+        let said = Said { id, text, parent };
+        self.answer(asked, conversation, id, Some(said), How::default())
             .await
     }
 
@@ -433,7 +440,8 @@ impl Inner {
             return Err(Fault::invalid("Only one's own message can be worded anew"));
         }
         let parent = Parent::Is(MessageId::from_slice(&old.parent).ok());
-        self.answer(asked, conversation, id, Some(Said { id, text, parent }))
+        let said = Said { id, text, parent };
+        self.answer(asked, conversation, id, Some(said), How::default())
             .await
     }
 
@@ -455,7 +463,8 @@ impl Inner {
         let question = MessageId::from_slice(&old.parent).ok();
         match question {
             Some(question) if old.role() == Role::Assistant => {
-                self.answer(asked, conversation, question, None).await
+                self.answer(asked, conversation, question, None, How::default())
+                    .await
             }
             _ => Err(Fault::invalid("Only an answer can be given anew")),
         }
@@ -469,6 +478,7 @@ impl Inner {
         conversation: ConversationId,
         question: MessageId,
         said: Option<Said>,
+        how: How,
     ) -> Reply<v1::Accepted> {
         let Asked {
             person,
@@ -531,9 +541,14 @@ impl Inner {
         };
         self.publish_outbox(&store, person).await;
         let character = character::find(&character).unwrap_or(character::DEFAULT);
+        let mut system = character.system_prompt.to_owned();
+        if !how.instructions.is_empty() {
+            system.push_str("\n\n");
+            system.push_str(&how.instructions);
+        }
         let mut turns = vec![v1::Turn {
             role: v1::turn::Role::System.into(),
-            text: character.system_prompt.to_owned(),
+            text: system,
         }];
         turns.extend(messages::turns(&path));
         let answer = Answer {
@@ -541,7 +556,9 @@ impl Inner {
             store,
             live,
             all: Arc::clone(&self.live),
-            character,
+            sampling: how.sampling(character),
+            longest: how.longest(),
+            thread: how.thread,
             turns,
             meta,
             stop: self.stop.clone(),
@@ -586,6 +603,39 @@ struct Asked<Q> {
     store: Store,
     message: Q,
     meta: Meta,
+}
+
+/// What an answer is given differently for one program.
+#[derive(Default)]
+struct How {
+    /// Added to the character's prompt.
+    instructions: String,
+    sampling: Option<v1::TalkSampling>,
+    /// The key of all that was said up to the question.
+    thread: Option<thread::Key>,
+}
+
+impl How {
+    fn sampling(&self, character: &character::Character) -> v1::Sampling {
+        let mut all = character.sampling.clone();
+        if let Some(change) = &self.sampling {
+            all.temperature = change.temperature.unwrap_or(all.temperature);
+            all.top_p = change.top_p.unwrap_or(all.top_p);
+            all.top_k = change.top_k.unwrap_or(all.top_k);
+            all.min_p = change.min_p.unwrap_or(all.min_p);
+            all.repeat_penalty = change.repeat_penalty.unwrap_or(all.repeat_penalty);
+            all.seed = change.seed.unwrap_or(all.seed);
+            all.stop.extend(change.stop.iter().cloned());
+        }
+        all
+    }
+
+    fn longest(&self) -> u32 {
+        match self.sampling.as_ref().map_or(0, |change| change.max_tokens) {
+            0 => crate::answer::LONGEST_ANSWER,
+            tokens => tokens.min(crate::answer::LONGEST_ANSWER),
+        }
+    }
 }
 
 /// What a person said, on its way into the store.

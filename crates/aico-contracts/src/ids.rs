@@ -112,6 +112,8 @@ id! {
     SessionId,
     /// A module of another maker that was admitted to the bus.
     ModuleId,
+    /// A named token, by which another program acts for a person.
+    TokenId,
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub mod verb {
     pub const DELETE: &str = "delete";
     /// `SendMessage` → `Accepted`.
     pub const SEND: &str = "send";
+    /// `Talk` → `Talking`.
+    pub const TALK: &str = "talk";
     /// `RegenerateAnswer` → `Accepted`.
     pub const REGENERATE: &str = "regenerate";
     /// `EditMessage` → `Accepted`.
@@ -162,6 +164,10 @@ pub const CONTRACTS: &[Contract] = &[
     line(
         "conversation.*.request.send",
         Talk::Request("SendMessage", "Accepted"),
+    ),
+    line(
+        "conversation.*.request.talk",
+        Talk::Request("Talk", "Talking"),
     ),
     line(
         "conversation.*.request.regenerate",

@@ -86,6 +86,8 @@ fn model() -> Model {
         starter: true,
         active: true,
         present: true,
+        // Newer than the file.
+        modified_unix_ms: 0,
     }
 }
 
@@ -115,6 +117,8 @@ fn stats() -> AnswerStats {
         dropped_turns: 4,
         first_token_ms: 5,
         total_ms: 6,
+        // Newer than the file.
+        cut: false,
     }
 }
 
@@ -411,6 +415,39 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
         seen,
         RegenerateAnswer {
             conversation: id(2),
+            answer: id(4),
+        },
+    );
+    let said = |role: Role| Said {
+        role: role.into(),
+        text: "y".into(),
+    };
+    let sampling = TalkSampling {
+        temperature: Some(0.5),
+        top_p: Some(0.25),
+        top_k: Some(40),
+        min_p: Some(0.125),
+        repeat_penalty: Some(1.5),
+        seed: Some(7),
+        stop: vec!["z".into()],
+        max_tokens: 64,
+    };
+    check(seen, said(Role::User));
+    check(seen, sampling.clone());
+    check(
+        seen,
+        Talk {
+            earlier: vec![said(Role::User), said(Role::Assistant)],
+            text: "y".into(),
+            instructions: "i".into(),
+            sampling: Some(sampling),
+        },
+    );
+    check(
+        seen,
+        Talking {
+            conversation: id(2),
+            message: id(1),
             answer: id(4),
         },
     );

@@ -91,6 +91,7 @@ impl ModelRecord {
             starter: self.starter,
             active: self.active,
             present: self.path.is_file(),
+            modified_unix_ms: u64::try_from(self.modified_ns / 1_000_000).unwrap_or_default(),
         }
     }
 }
