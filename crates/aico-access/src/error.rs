@@ -63,6 +63,12 @@ pub enum HomeError {
     /// A module of that name, or with that key, is admitted already.
     #[error("a module of this name or with this key is admitted already")]
     ModuleExists,
+    /// The person has a token of that name already.
+    #[error("you have a token of that name already")]
+    TokenExists,
+    /// More named tokens than anybody needs.
+    #[error("you have {most} named tokens already, which is the most", most = crate::TOKENS_MOST)]
+    TooManyTokens,
     /// No such person or session.
     #[error("there is no such person")]
     NotFound,
@@ -155,6 +161,8 @@ pub enum ErrorKind {
     /// 404
     NotFound,
     /// 409
+    TokenConflict,
+    /// 409
     OwnerStays,
     /// 423
     PersonLocked,
@@ -193,6 +201,7 @@ impl HomeError {
             Self::BadName(_) => ErrorKind::NameInvalid,
             Self::BadModuleName(_) | Self::BadGrant(_) => ErrorKind::GrantInvalid,
             Self::ModuleExists => ErrorKind::ModuleExists,
+            Self::TokenExists | Self::TooManyTokens => ErrorKind::TokenConflict,
             Self::NotFound => ErrorKind::NotFound,
             Self::OwnerStays => ErrorKind::OwnerStays,
             Self::PersonLocked => ErrorKind::PersonLocked,
@@ -238,6 +247,9 @@ impl HomeError {
             ErrorKind::GrantInvalid => "See docs/modules.md for what a module can be granted.",
             ErrorKind::ModuleExists => {
                 "Choose another name, or give it new keys: aico module rotate NAME."
+            }
+            ErrorKind::TokenConflict => {
+                "Revoke the one that is no longer needed, or choose another name."
             }
             ErrorKind::PersonLocked => "They have to sign in themselves.",
             ErrorKind::TokenInvalid => "Sign in again.",

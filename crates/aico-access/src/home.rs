@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aico_contracts::ids::{PersonId, SessionId};
+use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use aico_store::{Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry};
 use aico_vault::{KdfCost, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::delay::Delays;
 use crate::folder;
+use crate::named::NamedTokens;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
 use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};
@@ -105,6 +106,8 @@ pub(crate) struct Inner {
     setup_code: Mutex<Option<SetupCode>>,
     pub(crate) delays: Delays,
     pub(crate) ended: broadcast::Sender<SessionId>,
+    /// Named tokens that were revoked.
+    pub(crate) revoked: broadcast::Sender<TokenId>,
     pub(crate) erased: broadcast::Sender<PersonId>,
     /// What modules of other makers may do; empty while locked.
     pub(crate) grants: Grants,
@@ -130,6 +133,7 @@ pub(crate) struct Open {
     pub(crate) owner: PersonId,
     pub(crate) tokens: Tokens,
     pub(crate) sessions: Sessions,
+    pub(crate) named: NamedTokens,
     pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
 }
 
@@ -157,6 +161,7 @@ impl Home {
                 setup_code: Mutex::new(None),
                 delays: Delays::default(),
                 ended: broadcast::Sender::new(256),
+                revoked: broadcast::Sender::new(64),
                 erased: broadcast::Sender::new(64),
                 grants: Grants::default(),
                 modules: watch::Sender::new(0),
@@ -483,7 +488,7 @@ impl Home {
     async fn open_stores(&self, vault: Vault) -> Result<(), HomeError> {
         let system = self.open_system(&vault).await?;
         let opened = self.read_instance(&vault, &system).await;
-        let (owner, tokens, sessions) = match opened {
+        let (owner, tokens, sessions, named) = match opened {
             Ok(parts) => parts,
             Err(error) => {
                 let _ = system.close().await;
@@ -497,6 +502,7 @@ impl Home {
             owner,
             tokens,
             sessions,
+            named,
             persons: tokio::sync::Mutex::default(),
         });
         if let Err(error) = self.apply_grants(&open).await {
@@ -520,7 +526,7 @@ impl Home {
         &self,
         vault: &Vault,
         system: &Store,
-    ) -> Result<(PersonId, Tokens, Sessions), HomeError> {
+    ) -> Result<(PersonId, Tokens, Sessions, NamedTokens), HomeError> {
         let (instance, sealed, owner) = system
             .read(|db| {
                 let (id, key) = db.query_row(
@@ -540,7 +546,8 @@ impl Home {
         let owner = PersonId::from_slice(&owner).map_err(|_| HomeError::NotFound)?;
         let key = vault.open_sealed(Purpose::SigningKey, Owner::System, SIGNING_KEY, &sealed)?;
         let tokens = Tokens::new(instance, &key).map_err(|_| HomeError::Crypto)?;
-        Ok((owner, tokens, Sessions::load(system).await?))
+        let sessions = Sessions::load(system).await?;
+        Ok((owner, tokens, sessions, NamedTokens::load(system).await?))
     }
 
     // ---- what others use while unlocked -------------------------------------------------

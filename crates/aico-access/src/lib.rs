@@ -18,6 +18,7 @@ mod grants;
 mod health;
 mod home;
 mod modules;
+mod named;
 mod person;
 mod persons;
 mod policy;
@@ -34,6 +35,9 @@ pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};
 pub use health::Health;
 pub use home::{Home, HomeConfig, SetUp, SetupProof, Stage};
 pub use modules::{Module, ModuleNameError, NewModule};
+pub use named::{
+    NAMED_TOKEN_PREFIX, NamedToken, NewToken, TOKEN_DAYS, TOKEN_DAYS_MOST, TOKENS_MOST,
+};
 pub use person::{NameError, Person, PersonName, Role};
 pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use principal::Principal;

@@ -242,6 +242,8 @@ impl Home {
         self.known(&open, id).await?;
         let ids: Vec<_> = open.sessions.of(id).iter().map(|s| s.id).collect();
         self.end(&open, &ids).await?;
+        // Their rows go with the person's.
+        self.forget_tokens(&open, id);
         // The tombstone is the point of no return; a crash after it is finished by the sweep.
         open.system
             .write(move |tx| {
@@ -253,6 +255,8 @@ impl Home {
                 Ok(())
             })
             .await?;
+        // One that was being made meanwhile.
+        self.forget_tokens(&open, id);
         self.load_grants().await?;
         let _ = self.inner.erased.send(id);
         if let Some(store) = open.persons.lock().await.remove(&id) {

@@ -52,6 +52,8 @@ enum Rule {
     SignedIn,
     /// The owner.
     Owner,
+    /// Another program with a named token, on what is its person's.
+    Program,
     /// Modules on the bus: see [`topic_rule`].
     Bus,
 }
@@ -162,6 +164,16 @@ actions! {
     ReadBus = "bus.read" => Owner,
     /// Reads along what is said on the bus, of the system and of oneself.
     TailBus = "bus.tail" => Owner,
+    /// One's own named tokens.
+    ListTokens = "token.list" => Self_,
+    /// A new one.
+    CreateToken = "token.create" => Self_,
+    /// Ends one.
+    RevokeToken = "token.revoke" => Self_,
+    /// Another program looks which models there are.
+    ProgramLook = "program.look" => Program,
+    /// Another program asks a model, or talks with the companion.
+    ProgramAsk = "program.ask" => Program,
     /// The configuration in force.
     ReadConfig = "config.read" => Owner,
     /// The daemon's log.
@@ -185,6 +197,12 @@ pub fn authorize(
     action: Action,
     resource: &Resource<'_>,
 ) -> Result<(), Denied> {
+    // A named token opens what programs may and nothing else; there it counts as none.
+    if let Principal::Program { .. } = principal
+        && !matches!(action.rule(), Rule::Anyone | Rule::Program)
+    {
+        return Err(Denied::SignInNeeded);
+    }
     match action.rule() {
         Rule::Anyone | Rule::Proof => match resource {
             Resource::System => Ok(()),
@@ -206,6 +224,12 @@ pub fn authorize(
                 }
             }
         }
+        Rule::Program => match (principal, resource) {
+            (Principal::Program { person, .. }, Resource::Of(whose)) if person == whose => Ok(()),
+            (Principal::Program { .. }, _) => Err(Denied::NotFound),
+            // Who is signed in uses the API; these doors take named tokens only.
+            _ => Err(Denied::SignInNeeded),
+        },
         Rule::Bus => match (principal, resource) {
             (Principal::Module { name }, Resource::Topic { topic, person }) => {
                 topic_rule(name, action, topic, *person)
@@ -355,7 +379,7 @@ impl Policy for BusPolicy {
 mod tests {
     use super::*;
     use crate::Role;
-    use aico_contracts::ids::SessionId;
+    use aico_contracts::ids::{SessionId, TokenId};
 
     fn signed_in(role: Role) -> Principal {
         Principal::Person {
@@ -421,6 +445,42 @@ mod tests {
             };
             let as_person = authorize(&signed_in(Role::Owner), *action, &topic);
             assert!(!on_bus || as_person == Err(Denied::Forbidden));
+        }
+    }
+
+    #[test]
+    fn a_program_may_what_programs_may_for_its_person_and_nothing_else() {
+        let person = PersonId::new();
+        let program = Principal::Program {
+            person,
+            token: TokenId::new(),
+        };
+        for action in Action::ALL {
+            for resource in [Resource::System, Resource::Of(person)] {
+                let answer = authorize(&program, *action, &resource);
+                match action.rule() {
+                    Rule::Anyone => assert_eq!(answer.is_ok(), resource == Resource::System),
+                    Rule::Program => {
+                        assert_eq!(answer.is_ok(), resource == Resource::Of(person));
+                        let other = Resource::Of(PersonId::new());
+                        let other = authorize(&program, *action, &other);
+                        assert_eq!(other, Err(Denied::NotFound), "{action:?}");
+                    }
+                    _ => assert_eq!(answer, Err(Denied::SignInNeeded), "{action:?}"),
+                }
+            }
+        }
+        for who in [
+            Principal::Anonymous,
+            Principal::Local,
+            Principal::LocalOwner { person },
+            signed_in(Role::Owner),
+        ] {
+            let own = Resource::Of(who.person().unwrap_or(person));
+            for action in Action::ALL.iter().filter(|a| a.rule() == Rule::Program) {
+                let answer = authorize(&who, *action, &own);
+                assert_eq!(answer, Err(Denied::SignInNeeded), "{action:?} {who:?}");
+            }
         }
     }
 

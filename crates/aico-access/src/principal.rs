@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aico_contracts::ids::{PersonId, SessionId};
+use aico_contracts::ids::{PersonId, SessionId, TokenId};
 
 use crate::{Grant, Role};
 
@@ -28,6 +28,13 @@ pub enum Principal {
         /// The session that the token belongs to.
         session: SessionId,
     },
+    /// Another program, with a named token: for that person, and for what programs may.
+    Program {
+        /// Whose data it is.
+        person: PersonId,
+        /// The token.
+        token: TokenId,
+    },
     /// A part of AICO on the bus.
     Module {
         /// The joined identity's name, verified by the bus.
@@ -45,7 +52,9 @@ impl Principal {
     #[must_use]
     pub fn person(&self) -> Option<PersonId> {
         match self {
-            Self::LocalOwner { person } | Self::Person { person, .. } => Some(*person),
+            Self::LocalOwner { person }
+            | Self::Person { person, .. }
+            | Self::Program { person, .. } => Some(*person),
             Self::Anonymous | Self::Local | Self::Module { .. } | Self::Guest { .. } => None,
         }
     }

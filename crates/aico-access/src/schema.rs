@@ -2,7 +2,8 @@
 
 use aico_store::{Migration, ModuleMigrations};
 
-/// Persons, sessions, the instance's signing key, what was erased, what was decided.
+/// Persons, sessions, the instance's signing key, what was erased, what was decided; modules;
+/// named tokens.
 pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "access",
     migrations: &[
@@ -75,6 +76,26 @@ pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
             CREATE TABLE access_broker (
                 one         INTEGER PRIMARY KEY CHECK (one = 1),
                 key         BLOB NOT NULL
+            ) STRICT;
+        ",
+        },
+        Migration {
+            version: 3,
+            name: "named tokens",
+            sql: "
+            -- What other programs act for a person with; `hash` is of the token, which is kept
+            -- nowhere. A restore empties this table, as it empties access_session.
+            CREATE TABLE access_token (
+                id          BLOB PRIMARY KEY CHECK (length(id) = 16),
+                person      BLOB NOT NULL REFERENCES access_person (id) ON DELETE CASCADE,
+                name        TEXT NOT NULL,
+                name_key    TEXT NOT NULL,
+                hash        BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+                created_ms  INTEGER NOT NULL,
+                expires_ms  INTEGER NOT NULL,
+                -- The hour in which it was used last.
+                used_ms     INTEGER,
+                UNIQUE (person, name_key)
             ) STRICT;
         ",
         },

@@ -126,6 +126,8 @@ codes! {
     PersonLocked = "person-locked", 423, "This person's data opens only when they sign in", "They have to sign in themselves.";
     /// Too many wrong passwords.
     SlowDown = "slow-down", 429, "Too many wrong passwords", "Wait, then try again. Nothing is lost.";
+    /// More requests than one token may have at once, or in a time.
+    TooManyRequests = "too-many-requests", 429, "This program asks too much at once", "Wait a moment, then try again.";
     /// A defect of AICO.
     Internal = "internal", 500, "Something went wrong inside AICO", "Try again. If it stays, run `aico doctor`.";
     /// Data is damaged, missing, or not what was left here.
@@ -205,6 +207,29 @@ impl Problem {
         self
     }
 
+    /// All its sentences in one line, for shapes that have one.
+    #[must_use]
+    pub(crate) fn sentences(&self) -> String {
+        let document = self.document();
+        let parts = [Some(document.title), document.detail, document.what_to_do];
+        let mut line = String::new();
+        for part in parts.into_iter().flatten() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&part);
+            if !part.ends_with(['.', '!', '?']) {
+                line.push('.');
+            }
+        }
+        line
+    }
+
+    /// After which time a repeat makes sense.
+    pub(crate) fn wait(&self) -> Option<u64> {
+        self.retry_after.map(seconds)
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -271,6 +296,8 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.document()).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.code.status();
+        // For addresses that tell errors in another shape.
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -318,6 +345,7 @@ impl From<HomeError> for Problem {
             ErrorKind::GrantInvalid => Code::GrantInvalid,
             ErrorKind::ModuleExists => Code::ModuleExists,
             ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::TokenConflict => Code::Conflict,
             ErrorKind::OwnerStays => Code::Conflict,
             ErrorKind::PersonLocked => Code::PersonLocked,
             ErrorKind::TokenInvalid => Code::TokenInvalid,

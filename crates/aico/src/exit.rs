@@ -196,6 +196,7 @@ impl From<HomeError> for Failure {
             | ErrorKind::NameInvalid
             | ErrorKind::GrantInvalid
             | ErrorKind::ModuleExists
+            | ErrorKind::TokenConflict
             | ErrorKind::OwnerStays => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
