@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;
+pub(crate) mod token;
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{BrokerSource, GatewayConfig, Limits, LogSource, Setting, StatusSource};
 use crate::limits::Tries;
+use crate::programs::Paces;
 use crate::server::connections::Connections;
 use crate::ws::hubs::Hubs;
 use crate::ws::quota::Quota;
@@ -30,6 +31,10 @@ pub(crate) struct App {
     pub(crate) tries: Tries,
     pub(crate) hubs: Arc<Hubs>,
     pub(crate) sockets: Quota,
+    /// Requests of other programs that are under way.
+    pub(crate) asking: Quota,
+    /// And how often each of them asks.
+    pub(crate) paces: Paces,
     pub(crate) tcp: Arc<Connections>,
     pub(crate) local: Arc<Connections>,
     /// The OpenAPI document, as it is sent.
@@ -58,6 +63,8 @@ impl App {
             tries: Tries::new(limits.free_tries, limits.longest_wait),
             hubs: Hubs::new(bus.clone(), limits.clone()),
             sockets: Quota::new(limits.sockets_per_session),
+            asking: Quota::new(limits.requests_per_token),
+            paces: Paces::new(limits.program_burst, limits.programs_per_second),
             tcp: Connections::new(limits.connections),
             local: Connections::new(limits.local_connections),
             draining: AtomicBool::new(false),

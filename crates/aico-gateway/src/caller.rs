@@ -5,6 +5,9 @@
 //! the local socket the operating system has told that it is our own user, who acts as the
 //! owner; a token there acts for the person it belongs to, with no more rights than anywhere.
 //!
+//! On the addresses that are there for other programs (`programs`) a named token is the one
+//! credential, over the local socket too; everywhere else it counts as none.
+//!
 //! A handler gets a [`Caller`] and calls one of its `may…` functions before anything else. What
 //! was decided is noted in the request's [`Decision`]; a success without one is held back and
 //! told as a defect (see `layers.rs`), so a handler that forgets to ask can't answer.
@@ -13,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use aico_access::{Action, Denied, Principal, Resource, Source, Stage, authorize};
-use aico_contracts::ids::{PersonId, SessionId};
+use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -21,6 +24,7 @@ use http::{HeaderMap, header};
 use crate::app::App;
 use crate::peer::Peer;
 use crate::problem::{Code, Problem};
+use crate::programs;
 
 /// What was allowed in this request, set by the caller's `may…`.
 #[derive(Clone, Default)]
@@ -61,7 +65,13 @@ impl FromRequestParts<Arc<App>> for Caller {
             .get::<Decision>()
             .cloned()
             .ok_or(Code::Internal)?;
+        let program = programs::dialect(parts.uri.path()).is_some();
         let (principal, refused) = match token(&parts.headers) {
+            Ok(None) if program => (Principal::Anonymous, None),
+            Ok(Some(token)) if program => match app.home.authenticate_program(token).await {
+                Ok(principal) => (principal, None),
+                Err(error) => (Principal::Anonymous, Some(error.into())),
+            },
             Ok(None) if peer.is_local() => (app.home.local_principal(), None),
             Ok(None) => (Principal::Anonymous, None),
             Ok(Some(token)) => match app.home.authenticate(token).await {
@@ -146,6 +156,14 @@ impl Caller {
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.principal {
             Principal::Person { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The named token that was shown.
+    pub(crate) fn program(&self) -> Option<TokenId> {
+        match self.principal {
+            Principal::Program { token, .. } => Some(token),
             _ => None,
         }
     }

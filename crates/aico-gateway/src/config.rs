@@ -62,6 +62,15 @@ pub struct Limits {
     pub local_connections: usize,
     /// WebSockets on one session.
     pub sockets_per_session: usize,
+    /// Requests of one named token at once.
+    pub requests_per_token: usize,
+    /// Requests that a named token may begin at once.
+    pub program_burst: u32,
+    /// Requests that a named token may begin in a second, on average.
+    pub programs_per_second: u32,
+    /// Time for another program's question to get the beginning of its answer, or all of one that
+    /// is not streamed.
+    pub program_time: Duration,
     /// Bytes of a WebSocket frame from a client, and of a message made of several.
     pub frame: usize,
     /// Frames a client may send at once.
@@ -106,6 +115,10 @@ impl Default for Limits {
             connections: 256,
             local_connections: 64,
             sockets_per_session: 32,
+            requests_per_token: 16,
+            program_burst: 120,
+            programs_per_second: 20,
+            program_time: Duration::from_secs(600),
             frame: 256 * 1024,
             frame_burst: 200,
             frames_per_second: 50,

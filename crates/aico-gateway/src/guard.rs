@@ -5,6 +5,9 @@
 //! this listener (a name that was rebound to 127.0.0.1 is not), `Origin` and `Sec-Fetch-Site`
 //! must be our own where they are sent, and a body must be JSON, which no form can be. There are
 //! no CORS headers and no cookies at all. The same checks stand before the WebSocket's upgrade.
+//! The one exception: what other programs send need not say that it is JSON where the server that
+//! is imitated does not ask for it. No form and no other site gets further by that: there is no
+//! credential but a bearer token, which neither can add.
 
 use http::request::Parts;
 use http::uri::Authority;
@@ -12,6 +15,7 @@ use http::{HeaderMap, Method, header};
 
 use crate::peer::{Hosts, Peer};
 use crate::problem::{Code, Problem};
+use crate::programs;
 
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
@@ -29,7 +33,10 @@ pub(crate) fn check(peer: &Peer, parts: &Parts, has_body: bool) -> Result<(), Pr
         Peer::Local => {}
     }
     if has_body {
-        check_body(&parts.headers)?;
+        check_body(
+            &parts.headers,
+            programs::dialect(parts.uri.path()).is_some(),
+        )?;
     }
     Ok(())
 }
@@ -102,10 +109,13 @@ fn is_visit(parts: &Parts) -> bool {
 
 /// Whether a path is the API's, as against the UI's.
 pub(crate) fn is_api(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/") || path == "/ws" || path.starts_with("/ws/")
+    ["/api", "/ws", "/v1"].iter().any(|root| {
+        path.strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
-fn check_body(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_body(headers: &HeaderMap, any_type: bool) -> Result<(), Problem> {
     let json = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -117,7 +127,7 @@ fn check_body(headers: &HeaderMap) -> Result<(), Problem> {
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if json && plain {
+    if (json || any_type) && plain {
         Ok(())
     } else {
         Err(Code::JsonNeeded.into())
@@ -273,6 +283,16 @@ mod tests {
             verdict("POST", "/api/v1/unlock", &[HOST], true),
             Some(Code::JsonNeeded)
         );
+        // What is sent by other programs need not say so, but is no more unpacked than anything.
+        for path in ["/v1/chat/completions", "/api/chat", "/api/embed"] {
+            assert_eq!(verdict("POST", path, &[HOST], true), None, "{path}");
+            let foreign = ("origin", "http://evil.example");
+            let found = verdict("POST", path, &[HOST, foreign], true);
+            assert_eq!(found, Some(Code::OriginNotAllowed), "{path}");
+            let packed = ("content-encoding", "gzip");
+            let found = verdict("POST", path, &[HOST, packed], true);
+            assert_eq!(found, Some(Code::JsonNeeded), "{path}");
+        }
         for coding in ["gzip", "br", "deflate, gzip", "zstd"] {
             let headers = [HOST, json, ("content-encoding", coding)];
             let found = verdict("POST", "/api/v1/unlock", &headers, true);

@@ -21,6 +21,7 @@ use crate::caller::Decision;
 use crate::guard;
 use crate::peer::Peer;
 use crate::problem::{Code, Problem};
+use crate::programs;
 
 /// The pages may load what this port serves, and nothing else from anywhere.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -84,6 +85,7 @@ fn incoming(headers: &HeaderMap) -> Option<Trace> {
 async fn answered(app: Arc<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
+    let dialect = programs::dialect(request.uri().path());
     let api = guard::is_api(request.uri().path()) || is_health(request.uri().path());
     let answer = AssertUnwindSafe(admit(&app, request, next))
         .catch_unwind()
@@ -94,6 +96,9 @@ async fn answered(app: Arc<App>, request: Request, next: Next) -> Response {
         Problem::from(Code::Internal).into_response()
     });
     let template = response.extensions_mut().remove::<Template>();
+    if let Some(dialect) = dialect {
+        response = programs::retell(dialect, response);
+    }
     let status = response.status();
     macro_rules! note {
         ($level:ident) => {
@@ -140,7 +145,11 @@ async fn admit(app: &Arc<App>, mut request: Request, next: Next) -> Response {
         return Problem::from(Code::Stopping).into_response();
     }
     request.extensions_mut().insert(Decision::default());
-    match tokio::time::timeout(app.limits.request_time, next.run(request)).await {
+    let time = match programs::dialect(request.uri().path()) {
+        Some(_) => app.limits.program_time,
+        None => app.limits.request_time,
+    };
+    match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::from(Code::TookTooLong).into_response(),
     }

@@ -24,6 +24,7 @@ mod openapi;
 pub mod operations;
 mod peer;
 pub mod problem;
+mod programs;
 mod routes;
 mod server;
 mod ui;

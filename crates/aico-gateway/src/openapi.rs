@@ -12,10 +12,13 @@ use utoipa::{OpenApi as _, ToSchema as _};
 
 use crate::operations::{Needs, OPERATIONS};
 use crate::problem::{Code, ProblemDocument};
+use crate::programs::refusal::{self, OllamaError, OpenAiError};
+use crate::programs::{self, Dialect};
 use crate::routes;
 use crate::ws::protocol::{ClientFrame, ServerFrame};
 
 const BEARER: &str = "bearer";
+const PROGRAM: &str = "program";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -36,10 +39,19 @@ const BEARER: &str = "bearer";
         (name = "conversations", description = "One's own conversations."),
         (name = "messages", description = "Saying something."),
         (name = "models", description = "Which model answers."),
+        (name = "tokens", description = "Named tokens, by which one's other programs act for one."),
+        (name = "programs", description = "Doors for other programs, in the shapes of OpenAI and \
+            of Ollama; docs/programs.md tells what of these is taken. Errors have their shapes."),
         (name = "system", description = "What the owner sees of the daemon."),
         (name = "events", description = "What happens, while it happens."),
     ),
-    components(schemas(ProblemDocument, ClientFrame, ServerFrame)),
+    components(schemas(
+        ProblemDocument,
+        OpenAiError,
+        OllamaError,
+        ClientFrame,
+        ServerFrame
+    )),
 )]
 struct Document;
 
@@ -59,6 +71,13 @@ pub fn openapi() -> OpenApi {
             .to_owned(),
     );
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let mut program = Http::new(HttpAuthScheme::Bearer);
+    program.description = Some(
+        "A named token (`POST /api/v1/tokens`). Over the local socket too: these addresses know \
+         no other credential."
+            .to_owned(),
+    );
+    components.add_security_scheme(PROGRAM, SecurityScheme::Http(program));
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             complete(path, operation);
@@ -90,17 +109,25 @@ fn complete(path: &str, operation: &mut Operation) {
         Needs::Person | Needs::Owner => {
             vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]
         }
+        Needs::Program => vec![SecurityRequirement::new(PROGRAM, Vec::<String>::new())],
     });
+    let dialect = programs::dialect(path);
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     let body = operation.request_body.is_some();
     for code in known.problems(body, path.contains('{')) {
-        by_status
-            .entry(code.status().as_u16())
-            .or_default()
-            .push(code);
+        let status = match dialect {
+            Some(dialect) => refusal::status(dialect, code),
+            None => code.status(),
+        };
+        by_status.entry(status.as_u16()).or_default().push(code);
     }
     for (status, codes) in by_status {
         let status = status.to_string();
+        if let Some(dialect) = dialect {
+            let told = refused(dialect, &codes);
+            operation.responses.responses.insert(status, RefOr::T(told));
+            continue;
+        }
         // A route's own answer with that status (readiness, 503) stays, and is not a problem.
         if let Some(RefOr::T(own)) = operation.responses.responses.get_mut(&status) {
             own.content
@@ -132,6 +159,21 @@ fn problem_response(codes: &[Code]) -> Response {
     ResponseBuilder::new()
         .description(listed(codes))
         .content(PROBLEM_JSON, content)
+        .build()
+}
+
+/// An error of an address that has another's shape.
+fn refused(dialect: Dialect, codes: &[Code]) -> Response {
+    let schema = match dialect {
+        Dialect::OpenAi => OpenAiError::name(),
+        Dialect::Ollama => OllamaError::name(),
+    };
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(schema)))
+        .build();
+    ResponseBuilder::new()
+        .description(listed(codes))
+        .content("application/json", content)
         .build()
 }
 

@@ -15,6 +15,8 @@ pub enum Needs {
     Person,
     /// The owner.
     Owner,
+    /// Another program, with a named token.
+    Program,
 }
 
 /// One operation of the API.
@@ -39,7 +41,7 @@ const fn line(id: &'static str, action: Action, needs: Needs, own: &'static [Cod
     }
 }
 
-use Needs::{Nothing, Owner, Person};
+use Needs::{Nothing, Owner, Person, Program};
 
 /// What modules behind the bus can answer anything with.
 const MODULE: &[Code] = &[
@@ -78,6 +80,22 @@ const FILE: &[Code] = &[
     Code::Busy,
     Code::StorageFull,
 ];
+
+/// What asking as another program can fail with.
+const ASK: &[Code] = &[
+    Code::NotFound,
+    Code::Invalid,
+    Code::TooManyRequests,
+    Code::PersonLocked,
+    Code::AnswerInProgress,
+    Code::NoModel,
+    Code::ModelFailed,
+    Code::Unavailable,
+    Code::Busy,
+    Code::StorageFull,
+];
+/// What looking as another program can fail with.
+const LOOK: &[Code] = &[Code::TooManyRequests, Code::Unavailable, Code::Busy];
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
@@ -265,6 +283,36 @@ pub const OPERATIONS: &[Operation] = &[
         Person,
         &[Code::StorageFull],
     ),
+    line("list_tokens", Action::ListTokens, Person, &[]),
+    line(
+        "create_token",
+        Action::CreateToken,
+        Person,
+        &[
+            Code::NameInvalid,
+            Code::Invalid,
+            Code::Conflict,
+            Code::StorageFull,
+        ],
+    ),
+    line(
+        "revoke_token",
+        Action::RevokeToken,
+        Person,
+        &[Code::StorageFull],
+    ),
+    line("openai_models", Action::ProgramLook, Program, LOOK),
+    line("openai_model", Action::ProgramLook, Program, LOOK),
+    line("openai_chat", Action::ProgramAsk, Program, ASK),
+    line("openai_embeddings", Action::ProgramAsk, Program, ASK),
+    line("ollama_version", Action::ProgramLook, Program, LOOK),
+    line("ollama_tags", Action::ProgramLook, Program, LOOK),
+    line("ollama_ps", Action::ProgramLook, Program, LOOK),
+    line("ollama_show", Action::ProgramLook, Program, LOOK),
+    line("ollama_chat", Action::ProgramAsk, Program, ASK),
+    line("ollama_generate", Action::ProgramAsk, Program, ASK),
+    line("ollama_embed", Action::ProgramAsk, Program, ASK),
+    line("ollama_embeddings", Action::ProgramAsk, Program, ASK),
     line("bus", Action::ReadBus, Owner, &[]),
     line("tail_bus", Action::TailBus, Owner, &[Code::Invalid]),
     line("status", Action::ReadStatus, Owner, &[]),

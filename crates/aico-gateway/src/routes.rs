@@ -11,6 +11,7 @@ pub(crate) mod modules;
 pub(crate) mod persons;
 pub(crate) mod sessions;
 pub(crate) mod system;
+pub(crate) mod tokens;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::programs::{ollama, openai};
 use crate::ws;
 
 /// All routes with their documentation.
@@ -62,6 +64,20 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(modules::rotate))
         .routes(routes!(modules::revoke))
         .routes(routes!(modules::consent, modules::withdraw))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(openai::list))
+        .routes(routes!(openai::one))
+        .routes(routes!(openai::chat))
+        .routes(routes!(openai::embeddings))
+        .routes(routes!(ollama::version))
+        .routes(routes!(ollama::tags))
+        .routes(routes!(ollama::ps))
+        .routes(routes!(ollama::show))
+        .routes(routes!(ollama::chat))
+        .routes(routes!(ollama::generate))
+        .routes(routes!(ollama::embed))
+        .routes(routes!(ollama::embeddings))
         .routes(routes!(bus::read))
         .routes(routes!(bus::tail))
         .routes(routes!(system::status))

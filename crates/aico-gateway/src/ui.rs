@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::guard;
 use crate::problem::{Code, Problem};
+use crate::programs;
 
 mod files {
     use super::File;
@@ -36,6 +37,9 @@ pub fn is_built() -> bool {
 /// Everything that is no route: files of the UI, and its pages, which are all one file.
 pub(crate) async fn serve(request: Request) -> Response {
     let path = request.uri().path();
+    if let Some(dialect) = programs::dialect(path) {
+        return programs::no_such_address(dialect).into_response();
+    }
     if guard::is_api(path) {
         return Problem::from(Code::NotFound).into_response();
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_access::{Principal, SessionInfo, Stage};
-use aico_contracts::ids::SessionId;
+use aico_contracts::ids::{SessionId, TokenId};
 use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Why the right has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// Logout, revocation, removal, or the token's time is up.
+    /// Logout, revocation, removal, or the time of the token is up.
     Session,
     /// The vault was locked.
     Locked,
@@ -31,6 +31,7 @@ pub(crate) struct Watch {
     app: Arc<App>,
     principal: Principal,
     ended: broadcast::Receiver<SessionId>,
+    revoked: broadcast::Receiver<TokenId>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -39,6 +40,7 @@ impl Watch {
     pub(crate) fn new(app: &Arc<App>, principal: &Principal) -> Self {
         Self {
             ended: app.home.ended_sessions(),
+            revoked: app.home.revoked_tokens(),
             stage: app.home.watch_stage(),
             app: Arc::clone(app),
             principal: principal.clone(),
@@ -65,14 +67,22 @@ impl Watch {
                         None => return self.told().await,
                     }
                 }
+                Principal::Program { token, .. } => {
+                    let named = self.app.home.named_token(*token);
+                    match named.and_then(|named| until(named.expires_at)) {
+                        Some(rest) => rest.min(LOOK),
+                        None => return self.told().await,
+                    }
+                }
                 _ => LOOK,
             };
             if self.locked() {
                 return Over::Locked;
             }
-            let session = match &self.principal {
-                Principal::Person { session, .. } => Some(*session),
-                _ => None,
+            let (session, token) = match &self.principal {
+                Principal::Person { session, .. } => (Some(*session), None),
+                Principal::Program { token, .. } => (None, Some(*token)),
+                _ => (None, None),
             };
             let look_again = tokio::time::sleep(rest);
             tokio::pin!(look_again);
@@ -89,6 +99,12 @@ impl Watch {
                         Ok(id) if Some(id) == session => return self.told().await,
                         Ok(_) => {}
                         // Some were missed, ours perhaps.
+                        Err(broadcast::error::RecvError::Lagged(_)) => break,
+                        Err(broadcast::error::RecvError::Closed) => return Over::Stopping,
+                    },
+                    revoked = self.revoked.recv() => match revoked {
+                        Ok(id) if Some(id) == token => return self.told().await,
+                        Ok(_) => {}
                         Err(broadcast::error::RecvError::Lagged(_)) => break,
                         Err(broadcast::error::RecvError::Closed) => return Over::Stopping,
                     },
@@ -120,6 +136,10 @@ impl Watch {
 
 /// How long a session still lasts.
 fn left(session: &SessionInfo) -> Option<Duration> {
-    let rest = session.expires_at.duration_since(Timestamp::now());
+    until(session.expires_at)
+}
+
+fn until(time: Timestamp) -> Option<Duration> {
+    let rest = time.duration_since(Timestamp::now());
     Duration::try_from(rest).ok().filter(|rest| !rest.is_zero())
 }

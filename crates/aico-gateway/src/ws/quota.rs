@@ -1,16 +1,17 @@
-//! How many WebSockets one session may have.
+//! How many WebSockets one session may have, and how many requests one named token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aico_contracts::ids::{PersonId, SessionId};
+use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use parking_lot::Mutex;
 
-/// What is counted for: a session, or the owner over the local socket.
+/// What is counted for: a session, the owner over the local socket, or another program.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
     Session(SessionId),
     Local(PersonId),
+    Token(TokenId),
 }
 
 /// Counts.

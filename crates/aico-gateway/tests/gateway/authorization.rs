@@ -92,6 +92,22 @@ const TABLE: &[Row] = &[
     Row("consent_to_module", with(THEIRS, 204)),
     Row("withdraw_from_module", with(THEIRS, 204)),
     Row("revoke_module", with(FOR_THE_OWNER, 204)),
+    Row("list_tokens", OWN),
+    Row("create_token", with(OWN, 201)),
+    Row("revoke_token", with(THEIRS, 204)),
+    // With named tokens in place of sessions.
+    Row("openai_models", OWN),
+    Row("openai_model", OWN),
+    Row("openai_chat", OWN),
+    Row("openai_embeddings", with(OWN, 400)),
+    Row("ollama_version", OWN),
+    Row("ollama_tags", OWN),
+    Row("ollama_ps", OWN),
+    Row("ollama_show", OWN),
+    Row("ollama_chat", OWN),
+    Row("ollama_generate", OWN),
+    Row("ollama_embed", with(OWN, 400)),
+    Row("ollama_embeddings", with(OWN, 400)),
     Row("bus", FOR_THE_OWNER),
     Row("tail_bus", FOR_THE_OWNER),
     Row("status", FOR_THE_OWNER),
@@ -121,6 +137,15 @@ fn body(id: &str) -> Option<Value> {
         }),
         "rotate_module" => json!({"public_key": write_public_key([2; 32])}),
         "erase_person" => json!({"password": OWNER}),
+        "create_token" => json!({"name": "Editor"}),
+        "openai_chat" | "ollama_chat" => json!({
+            "model": "aico", "messages": [{"role": "user", "content": "Hello"}]
+        }),
+        "openai_embeddings" | "ollama_embed" | "ollama_embeddings" => {
+            json!({"model": "aico", "input": "Hello"})
+        }
+        "ollama_show" => json!({"model": "aico"}),
+        "ollama_generate" => json!({"model": "starter-tiny", "prompt": "Hello"}),
         _ => return None,
     })
 }
@@ -130,6 +155,8 @@ struct Operation {
     method: String,
     path: String,
     open: bool,
+    /// For other programs.
+    program: bool,
 }
 
 fn operations() -> Vec<Operation> {
@@ -142,6 +169,7 @@ fn operations() -> Vec<Operation> {
                 method: method.to_uppercase(),
                 path: path.clone(),
                 open: operation["security"].as_array().unwrap().is_empty(),
+                program: operation["security"][0]["program"].is_array(),
             });
         }
     }
@@ -182,6 +210,12 @@ fn rows_document_and_the_table_of_actions_agree_on_who_passes() {
             "{}",
             operation.id
         );
+        assert_eq!(
+            operation.program,
+            known.needs == Needs::Program,
+            "{}",
+            operation.id
+        );
     }
 }
 
@@ -203,6 +237,25 @@ impl Household {
             member,
             stranger,
         }
+    }
+
+    /// A named token of its own for each call.
+    async fn named_token(&self, who: Who) -> Option<String> {
+        let home = &self.world.home;
+        let person = match who {
+            Who::Nobody => return None,
+            Who::Revoked | Who::Owner => self.owner.id,
+            Who::Stranger => self.stranger.id,
+            Who::Member => self.member.id,
+        };
+        let made = home
+            .create_token(person, &SessionId::new().to_string(), 1)
+            .await
+            .unwrap();
+        if who == Who::Revoked {
+            home.revoke_token(person, made.about.id).await.unwrap();
+        }
+        Some(made.token.to_string())
     }
 
     /// A token of its own for each call: some calls end their session.
@@ -253,6 +306,17 @@ impl Household {
                 path.replace("{id}", &person.id.to_string())
             }
             "file_key" => path.replace("{id}", &SessionId::new().to_string()),
+            "revoke_token" => {
+                let name = SessionId::new().to_string();
+                let made = self
+                    .world
+                    .home
+                    .create_token(member, &name, 1)
+                    .await
+                    .unwrap();
+                path.replace("{id}", &made.about.id.to_string())
+            }
+            "openai_model" => path.replace("{model}", "aico"),
             "remove_model" => path.replace("{id}", &the_model().to_string()),
             "search" => format!("{path}?q=tea"),
             "tail_bus" => format!("{path}?pattern=weather.%23"),
@@ -285,7 +349,10 @@ async fn every_route_answers_everybody_as_the_table_says() {
             .find(|operation| operation.id == *id)
             .unwrap();
         for (who, expected) in EVERYBODY.into_iter().zip(expected) {
-            let token = house.token(who).await;
+            let token = match operation.program {
+                true => house.named_token(who).await,
+                false => house.token(who).await,
+            };
             let path = house.path(operation).await;
             let reply = house
                 .world

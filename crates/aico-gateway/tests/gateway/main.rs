@@ -7,6 +7,7 @@ mod browser;
 mod contract;
 mod hostile;
 mod local;
+mod programs;
 mod sessions;
 mod streams;
 mod support;

@@ -9,7 +9,7 @@ use aico_access::{BusPolicy, Home, HomeConfig, SetupProof, Source, TAIL};
 use aico_bus::{Bus, BusError, BusStats, Client, Identity, Meta, Queue, Request, Subscription};
 use aico_contracts::ids::{ConversationId, MessageId, ModelId, PersonId, SessionId};
 use aico_contracts::topics::{self, event, verb};
-use aico_contracts::v1::{self, Fault};
+use aico_contracts::v1::{self, Envelope, Fault};
 use aico_gateway::{BrokerSource, Door, Gateway, GatewayConfig, Limits, LogSource, Nothing};
 use aico_vault::{KdfCost, Password};
 use bytes::Bytes;
@@ -96,6 +96,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) companion: Companion,
+    pub(crate) models: Models,
     pub(crate) served: tokio::task::JoinHandle<std::io::Result<()>>,
     pub(crate) data: tempfile::TempDir,
 }
@@ -118,7 +119,7 @@ impl World {
         .unwrap();
         let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
         let companion = Companion::start(bus.join(Identity::new("companion")));
-        serve_models(bus.join(Identity::new("models")));
+        let models = serve_models(&bus);
         let stop = CancellationToken::new();
         let config = GatewayConfig {
             limits,
@@ -139,6 +140,7 @@ impl World {
             address,
             stop,
             companion,
+            models,
             served,
             data,
         }
@@ -308,9 +310,25 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{} is no JSON ({error}): {:?}", self.status, self.body))
     }
 
-    /// The problem's code; checks that it is a problem document of the same status.
+    /// The problem's code; checks that it is a problem document of the same status. On addresses
+    /// that have another's shape: the code that is told there, by our name for it.
     #[track_caller]
     pub(crate) fn code(&self) -> String {
+        if self.headers["content-type"] == "application/json" {
+            let told = self.json();
+            let code = match &told["error"] {
+                Value::String(_) => &told["code"],
+                fault => &fault["code"],
+            };
+            return match code.as_str().unwrap() {
+                "invalid_api_key" if self.body.windows(5).any(|w| w == b"needs") => {
+                    "sign-in-needed"
+                }
+                "invalid_api_key" => "token-invalid",
+                other => other,
+            }
+            .to_owned();
+        }
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -385,6 +403,8 @@ type Shelves = HashMap<PersonId, HashMap<ConversationId, Kept>>;
 pub(crate) struct Companion {
     bus: Client,
     shelves: Arc<Mutex<Shelves>>,
+    /// Answers that were cancelled.
+    pub(crate) cancelled: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Companion {
@@ -392,6 +412,7 @@ impl Companion {
         let companion = Self {
             bus,
             shelves: Arc::default(),
+            cancelled: Arc::default(),
         };
         let mut requests = companion
             .bus
@@ -486,6 +507,7 @@ impl Companion {
             }
             verb::CANCEL => {
                 let wanted: v1::CancelAnswer = request.decode().unwrap();
+                self.cancelled.lock().push(wanted.answer.clone());
                 let found = self.has(person, &wanted.conversation, &wanted.answer);
                 answer(request, found.map(|_| v1::Empty {}));
             }
@@ -500,6 +522,18 @@ impl Companion {
                     return request.reply(v1::SearchResult { items });
                 }
                 request.reply(v1::SearchResult::default());
+            }
+            verb::TALK => {
+                let wanted: v1::Talk = request.decode().unwrap();
+                let id = self.create(person, "");
+                let begun = self.accept(person, id, &wanted.text).unwrap();
+                let answer = MessageId::from_slice(&begun.answer).unwrap();
+                request.reply(v1::Talking {
+                    conversation: id.to_vec(),
+                    message: begun.message,
+                    answer: begun.answer,
+                });
+                self.echo(person, id, answer, &wanted.text);
             }
             verb::CHARACTERS => request.reply(v1::CharacterList::default()),
             _ => request.fault(Fault::invalid("unknown verb")),
@@ -622,6 +656,35 @@ impl Companion {
             .unwrap();
     }
 
+    /// Answers with the words of the question, unless it says to wait.
+    fn echo(&self, person: PersonId, conversation: ConversationId, id: MessageId, text: &str) {
+        if text == "wait" {
+            return;
+        }
+        for (index, word) in text.split_inclusive(' ').enumerate() {
+            let delta = v1::AnswerDelta {
+                conversation: conversation.to_vec(),
+                message: id.to_vec(),
+                part: 0,
+                index: index as u64,
+                text: word.to_owned(),
+            };
+            self.tell(person, event::ANSWER_DELTA, &delta);
+        }
+        let status = v1::MessageStatus::Complete;
+        let message = self.message(conversation, id, v1::Role::Assistant, text, status);
+        let stats = v1::AnswerStats {
+            prompt_tokens: 3,
+            answer_tokens: 2,
+            ..Default::default()
+        };
+        let done = v1::AnswerDone {
+            message: Some(message),
+            stats: Some(stats),
+        };
+        self.tell(person, event::ANSWER_DONE, &done);
+    }
+
     /// One delta of some answer.
     pub(crate) fn delta(&self, person: PersonId, index: u64, text: &str) {
         let delta = v1::AnswerDelta {
@@ -644,6 +707,15 @@ impl Companion {
             stats: None,
         };
         self.tell(person, event::ANSWER_DONE, &done);
+    }
+
+    /// Answers of this person that have begun and not ended.
+    pub(crate) fn streaming(&self, person: PersonId) -> usize {
+        let shelves = self.shelves.lock();
+        let kept = shelves.get(&person).into_iter().flat_map(HashMap::values);
+        kept.flat_map(|kept| &kept.messages)
+            .filter(|message| message.status() == v1::MessageStatus::Streaming)
+            .count()
     }
 
     /// The ids of the messages of a conversation: what was said, its answer, and so on.
@@ -669,42 +741,130 @@ pub(crate) fn the_model() -> ModelId {
     ModelId::from_slice(&[5; 16]).unwrap()
 }
 
-/// A double of the model manager.
-fn serve_models(bus: Client) {
-    let mut requests = bus.serve("models.*", 16).unwrap();
+/// The list of the double: the one model, and another that does not answer now.
+fn the_list() -> v1::ModelList {
+    let model = |id: Vec<u8>, name: &str, active| v1::Model {
+        id,
+        name: name.to_owned(),
+        active,
+        architecture: "llama".to_owned(),
+        parameters: 8_200_000_000,
+        quantization: "Q4_0".to_owned(),
+        context_length: 4096,
+        size_bytes: 1 << 32,
+        modified_unix_ms: 1_700_000_000_000,
+        present: true,
+        ..Default::default()
+    };
+    v1::ModelList {
+        items: vec![
+            model(the_model().to_vec(), "Starter (tiny)", true),
+            model(vec![6; 16], "Other", false),
+        ],
+        state: None,
+    }
+}
+
+/// What the double of the models was asked, and what became of it.
+#[derive(Clone, Default)]
+pub(crate) struct Models {
+    pub(crate) asked: Arc<Mutex<Vec<(v1::Generate, Envelope)>>>,
+    /// Answers that were given up before their end.
+    pub(crate) dropped: Arc<Mutex<usize>>,
+}
+
+/// Says the words of the last turn, or what it asks for: to wait, to fail, to break off.
+async fn generate(models: Models, request: Request) {
+    use v1::generated::Item;
+    let of = |item| v1::Generated { item: Some(item) };
+    let asked: v1::Generate = request.decode().unwrap();
+    let text = asked.turns.last().unwrap().text.clone();
+    let envelope = Envelope::clone(&request.envelope);
+    models.asked.lock().push((asked, envelope));
+    let mut stream = request.stream();
+    match text.as_str() {
+        "busy" => return stream.fault(Fault::busy("Too many questions wait for the model")),
+        "too long" => return stream.fault(Fault::too_long("The message is too long")),
+        _ => {}
+    }
+    stream.send(of(Item::Queued(0))).await.unwrap();
+    stream.send(of(Item::Thinking("hm".into()))).await.unwrap();
+    for word in text.split_inclusive(' ') {
+        stream.send(of(Item::Text(word.to_owned()))).await.unwrap();
+    }
+    match text.as_str() {
+        "wait" => {
+            stream.cancelled().await;
+            *models.dropped.lock() += 1;
+        }
+        "break" => stream.fault(Fault::model_failed("The model could not go on")),
+        _ => stream.end(of(Item::End(v1::GeneratedEnd {
+            reason: v1::generated_end::Reason::Length.into(),
+            prompt_tokens: 5,
+            cached_tokens: 4,
+            answer_tokens: 3,
+            dropped_turns: 2,
+            ..Default::default()
+        }))),
+    }
+}
+
+/// Doubles of the model manager and of the process beside it.
+fn serve_models(bus: &Bus) -> Models {
+    let models = Models::default();
+    let process = bus.join(Identity::new("model-process"));
+    let mut questions = process.serve(topics::MODELS_GENERATE, 16).unwrap();
+    let all = models.clone();
     tokio::spawn(async move {
-        while let Some(request) = requests.recv().await {
-            let known = |id: &[u8]| (id == the_model().as_bytes()).then_some(v1::Empty {});
-            match request.envelope.topic.as_str() {
-                topics::MODELS_LIST => request.reply(v1::ModelList::default()),
-                topics::MODELS_ADD => {
-                    let wanted: v1::AddModel = request.decode().unwrap();
-                    if wanted.path.ends_with(".gguf") {
-                        let id = ModelId::new().to_vec();
-                        request.reply(v1::Model {
-                            id,
-                            ..Default::default()
-                        });
-                    } else {
-                        request.fault(Fault::new("not-a-model", "This is no GGUF file"));
-                    }
-                }
-                topics::MODELS_USE => {
-                    let wanted: v1::UseModel = request.decode().unwrap();
-                    answer(request, known(&wanted.id));
-                }
-                topics::MODELS_REMOVE => {
-                    let wanted: v1::RemoveModel = request.decode().unwrap();
-                    answer(request, known(&wanted.id));
-                }
-                topics::MODELS_GET_STATE => request.reply(v1::ModelState {
-                    status: v1::model_state::Status::Ready.into(),
-                    model: the_model().to_vec(),
-                    name: "starter".to_owned(),
-                    ..Default::default()
-                }),
-                _ => request.fault(Fault::invalid("unknown topic")),
-            }
+        while let Some(request) = questions.recv().await {
+            tokio::spawn(generate(all.clone(), request));
         }
     });
+    let bus = bus.join(Identity::new("models"));
+    let topics_of_manager = [
+        topics::MODELS_LIST,
+        topics::MODELS_ADD,
+        topics::MODELS_USE,
+        topics::MODELS_REMOVE,
+        topics::MODELS_GET_STATE,
+    ];
+    for topic in topics_of_manager {
+        let mut requests = bus.serve(topic, 16).unwrap();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let known = |id: &[u8]| (id == the_model().as_bytes()).then_some(v1::Empty {});
+                match request.envelope.topic.as_str() {
+                    topics::MODELS_LIST => request.reply(the_list()),
+                    topics::MODELS_ADD => {
+                        let wanted: v1::AddModel = request.decode().unwrap();
+                        if wanted.path.ends_with(".gguf") {
+                            let id = ModelId::new().to_vec();
+                            request.reply(v1::Model {
+                                id,
+                                ..Default::default()
+                            });
+                        } else {
+                            request.fault(Fault::new("not-a-model", "This is no GGUF file"));
+                        }
+                    }
+                    topics::MODELS_USE => {
+                        let wanted: v1::UseModel = request.decode().unwrap();
+                        answer(request, known(&wanted.id));
+                    }
+                    topics::MODELS_REMOVE => {
+                        let wanted: v1::RemoveModel = request.decode().unwrap();
+                        answer(request, known(&wanted.id));
+                    }
+                    topics::MODELS_GET_STATE => request.reply(v1::ModelState {
+                        status: v1::model_state::Status::Ready.into(),
+                        model: the_model().to_vec(),
+                        name: "starter".to_owned(),
+                        ..Default::default()
+                    }),
+                    _ => request.fault(Fault::invalid("unknown topic")),
+                }
+            }
+        });
+    }
+    models
 }

@@ -1,0 +1,228 @@
+//! An answer as it comes, from a model or from the companion. Dropping it stops the one who
+//! answers: a request that its program gives up frees the model's place.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_bus::{Meta, ReplyStream, RequestError};
+use aico_contracts::topics;
+use aico_contracts::v1::{self, Generated, Priority, generated, generated_end::Reason};
+
+use super::companion::Talk;
+use super::models::{self, Askable, PURPOSE};
+use super::pass::Pass;
+use super::question::Question;
+use crate::app::App;
+use crate::problem::{Code, Problem};
+use crate::watch::Over;
+use crate::ws::quota::Held;
+
+/// A model process that was just replaced serves a moment later than its state says.
+const TRIES: u32 = 5;
+
+/// What comes.
+pub(crate) enum Item {
+    Text(String),
+    /// What the model thinks before it answers.
+    Thinking(String),
+    End(Figures),
+}
+
+/// What an answer took, and how it ended.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub(crate) prompt_tokens: u32,
+    pub(crate) cached_tokens: u32,
+    pub(crate) answer_tokens: u32,
+    /// Oldest turns that did not fit into the context.
+    pub(crate) dropped_turns: u32,
+    pub(crate) first_token: Duration,
+    pub(crate) total: Duration,
+    /// A limit ended it, not the model.
+    pub(crate) cut: bool,
+}
+
+enum Source {
+    Model(ReplyStream<Generated>),
+    Companion(Box<Talk>),
+}
+
+/// See the module's head.
+pub(crate) struct Answer {
+    source: Source,
+    /// What came before the answer was told to have begun.
+    first: Option<Item>,
+    over: Pin<Box<dyn Future<Output = Over> + Send>>,
+    ended: bool,
+    _held: Held,
+}
+
+impl Answer {
+    /// Asks, and waits for the first item: what fails before it has a status of its own.
+    pub(crate) async fn begin(
+        app: &Arc<App>,
+        pass: Pass,
+        whom: &Askable,
+        question: &Question,
+        default: &v1::Sampling,
+    ) -> Result<Self, Problem> {
+        // A sealed person's programs get nothing while they are not signed in.
+        app.home.store_of(pass.person).await?;
+        let (person, name) = (pass.person, pass.name.clone());
+        let (watch, held) = pass.into_parts();
+        let mut over: Pin<Box<dyn Future<Output = Over> + Send>> = Box::pin(watch.over());
+        let begun = async {
+            match whom {
+                Askable::Companion => {
+                    let mut talk = Box::new(Talk::begin(app, person, name, question).await?);
+                    let first = talk.next().await?;
+                    Ok((Source::Companion(talk), first))
+                }
+                Askable::Model(_) => ask(app, person, name, question, default).await,
+            }
+        };
+        let (source, first) = tokio::select! {
+            begun = begun => begun?,
+            over = &mut over => return Err(why(over)),
+        };
+        Ok(Self {
+            source,
+            first: Some(first),
+            over,
+            ended: false,
+            _held: held,
+        })
+    }
+
+    /// The next item; `None` after the end. The right to be here may end before the answer does.
+    pub(crate) async fn next(&mut self) -> Option<Result<Item, Problem>> {
+        if self.ended {
+            return None;
+        }
+        let next = match self.first.take() {
+            Some(first) => Ok(first),
+            None => {
+                let next = async {
+                    match &mut self.source {
+                        Source::Model(stream) => item(stream).await.map_err(told),
+                        Source::Companion(talk) => talk.next().await,
+                    }
+                };
+                tokio::select! {
+                    next = next => next,
+                    over = &mut self.over => Err(why(over)),
+                }
+            }
+        };
+        self.ended = !matches!(next, Ok(Item::Text(_) | Item::Thinking(_)));
+        Some(next)
+    }
+
+    /// All of it.
+    pub(crate) async fn whole(mut self) -> Result<Whole, Problem> {
+        let mut whole = Whole::default();
+        while let Some(item) = self.next().await {
+            match item? {
+                Item::Text(text) => whole.text.push_str(&text),
+                Item::Thinking(text) => whole.thinking.push_str(&text),
+                Item::End(figures) => whole.figures = figures,
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// An answer that is not streamed.
+#[derive(Default)]
+pub(crate) struct Whole {
+    pub(crate) text: String,
+    pub(crate) thinking: String,
+    pub(crate) figures: Figures,
+}
+
+fn why(over: Over) -> Problem {
+    match over {
+        Over::Session => Code::TokenInvalid.into(),
+        Over::Locked => Code::Locked.into(),
+        Over::Stopping => Code::Stopping.into(),
+    }
+}
+
+async fn ask(
+    app: &Arc<App>,
+    person: aico_contracts::ids::PersonId,
+    name: String,
+    question: &Question,
+    default: &v1::Sampling,
+) -> Result<(Source, Item), Problem> {
+    let generate = v1::Generate {
+        turns: question.merged(),
+        sampling: Some(question.sampling.of_model(default)),
+        max_tokens: match question.sampling.max_tokens {
+            0 => u32::MAX,
+            tokens => tokens,
+        },
+        cache_key: question.cache_key(),
+    };
+    for attempt in 1.. {
+        models::ready(app, person).await?;
+        // Behind the persons who wait before their own pages, before what nobody waits for.
+        let meta = Meta::for_person(person)
+            .purpose(PURPOSE)
+            .priority(Priority::Normal)
+            .origin_device(name.clone());
+        let opened = app
+            .bus
+            .open_stream::<_, Generated>(topics::MODELS_GENERATE, &generate, meta);
+        let first = match opened.await {
+            Ok(mut stream) => item(&mut stream).await.map(|first| (stream, first)),
+            Err(error) => Err(error),
+        };
+        match first {
+            Ok((stream, first)) => return Ok((Source::Model(stream), first)),
+            Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
+            Err(error) => return Err(told(error)),
+        }
+        tokio::time::sleep(Duration::from_millis(50) * attempt).await;
+    }
+    Err(Code::Unavailable.into())
+}
+
+/// The next item of a model's stream.
+async fn item(stream: &mut ReplyStream<Generated>) -> Result<Item, RequestError> {
+    use generated::Item as From;
+    loop {
+        return Ok(match stream.next().await {
+            Some(generated) => match generated?.item {
+                Some(From::Text(text)) => Item::Text(text),
+                Some(From::Thinking(text)) => Item::Thinking(text),
+                Some(From::End(end)) => Item::End(figures(&end)),
+                // It waits for a place: these shapes have no word for it.
+                Some(From::Queued(_)) | None => continue,
+            },
+            // A stream that ends without its last item was cut off.
+            None => return Err(RequestError::ServerGone),
+        });
+    }
+}
+
+fn figures(end: &v1::GeneratedEnd) -> Figures {
+    Figures {
+        prompt_tokens: end.prompt_tokens,
+        cached_tokens: end.cached_tokens,
+        answer_tokens: end.answer_tokens,
+        dropped_turns: end.dropped_turns,
+        first_token: Duration::from_micros(end.first_token_us),
+        total: Duration::from_micros(end.total_us),
+        cut: end.reason() == Reason::Length,
+    }
+}
+
+fn told(error: RequestError) -> Problem {
+    match error {
+        RequestError::ServerGone => Problem::from(Code::ModelFailed)
+            .with_detail("The model ended in the middle. It is being restarted: ask again."),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,424 @@
+//! What Ollama's clients send, and what of it is taken.
+//!
+//! As with Ollama itself a member that it does not know is ignored; one that it knows and that
+//! would change the answer is done or refused by name. How a model is loaded is the owner's to
+//! say, in AICO's configuration: what a program says of it, and how long it wants the model kept,
+//! is read and has no effect.
+
+use aico_contracts::v1::{self, turn::Role};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::programs::question::{self, Question, Sampling, within};
+use crate::programs::refusal::Refusal;
+
+/// The body of `/api/chat`.
+#[derive(Deserialize)]
+pub(super) struct Chat {
+    model: Option<String>,
+    #[serde(default)]
+    messages: Vec<Message>,
+    #[serde(flatten)]
+    common: Common,
+    tools: Option<Vec<Value>>,
+}
+
+/// The body of `/api/generate`.
+#[derive(Deserialize)]
+pub(super) struct Generate {
+    model: Option<String>,
+    #[serde(default)]
+    prompt: String,
+    #[serde(default)]
+    system: String,
+    #[serde(default)]
+    suffix: String,
+    #[serde(default)]
+    template: String,
+    #[serde(default)]
+    raw: bool,
+    context: Option<Vec<i64>>,
+    images: Option<Vec<Value>>,
+    #[serde(flatten)]
+    common: Common,
+}
+
+/// What both have.
+#[derive(Deserialize)]
+struct Common {
+    stream: Option<bool>,
+    format: Option<Value>,
+    keep_alive: Option<Value>,
+    think: Option<Value>,
+    options: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    #[serde(default)]
+    content: String,
+    images: Option<Vec<Value>>,
+    tool_calls: Option<Vec<Value>>,
+}
+
+/// What was asked, checked.
+pub(super) struct Asked {
+    pub(super) model: String,
+    /// Nothing: the model is only to be loaded.
+    pub(super) question: Option<Question>,
+    pub(super) stream: bool,
+    /// What the model thinks is told too.
+    pub(super) thinking: bool,
+}
+
+/// Of the hardware and of loading: the owner's.
+const OWNERS: &[&str] = &[
+    "low_vram",
+    "main_gpu",
+    "num_batch",
+    "num_ctx",
+    "num_gpu",
+    "num_keep",
+    "num_thread",
+    "use_mlock",
+    "use_mmap",
+    "vocab_only",
+    "f16_kv",
+    "numa",
+];
+
+/// Options that would change the answer and that the engine does not have, each with the value
+/// that means "off" or is the engine's.
+const OTHERS: &[(&str, f64)] = &[
+    ("presence_penalty", 0.0),
+    ("frequency_penalty", 0.0),
+    ("typical_p", 1.0),
+    ("tfs_z", 1.0),
+    ("mirostat", 0.0),
+    ("repeat_last_n", 64.0),
+];
+
+fn named(model: Option<String>) -> Result<String, Refusal> {
+    model
+        .filter(|model| !model.is_empty())
+        .ok_or_else(|| Refusal::invalid("model", "model is required"))
+}
+
+impl Chat {
+    pub(super) fn check(self) -> Result<Asked, Refusal> {
+        let model = named(self.model)?;
+        if self.tools.is_some_and(|tools| !tools.is_empty()) {
+            let message = format!("{} does not support tools", quoted(&model));
+            return Err(Refusal::unsupported("tools", message));
+        }
+        let turns: Vec<_> = self
+            .messages
+            .into_iter()
+            .map(|message| message.turn(&model))
+            .collect::<Result<_, _>>()?;
+        if !turns.is_empty() && !turns.iter().any(|turn| turn.role() == Role::User) {
+            let message = "messages need one with the role user";
+            return Err(Refusal::invalid("messages", message));
+        }
+        self.common.check(model, turns)
+    }
+}
+
+impl Generate {
+    pub(super) fn check(self) -> Result<Asked, Refusal> {
+        let model = named(self.model)?;
+        for (name, given) in [
+            ("suffix", !self.suffix.is_empty()),
+            ("template", !self.template.is_empty()),
+            ("raw", self.raw),
+            (
+                "context",
+                self.context.is_some_and(|context| !context.is_empty()),
+            ),
+            (
+                "images",
+                self.images.is_some_and(|images| !images.is_empty()),
+            ),
+        ] {
+            if given {
+                let message = format!("{} does not support {name}", quoted(&model));
+                return Err(Refusal::unsupported(name, message));
+            }
+        }
+        let mut turns = Vec::new();
+        if !self.prompt.is_empty() {
+            if !self.system.is_empty() {
+                turns.push(v1::Turn {
+                    role: Role::System.into(),
+                    text: self.system,
+                });
+            }
+            turns.push(v1::Turn {
+                role: Role::User.into(),
+                text: self.prompt,
+            });
+        }
+        self.common.check(model, turns)
+    }
+}
+
+impl Common {
+    fn check(self, model: String, turns: Vec<v1::Turn>) -> Result<Asked, Refusal> {
+        match &self.format {
+            None | Some(Value::Null) => {}
+            Some(Value::String(format)) if format.is_empty() => {}
+            Some(_) => {
+                let message = "the engine can't hold an answer to a format: leave format out, and \
+                               ask for JSON in the prompt";
+                return Err(Refusal::unsupported("format", message));
+            }
+        }
+        let thinking = match &self.think {
+            None | Some(Value::Null | Value::Bool(true)) => true,
+            Some(Value::Bool(false)) => false,
+            Some(_) => {
+                let message = format!(
+                    "think value is not supported for {}: it is true or false",
+                    quoted(&model)
+                );
+                return Err(Refusal::unsupported("think", message));
+            }
+        };
+        let unload = keep_alive(self.keep_alive.as_ref())?;
+        if turns.is_empty() && unload {
+            let message = "AICO unloads models by itself when nobody has asked for a while";
+            return Err(Refusal::unsupported("keep_alive", message));
+        }
+        let sampling = sampling(&self.options.unwrap_or_default())?;
+        Ok(Asked {
+            model,
+            question: (!turns.is_empty()).then_some(Question { turns, sampling }),
+            stream: self.stream.unwrap_or(true),
+            thinking,
+        })
+    }
+}
+
+/// Whether the model is asked to be unloaded; what it says must be a duration.
+fn keep_alive(value: Option<&Value>) -> Result<bool, Refusal> {
+    match value {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Number(seconds)) => Ok(seconds.as_f64() == Some(0.0)),
+        Some(Value::String(text)) => {
+            let digits = text.trim_start_matches(['-', '+']);
+            let plain = digits.starts_with(|c: char| c.is_ascii_digit())
+                && digits
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || ".nuµmsh".contains(c));
+            let unit = digits.ends_with(['s', 'm', 'h']);
+            match plain && (unit || digits == "0") {
+                true => Ok(digits == "0" || digits == "0s" || digits == "0m"),
+                false => Err(Refusal::invalid("keep_alive", "keep_alive is no duration")),
+            }
+        }
+        Some(_) => Err(Refusal::invalid("keep_alive", "keep_alive is no duration")),
+    }
+}
+
+fn sampling(options: &Map<String, Value>) -> Result<Sampling, Refusal> {
+    let number = |name: &'static str| match options.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_f64()
+            .map(Some)
+            .ok_or_else(|| Refusal::invalid(name, format!("option {name} is a number"))),
+    };
+    let whole = |name: &'static str| match options.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_i64()
+            .map(Some)
+            .ok_or_else(|| Refusal::invalid(name, format!("option {name} is a whole number"))),
+    };
+    for (name, off) in OTHERS {
+        if number(name)?.is_some_and(|value| value != *off) {
+            let message = format!("option {name} is not supported");
+            return Err(Refusal::unsupported(name, message));
+        }
+    }
+    for name in OWNERS {
+        // Read, so that a wrong type is told; see the module's head.
+        if let Some(value) = options.get(*name)
+            && !matches!(value, Value::Number(_) | Value::Bool(_) | Value::Null)
+        {
+            let message = format!("option {name} is a number or a boolean");
+            return Err(Refusal::invalid(name, message));
+        }
+    }
+    let stop = match options.get("stop") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(stops)) => stops
+            .iter()
+            .map(|stop| stop.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Refusal::invalid("stop", "option stop is a list of texts"))?,
+        Some(_) => return Err(Refusal::invalid("stop", "option stop is a list of texts")),
+    };
+    // Both are "as much as there is room for"; so is what is left out.
+    let most = whole("num_predict")?.filter(|most| *most >= 0);
+    Ok(Sampling {
+        temperature: within("temperature", number("temperature")?, 0.0, 10.0)?,
+        top_p: question::top_p(number("top_p")?)?,
+        top_k: whole("top_k")?.map(|k| u32::try_from(k).unwrap_or(0)),
+        min_p: within("min_p", number("min_p")?, 0.0, 1.0)?,
+        repeat_penalty: within("repeat_penalty", number("repeat_penalty")?, 0.1, 10.0)?,
+        seed: question::seed(whole("seed")?.filter(|seed| *seed >= 0)),
+        stop: question::stops(stop)?,
+        max_tokens: most.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX).max(1)),
+    })
+}
+
+fn quoted(model: &str) -> String {
+    format!("\"{}\"", super::short(model))
+}
+
+impl Message {
+    fn turn(self, model: &str) -> Result<v1::Turn, Refusal> {
+        let lacks = |what: &str| {
+            let message = format!("{} does not support {what}", quoted(model));
+            Refusal::unsupported("messages", message)
+        };
+        let role = match self.role.to_ascii_lowercase().as_str() {
+            "system" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" => return Err(lacks("tools")),
+            _ => {
+                let message = "invalid role: it is system, user, assistant or tool";
+                return Err(Refusal::invalid("messages", message));
+            }
+        };
+        if self.tool_calls.is_some_and(|calls| !calls.is_empty()) {
+            return Err(lacks("tools"));
+        }
+        if self.images.is_some_and(|images| !images.is_empty()) {
+            return Err(lacks("images"));
+        }
+        Ok(v1::Turn {
+            role: role.into(),
+            text: self.content,
+        })
+    }
+}
+
+/// The body of `/api/show`.
+#[derive(Deserialize)]
+pub(super) struct Show {
+    model: Option<String>,
+    /// The older name of the same.
+    name: Option<String>,
+}
+
+impl Show {
+    pub(super) fn model(self) -> Result<String, Refusal> {
+        named(self.model.or(self.name))
+    }
+}
+
+/// The body of `/api/embed` and `/api/embeddings`, as far as it matters yet.
+#[derive(Deserialize)]
+pub(super) struct Embed {
+    model: Option<String>,
+}
+
+impl Embed {
+    pub(super) fn model(self) -> Result<String, Refusal> {
+        named(self.model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn chat(more: Value) -> Result<Asked, String> {
+        let mut body = json!({ "model": "m", "messages": [{"role": "user", "content": "Hello"}] });
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let chat: Chat = serde_json::from_value(body).map_err(|_| "shape".to_owned())?;
+        chat.check().map_err(told)
+    }
+
+    fn told(refusal: Refusal) -> String {
+        let told = refusal.json(crate::programs::Dialect::Ollama);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["error"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn streams_unless_told_otherwise_and_loads_when_nothing_is_asked() {
+        let asked = chat(json!({})).unwrap();
+        assert!(asked.stream && asked.thinking);
+        assert!(!chat(json!({"stream": false})).unwrap().stream);
+        assert!(!chat(json!({"think": false})).unwrap().thinking);
+        assert!(chat(json!({"messages": []})).unwrap().question.is_none());
+        let wanted = json!({"options": {
+            "temperature": 0, "num_predict": 5, "stop": ["x"], "seed": 3, "top_k": 1,
+            "num_ctx": 2048, "presence_penalty": 0, "unknown": "x"
+        }, "keep_alive": "5m", "format": "", "surprise": 1});
+        let sampling = chat(wanted).unwrap().question.unwrap().sampling;
+        assert_eq!((sampling.max_tokens, sampling.seed), (5, Some(3)));
+        assert_eq!(sampling.temperature, Some(0.0));
+        let endless = chat(json!({"options": {"num_predict": -1}})).unwrap();
+        assert_eq!(endless.question.unwrap().sampling.max_tokens, 0);
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_refused_in_words() {
+        for (more, words) in [
+            (json!({"format": "json"}), "format"),
+            (json!({"format": {"type": "object"}}), "format"),
+            (json!({"tools": [{}]}), "\"m\" does not support tools"),
+            (json!({"think": "high"}), "think"),
+            (json!({"keep_alive": "soon"}), "keep_alive"),
+            (json!({"keep_alive": 0, "messages": []}), "unloads"),
+            (json!({"options": {"mirostat": 1}}), "mirostat"),
+            (json!({"options": {"temperature": "hot"}}), "temperature"),
+            (json!({"options": {"num_ctx": "big"}}), "num_ctx"),
+            (json!({"options": {"stop": [1]}}), "stop"),
+            (json!({"model": ""}), "model is required"),
+            (json!({"messages": [{"role": "tool"}]}), "tools"),
+            (
+                json!({"messages": [{"role": "user", "images": ["x"]}]}),
+                "images",
+            ),
+            (
+                json!({"messages": [{"role": "system", "content": "x"}]}),
+                "role user",
+            ),
+            (json!({"messages": [{"role": "x"}]}), "invalid role"),
+        ] {
+            let told = chat(more.clone()).err().unwrap();
+            assert!(told.contains(words), "{more}: {told}");
+        }
+        let generate = |more: Value| {
+            let mut body = json!({ "model": "m", "prompt": "Hello" });
+            for (name, value) in more.as_object().unwrap() {
+                body[name] = value.clone();
+            }
+            let generate: Generate = serde_json::from_value(body).unwrap();
+            generate.check().map_err(told)
+        };
+        let asked = generate(json!({"system": "s", "stream": false})).unwrap();
+        assert_eq!(asked.question.unwrap().turns.len(), 2);
+        for name in ["suffix", "template"] {
+            assert!(generate(json!({name: "x"})).err().unwrap().contains(name));
+        }
+        assert!(
+            generate(json!({"raw": true}))
+                .err()
+                .unwrap()
+                .contains("raw")
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! What a program asks, whatever shape it came in.
+
+use aico_contracts::v1::{self, turn::Role};
+use sha2::{Digest as _, Sha256};
+
+use super::refusal::Refusal;
+
+/// A question to a model or to the companion.
+pub(crate) struct Question {
+    /// All that was said, the oldest first.
+    pub(crate) turns: Vec<v1::Turn>,
+    pub(crate) sampling: Sampling,
+}
+
+/// How the words of an answer are chosen; what is absent is as the imitated server has it.
+#[derive(Default)]
+pub(crate) struct Sampling {
+    pub(crate) temperature: Option<f32>,
+    pub(crate) top_p: Option<f32>,
+    pub(crate) top_k: Option<u32>,
+    pub(crate) min_p: Option<f32>,
+    pub(crate) repeat_penalty: Option<f32>,
+    pub(crate) seed: Option<u32>,
+    pub(crate) stop: Vec<String>,
+    /// 0: as many as there is room for.
+    pub(crate) max_tokens: u32,
+}
+
+/// Strings that may end an answer.
+const MOST_STOPS: usize = 16;
+/// Bytes of one.
+const LONGEST_STOP: usize = 256;
+
+impl Sampling {
+    /// Of a model: these, and the imitated server's own where nothing is said.
+    pub(crate) fn of_model(&self, default: &v1::Sampling) -> v1::Sampling {
+        v1::Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
+            seed: self.seed.unwrap_or(default.seed),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Of the companion: what differs from its character's.
+    pub(crate) fn of_companion(&self) -> v1::TalkSampling {
+        v1::TalkSampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed,
+            stop: self.stop.clone(),
+            max_tokens: self.max_tokens,
+        }
+    }
+}
+
+impl Question {
+    /// For a chat template: roles that follow themselves are one turn.
+    pub(crate) fn merged(&self) -> Vec<v1::Turn> {
+        let mut merged: Vec<v1::Turn> = Vec::with_capacity(self.turns.len());
+        for turn in &self.turns {
+            match merged.last_mut() {
+                Some(last) if last.role == turn.role => {
+                    last.text.push_str("\n\n");
+                    last.text.push_str(&turn.text);
+                }
+                _ => merged.push(turn.clone()),
+            }
+        }
+        merged
+    }
+
+    /// Names what may keep its prompt in the model's cache: what a conversation begins with.
+    pub(crate) fn cache_key(&self) -> Vec<u8> {
+        let mut hasher = Sha256::new();
+        for turn in &self.turns {
+            hasher.update(turn.role.to_be_bytes());
+            hasher.update((turn.text.len() as u64).to_be_bytes());
+            hasher.update(&turn.text);
+            if turn.role() == Role::User {
+                break;
+            }
+        }
+        hasher.finalize()[..16].to_vec()
+    }
+}
+
+/// A number within bounds, as the engine takes it.
+pub(crate) fn within(
+    name: &'static str,
+    value: Option<f64>,
+    from: f64,
+    to: f64,
+) -> Result<Option<f32>, Refusal> {
+    match value {
+        Some(value) if !(from..=to).contains(&value) => Err(Refusal::invalid(
+            name,
+            format!("`{name}` is {from} to {to}."),
+        )),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "within bounds that f32 holds"
+        )]
+        value => Ok(value.map(|value| value as f32)),
+    }
+}
+
+/// The share of the likeliest tokens: 0 would switch it off, and means the likeliest alone.
+pub(crate) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
+    Ok(within("top_p", value, 0.0, 1.0)?.map(|share| share.max(1e-6)))
+}
+
+/// The seed: the same one gives the same choice. The engine has 32 bits, and 0 is chance.
+pub(crate) fn seed(value: Option<i64>) -> Option<u32> {
+    value.map(|seed| {
+        let bits = seed.cast_unsigned();
+        #[expect(clippy::cast_possible_truncation, reason = "folded")]
+        match (bits ^ (bits >> 32)) as u32 {
+            0 => u32::MAX,
+            seed => seed,
+        }
+    })
+}
+
+/// Strings that end the answer.
+pub(crate) fn stops(all: Vec<String>) -> Result<Vec<String>, Refusal> {
+    if all.len() > MOST_STOPS {
+        let message = format!("At most {MOST_STOPS} stop strings are taken.");
+        return Err(Refusal::invalid("stop", message));
+    }
+    if all.iter().any(|stop| stop.len() > LONGEST_STOP) {
+        let message = format!("A stop string has at most {LONGEST_STOP} bytes.");
+        return Err(Refusal::invalid("stop", message));
+    }
+    // An empty one would end every answer before it begins.
+    Ok(all.into_iter().filter(|stop| !stop.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_folded_and_never_chance() {
+        assert_eq!(seed(None), None);
+        assert_eq!(seed(Some(7)), Some(7));
+        assert_eq!(seed(Some(0)), Some(u32::MAX));
+        assert_eq!(seed(Some(-1)), Some(u32::MAX));
+        assert_ne!(seed(Some(1 << 32)), Some(0));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named() {
+        assert!(within("temperature", Some(2.1), 0.0, 2.0).is_err());
+        assert!(within("temperature", Some(f64::NAN), 0.0, 2.0).is_err());
+        assert_eq!(top_p(Some(0.0)).ok(), Some(Some(1e-6)));
+        assert!(stops(vec!["x".into(); 17]).is_err());
+        assert!(stops(vec![String::new()]).unwrap().is_empty());
+    }
+}
