@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Admits modules of other makers to the bus, lists and removes them.
     #[command(subcommand)]
     Module(Module),
+    /// Makes, lists and revokes the named tokens of other programs.
+    #[command(subcommand)]
+    Token(Token),
     /// Reads along on the bus, and shows its figures.
     #[command(subcommand)]
     Bus(Bus),
@@ -273,6 +276,38 @@ pub(crate) struct ModuleAdd {
     /// Where to write its connection file, instead of `NAME.json` here.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Makes a token and prints it, this once. A program that shows it acts for you; with
+    /// `--person`, for that person.
+    Create {
+        /// What it is for: "Editor".
+        #[arg(long)]
+        name: String,
+        /// Days until it expires, at most 365.
+        #[arg(long, value_name = "DAYS", default_value_t = 90,
+            value_parser = clap::value_parser!(u32).range(1..=365))]
+        expires: u32,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Which there are, until when they count, and when each was used last.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Ends one, at once and for good.
+    Revoke {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
 }
 
 #[derive(Subcommand)]

@@ -12,6 +12,7 @@ mod module;
 mod person;
 mod setup;
 mod status;
+mod token;
 mod vault;
 
 use clap::CommandFactory as _;
@@ -76,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Person(what) => person::run(&context, &what).await,
             Command::Model(what) => model::run(&context, &what).await,
             Command::Module(what) => module::run(&context, &what).await,
+            Command::Token(what) => token::run(&context, &what).await,
             Command::Bus(what) => bus::run(&context, &what).await,
             Command::Status(status) => status::run(&context, &status).await,
             Command::Doctor => doctor::run(&context).await,
