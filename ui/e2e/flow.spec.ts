@@ -263,6 +263,43 @@ test('from the first visit to the second person', async ({ browser }) => {
     await expect(page.getByText('Waits for your answer')).toBeVisible();
   });
 
+  await test.step('a token for another program is shown once and revoked', async () => {
+    await page.getByRole('link', { name: 'Programs' }).click();
+    await expect(page.getByText('No program has a token.')).toBeVisible();
+    await expectAccessible(page, 'no programs');
+    await page.getByRole('button', { name: 'Make a token' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name').fill('Editor');
+    await dialog.getByLabel('Days until it expires').fill('366');
+    await expect(dialog.getByRole('button', { name: 'Make it' })).toBeDisabled();
+    await expectAccessible(page, 'make a token');
+    await dialog.getByLabel('Days until it expires').fill('7');
+    await dialog.getByRole('button', { name: 'Make it' }).click();
+    await expect(page.getByTestId('secret')).toHaveText(/^aico_[\w-]{43}$/);
+    const secret = (await page.getByTestId('secret').textContent()) ?? '';
+    await expectAccessible(page, 'a new token');
+    await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    await dialog.getByRole('button', { name: 'Copy the token' }).click();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(secret);
+    await dialog.getByRole('button', { name: 'Done' }).click();
+    await expect(page.getByRole('heading', { level: 3, name: 'Editor' })).toBeVisible();
+    await expect(page.getByText('never used')).toBeVisible();
+    await expect(page.locator('body')).not.toContainText(secret);
+    const look = () =>
+      context.request.get(`${daemon.origin}/v1/models`, {
+        headers: { authorization: `Bearer ${secret}` },
+      });
+    if (!daemon.double) {
+      expect((await look()).status()).toBe(200);
+      await page.reload();
+      await expect(page.getByText('last used')).toBeVisible();
+    }
+    await page.getByRole('button', { name: 'Revoke Editor' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+    await expect(page.getByText('No program has a token.')).toBeVisible();
+    if (!daemon.double) expect((await look()).status()).toBe(401);
+  });
+
   await test.step('the owner locks, unlocks and removes the second person', async () => {
     await page.goto(`${daemon.origin}#/settings/account`);
     await page.getByRole('button', { name: 'Sign out' }).click();

@@ -80,6 +80,7 @@ test('pictures of every page', async ({ browser }) => {
       'Sessions',
       'Persons',
       'Modules',
+      'Programs',
       'Appearance',
       'Connection',
     ]) {

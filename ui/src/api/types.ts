@@ -9,6 +9,7 @@ export type Conversation = Schemas['Conversation'];
 export type Message = Schemas['Message'];
 export type MessagePart = Message['parts'][number];
 export type Module = Schemas['Module'];
+export type Token = Schemas['Token'];
 export type Model = Schemas['Model'];
 export type ModelState = Schemas['ModelState'];
 export type Problem = Schemas['Problem'];

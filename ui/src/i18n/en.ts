@@ -214,6 +214,7 @@ export const en = {
   'settings.sessions': 'Sessions',
   'settings.persons': 'Persons',
   'settings.modules': 'Modules',
+  'settings.programs': 'Programs',
   'settings.appearance': 'Appearance',
   'settings.connection': 'Connection',
 
@@ -272,6 +273,34 @@ export const en = {
   'modules.revoke.body':
     '{name} is disconnected at once, and its keys are worth nothing any more. What it received before it may still have.',
   'modules.revoked': '{name} is cut off.',
+
+  'programs.intro':
+    'Other programs of yours, an editor for example, can use the model here, or talk with AICO itself under the name aico. Each one needs a token, which acts for you and can be taken back at any time.',
+  'programs.none': 'No program has a token.',
+  'programs.openai': 'Address for programs made for OpenAI',
+  'programs.ollama': 'Address for programs made for Ollama',
+  'programs.until': 'Until {day}',
+  'programs.expired.on': 'Expired on {day}',
+  'programs.expired': 'Expired',
+  'programs.used': 'last used {moment}',
+  'programs.unused': 'never used',
+  'programs.make': 'Make a token',
+  'programs.make.body':
+    'Name it after the program that gets it. What that program says to aico is kept among your conversations.',
+  'programs.make.action': 'Make it',
+  'programs.days': 'Days until it expires',
+  'programs.days.wrong': 'A whole number, 1 to {most}.',
+  'programs.made': 'Your new token',
+  'programs.made.body':
+    'It is shown this once. Put it where the program asks for an API key; whoever has it acts for you.',
+  'programs.copy': 'Copy the token',
+  'programs.done': 'Done',
+  'programs.revoke': 'Revoke',
+  'programs.revoke.label': 'Revoke {name}',
+  'programs.revoke.title': 'Revoke this token?',
+  'programs.revoke.body':
+    'The program that has {name} gets nothing any more, at once. This cannot be undone.',
+  'programs.revoked': '{name} is revoked.',
 
   'account.password': 'Change the password',
   'account.password.owner': 'This is the master password, it opens AICO too.',

@@ -5,6 +5,7 @@ import { programOf } from './client';
 import { bytes, dayGroup, shortMoment } from './dates';
 import { letters } from './password';
 import { harmless } from './text';
+import { expiryDays } from './token';
 import { uuid7 } from './uuid7';
 
 describe('ids', () => {
@@ -12,6 +13,15 @@ describe('ids', () => {
     expect(uuid7()).toMatch(/^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
     expect(uuid7(1_700_000_000_000) < uuid7(1_700_000_000_001)).toBe(true);
     expect(uuid7(0x0123456789ab).startsWith('01234567-89ab-7')).toBe(true);
+  });
+});
+
+describe('the days of a token', () => {
+  it('are a whole number of them, and not too many', () => {
+    expect(['1', ' 90 ', '365'].map(expiryDays)).toEqual([1, 90, 365]);
+    for (const typed of ['', '0', '366', '1000', '-1', '1.5', '7 days', '1e2']) {
+      expect(expiryDays(typed)).toBeNull();
+    }
   });
 });
 

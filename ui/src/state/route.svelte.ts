@@ -5,6 +5,7 @@ export type Section =
   | 'sessions'
   | 'persons'
   | 'modules'
+  | 'programs'
   | 'appearance'
   | 'connection';
 export type Route =
@@ -17,6 +18,7 @@ const SECTIONS: readonly Section[] = [
   'sessions',
   'persons',
   'modules',
+  'programs',
   'appearance',
   'connection',
 ];

@@ -61,6 +61,7 @@ const phrase = (count) => Array.from({ length: count }, () => WORDS[randomInt(WO
 const code = randomBytes(9).toString('base64url');
 let locked = db.persons.length > 0;
 const sessions = new Map();
+const tokens = [];
 const epoch = uuid7();
 const STARTER = '01970000-0000-7000-8000-000000000001';
 const modelState = {
@@ -408,6 +409,43 @@ const routes = [
           closeSockets((socket) => socket.token === one.token, 4001);
         }
       }
+      return [204];
+    },
+  ],
+  [
+    'GET',
+    '/tokens',
+    ({ person }) => [
+      200,
+      { items: tokens.filter((one) => one.person === person).map((one) => one.token) },
+    ],
+  ],
+  [
+    'POST',
+    '/tokens',
+    ({ body, person }) => {
+      const same = (one) => one.person === person && one.token.name === body.name;
+      if (tokens.some(same)) throw new Refused(409, 'conflict', 'You have one of that name');
+      const days = body.expires_days ?? 90;
+      const token = {
+        id: uuid7(),
+        name: body.name,
+        created_at: now(),
+        expires_at: new Date(Date.now() + days * 864e5).toISOString(),
+        last_used_at: null,
+      };
+      tokens.unshift({ person, token });
+      return [201, { secret: `aico_${randomBytes(32).toString('base64url')}`, token }];
+    },
+  ],
+  [
+    'DELETE',
+    '/tokens/:id',
+    ({ params, person }) => {
+      const mine = (one) => one.person === person && one.token.id === params.id;
+      const at = tokens.findIndex(mine);
+      if (at < 0) throw new Refused(404, 'not-found', 'No such token');
+      tokens.splice(at, 1);
       return [204];
     },
   ],
