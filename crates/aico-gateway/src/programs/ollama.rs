@@ -278,10 +278,6 @@ fn details(askable: &Askable) -> Value {
 
 /// `8.2B`, as Ollama writes it.
 fn parameters(count: u64) -> String {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "one digit after the point is shown"
-    )]
     let count = count as f64;
     match count {
         c if c >= 1e9 => format!("{:.1}B", c / 1e9),

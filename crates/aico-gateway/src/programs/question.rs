@@ -103,10 +103,6 @@ pub(crate) fn within(
             name,
             format!("`{name}` is {from} to {to}."),
         )),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "within bounds that f32 holds"
-        )]
         value => Ok(value.map(|value| value as f32)),
     }
 }
@@ -120,7 +116,6 @@ pub(crate) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
 pub(crate) fn seed(value: Option<i64>) -> Option<u32> {
     value.map(|seed| {
         let bits = seed.cast_unsigned();
-        #[expect(clippy::cast_possible_truncation, reason = "folded")]
         match (bits ^ (bits >> 32)) as u32 {
             0 => u32::MAX,
             seed => seed,

@@ -447,6 +447,7 @@ async fn while_locked_everything_but_the_open_routes_says_so() {
         let path = operation
             .path
             .replace("{id}", &SessionId::new().to_string())
+            .replace("{model}", "aico")
             .replace("{message}", &MessageId::new().to_string());
         for token in [None, Some(house.owner.token.as_str())] {
             let reply = house
@@ -480,6 +481,7 @@ async fn a_new_installation_answers_nothing_but_set_up() {
         let path = operation
             .path
             .replace("{id}", &PersonId::new().to_string())
+            .replace("{model}", "aico")
             .replace("{message}", &MessageId::new().to_string());
         let reply = world
             .call(&operation.method, &path, None, body(&operation.id))

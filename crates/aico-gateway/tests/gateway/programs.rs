@@ -134,7 +134,7 @@ async fn tokens_and_sessions_are_not_taken_for_each_other() {
     socket
         .say(json!({"type": "authenticate", "token": named}))
         .await;
-    assert_eq!(socket.close_code().await, 4401);
+    assert_eq!(socket.close_code().await, 4001);
     for (method, path) in ADDRESSES {
         let body = (method == "POST").then(|| openai("aico", "Hello"));
         let reply = world
@@ -499,8 +499,10 @@ async fn revoking_locking_and_erasing_end_what_is_under_way() {
     let theirs = token(&world, &member, "Two").await;
     let mut stream = begin(&world, &theirs, "/api/chat", "starter-tiny").await;
     read_until(&mut stream, "wait").await;
-    let erased = world.home.erase_person(member.id, &password(OWNER), "test");
-    erased.await.unwrap();
+    let home = &world.home;
+    home.erase_person(member.id, &password(OWNER), "test")
+        .await
+        .unwrap();
     let told = read_until(&mut stream, "token-invalid").await;
     assert!(told.contains("token-invalid"), "{told}");
     assert_eq!(world.get("/v1/models", &theirs).await.status, 401);
@@ -550,7 +552,8 @@ async fn one_program_can_not_take_everything() {
     let limits = Limits {
         requests_per_token: 2,
         program_burst: 5,
-        programs_per_second: 1,
+        // None: how slow this machine is does not matter.
+        programs_per_second: 0,
         ..Limits::default()
     };
     let (world, owner) = World::ready_with(limits).await;
