@@ -6,6 +6,8 @@ mod disk;
 mod failures;
 mod files;
 mod full_disk;
+#[path = "../../../aico-models/tests/support/gguf_writer.rs"]
+mod gguf_writer;
 mod hostile;
 mod http;
 mod kills;
@@ -14,6 +16,7 @@ mod modules;
 mod newer;
 mod persons;
 mod privacy;
+mod programs;
 mod reading;
 mod streams;
 mod support;
