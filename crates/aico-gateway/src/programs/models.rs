@@ -36,8 +36,7 @@ impl Askable {
         }
     }
 
-    /// When it came to be what it is, seconds since the Unix epoch; for the companion: when this
-    /// program was started first is known to nobody, so it is the epoch.
+    /// When its file was last changed. The companion has none: the epoch.
     pub(crate) fn modified(&self) -> SystemTime {
         match self {
             Self::Companion => UNIX_EPOCH,

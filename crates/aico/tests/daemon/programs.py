@@ -182,6 +182,20 @@ def memory():
     assert parts[-1].done
 
 
+def edited():
+    """Answers that were changed: the same conversation up to there, another where there is none."""
+    chat = openai_client().chat.completions
+    answer = lambda all: chat.create(model="aico", messages=all).choices[0].message.content
+    first = said("I like walnuts.")
+    first += [{"role": "assistant", "content": answer(first)}]
+    second = first + said("And tea.")
+    answer(second)
+    other = [{"role": "assistant", "content": "Tea it is."}]
+    answer(second + other + said("Thank you!"))
+    # Nothing that was said here before.
+    answer(said("I like plums.") + other + said("Thank you!"))
+
+
 def gone():
     """The token was revoked."""
     fails(openai.AuthenticationError, 401, lambda: openai_client().models.list())

@@ -184,6 +184,34 @@ fn the_model_aico_is_the_companion_of_the_token_s_person() {
 }
 
 #[test]
+fn a_conversation_that_a_program_changed_goes_on_where_it_was_the_same() {
+    let world = World::ready();
+    let Some(python) = Python::new(&world) else {
+        return;
+    };
+    python.run("edited", &world.token(&[]));
+    let said = |title: &str| {
+        let all = world.conversations(&[]);
+        assert_eq!(all.len(), 2, "{all:?}");
+        let found = all.iter().find(|one| one["title"] == title).unwrap();
+        let id = found["id"].as_str().unwrap();
+        let shown = world.said(&["conversation", "show", id, "--json"]);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["messages"].as_array().unwrap().clone()
+    };
+    // The branch that was told last, and beside it the answer that it changed.
+    let walnuts = said("I like walnuts.");
+    assert_eq!(walnuts.len(), 6);
+    assert_eq!(walnuts[2]["parts"][0]["text"], "And tea.");
+    assert_eq!(walnuts[2]["siblings"].as_array().unwrap().len(), 2);
+    assert_eq!(walnuts[3]["parts"][0]["text"], "Tea it is.");
+    let plums = said("I like plums.");
+    assert_eq!(plums.len(), 4);
+    assert_eq!(plums[1]["parts"][0]["text"], "Tea it is.");
+    assert_eq!(plums[3]["status"], "complete");
+}
+
+#[test]
 fn a_program_that_is_closed_leaves_the_model_to_others() {
     let world = World::ready();
     let Some(python) = Python::new(&world) else {
