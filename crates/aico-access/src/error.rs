@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aico_store::{OpenError, RegistryError, StoreError};
-use aico_vault::{FileError, PasswordError, PersonKeyError, UnlockError, VaultError, WeakPassword};
+use aico_vault::{
+    FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError, PersonKeyError,
+    PhraseError, UnlockError, VaultError, WeakPassword,
+};
 
+use crate::keys;
 use crate::{GrantError, ModuleNameError, NameError, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
@@ -27,6 +31,27 @@ pub enum HomeError {
     /// Not the master password, or not this person's.
     #[error("the password is wrong")]
     WrongPassword,
+    /// Not the recovery phrase of this vault.
+    #[error("the recovery phrase is wrong")]
+    WrongPhrase,
+    /// Not a recovery phrase at all.
+    #[error("this is not a recovery phrase: {0}")]
+    BadPhrase(#[from] PhraseError),
+    /// A keychain does not do what it is asked for.
+    #[error("{name} can't be used: {source}")]
+    Keychain {
+        /// How people call it.
+        name: String,
+        /// In which state it is.
+        #[source]
+        source: KeychainError,
+    },
+    /// There is no such kind of keychain.
+    #[error("there is no keychain called that")]
+    NoSuchKeychain {
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
     /// Unknown name and wrong password alike.
     #[error("the name or the password is wrong")]
     SignInFailed,
@@ -137,6 +162,12 @@ pub enum ErrorKind {
     /// 401
     WrongPassword,
     /// 401
+    WrongPhrase,
+    /// 422
+    PhraseInvalid,
+    /// 409, one code for each state
+    Keychain(KeychainState),
+    /// 401
     SignInFailed,
     /// 429
     SlowDown {
@@ -190,6 +221,9 @@ impl HomeError {
             Self::Locked => ErrorKind::Locked,
             Self::Stopping => ErrorKind::Stopping,
             Self::WrongPassword => ErrorKind::WrongPassword,
+            Self::WrongPhrase => ErrorKind::WrongPhrase,
+            Self::BadPhrase(_) => ErrorKind::PhraseInvalid,
+            Self::Keychain { source, .. } => ErrorKind::Keychain(source.state()),
             Self::SignInFailed => ErrorKind::SignInFailed,
             Self::SlowDown { retry_after } => ErrorKind::SlowDown {
                 retry_after: *retry_after,
@@ -202,7 +236,7 @@ impl HomeError {
             Self::BadModuleName(_) | Self::BadGrant(_) => ErrorKind::GrantInvalid,
             Self::ModuleExists => ErrorKind::ModuleExists,
             Self::TokenExists | Self::TooManyTokens => ErrorKind::TokenConflict,
-            Self::NotFound => ErrorKind::NotFound,
+            Self::NotFound | Self::NoSuchKeychain { .. } => ErrorKind::NotFound,
             Self::OwnerStays => ErrorKind::OwnerStays,
             Self::PersonLocked => ErrorKind::PersonLocked,
             Self::TokenInvalid => ErrorKind::TokenInvalid,
@@ -223,6 +257,9 @@ impl HomeError {
     /// What the person can do about it.
     #[must_use]
     pub fn what_to_do(&self) -> Option<String> {
+        if let Self::NoSuchKeychain { known } = self {
+            return Some(format!("Choose one of: {}.", known.join(", ")));
+        }
         let text = match self.kind() {
             ErrorKind::AlreadySetUp => "Unlock it with the master password.",
             ErrorKind::NotSetUp => {
@@ -235,6 +272,12 @@ impl HomeError {
             ErrorKind::WrongPassword | ErrorKind::SignInFailed => {
                 "Try again; mind Caps Lock and the keyboard's layout."
             }
+            ErrorKind::WrongPhrase => {
+                "Check each word and their order. A phrase that was replaced by a new one opens \
+                 nothing here any more."
+            }
+            ErrorKind::PhraseInvalid => "Type the twelve words as they were written down.",
+            ErrorKind::Keychain(state) => keys::advice(state),
             ErrorKind::SlowDown { .. } => "Wait, then try again. Nothing is lost.",
             ErrorKind::WeakPassword => {
                 "Take a longer one: five random words are easy to remember and hard to guess."
@@ -283,6 +326,7 @@ impl HomeError {
 fn unlock_kind(error: &UnlockError) -> ErrorKind {
     match error {
         UnlockError::WrongPassword => ErrorKind::WrongPassword,
+        UnlockError::WrongPhrase => ErrorKind::WrongPhrase,
         UnlockError::Absent { .. } => ErrorKind::NotSetUp,
         UnlockError::Unsupported { .. } => ErrorKind::NewerData,
         UnlockError::File(error) => file_kind(error),
@@ -370,7 +414,17 @@ impl From<UnlockError> for HomeError {
     fn from(error: UnlockError) -> Self {
         match error {
             UnlockError::WrongPassword => Self::WrongPassword,
+            UnlockError::WrongPhrase => Self::WrongPhrase,
             other => Self::Unlock(other),
+        }
+    }
+}
+
+impl From<OwnerPasswordError> for HomeError {
+    fn from(error: OwnerPasswordError) -> Self {
+        match error {
+            OwnerPasswordError::Vault(error) => error.into(),
+            OwnerPasswordError::Keyring(error) => Self::Keyring(error),
         }
     }
 }

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use aico_store::{Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry};
-use aico_vault::{KdfCost, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault};
+use aico_vault::{
+    KdfCost, Keychains, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault,
+};
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
@@ -28,6 +30,7 @@ use uuid::Uuid;
 use crate::delay::Delays;
 use crate::folder;
 use crate::named::NamedTokens;
+use crate::keys::{self, Waits};
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
 use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};
@@ -64,6 +67,8 @@ pub struct HomeConfig {
     pub data: PathBuf,
     /// Cost of turning passwords into keys, for what is made from now on.
     pub kdf: KdfCost,
+    /// Where keys may be kept for starting without a password.
+    pub keychains: Arc<Keychains>,
     /// How long a session lasts, at most 24.
     pub token_hours: u32,
     /// Tables of the modules in the system's store, beside this crate's own.
@@ -99,11 +104,13 @@ pub(crate) struct Inner {
     root: PathBuf,
     stage: watch::Sender<Stage>,
     /// Set-up, unlocking and locking happen one at a time.
-    change: tokio::sync::Mutex<()>,
+    pub(crate) change: tokio::sync::Mutex<()>,
     /// One password is turned into a key at a time: each takes 64 MiB.
     pub(crate) kdf: tokio::sync::Semaphore,
     open: RwLock<Option<Arc<Open>>>,
     setup_code: Mutex<Option<SetupCode>>,
+    /// Why the last start waits for the password although a keychain holds a key.
+    pub(crate) waits: Mutex<Option<Waits>>,
     pub(crate) delays: Delays,
     pub(crate) ended: broadcast::Sender<SessionId>,
     /// Named tokens that were revoked.
@@ -159,6 +166,7 @@ impl Home {
                 kdf: tokio::sync::Semaphore::new(1),
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),
+                waits: Mutex::new(None),
                 delays: Delays::default(),
                 ended: broadcast::Sender::new(256),
                 revoked: broadcast::Sender::new(64),
@@ -329,6 +337,7 @@ impl Home {
                         Timestamp::now().as_millisecond()
                     ],
                 )?;
+                keys::note(tx, keys::SET_UP)?;
                 Ok(())
             })
             .await?;
@@ -476,7 +485,7 @@ impl Home {
     }
 
     /// Turns the password into the root key and opens the system's store.
-    async fn open_with(&self, password: &Password) -> Result<(), HomeError> {
+    pub(crate) async fn open_with(&self, password: &Password) -> Result<(), HomeError> {
         let root = self.inner.root.clone();
         let (password, cost) = (password.duplicate(), self.inner.config.kdf);
         let vault = self
@@ -485,7 +494,7 @@ impl Home {
         self.open_stores(vault).await
     }
 
-    async fn open_stores(&self, vault: Vault) -> Result<(), HomeError> {
+    pub(crate) async fn open_stores(&self, vault: Vault) -> Result<(), HomeError> {
         let system = self.open_system(&vault).await?;
         let opened = self.read_instance(&vault, &system).await;
         let (owner, tokens, sessions, named) = match opened {
@@ -510,6 +519,7 @@ impl Home {
             return Err(error);
         }
         *self.inner.open.write() = Some(open);
+        *self.inner.waits.lock() = None;
         // Stopping stays stopping.
         self.inner.stage.send_if_modified(|stage| {
             let change = *stage != Stage::Stopping;
@@ -522,7 +532,7 @@ impl Home {
         Ok(())
     }
 
-    async fn read_instance(
+    pub(crate) async fn read_instance(
         &self,
         vault: &Vault,
         system: &Store,
@@ -653,7 +663,7 @@ impl Home {
         .await
     }
 
-    async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
+    pub(crate) async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
         let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
         let modules = self.system_modules();
         blocking(move || {

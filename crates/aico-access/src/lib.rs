@@ -17,6 +17,7 @@ mod folder;
 mod grants;
 mod health;
 mod home;
+mod keys;
 mod modules;
 mod named;
 mod person;
@@ -34,6 +35,7 @@ pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};
 pub use health::Health;
 pub use home::{Home, HomeConfig, SetUp, SetupProof, Stage};
+pub use keys::{Forgot, Remembered, Start, VaultInfo, Waits, WrapState};
 pub use modules::{Module, ModuleNameError, NewModule};
 pub use named::{
     NAMED_TOKEN_PREFIX, NamedToken, NewToken, TOKEN_DAYS, TOKEN_DAYS_MOST, TOKENS_MOST,

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
 use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, blocking, person_folder};
+use crate::keys;
 use crate::{Home, HomeError, Person, PersonName, Principal, Role, Session, SessionInfo, Source};
 
 impl Home {
@@ -340,17 +341,10 @@ impl Home {
         let (now, then) = (current.duplicate(), new.duplicate());
         if about.role == Role::Owner {
             let change = self.with_kdf(move || {
-                vault.change_master_password(&now, &then)?;
-                // The owner's keyring follows; should it be cut off here, the header alone
-                // decides who the owner is.
-                let keys = vault
-                    .open_person(*person.as_bytes())
-                    .map_err(HomeError::Keyring)?;
-                vault
-                    .change_person_password(*person.as_bytes(), &keys, &then)
-                    .map_err(HomeError::Keyring)
+                Ok(vault.change_owner_password(*person.as_bytes(), &now, &then)?)
             });
             self.guarded(MASTER_ACCOUNT, &source, change).await?;
+            self.noted(&open, keys::PASSWORD).await;
         } else {
             let key = about.name.key();
             let check = self.check_member(&open, person, current);
@@ -365,14 +359,19 @@ impl Home {
             })
             .await?;
         }
-        let others: Vec<_> = open
-            .sessions
-            .of(person)
-            .iter()
-            .map(|s| s.id)
-            .filter(|id| Some(*id) != keep)
-            .collect();
-        self.end(&open, &others).await
+        self.end_others(&open, person, keep).await
+    }
+
+    pub(crate) async fn end_others(
+        &self,
+        open: &Open,
+        person: PersonId,
+        keep: Option<SessionId>,
+    ) -> Result<(), HomeError> {
+        let all = open.sessions.of(person);
+        let ids = all.iter().map(|session| session.id);
+        let others: Vec<_> = ids.filter(|id| Some(*id) != keep).collect();
+        self.end(open, &others).await
     }
 
     // ---- proofs ---------------------------------------------------------------------------

@@ -96,10 +96,18 @@ actions! {
     SetUp = "home.set-up" => Proof,
     /// With the master password.
     Unlock = "home.unlock" => Proof,
+    /// With the recovery phrase: a new master password.
+    Recover = "home.recover" => Proof,
     /// With a name and a password.
     SignIn = "session.create" => Proof,
     /// Ends all sessions and forgets all keys.
     Lock = "home.lock" => Owner,
+    /// What opens the vault.
+    ReadVault = "vault.read" => Owner,
+    /// Lets a keychain open the vault, or no longer, with the master password.
+    RememberVault = "vault.remember" => Owner,
+    /// A new recovery phrase, with the master password.
+    ReissuePhrase = "vault.phrase" => Owner,
     /// Who am I.
     ReadSelf = "self.read" => Self_,
     /// One's own password.

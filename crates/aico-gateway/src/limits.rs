@@ -67,7 +67,9 @@ impl Tries {
         let Some(source) = source else { return };
         let guessed = matches!(
             outcome,
-            Some(Code::WrongPassword | Code::SignInFailed | Code::SetupCodeWrong)
+            Some(
+                Code::WrongPassword | Code::WrongPhrase | Code::SignInFailed | Code::SetupCodeWrong
+            )
         );
         let mut sources = self.sources.lock();
         if outcome.is_none() {

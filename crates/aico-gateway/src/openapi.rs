@@ -34,6 +34,7 @@ const PROGRAM: &str = "program";
     tags(
         (name = "health", description = "Is it alive, can it be used."),
         (name = "home", description = "Setting up, unlocking, locking."),
+        (name = "vault", description = "What opens the vault: keychains, recovery phrase."),
         (name = "sessions", description = "Signing in and out."),
         (name = "persons", description = "Oneself, and the persons of the household."),
         (name = "conversations", description = "One's own conversations."),

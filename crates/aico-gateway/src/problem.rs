@@ -10,6 +10,7 @@ use std::time::Duration;
 use aico_access::{Denied, ErrorKind, HomeError};
 use aico_bus::RequestError;
 use aico_contracts::v1::Fault;
+use aico_vault::KeychainState;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -64,6 +65,8 @@ codes! {
     TokenInvalid = "token-invalid", 401, "Your session has ended", "Sign in again.";
     /// The password that the request had to prove itself with.
     WrongPassword = "wrong-password", 401, "The password is wrong", "Try again; mind Caps Lock and the keyboard's layout.";
+    /// Not the recovery phrase of this vault.
+    WrongPhrase = "wrong-phrase", 401, "The recovery phrase is wrong", "Check each word and their order. A phrase that was replaced by a new one opens nothing here any more.";
     /// Unknown name and wrong password alike.
     SignInFailed = "sign-in-failed", 401, "The name or the password is wrong", "Try again; mind Caps Lock and the keyboard's layout.";
     /// For the owner only.
@@ -86,6 +89,14 @@ codes! {
     AlreadySetUp = "already-set-up", 409, "AICO is set up already", "Unlock it with the master password.";
     /// There is no vault yet.
     NotSetUp = "not-set-up", 409, "AICO is not set up yet", "Open the address that `aico serve` prints, or run `aico setup`.";
+    /// The keychain is there and locked.
+    KeychainLocked = "keychain-locked", 409, "The keychain is locked", "Unlock the keychain; signing in to the desktop does it.";
+    /// No keychain answers.
+    KeychainAbsent = "keychain-absent", 409, "No keychain answers", "Start AICO where the keychain is, in the desktop's session.";
+    /// The keychain no longer holds what AICO left in it.
+    KeychainChanged = "keychain-changed", 409, "The keychain no longer holds AICO's key", "Let the keychain in use now hold a new key: `aico vault remember`.";
+    /// The keychain holds another key.
+    KeychainWrong = "keychain-wrong", 409, "The key in the keychain does not open this vault", "Find out who put it there, then run `aico vault remember`.";
     /// Somebody is called that.
     NameTaken = "name-taken", 409, "Somebody here has that name already", "Choose another name.";
     /// A module of this name, or with this key, is admitted.
@@ -106,6 +117,8 @@ codes! {
     Invalid = "invalid", 422, "A value is not allowed", "";
     /// Too easy to guess.
     PasswordTooWeak = "password-too-weak", 422, "This password is too easy to guess", "Take a longer one: five random words are easy to remember and hard to guess.";
+    /// Not twelve words that belong together.
+    PhraseInvalid = "phrase-invalid", 422, "This is not a recovery phrase", "Type the twelve words as they were written down.";
     /// Not something that a module can be granted.
     GrantInvalid = "grant-invalid", 422, "This can't be granted to a module", "See docs/modules.md for what a module can be granted.";
     /// Not a name.
@@ -335,6 +348,12 @@ impl From<HomeError> for Problem {
             ErrorKind::Locked => Code::Locked,
             ErrorKind::Stopping => Code::Stopping,
             ErrorKind::WrongPassword => Code::WrongPassword,
+            ErrorKind::WrongPhrase => Code::WrongPhrase,
+            ErrorKind::PhraseInvalid => Code::PhraseInvalid,
+            ErrorKind::Keychain(KeychainState::Locked) => Code::KeychainLocked,
+            ErrorKind::Keychain(KeychainState::Absent) => Code::KeychainAbsent,
+            ErrorKind::Keychain(KeychainState::Changed) => Code::KeychainChanged,
+            ErrorKind::Keychain(KeychainState::Wrong) => Code::KeychainWrong,
             ErrorKind::SignInFailed => Code::SignInFailed,
             ErrorKind::SlowDown { .. } => Code::SlowDown,
             ErrorKind::WeakPassword => Code::PasswordTooWeak,
@@ -365,7 +384,14 @@ impl From<HomeError> for Problem {
         let mut problem = Self::from(code);
         match code {
             // Their own sentence says more than the title: which rule a name or password broke.
-            Code::PasswordTooWeak | Code::NameInvalid | Code::GrantInvalid => {
+            Code::PasswordTooWeak
+            | Code::NameInvalid
+            | Code::GrantInvalid
+            | Code::PhraseInvalid
+            | Code::KeychainLocked
+            | Code::KeychainAbsent
+            | Code::KeychainChanged
+            | Code::KeychainWrong => {
                 problem.detail = Some(error.to_string());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),

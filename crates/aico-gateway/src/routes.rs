@@ -12,6 +12,7 @@ pub(crate) mod persons;
 pub(crate) mod sessions;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod vault;
 
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(home::set_up))
         .routes(routes!(home::unlock))
         .routes(routes!(home::lock))
+        .routes(routes!(vault::recover))
+        .routes(routes!(vault::read))
+        .routes(routes!(vault::remember))
+        .routes(routes!(vault::forget))
+        .routes(routes!(vault::new_phrase))
         .routes(routes!(
             sessions::sign_in,
             sessions::list,

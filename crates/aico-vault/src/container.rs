@@ -8,6 +8,7 @@
 use crate::aead::{mac, same, sha256};
 use crate::codec::Fields;
 use crate::key::Key;
+use crate::keychain::Kept;
 use crate::wrap::{Params, Wrap, WrapKind};
 
 /// Largest file that is read, in bytes.
@@ -82,13 +83,25 @@ impl Container {
         self.wraps.iter().find(|wrap| wrap.kind() == kind)
     }
 
-    /// Adds a wrap of `key` under `kek`, in the place of one of the same kind.
+    /// Adds a wrap of `key` under `kek`, in the place of the first of the same kind.
     pub(crate) fn set(&mut self, params: Params, kek: &[u8], key: &Key) {
         let wrap = Wrap::seal(&self.fixed(), params, kek, key);
         match self.wraps.iter_mut().find(|old| old.kind() == wrap.kind()) {
             Some(old) => *old = wrap,
             None => self.wraps.push(wrap),
         }
+    }
+
+    /// Adds a wrap of `key` under `kek` beside those that are there.
+    pub(crate) fn push(&mut self, params: Params, kek: &[u8], key: &Key) {
+        self.wraps.push(Wrap::seal(&self.fixed(), params, kek, key));
+    }
+
+    /// Takes out what opens without a person, and says where its keys are kept.
+    pub(crate) fn take_kept(&mut self) -> Vec<Kept> {
+        let taken = self.wraps.iter().filter_map(Wrap::kept).collect();
+        self.wraps.retain(|wrap| wrap.kept().is_none());
+        taken
     }
 
     /// The bytes of the file, authenticated by `mac_key`.

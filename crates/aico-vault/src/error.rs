@@ -73,6 +73,9 @@ pub enum UnlockError {
     /// The header is intact and the phrase is not the one.
     #[error("the recovery phrase is wrong")]
     WrongPhrase,
+    /// The header is intact and the key that was kept for it is not the one.
+    #[error("the kept key is wrong")]
+    WrongKey,
     /// The header has no wrap that a password or phrase, whichever was given, could open.
     #[error("{} can't be unlocked this way: it has no such wrap", path.display())]
     NoSuchWrap {

@@ -3,6 +3,7 @@
 //! | part | what it is | its format |
 //! |---|---|---|
 //! | [`Vault`] | the root key, unlocked from the header by password or phrase | `docs/formats/vault-header.md` |
+//! | [`keychain`] | where a key is kept so that a daemon starts without a password | the same |
 //! | [`PersonKeys`] | one person's key, from their keyring | `docs/formats/keyring.md` |
 //! | [`Label`] | how every other key comes from those two | `docs/formats/key-derivation.md` |
 //! | [`append`] | sealed files that grow: logs, journals | `docs/formats/sealed-append.md` |
@@ -40,13 +41,18 @@ mod error;
 pub mod file;
 pub mod fs;
 mod kdf;
+mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod key;
+pub mod keychain;
 mod memory;
 mod password;
 mod person;
 mod phrase;
 mod process;
 mod registry;
+mod rewrap;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -58,7 +64,9 @@ pub use error::{PersonKeyError, UnlockError, VaultError};
 pub use file::{AsyncEncryptedFile, EncryptedFile, EncryptedFileError, FileKey};
 pub use fs::FileError;
 pub use kdf::{KdfCost, KdfOutOfBounds};
+pub use kept::{Forgotten, KeptError, RememberError};
 pub use key::Key;
+pub use keychain::{Kept, Keychain, KeychainError, KeychainState, Keychains};
 pub use password::{Password, PasswordError, WeakPassword};
 pub use person::PersonKeys;
 pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
@@ -66,5 +74,6 @@ pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
 pub use process::current_uid;
 pub use process::{HardenError, harden_process};
 pub use registry::{Registry, RegistryError, StoreRecord};
-pub use vault::{Vault, VaultStatus};
+pub use rewrap::OwnerPasswordError;
+pub use vault::{Vault, VaultStatus, WrapInfo};
 pub use wrap::WrapKind;

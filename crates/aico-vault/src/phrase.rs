@@ -65,6 +65,15 @@ impl RecoveryPhrase {
         Ok(Self(memory))
     }
 
+    /// A second copy in locked memory, for a thread that opens something with it. Not `Clone`:
+    /// each copy of a secret is made on purpose.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let mut memory = Locked::zeroed(ENTROPY);
+        memory.bytes_mut().copy_from_slice(self.expose());
+        Self(memory)
+    }
+
     /// The twelve words.
     #[must_use]
     pub fn words(&self) -> Vec<&'static str> {

@@ -1,7 +1,7 @@
 //! [`Vault`]: the root key, unlocked, and what is done with it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::container::{self, Container, Form};
 use crate::derive::{self, Label, Owner, Purpose};
@@ -9,6 +9,7 @@ use crate::error::{FromContainer, FromHash, UnlockError, VaultError};
 use crate::fs::{self, Context, Filesystem, Kind, OsFilesystem};
 use crate::kdf::{KdfCost, OutOfMemory};
 use crate::key::{Key, random_array};
+use crate::keychain::Kept;
 use crate::password::Password;
 use crate::phrase::RecoveryPhrase;
 use crate::registry::Registry;
@@ -47,8 +48,17 @@ pub struct VaultStatus {
     pub version: u16,
     /// Rises by one with each rotation of the root key.
     pub key_epoch: u32,
-    /// The kinds of wraps, in the order of the header.
-    pub wraps: Vec<WrapKind>,
+    /// What opens it, in the order of the header.
+    pub wraps: Vec<WrapInfo>,
+}
+
+/// A wrap, without anything secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrapInfo {
+    /// Its kind.
+    pub kind: WrapKind,
+    /// Where its key is kept, when no person has it.
+    pub kept: Option<Kept>,
 }
 
 impl Vault {
@@ -161,8 +171,19 @@ impl Vault {
     /// # Errors
     /// As [`Vault::unlock`].
     pub fn unlock_with_phrase(data: &Path, phrase: &RecoveryPhrase) -> Result<Self, UnlockError> {
-        let fs = Arc::new(OsFilesystem);
-        Self::unlock_on(fs, data, &Secret::Phrase(phrase), KdfCost::default())
+        Self::recover_with(data, phrase, KdfCost::default())
+    }
+
+    /// As [`Vault::unlock_with_phrase`], with another cost for wraps made from now on; for tests.
+    ///
+    /// # Errors
+    /// As [`Vault::unlock`].
+    pub fn recover_with(
+        data: &Path,
+        phrase: &RecoveryPhrase,
+        cost: KdfCost,
+    ) -> Result<Self, UnlockError> {
+        Self::unlock_on(Arc::new(OsFilesystem), data, &Secret::Phrase(phrase), cost)
     }
 
     /// As [`Vault::unlock_with`], on another file system.
@@ -232,76 +253,6 @@ impl Vault {
         }
     }
 
-    /// Sets another master password. The current one is asked for again, because an open vault
-    /// is no proof of who is asking. Afterwards the current one no longer opens this folder;
-    /// copies made before still open with it.
-    ///
-    /// # Errors
-    /// [`UnlockError::WrongPassword`] when `current` is not the master password. After an error
-    /// of the file system either password may be the one; there is always one of them.
-    pub fn change_master_password(
-        &self,
-        current: &Password,
-        new: &Password,
-    ) -> Result<(), UnlockError> {
-        self.rewrap(&Secret::Password(current), new)
-    }
-
-    /// Sets another master password on the strength of the recovery phrase.
-    ///
-    /// # Errors
-    /// As [`Vault::change_master_password`], with [`UnlockError::WrongPhrase`].
-    pub fn reset_master_password(
-        &self,
-        phrase: &RecoveryPhrase,
-        new: &Password,
-    ) -> Result<(), UnlockError> {
-        self.rewrap(&Secret::Phrase(phrase), new)
-    }
-
-    fn rewrap(&self, proof: &Secret<'_>, new: &Password) -> Result<(), UnlockError> {
-        self.rewrite_header(proof, |header, inner| {
-            set_password(header, Params::MasterPassword, new, inner.cost, &inner.root)
-                .map_err(|OutOfMemory| UnlockError::OutOfMemory)
-        })?;
-        tracing::info!("the master password was changed");
-        Ok(())
-    }
-
-    /// Makes a new recovery phrase. The old one no longer opens this folder.
-    ///
-    /// # Errors
-    /// As [`Vault::change_master_password`].
-    pub fn new_recovery_phrase(&self, current: &Password) -> Result<RecoveryPhrase, UnlockError> {
-        let phrase = RecoveryPhrase::random();
-        self.rewrite_header(&Secret::Password(current), |header, inner| {
-            header.set(Params::RecoveryPhrase, phrase.expose(), &inner.root);
-            Ok(())
-        })?;
-        tracing::info!("a new recovery phrase was made");
-        Ok(phrase)
-    }
-
-    fn rewrite_header(
-        &self,
-        proof: &Secret<'_>,
-        change: impl FnOnce(&mut Container, &Inner) -> Result<(), UnlockError>,
-    ) -> Result<(), UnlockError> {
-        let inner = &*self.0;
-        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut header = read_header(&*inner.fs, &inner.data)?;
-        let path = inner.data.join(HEADER);
-        if open_header(&inner.data, &header, proof)? != inner.root {
-            return Err(UnlockError::damaged(
-                &path,
-                "it was exchanged for another vault's",
-            ));
-        }
-        change(&mut header, inner)?;
-        let bytes = header.encode(&header_mac_key(&inner.root));
-        Ok(fs::write_atomically(&*inner.fs, &path, &bytes)?)
-    }
-
     /// What can be said without a password.
     ///
     /// # Errors
@@ -320,8 +271,23 @@ impl Vault {
         Ok(VaultStatus {
             version: container::VERSION,
             key_epoch: header.epoch,
-            wraps: header.wraps.iter().map(crate::wrap::Wrap::kind).collect(),
+            wraps: header
+                .wraps
+                .iter()
+                .map(|wrap| WrapInfo {
+                    kind: wrap.kind(),
+                    kept: wrap.kept(),
+                })
+                .collect(),
         })
+    }
+
+    /// The random id of the vault in a folder; not a secret, and no password is needed.
+    ///
+    /// # Errors
+    /// As reading the header for [`Vault::unlock`].
+    pub fn id_of(data: &Path) -> Result<[u8; 16], UnlockError> {
+        Ok(read_header(&OsFilesystem, data)?.vault)
     }
 
     /// The key that a label names. The same label gives the same key, in this vault only.
@@ -365,6 +331,8 @@ impl Vault {
 pub(crate) enum Secret<'a> {
     Password(&'a Password),
     Phrase(&'a RecoveryPhrase),
+    /// The key that is kept there.
+    Kept(&'a Kept, &'a Key),
 }
 
 /// Puts a wrap under a password into a header or keyring, with a fresh salt.
@@ -384,7 +352,7 @@ pub(crate) fn set_password(
     Ok(())
 }
 
-fn header_mac_key(root: &Key) -> Key {
+pub(crate) fn header_mac_key(root: &Key) -> Key {
     derive::derive(
         root,
         derive::ROOT_SALT,
@@ -392,7 +360,7 @@ fn header_mac_key(root: &Key) -> Key {
     )
 }
 
-fn read_header(fs: &dyn Filesystem, data: &Path) -> Result<Container, UnlockError> {
+pub(crate) fn read_header(fs: &dyn Filesystem, data: &Path) -> Result<Container, UnlockError> {
     let absent = || UnlockError::Absent {
         path: data.to_path_buf(),
     };
@@ -415,13 +383,21 @@ fn read_header(fs: &dyn Filesystem, data: &Path) -> Result<Container, UnlockErro
 }
 
 /// Unwraps the root key and checks the header with it.
-fn open_header(data: &Path, header: &Container, secret: &Secret<'_>) -> Result<Key, UnlockError> {
+pub(crate) fn open_header(
+    data: &Path,
+    header: &Container,
+    secret: &Secret<'_>,
+) -> Result<Key, UnlockError> {
     let path = data.join(HEADER);
-    let kind = match secret {
-        Secret::Password(_) => WrapKind::MasterPassword,
-        Secret::Phrase(_) => WrapKind::RecoveryPhrase,
+    let wrap = match secret {
+        Secret::Password(_) => header.find(WrapKind::MasterPassword),
+        Secret::Phrase(_) => header.find(WrapKind::RecoveryPhrase),
+        Secret::Kept(kept, _) => header
+            .wraps
+            .iter()
+            .find(|wrap| wrap.kept().as_ref() == Some(kept)),
     };
-    let Some(wrap) = header.find(kind) else {
+    let Some(wrap) = wrap else {
         return Err(UnlockError::NoSuchWrap { path });
     };
     let root = match (secret, wrap.kdf()) {
@@ -436,6 +412,9 @@ fn open_header(data: &Path, header: &Container, secret: &Secret<'_>) -> Result<K
         (Secret::Phrase(phrase), _) => wrap
             .open(&header.fixed(), phrase.expose())
             .ok_or(UnlockError::WrongPhrase)?,
+        (Secret::Kept(_, key), _) => wrap
+            .open(&header.fixed(), key.expose())
+            .ok_or(UnlockError::WrongKey)?,
     };
     if !header.authentic(&header_mac_key(&root)) {
         return Err(UnlockError::damaged(

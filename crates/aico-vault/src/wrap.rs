@@ -10,6 +10,7 @@ use crate::codec::{Fields, put_text};
 use crate::derive::hkdf;
 use crate::kdf::{KdfCost, KdfOutOfBounds, OutOfMemory};
 use crate::key::{Key, random_array};
+use crate::keychain::Kept;
 use crate::password::Password;
 
 /// Label of wrapping keys.
@@ -120,6 +121,15 @@ pub(crate) enum Params {
     Root,
     OwnPassword(KdfParams),
     OwnPhrase,
+}
+
+impl From<Kept> for Params {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Keychain { backend, item } => Self::Keychain { backend, item },
+            Kept::KeyFile { id } => Self::KeyFile { id },
+        }
+    }
 }
 
 impl Params {
@@ -243,6 +253,24 @@ impl Wrap {
                 params: Params::MasterPassword(kdf) | Params::OwnPassword(kdf),
                 ..
             } => Some(kdf),
+            _ => None,
+        }
+    }
+
+    /// Where the wrapping key is kept, when it is a place and not a person that has it.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        match self {
+            Self::Known {
+                params: Params::Keychain { backend, item },
+                ..
+            } => Some(Kept::Keychain {
+                backend: backend.clone(),
+                item: item.clone(),
+            }),
+            Self::Known {
+                params: Params::KeyFile { id },
+                ..
+            } => Some(Kept::KeyFile { id: *id }),
             _ => None,
         }
     }

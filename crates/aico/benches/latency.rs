@@ -59,6 +59,7 @@ async fn open(data: &Path, model: &tokio::runtime::Runtime, clock: Instant) -> D
     let home = Home::open(HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::minimum(),
+        keychains: Arc::default(),
         token_hours: 1,
         system_migrations: Vec::new(),
         person_migrations: vec![aico_companion::MIGRATIONS],

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use aico_access::{ErrorKind, HomeError};
+use aico_vault::KeychainState;
 
 use crate::style;
 
@@ -48,6 +49,14 @@ pub(crate) enum Exit {
     AlreadySetUp = 18,
     /// `doctor` found something to mend.
     Unwell = 19,
+    /// The keychain is locked.
+    KeychainLocked = 20,
+    /// No keychain answers.
+    KeychainAbsent = 21,
+    /// The keychain no longer holds the key.
+    KeychainChanged = 22,
+    /// The keychain holds another key.
+    KeychainWrong = 23,
 }
 
 impl Exit {
@@ -60,7 +69,10 @@ impl Exit {
         (Self::Usage, "the command line is wrong"),
         (Self::NotRunning, "no daemon serves this data folder"),
         (Self::Locked, "the vault is locked"),
-        (Self::WrongPassword, "the name or the password is wrong"),
+        (
+            Self::WrongPassword,
+            "the name, the password or the recovery phrase is wrong",
+        ),
         (Self::NotSetUp, "there is no vault yet"),
         (
             Self::InUse,
@@ -105,6 +117,16 @@ impl Exit {
         ),
         (Self::AlreadySetUp, "there is a vault already"),
         (Self::Unwell, "`aico doctor` found something to mend"),
+        (Self::KeychainLocked, "the keychain is there and locked"),
+        (Self::KeychainAbsent, "no keychain answers"),
+        (
+            Self::KeychainChanged,
+            "the keychain no longer holds what AICO left in it",
+        ),
+        (
+            Self::KeychainWrong,
+            "the key in the keychain does not open this vault",
+        ),
     ];
 }
 
@@ -180,17 +202,31 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
+impl From<KeychainState> for Exit {
+    fn from(state: KeychainState) -> Self {
+        match state {
+            KeychainState::Locked => Self::KeychainLocked,
+            KeychainState::Absent => Self::KeychainAbsent,
+            KeychainState::Changed => Self::KeychainChanged,
+            KeychainState::Wrong => Self::KeychainWrong,
+        }
+    }
+}
+
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
         let exit = match error.kind() {
             ErrorKind::AlreadySetUp => Exit::AlreadySetUp,
             ErrorKind::NotSetUp => Exit::NotSetUp,
             ErrorKind::Locked | ErrorKind::Stopping | ErrorKind::PersonLocked => Exit::Locked,
-            ErrorKind::WrongPassword | ErrorKind::SignInFailed | ErrorKind::TokenInvalid => {
-                Exit::WrongPassword
-            }
+            ErrorKind::WrongPassword
+            | ErrorKind::WrongPhrase
+            | ErrorKind::SignInFailed
+            | ErrorKind::TokenInvalid => Exit::WrongPassword,
+            ErrorKind::Keychain(state) => state.into(),
             ErrorKind::SlowDown { .. }
             | ErrorKind::WeakPassword
+            | ErrorKind::PhraseInvalid
             | ErrorKind::SetupCode { .. }
             | ErrorKind::NameTaken
             | ErrorKind::NameInvalid

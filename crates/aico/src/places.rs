@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use aico_vault::Keychains;
+
 use crate::exit::{Exit, Failure};
 
 /// Paths that program and daemon agree on.
@@ -72,6 +74,17 @@ impl Places {
         });
         format!("{hash:016x}")
     }
+}
+
+/// Where keys may be kept on this machine. Key files lie with the configuration: outside of every
+/// data folder, so that a copy of that alone opens nothing.
+pub(crate) fn keychains() -> Keychains {
+    Keychains::of_this_machine(key_files())
+}
+
+/// The folder for key files.
+pub(crate) fn key_files() -> Option<PathBuf> {
+    aico_config::paths::config_dir().map(|folder| folder.join("aico").join("keys"))
 }
 
 #[cfg(all(test, unix))]

@@ -151,6 +151,12 @@ pub(crate) fn piped_text() -> Result<String, Failure> {
     })
 }
 
+/// Whether a person agrees; anything but a yes is none.
+pub(crate) fn agrees(question: &str) -> Result<bool, Failure> {
+    let answer = line(&format!("{question} [y/N]"))?.to_lowercase();
+    Ok(answer == "y" || answer == "yes")
+}
+
 /// One line of a person, trimmed.
 pub(crate) fn line(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {

@@ -41,6 +41,9 @@ pub(crate) struct State {
     pub(crate) stage: Stage,
     /// Of the daemon.
     pub(crate) version: &'static str,
+    /// While it waits for the password although a keychain holds a key: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keychain: Option<super::vault::Keychain>,
 }
 
 /// A suggestion; nothing remembers it.

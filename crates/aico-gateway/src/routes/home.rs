@@ -26,6 +26,7 @@ pub(crate) async fn state(
     Ok(Json(api::State {
         stage: app.stage().into(),
         version: env!("CARGO_PKG_VERSION"),
+        keychain: app.home.waits().map(Into::into),
     }))
 }
 

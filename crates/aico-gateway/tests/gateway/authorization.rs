@@ -62,6 +62,12 @@ const TABLE: &[Row] = &[
     Row("set_up", [409; 5]),
     Row("unlock", OPEN),
     Row("sign_in", with(OPEN, 201)),
+    // Before there is a new phrase.
+    Row("recover", OPEN),
+    Row("vault", FOR_THE_OWNER),
+    Row("remember", FOR_THE_OWNER),
+    Row("forget", FOR_THE_OWNER),
+    Row("new_phrase", FOR_THE_OWNER),
     Row("open_events", [426; 5]),
     Row("list_sessions", OWN),
     Row("end_session", with(THEIRS, 204)),
@@ -136,7 +142,6 @@ fn body(id: &str) -> Option<Value> {
             "name": "weather", "public_key": write_public_key([1; 32]), "publish": ["weather.#"]
         }),
         "rotate_module" => json!({"public_key": write_public_key([2; 32])}),
-        "erase_person" => json!({"password": OWNER}),
         "create_token" => json!({"name": "Editor"}),
         "openai_chat" | "ollama_chat" => json!({
             "model": "aico", "messages": [{"role": "user", "content": "Hello"}]
@@ -146,6 +151,9 @@ fn body(id: &str) -> Option<Value> {
         }
         "ollama_show" => json!({"model": "aico"}),
         "ollama_generate" => json!({"model": "starter-tiny", "prompt": "Hello"}),
+        "recover" => json!({"phrase": "", "new": OWNER}),
+        "remember" => json!({"password": OWNER, "backend": "key-file"}),
+        "erase_person" | "forget" | "new_phrase" => json!({"password": OWNER}),
         _ => return None,
     })
 }
@@ -354,9 +362,13 @@ async fn every_route_answers_everybody_as_the_table_says() {
                 false => house.token(who).await,
             };
             let path = house.path(operation).await;
+            let mut body = body(id);
+            if *id == "recover" {
+                body = Some(json!({"phrase": house.world.phrase(), "new": OWNER}));
+            }
             let reply = house
                 .world
-                .call(&operation.method, &path, token.as_deref(), body(id))
+                .call(&operation.method, &path, token.as_deref(), body)
                 .await;
             assert_eq!(
                 reply.status, *expected,

@@ -11,4 +11,5 @@ mod programs;
 mod sessions;
 mod streams;
 mod support;
+mod vault;
 mod websocket;

@@ -11,6 +11,7 @@ use aico_contracts::ids::{ConversationId, MessageId, ModelId, PersonId, SessionI
 use aico_contracts::topics::{self, event, verb};
 use aico_contracts::v1::{self, Envelope, Fault};
 use aico_gateway::{BrokerSource, Door, Gateway, GatewayConfig, Limits, LogSource, Nothing};
+use aico_vault::keychain::{KeyFiles, Keychains};
 use aico_vault::{KdfCost, Password};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -99,6 +100,10 @@ pub(crate) struct World {
     pub(crate) models: Models,
     pub(crate) served: tokio::task::JoinHandle<std::io::Result<()>>,
     pub(crate) data: tempfile::TempDir,
+    /// Where key files go.
+    keys: tempfile::TempDir,
+    /// The owner's recovery phrase, once there is one.
+    phrase: Mutex<String>,
 }
 
 impl World {
@@ -109,9 +114,13 @@ impl World {
 
     pub(crate) async fn with(limits: Limits, logs: Arc<dyn LogSource>) -> Self {
         let data = tempfile::tempdir().unwrap();
+        let keys = tempfile::tempdir().unwrap();
         let home = Home::open(HomeConfig {
             data: data.path().to_owned(),
             kdf: KdfCost::minimum(),
+            keychains: Arc::new(Keychains::new(vec![Box::new(KeyFiles::new(
+                keys.path().join("keys"),
+            ))])),
             token_hours: 24,
             system_migrations: Vec::new(),
             person_migrations: Vec::new(),
@@ -143,7 +152,18 @@ impl World {
             models,
             served,
             data,
+            keys,
+            phrase: Mutex::default(),
         }
+    }
+
+    pub(crate) fn phrase(&self) -> String {
+        self.phrase.lock().clone()
+    }
+
+    /// How many key files there are.
+    pub(crate) fn key_files(&self) -> usize {
+        std::fs::read_dir(self.keys.path().join("keys")).map_or(0, Iterator::count)
     }
 
     /// Set up, with its owner signed in.
@@ -164,6 +184,7 @@ impl World {
             .set_up(proof, "Ada", &password(OWNER), "test")
             .await
             .unwrap();
+        *self.phrase.lock() = done.phrase.words().join(" ");
         Person {
             id: done.session.person.id,
             token: done.session.token.to_string(),

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use aico_access::{ClaimError, DataFolder};
-use aico_vault::{Vault, WrapKind};
+use aico_vault::{Kept, Vault, WrapKind};
 
 use super::Context;
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure, chain};
-use crate::{daemon, style};
+use crate::{daemon, places, style};
 
 /// What one look found.
 enum Found {
@@ -131,17 +131,52 @@ fn vault(home: &Path) -> Vec<Found> {
     }
     match Vault::status(home) {
         Ok(status) => {
-            let wraps: Vec<_> = status.wraps.iter().map(|wrap| wrap_name(*wrap)).collect();
-            vec![Found::Well(format!(
+            let wraps: Vec<_> = status
+                .wraps
+                .iter()
+                .map(|wrap| wrap_name(wrap.kind))
+                .collect();
+            let mut found = vec![Found::Well(format!(
                 "the vault's header is whole; it opens with: {}",
                 wraps.join(", ")
-            ))]
+            ))];
+            found.extend(kept(home));
+            found
         }
         Err(error) => vec![Found::Ill(
             format!("the vault's header can't be used: {}", chain(&error)),
             Some("put back a copy of the file vault.hdr from a backup; change nothing else".into()),
         )],
     }
+}
+
+/// Whether what should open the vault without a password can.
+fn kept(home: &Path) -> Vec<Found> {
+    let keychains = places::keychains();
+    let mut found = Vec::new();
+    // What is wrong with the header itself is told already.
+    for (kept, state) in Vault::check_kept(home, &keychains).unwrap_or_default() {
+        let name = keychains.name_of(kept.backend());
+        if let Kept::KeyFile { .. } = kept {
+            let folder = places::key_files().unwrap_or_default();
+            found.push(Found::Odd(
+                format!(
+                    "the key file in {} and the data folder together open everything, to whoever \
+                     can read them",
+                    folder.display()
+                ),
+                Some("aico vault forget, or a keychain instead: aico vault remember".into()),
+            ));
+        }
+        found.push(match state {
+            Ok(()) => Found::Well(format!("the {name} opens the vault without the password")),
+            Err(error) => Found::Odd(
+                format!("from here the {name} does not open the vault: {error}"),
+                Some("aico unlock, and when it stays so: aico vault remember".into()),
+            ),
+        });
+    }
+    found
 }
 
 async fn running(context: &Context) -> Vec<Found> {

@@ -6,6 +6,8 @@ mod config;
 mod conversation;
 mod doctor;
 mod file;
+mod keys;
+mod kit;
 mod logs;
 mod model;
 mod module;
@@ -71,6 +73,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Unlock(from) => vault::unlock(&context, &from).await,
             Command::Lock => vault::lock(&context).await,
             Command::File(what) => file::run(&context, &what).await,
+            Command::Vault(what) => keys::run(&context, &what).await,
             Command::Password(password) => vault::change_password(&context, &password).await,
             Command::Chat(chat) => chat::run(&context, &chat).await,
             Command::Conversation(what) => conversation::run(&context, &what).await,

@@ -7,31 +7,20 @@ use aico_access::{ClaimError, DataFolder, Home, SetupProof, Source};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::Context;
+use super::{Context, keys};
 use crate::cli::Setup;
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::{prompt, style};
 
 /// Words of the phrase, as they are shown.
-type Words = Zeroizing<Vec<String>>;
+pub(super) type Words = Zeroizing<Vec<String>>;
 
 pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure> {
-    if setup.recovery_file.is_none() && !std::io::stderr().is_terminal() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "The recovery phrase has to be shown once, and nobody would see it here.",
-        )
-        .do_this("Name a new file for it: --recovery-file FILE"));
-    }
-    let mut file = setup
-        .recovery_file
-        .as_deref()
-        .map(new_private_file)
-        .transpose()?;
+    let mut file = phrase_file(setup.recovery_file.as_deref())?;
     let made = make(context, setup).await;
-    let words = match made {
-        Ok(words) => words,
+    let (words, remembered) = match made {
+        Ok(made) => made,
         Err(failure) => {
             // Nothing was set up, so nothing belongs in the file.
             if let Some(path) = &setup.recovery_file {
@@ -44,12 +33,36 @@ pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure>
         (Some(file), Some(path)) => write_phrase(file, path, &words)?,
         _ => show_phrase(&words)?,
     }
+    match remembered {
+        None => {}
+        Some(Ok(place)) => keys::remembered(&place),
+        // It is set up all the same, and starts with the password.
+        Some(Err(failure)) => {
+            style::warning("the keychain holds no key: AICO will start with the password");
+            let _ = failure.report();
+        }
+    }
     style::note("AICO is set up. Start it with: aico serve");
     Ok(())
 }
 
+/// The new file for a phrase, made before the phrase; without one somebody must be there to see it.
+pub(super) fn phrase_file(path: Option<&Path>) -> Result<Option<std::fs::File>, Failure> {
+    if path.is_none() && !std::io::stderr().is_terminal() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "The recovery phrase has to be shown once, and nobody would see it here.",
+        )
+        .do_this("Name a new file for it: --recovery-file FILE"));
+    }
+    path.map(new_private_file).transpose()
+}
+
+/// Where a key was left, when that was asked for, or why it was not.
+type Remember = Option<Result<keys::Place, Failure>>;
+
 /// Through the daemon when one runs, otherwise right here under the same lock.
-async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
+async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Failure> {
     let name = match &setup.name {
         Some(name) => name.clone(),
         None => prompt::line("What shall AICO call you?")?,
@@ -70,8 +83,13 @@ async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
                 .iter()
                 .map(|w| (*w).to_owned())
                 .collect();
+            let mut remembered = None;
+            if wants_remembering(setup) {
+                let done = home.remember(&password, None, Source::local()).await;
+                remembered = Some(done.map(Into::into).map_err(Into::into));
+            }
             home.stop().await?;
-            Ok(Zeroizing::new(words))
+            Ok((Zeroizing::new(words), remembered))
         }
         Err(ClaimError::InUse { .. }) => {
             let daemon = Daemon::find(&context.places).await?;
@@ -83,15 +101,39 @@ async fn make(context: &Context, setup: &Setup) -> Result<Words, Failure> {
             let body = json!({ "code": "", "name": name, "password": password.as_str() });
             let made = daemon.post("/api/v1/setup", &body).await?;
             let words = made["recovery_phrase"].as_array().into_iter().flatten();
-            Ok(Zeroizing::new(
-                words.filter_map(|w| Some(w.as_str()?.to_owned())).collect(),
-            ))
+            let words = Zeroizing::new(
+                words
+                    .filter_map(|w| Some(w.as_str()?.to_owned()))
+                    .collect::<Vec<_>>(),
+            );
+            let mut remembered = None;
+            if wants_remembering(setup) {
+                let body = json!({ "password": password.as_str() });
+                let done = daemon.post("/api/v1/vault/remember", &body).await;
+                remembered = Some(done.map(|done| keys::Place::of(&done)));
+            }
+            Ok((words, remembered))
         }
         Err(ClaimError::Folder(error)) => Err(error.into()),
     }
 }
 
-fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
+/// Never unasked: what a keychain opens, whoever opens the keychain opens too.
+fn wants_remembering(setup: &Setup) -> bool {
+    if setup.remember || !std::io::stdin().is_terminal() {
+        return setup.remember;
+    }
+    let keychains = crate::places::keychains();
+    let Ok(place) = keychains.choose() else {
+        return false;
+    };
+    style::note("\nAICO can start without the password: then whoever unlocks your keychain, by");
+    style::note("signing in to this computer for example, can open AICO as well.");
+    let question = format!("Shall it keep a key in the {}?", place.name());
+    prompt::agrees(&question).unwrap_or(false)
+}
+
+pub(super) fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -103,7 +145,11 @@ fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
     })
 }
 
-fn write_phrase(file: &mut std::fs::File, path: &Path, words: &Words) -> Result<(), Failure> {
+pub(super) fn write_phrase(
+    file: &mut std::fs::File,
+    path: &Path,
+    words: &Words,
+) -> Result<(), Failure> {
     let text = Zeroizing::new(format!("{}\n", words.join(" ")));
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
@@ -124,7 +170,7 @@ fn write_phrase(file: &mut std::fs::File, path: &Path, words: &Words) -> Result<
     Ok(())
 }
 
-fn show_phrase(words: &Words) -> Result<(), Failure> {
+pub(super) fn show_phrase(words: &Words) -> Result<(), Failure> {
     style::note("\nThis is your recovery phrase. It opens everything when the password is");
     style::note("forgotten. It is shown once and kept nowhere: write it down now.\n");
     for (index, word) in words.iter().enumerate() {

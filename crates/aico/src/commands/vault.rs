@@ -56,7 +56,6 @@ pub(super) async fn change_password(context: &Context, what: &Password) -> Resul
     daemon
         .send(http::Method::PUT, "/api/v1/me/password", Some(&body))
         .await?;
-    style::note("The password is changed. Other sessions have ended.");
-    style::note("Backups made before still open with the old one.");
+    super::keys::password_changed();
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{BusPolicy, ClaimError, DataFolder, Home, HomeConfig, Source, Stage};
+use aico_access::{BusPolicy, ClaimError, DataFolder, Home, HomeConfig, Source, Stage, Start};
 use aico_bus::{Bus, Identity, Meta};
 use aico_config::{Config, ConfigError, Loaded, Sources};
 use aico_contracts::topics;
@@ -122,7 +122,10 @@ async fn run(
 
     let outcome = match &serve.password_file {
         Some(file) => unlock(&home, file).await,
-        None => Ok(()),
+        None => {
+            unattended(&home).await;
+            Ok(())
+        }
     };
     // Whatever fails, what was started is stopped in order.
     let outcome = outcome.and_then(|()| announce(places, &home, address));
@@ -165,6 +168,30 @@ async fn unlock(home: &Home, file: &Path) -> Result<(), Failure> {
     let password = prompt::password_file(file)?;
     home.unlock(&password, Source::local()).await?;
     Ok(())
+}
+
+/// Opens with what a keychain holds. Whatever keeps that from opening, damage included, the daemon
+/// stays there, locked, and says what it is: with the password it may be mended.
+async fn unattended(home: &Home) {
+    match home.start_unattended().await {
+        Ok(Start::Waits(waits)) => {
+            style::warning(&format!(
+                "the {} can't open the vault: {}; waiting for the password",
+                waits.name, waits.error
+            ));
+            style::hint(waits.what_to_do());
+            tracing::warn!(
+                state = waits.error.state().as_str(),
+                "a keychain should have opened the vault; waiting for the password"
+            );
+        }
+        Ok(Start::Unlocked | Start::NothingKept) => {}
+        Err(error) => {
+            style::warning("a keychain has the key, and the vault does not open all the same");
+            let failure = Failure::from(error);
+            let _ = failure.report();
+        }
+    }
 }
 
 /// One line on standard output: the daemon is ready, and where.
@@ -303,6 +330,7 @@ pub(crate) fn home_config(data: &Path, token_hours: u32) -> HomeConfig {
     HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::default(),
+        keychains: Arc::new(crate::places::keychains()),
         token_hours,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
         person_migrations: vec![aico_companion::MIGRATIONS],

@@ -2,6 +2,8 @@
 
 mod conversation;
 mod damage;
+#[cfg(target_os = "linux")]
+mod desktop;
 mod disk;
 mod failures;
 mod files;
@@ -10,7 +12,12 @@ mod full_disk;
 mod gguf_writer;
 mod hostile;
 mod http;
+#[cfg(target_os = "linux")]
+mod keychain;
+mod keys;
 mod kills;
+#[cfg(target_os = "linux")]
+mod memory;
 mod models;
 mod modules;
 mod newer;

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aico_access::{Home, HomeConfig, Source};
 use aico_store::{Migration, ModuleMigrations};
@@ -34,6 +35,7 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
         let home = Home::open(HomeConfig {
             data: world.data(),
             kdf: KdfCost::default(),
+            keychains: Arc::default(),
             token_hours: 24,
             system_migrations: vec![system],
             person_migrations: vec![person],

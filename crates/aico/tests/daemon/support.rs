@@ -19,6 +19,8 @@ pub(crate) struct World {
     daemon: Option<Child>,
     // Unmounted before the folder that it is mounted in is removed.
     disk: Option<Disk>,
+    /// Variables of the environment for every run.
+    variables: Vec<(&'static str, std::ffi::OsString)>,
     folder: tempfile::TempDir,
 }
 
@@ -27,6 +29,7 @@ impl World {
         let world = Self {
             daemon: None,
             disk: None,
+            variables: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
         };
         world.write("password", PASSWORD);
@@ -100,7 +103,24 @@ impl World {
             .args(arguments)
             .stdin(Stdio::null());
         command.env_remove("AICO_DATA_DIR");
+        // Nothing of whoever runs the tests: neither their keychain nor their configuration.
         command
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env(
+                "DBUS_SESSION_BUS_ADDRESS",
+                format!("unix:path={}", self.path("no-bus").display()),
+            );
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Sets a variable of the environment for what runs from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<std::ffi::OsString>) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.into()));
     }
 
     /// Runs the program to its end.
