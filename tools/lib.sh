@@ -32,6 +32,12 @@ check_build_needs() {
 check_test_needs() {
   python_with_venv || test_python_is_fine || need python
   [ "${1:-}" = no-ui ] || find_chromium >/dev/null || need chromium
+  # The key manager's tests run a desktop's keychain of their own; there is one on Linux only.
+  [ "$(uname -s)" != Linux ] || have_keyring || need keyring
+}
+
+have_keyring() {
+  have dbus-daemon && have dbus-send && have gnome-keyring-daemon && have secret-tool
 }
 
 # bindgen loads libclang while building; it lies in no folder that a compiler would search.
@@ -67,11 +73,14 @@ package_name() {
     apt:compiler) echo build-essential ;;
     apt:libclang) echo libclang-dev ;;
     apt:python) echo python3-venv ;;
+    apt:keyring) echo dbus gnome-keyring libsecret-tools ;;
     dnf:compiler) echo gcc gcc-c++ make ;;
     dnf:libclang) echo clang-devel ;;
     dnf:python) echo python3 ;;
+    dnf:keyring) echo dbus-daemon dbus-tools gnome-keyring libsecret ;;
     pacman:compiler) echo base-devel ;;
     pacman:libclang) echo clang ;;
+    pacman:keyring) echo dbus gnome-keyring libsecret ;;
     brew:compiler) echo make ;;
     brew:libclang) echo llvm ;;
     *) echo "$2" ;;
