@@ -76,10 +76,10 @@ impl Places {
     }
 }
 
-/// Where keys may be kept on this machine. Key files lie with the configuration: outside of every
-/// data folder, so that a copy of that alone opens nothing.
-pub(crate) fn keychains() -> Keychains {
-    Keychains::of_this_machine(key_files())
+/// Where keys may be kept for this data folder. Key files lie with the configuration, and there are
+/// none where that is inside the data folder: a copy of the data folder alone opens nothing.
+pub(crate) fn keychains(data: &Path) -> Keychains {
+    Keychains::of_this_machine(key_files().filter(|folder| !real(folder).starts_with(real(data))))
 }
 
 /// The folder for key files.
@@ -87,9 +87,28 @@ pub(crate) fn key_files() -> Option<PathBuf> {
     aico_config::paths::config_dir().map(|folder| folder.join("aico").join("keys"))
 }
 
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        Some(std::fs::canonicalize(above).ok()?.join(rest))
+    });
+    known.unwrap_or_else(|| path.to_owned())
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_followed_as_far_as_it_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, link) = (folder.path().join("there"), folder.path().join("link"));
+        std::fs::create_dir(&there).unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        assert!(real(&link.join("aico/keys")).starts_with(real(&there)));
+        assert!(!real(&folder.path().join("thereby")).starts_with(real(&there)));
+    }
 
     #[test]
     fn a_long_path_gets_a_short_socket() {

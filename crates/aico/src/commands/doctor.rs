@@ -152,7 +152,7 @@ fn vault(home: &Path) -> Vec<Found> {
 
 /// Whether what should open the vault without a password can.
 fn kept(home: &Path) -> Vec<Found> {
-    let keychains = places::keychains();
+    let keychains = places::keychains(home.parent().unwrap_or(home));
     let mut found = Vec::new();
     // What is wrong with the header itself is told already.
     for (kept, state) in Vault::check_kept(home, &keychains).unwrap_or_default() {

@@ -344,7 +344,7 @@ async fn wraps(context: &Context) -> Result<Value, Failure> {
         return daemon.get("/api/v1/vault").await;
     }
     let home = context.places.data().join("home");
-    let keychains = places::keychains();
+    let keychains = places::keychains(context.places.data());
     let told = |error| aico_access::HomeError::from(error);
     let status = Header::status(&home).map_err(|error| match error {
         aico_vault::VaultError::Absent { .. } => aico_access::HomeError::NotSetUp,

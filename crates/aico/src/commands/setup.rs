@@ -84,7 +84,7 @@ async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Fai
                 .map(|w| (*w).to_owned())
                 .collect();
             let mut remembered = None;
-            if wants_remembering(setup) {
+            if wants_remembering(context, setup) {
                 let done = home.remember(&password, None, Source::local()).await;
                 remembered = Some(done.map(Into::into).map_err(Into::into));
             }
@@ -107,7 +107,7 @@ async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Fai
                     .collect::<Vec<_>>(),
             );
             let mut remembered = None;
-            if wants_remembering(setup) {
+            if wants_remembering(context, setup) {
                 let body = json!({ "password": password.as_str() });
                 let done = daemon.post("/api/v1/vault/remember", &body).await;
                 remembered = Some(done.map(|done| keys::Place::of(&done)));
@@ -119,11 +119,11 @@ async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Fai
 }
 
 /// Never unasked: what a keychain opens, whoever opens the keychain opens too.
-fn wants_remembering(setup: &Setup) -> bool {
+fn wants_remembering(context: &Context, setup: &Setup) -> bool {
     if setup.remember || !std::io::stdin().is_terminal() {
         return setup.remember;
     }
-    let keychains = crate::places::keychains();
+    let keychains = crate::places::keychains(context.places.data());
     let Ok(place) = keychains.choose() else {
         return false;
     };

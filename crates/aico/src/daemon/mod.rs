@@ -330,7 +330,7 @@ pub(crate) fn home_config(data: &Path, token_hours: u32) -> HomeConfig {
     HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::default(),
-        keychains: Arc::new(crate::places::keychains()),
+        keychains: Arc::new(crate::places::keychains(data)),
         token_hours,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
         person_migrations: vec![aico_companion::MIGRATIONS],
