@@ -29,6 +29,10 @@ fn told(error: &ServiceError) -> KeychainError {
         ServiceError::Unavailable => {
             KeychainError::absent("no Secret Service is running in this session")
         }
+        // The bus is there, and nobody on it serves secrets.
+        other if other.to_string().contains("ServiceUnknown") => {
+            KeychainError::absent("no Secret Service is running in this session")
+        }
         other => KeychainError::absent(other),
     }
 }
