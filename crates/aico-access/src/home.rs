@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 use crate::delay::Delays;
 use crate::folder;
-use crate::named::NamedTokens;
 use crate::keys::{self, Waits};
+use crate::named::NamedTokens;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
 use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};

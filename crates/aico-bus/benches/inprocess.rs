@@ -44,6 +44,7 @@ async fn bus_round() -> (f64, u64) {
         match subscription.recv().await.unwrap() {
             Delivery::Message(_) => got += 1,
             Delivery::Gap { missed: gap } => missed += gap,
+            Delivery::Interrupted { .. } => panic!("there is no link here"),
         }
     }
     publisher.await.unwrap();

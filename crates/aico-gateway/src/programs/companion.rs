@@ -92,7 +92,7 @@ impl Talk {
                         return self.done(message, v1::AnswerStats::default());
                     }
                 }
-                None => return Err(Code::Stopping.into()),
+                Some(Delivery::Interrupted { .. }) | None => return Err(Code::Stopping.into()),
             }
         }
     }
