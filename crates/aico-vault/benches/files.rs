@@ -24,12 +24,10 @@ const READS: u64 = 50_000;
 fn main() {
     one_core();
     let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
     };
-    let folder = tempfile::tempdir_in(base).unwrap();
     let place = |name: &str| folder.path().join(name);
     let key = FileKey::from_derived(
         Key::random(),

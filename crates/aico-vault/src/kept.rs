@@ -55,6 +55,9 @@ pub struct Forgotten {
     pub left: Vec<(Kept, KeychainError)>,
 }
 
+/// A key that the header says is kept, and whether it opens the vault.
+pub type Checked = (Kept, Result<(), KeychainError>);
+
 impl Vault {
     /// Unlocks with what a keychain keeps. Whatever state the keychain is in, nothing is made
     /// anew: the vault stays as it is, and opens with the password.
@@ -97,10 +100,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the header can't be read.
-    pub fn check_kept(
-        data: &Path,
-        keychains: &Keychains,
-    ) -> Result<Vec<(Kept, Result<(), KeychainError>)>, UnlockError> {
+    pub fn check_kept(data: &Path, keychains: &Keychains) -> Result<Vec<Checked>, UnlockError> {
         let header = read_header(&OsFilesystem, data)?;
         let kept = header.wraps.iter().filter_map(Wrap::kept);
         kept.map(|kept| {

@@ -64,7 +64,7 @@ pub use error::{PersonKeyError, UnlockError, VaultError};
 pub use file::{AsyncEncryptedFile, EncryptedFile, EncryptedFileError, FileKey};
 pub use fs::FileError;
 pub use kdf::{KdfCost, KdfOutOfBounds};
-pub use kept::{Forgotten, KeptError, RememberError};
+pub use kept::{Checked, Forgotten, KeptError, RememberError};
 pub use key::Key;
 pub use keychain::{Kept, Keychain, KeychainError, KeychainState, Keychains};
 pub use password::{Password, PasswordError, WeakPassword};

@@ -1,8 +1,6 @@
 //! An encrypted file takes the same memory whatever its size. Alone in its program: it counts
 //! every allocation.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -180,8 +180,8 @@ impl Shared {
         let window = settings.window() as u64;
         let (begun, mut number, mut least) = (self.now(), 0, 0);
         while !self.stop.load(Ordering::Relaxed) {
-            if settings.rate > 0 {
-                let due = begun + number * 1_000_000_000 / settings.rate;
+            if let Some(after) = (number * 1_000_000_000).checked_div(settings.rate) {
+                let due = begun + after;
                 loop {
                     let now = self.now();
                     if now >= due {

@@ -158,7 +158,7 @@ impl Tail {
         if sequence == u64::MAX {
             return false;
         }
-        if sequence + 1 <= first || sequence == 0 {
+        if sequence < first || sequence == 0 {
             // Told as expired when it is read. Before the first message there is no epoch; the
             // record before the first that is kept is not there to be asked: it is believed.
             return true;

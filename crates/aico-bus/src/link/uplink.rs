@@ -261,8 +261,8 @@ impl Uplink {
                 }
             }
             Say::Published(published) => {
-                if self.unanswered.take(&published) && !self.has_again.swap(true, Ordering::AcqRel)
-                {
+                let some_again = self.unanswered.take(&published);
+                if some_again && !self.has_again.swap(true, Ordering::AcqRel) {
                     self.later(|uplink, session| {
                         uplink.has_again.store(false, Ordering::Release);
                         if let Some(session) = session {

@@ -151,7 +151,7 @@ async fn follow(
                     assert!(*before < sequence, "{sequence} came after {before}");
                 }
                 seen.push((number, sequence));
-                if acknowledges && seen.len() % 50 == 0 {
+                if acknowledges && seen.len().is_multiple_of(50) {
                     follower.acknowledge(sequence);
                 }
                 told.send_modify(|count| *count += 1);

@@ -169,7 +169,7 @@ async fn publish(client: Client, sent: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
             Ok(()) => {
                 message.index += 1;
                 sent.store(message.index, Ordering::Relaxed);
-                if message.index % 64 == 0 {
+                if message.index.is_multiple_of(64) {
                     tokio::task::yield_now().await;
                 }
             }

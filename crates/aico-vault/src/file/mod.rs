@@ -67,9 +67,9 @@ pub struct EncryptedFile {
 
 enum Inner {
     Reader(reader::Reader),
-    Records(appended::RecordReader),
+    Records(Box<appended::RecordReader>),
     Writer(writer::Writer),
-    Appender(appended::Appender),
+    Appender(Box<appended::Appender>),
 }
 
 impl EncryptedFile {

@@ -165,7 +165,8 @@ impl OpenOptions {
         Ok(match format::form_of(path, &head)? {
             Form::Finished => Inner::Reader(Reader::open(key, path, file, &head)?),
             Form::Appended => {
-                Inner::Records(RecordReader::new(file, path, key.log().share(), self.mark))
+                let log = key.log().share();
+                Inner::Records(Box::new(RecordReader::new(file, path, log, self.mark)))
             }
         })
     }
@@ -199,12 +200,9 @@ impl OpenOptions {
             let file = self.fs.open(path, false).on("open", path)?;
             refuse_others(path, &format::head(&*file, path)?)?;
         }
-        Ok(Inner::Appender(Appender::open(
-            Arc::clone(&self.fs),
-            key.log(),
-            path,
-            self.mark,
-        )?))
+        let fs = Arc::clone(&self.fs);
+        let appender = Appender::open(fs, key.log(), path, self.mark)?;
+        Ok(Inner::Appender(Box::new(appender)))
     }
 }
 

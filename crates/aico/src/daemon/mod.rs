@@ -82,7 +82,7 @@ async fn run(
         .map_err(|e| cant_listen(config.gateway.bind, &e))?;
 
     let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
-    let (door, view) = door::Door::new(&home, &bus, &config, &run);
+    let (door, view) = door::Door::new(&home, &bus, config, &run);
     let view = Arc::new(view);
     let stop = CancellationToken::new();
     let gateway = Gateway::new(
