@@ -178,7 +178,7 @@ impl Shared {
         let mut message = frames::payload(settings.size);
         let topics = &TOPICS[..if settings.many { 1 } else { 2 }];
         let window = settings.window() as u64;
-        let (begun, mut number, mut least) = (self.now(), 0, 0);
+        let (begun, mut number, mut least) = (self.now(), 0_u64, 0);
         while !self.stop.load(Ordering::Relaxed) {
             if let Some(after) = (number * 1_000_000_000).checked_div(settings.rate) {
                 let due = begun + after;
