@@ -12,9 +12,11 @@ use aico_contracts::v1::{
 use aico_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::live::{Live, LiveAnswer};
+use crate::outbox::{Outbox, put};
 use crate::{conversations, fault, messages, model, thread};
 
 /// What an answer needs; made when its message is durable.
@@ -33,6 +35,9 @@ pub(crate) struct Answer {
     pub(crate) meta: Meta,
     /// The companion stops: what was said is kept as interrupted.
     pub(crate) stop: CancellationToken,
+    /// The person's, by which the end is told.
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// How it ended.
@@ -154,25 +159,18 @@ impl Answer {
             .add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
     }
 
-    /// Stores the end. When there is no room for it those who watch are told, what was said stays
+    /// Stores the end, and with it the events that tell of it. When there is no room for it those who watch are told, what was said stays
     /// in memory, and it is stored as soon as there is.
     async fn finish(self, end: End, model: String) {
         let mut told = false;
         loop {
             let error = match self.store_end(&end, &model).await {
-                Ok((message, conversation)) => {
+                Ok(()) => {
                     // Before it is told: whoever hears of the end may ask for the next at once.
                     self.all.end(self.live.id);
-                    let done = v1::AnswerDone {
-                        message: Some(message),
-                        stats: Some(end.stats),
-                    };
-                    self.publish(event::ANSWER_DONE, &done);
-                    let changed = v1::ConversationChanged {
-                        conversation: Some(conversation),
-                    };
-                    self.publish(event::CONVERSATION_UPDATED, &changed);
-                    return;
+                    let (store, person) = (&self.store, self.live.person);
+                    let outbox = Arc::clone(&self.outbox);
+                    return outbox.publish(&self.bus, &self.tasks, store, person).await;
                 }
                 Err(error) => error,
             };
@@ -192,14 +190,11 @@ impl Answer {
         }
     }
 
-    async fn store_end(
-        &self,
-        end: &End,
-        model: &str,
-    ) -> Result<(v1::Message, v1::Conversation), StoreError> {
+    async fn store_end(&self, end: &End, model: &str) -> Result<(), StoreError> {
         let (parts, _) = self.live.so_far();
         let (conversation, id) = (self.live.conversation, self.live.id);
         let (status, fault, model) = (end.status, end.fault.clone(), model.to_owned());
+        let stats = end.stats;
         let key = self.thread.map(|key| {
             let said: String = parts.iter().filter_map(messages::spoken).collect();
             (!said.trim().is_empty()).then(|| thread::after(&key, v1::Role::Assistant, &said))
@@ -211,10 +206,15 @@ impl Answer {
                 if let Some(key) = key.flatten() {
                     thread::note(tx, &key, id)?;
                 }
-                Ok((
-                    messages::get(tx, conversation, id)?,
-                    conversations::get(tx, conversation)?,
-                ))
+                let done = v1::AnswerDone {
+                    message: Some(messages::get(tx, conversation, id)?),
+                    stats: Some(stats),
+                };
+                put(tx, event::ANSWER_DONE, &done)?;
+                let changed = v1::ConversationChanged {
+                    conversation: Some(conversations::get(tx, conversation)?),
+                };
+                put(tx, event::CONVERSATION_UPDATED, &changed)
             })
             .await
     }

@@ -1,13 +1,14 @@
 //! Rows of messages: the tree, its branches, and the turns that lead to an answer.
 
 use aico_contracts::ids::{ConversationId, MessageId};
+use aico_contracts::topics::event;
 use aico_contracts::v1::{self, MessageStatus, Role, part::Content};
 use aico_store::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::conversations::now_ms;
 use crate::fault::{caller, unknown};
-use crate::search;
+use crate::{outbox, search};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -266,28 +267,42 @@ pub(crate) fn finish(
 }
 
 /// Answers that have no end in the store.
-pub(crate) fn unfinished(db: &Connection) -> Result<Vec<MessageId>> {
+pub(crate) fn unfinished(db: &Connection) -> Result<Vec<(ConversationId, MessageId)>> {
     // Spelled out, so that the partial index is used.
     const _: () = assert!(MessageStatus::Streaming as i32 == 2);
-    let mut query = db.prepare_cached("SELECT id FROM companion_message WHERE status = 2")?;
-    let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    let mut query =
+        db.prepare_cached("SELECT conversation, id FROM companion_message WHERE status = 2")?;
+    let rows = query.query_map([], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
     let ids = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(ids
         .iter()
-        .filter_map(|id| MessageId::from_slice(id).ok())
+        .filter_map(|(conversation, id)| {
+            let conversation = ConversationId::from_slice(conversation).ok()?;
+            Some((conversation, MessageId::from_slice(id).ok()?))
+        })
         .collect())
 }
 
-/// These will not be finished by anybody.
-pub(crate) fn mark_interrupted(tx: &Transaction<'_>, ids: &[MessageId]) -> Result<()> {
+/// These will not be finished by anybody; their ends are told like any other's.
+pub(crate) fn mark_interrupted(
+    tx: &Transaction<'_>,
+    ids: &[(ConversationId, MessageId)],
+) -> Result<()> {
     let mut update = tx
         .prepare_cached("UPDATE companion_message SET status = ?1 WHERE id = ?2 AND status = ?3")?;
-    for id in ids {
+    for (conversation, id) in ids {
         update.execute(params![
             MessageStatus::Interrupted as i32,
             id.as_bytes(),
             MessageStatus::Streaming as i32
         ])?;
+        let done = v1::AnswerDone {
+            message: Some(get(tx, *conversation, *id)?),
+            stats: None,
+        };
+        outbox::put(tx, event::ANSWER_DONE, &done)?;
     }
     Ok(())
 }

@@ -9,11 +9,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use aico_bus::{BusError, Client, JournalFault, Pending};
-use aico_contracts::ids::PersonId;
+use aico_contracts::Payload;
+use aico_contracts::ids::{MessageId, PersonId};
 use aico_contracts::topics::event;
 use aico_contracts::v1;
-use aico_store::{OutboxEvent, Store};
+use aico_store::{OutboxEvent, Store, StoreError};
 use prost::Message as _;
+use rusqlite::Transaction;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -97,6 +99,16 @@ impl Outbox {
     }
 }
 
+/// Puts an event there, in the transaction that writes what it tells of.
+pub(crate) fn put<M: Payload>(
+    tx: &Transaction<'_>,
+    kind: &str,
+    message: &M,
+) -> Result<(), StoreError> {
+    let id = *MessageId::new().as_bytes();
+    aico_store::enqueue(tx, kind, M::TYPE, &message.encode_to_vec(), id)
+}
+
 /// The outbox holds kinds, not topics: the person is whose store it is. Gives back what has to be
 /// waited for before the event may leave the outbox.
 fn publish_entry(bus: &Client, person: PersonId, entry: &OutboxEvent) -> Option<Pending> {
@@ -114,6 +126,7 @@ fn publish_entry(bus: &Client, person: PersonId, entry: &OutboxEvent) -> Option<
     }
     match kind {
         event::MESSAGE_CREATED => send!(v1::MessageCreated),
+        event::ANSWER_DONE => send!(v1::AnswerDone),
         event::CONVERSATION_CREATED | event::CONVERSATION_UPDATED => {
             send!(v1::ConversationChanged)
         }

@@ -21,7 +21,7 @@ use crate::answer::Answer;
 use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown};
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, put};
 use crate::{LONGEST_MESSAGE, character, conversations, messages, search, thread};
 
 /// Requests of all persons that are worked on at once.
@@ -205,7 +205,7 @@ impl Inner {
     /// Marks the answers that the last run did not finish.
     async fn recover(&self, store: &Store, person: PersonId) -> Result<(), StoreError> {
         let mut orphans = store.read(messages::unfinished).await?;
-        orphans.retain(|id| self.live.get(person, *id).is_none());
+        orphans.retain(|(_, id)| self.live.get(person, *id).is_none());
         let answers = orphans.len();
         if answers > 0 {
             store
@@ -562,6 +562,8 @@ impl Inner {
             turns,
             meta,
             stop: self.stop.clone(),
+            outbox: self.outbox(person),
+            tasks: self.tasks.clone(),
         };
         let inner = Arc::clone(&self);
         let trace = Trace::current().unwrap_or_else(Trace::new);
@@ -592,8 +594,12 @@ impl Inner {
 
     /// Publishes what lies in this person's outbox, in order.
     async fn publish_outbox(&self, store: &Store, person: PersonId) {
-        let outbox = Arc::clone(self.outboxes.lock().entry(person).or_default());
+        let outbox = self.outbox(person);
         outbox.publish(&self.bus, &self.tasks, store, person).await;
+    }
+
+    fn outbox(&self, person: PersonId) -> Arc<Outbox> {
+        Arc::clone(self.outboxes.lock().entry(person).or_default())
     }
 }
 
@@ -710,15 +716,6 @@ async fn repeated(
         })
         .await;
     found.map_err(from_store)
-}
-
-fn put(tx: &Transaction<'_>, kind: &str, message: &impl Payload) -> Result<(), StoreError> {
-    let id = *MessageId::new().as_bytes();
-    aico_store::enqueue(tx, kind, type_of(message), &message.encode_to_vec(), id)
-}
-
-fn type_of<M: Payload>(_: &M) -> &'static str {
-    M::TYPE
 }
 
 fn conversation_id(bytes: &[u8]) -> Reply<ConversationId> {

@@ -133,3 +133,47 @@ fn a_killed_model_process_is_replaced_and_the_next_question_is_answered() {
         }
     }
 }
+
+/// The end of an answer is an event like its beginning: whoever follows hears of it, also when
+/// nobody was left to tell it.
+#[test]
+fn the_end_of_an_answer_that_was_cut_off_is_told_by_the_next_run() {
+    let mut world = World::ready();
+    let made = world.chat(None, "Hello");
+    let conversation = made["conversation"].as_str().unwrap().to_owned();
+    // The model says nothing, so the answer has no end when the daemon is killed.
+    send(world.children()[0], "STOP");
+    let mut talk = world
+        .command(&["chat", "--json", "--once", "And then?"])
+        .args(["--conversation", &conversation])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(talk.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(first["type"], "accepted", "{first}");
+    world.kill();
+    talk.wait().unwrap();
+    world.serve();
+    let mut tail = world
+        .command(&["bus", "tail", "conversation.*.event.answer-done", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it listens", || {
+        let stats = world.said(&["bus", "stats", "--over", "0"]);
+        stats.contains("answer-done").then_some(())
+    });
+    let shown = world.said(&["conversation", "show", &conversation, "--json"]);
+    assert!(shown.contains("interrupted"), "{shown}");
+    let mut told = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&told.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (&told["sender"], &told["payload_type"]),
+        (&"companion".into(), &"aico.v1.AnswerDone".into()),
+        "{told}"
+    );
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
