@@ -80,6 +80,8 @@ class Conversation:
     known: dict[FactKey, str] = field(default_factory=dict)
     asked: set[FactKey] = field(default_factory=set)
     last: FactKey | None = None
+    # What it is about.
+    facts: list[Fact] = field(default_factory=lambda: facts.FACTS)
 
     def say(self, person: str, aico: str) -> None:
         self.messages += [("user", person), ("assistant", aico)]
@@ -192,7 +194,7 @@ class Conversation:
         return (text.lower() if lowered else _capitalised(text)), lowered
 
     def _new_fact(self) -> tuple[FactKey, str]:
-        fact = self.rng.choices(facts.FACTS, _FACT_WEIGHTS)[0]
+        fact = self.rng.choices(self.facts, [fact.weight for fact in self.facts])[0]
         subject = self.rng.choice(fact.subjects) if fact.subjects else ""
         if fact.name == "thing":
             subject = values.training_value("thing", self.rng)
@@ -224,23 +226,47 @@ def gibberish(rng: Random, word=values.invented_word) -> str:
 
 _TALK = [*phrases.INTENTS, phrases.UNCLEAR]
 _TALK_WEIGHTS = [intent.weight for intent in _TALK]
-_FACT_WEIGHTS = [fact.weight for fact in facts.FACTS]
 _STEPS = [
     (Conversation.small_talk, 42), (Conversation.tell, 17), (Conversation.ask_known, 22),
     (Conversation.ask_unknown, 8), (Conversation.correct, 6), (Conversation.tell_two, 3),
     (Conversation.summarise, 2),
 ]  # fmt: skip
+# Where facts are told close together and all of them asked for.
+_DRILL_STEPS = [
+    (Conversation.tell, 26), (Conversation.tell_two, 10), (Conversation.ask_known, 24), (Conversation.summarise, 16),
+    (Conversation.correct, 6), (Conversation.small_talk, 18),
+]  # fmt: skip
+# Where much of one kind is told, and more of it asked for: the name of the sister is not the brother's.
+_TWIN_STEPS = [
+    (Conversation.tell, 26), (Conversation.tell_two, 6), (Conversation.ask_known, 24), (Conversation.ask_unknown, 24),
+    (Conversation.correct, 6), (Conversation.small_talk, 14),
+]  # fmt: skip
 
 
 def conversation(rng: Random, exchanges: int) -> list[Message]:
     """A conversation of at least that many exchanges, mostly with a system prompt before it."""
-    talk = Conversation(rng)
+    return _composed(Conversation(rng), exchanges, _STEPS)
+
+
+def drill(rng: Random, exchanges: int) -> list[Message]:
+    """One that is about facts for the most part."""
+    return _composed(Conversation(rng), exchanges, _DRILL_STEPS)
+
+
+def twins(rng: Random, exchanges: int) -> list[Message]:
+    """One that is about facts of two kinds, of which there are many of each."""
+    many = [fact for fact in facts.FACTS if fact.subjects]
+    return _composed(Conversation(rng, facts=rng.sample(many, 2)), exchanges, _TWIN_STEPS)
+
+
+def _composed(talk: Conversation, exchanges: int, of: list[tuple[Callable[[Conversation], None], int]]) -> list[Message]:
+    rng = talk.rng
     dice = rng.random()
     if dice < 0.75:
         talk.messages.append(("system", SYSTEM_PROMPT))
     elif dice < 0.88:
         talk.messages.append(("system", rng.choice(OTHER_SYSTEM_PROMPTS)))
-    steps, weights = zip(*_STEPS, strict=True)
+    steps, weights = zip(*of, strict=True)
     while len(talk.messages) < 2 * exchanges:
         rng.choices(steps, weights)[0](talk)
     return talk.messages

@@ -15,18 +15,23 @@ import texts
 from texts import Choice
 
 
-def _sentences() -> dict[tuple[str, str], Choice]:
+def _by_kind(file: str) -> dict[tuple[str, str], list[str]]:
     """The templates of each fact and kind."""
     kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, lines in texts.load("facts.txt").items():
+    for name, lines in texts.load(file).items():
         for line in lines:
             kind, template = line.split(" ", 1)
             kinds[name, kind].append(template)
-    return {key: Choice(lines) for key, lines in kinds.items()}
+    return kinds
+
+
+def _sentences() -> dict[tuple[str, str], Choice]:
+    more = _by_kind("more/facts.txt")
+    return {key: Choice(lines, more[key]) for key, lines in _by_kind("facts.txt").items()}
 
 
 _SENTENCES = _sentences()
-_FRAMES = {name: Choice(lines) for name, lines in texts.load("frames.txt").items()}
+_FRAMES = texts.choices("frames.txt")
 
 
 @dataclass(frozen=True)

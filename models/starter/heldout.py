@@ -29,6 +29,7 @@ from frozen_corpus import (
 )
 from frozen_facts import Fact
 from frozen_phrases import draw
+from texts import Choice
 
 SEED = 7
 FAR_CHARACTERS = 1_400  # Some 440 tokens of words, and about 150 that mark the turns.
@@ -308,7 +309,8 @@ def assert_training_is_apart() -> None:
         shared = set(held) & set(training_phrases.SLOTS[name])
         assert not shared, f"values in both halves: {shared}"
     rng = Random(SEED)
-    for conversation in [frozen_corpus.conversation, corpus.conversation]:
+    Choice.wide = True
+    for conversation in [frozen_corpus.conversation, corpus.conversation, corpus.drill, corpus.twins]:
         for _ in range(CHECKED_CONVERSATIONS):
             for role, text in conversation(rng, exchanges=12):
                 assert role != "user" or text.lower() not in near.LAST_MESSAGES, text

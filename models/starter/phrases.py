@@ -14,7 +14,7 @@ import values
 from texts import Choice
 
 BIGGER_MODEL = "A bigger model can: `aico model add FILE.gguf`, or Settings → Model."
-SAID = {name: Choice(lines) for file in ("feelings.txt", "talk.txt") for name, lines in texts.load(file).items()}
+SAID = {name: choice for file in ("feelings.txt", "talk.txt") for name, choice in texts.choices(file).items()}
 
 
 @dataclass(frozen=True)

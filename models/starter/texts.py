@@ -64,14 +64,25 @@ def draw(template: str, rng: Random) -> str:
 
 
 class Choice:
-    """Templates of one meaning. Those that stand for many sentences are drawn more often."""
+    """Templates of one meaning. Those that stand for many sentences are drawn more often.
 
-    def __init__(self, templates: list[str]):
-        self.templates = templates
-        self._weights = list(accumulate(log2(1 + _number(parsed(template))) for template in templates))
+    The ones of `texts/more` came later: they are drawn only where `wide` says so, so that the
+    training before them stays what it was.
+    """
+
+    wide = False
+
+    def __init__(self, templates: list[str], more: list[str]):
+        self._narrow = _weighted(templates)
+        self._wide = _weighted([*templates, *more])
 
     def draw(self, rng: Random) -> str:
-        return draw(rng.choices(self.templates, cum_weights=self._weights)[0], rng)
+        templates, weights = self._wide if Choice.wide else self._narrow
+        return draw(rng.choices(templates, cum_weights=weights)[0], rng)
+
+
+def _weighted(templates: list[str]) -> tuple[list[str], list[float]]:
+    return templates, list(accumulate(log2(1 + _number(parsed(template))) for template in templates))
 
 
 def load(name: str) -> dict[str, list[str]]:
@@ -91,3 +102,9 @@ def load(name: str) -> dict[str, list[str]]:
         else:
             sections[section].append(line)
     return dict(sections)
+
+
+def choices(name: str) -> dict[str, Choice]:
+    """What to draw from in each section of a file, with the file of the same name in `more`."""
+    more = load(f"more/{name}")
+    return {section: Choice(lines, more.get(section, [])) for section, lines in load(name).items()}

@@ -10,7 +10,7 @@ comes from a fixed seed, so the same machine with the same number of threads mak
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -26,6 +26,7 @@ import tokenizer as bpe
 from copying import start_with_copying
 from model import Config, Llama
 from muon import Muon
+from texts import Choice
 
 SEED = 20_011
 CONFIG = Config()
@@ -38,7 +39,10 @@ class Phase:
 
     In the second stage the rates change evenly to `rate` of their peak, or on the way there if the
     phase is cut short of `planned` steps. A share of its conversations may be `plain`, of the kind
-    of the first stage, so that what that taught is not forgotten.
+    of the first stage, so that what that taught is not forgotten; of the rest a share may be
+    `drills`, which are about facts, or `twins`, about facts that are easily taken for each other.
+    `wide` draws from all texts, otherwise from those that stood when the stage began. `averaged`
+    begins with the mean of the weights where rates fell to nothing (`RESTS`).
     """
 
     steps: int
@@ -47,6 +51,10 @@ class Phase:
     rate: float = 0.0
     planned: int = 0
     plain: float = 0.0
+    drills: float = 0.0
+    twins: float = 0.0
+    wide: bool = False
+    averaged: bool = False
 
 
 FIRST = [Phase(1200, 256, 12), Phase(400, 896, 4)]
@@ -61,7 +69,26 @@ SECOND = [
     Phase(50, 896, 3, rate=0.25, plain=0.25),
     Phase(650, 896, 3, rate=0.12, plain=0.25),
     Phase(350, 896, 3, rate=0.0, plain=0.25),
+    Phase(75, 896, 3, rate=0.3, plain=0.25),
+    Phase(2000, 896, 3, rate=0.2, plain=0.25),
+    Phase(1500, 896, 3, rate=0.08, plain=0.25),
+    Phase(900, 896, 3, rate=0.0, plain=0.25),
+    Phase(50, 256, 10, rate=0.25, plain=0.2, drills=0.3, wide=True),
+    Phase(1400, 256, 10, rate=0.15, plain=0.2, drills=0.3, wide=True),
+    Phase(1000, 896, 3, rate=0.0, plain=0.2, drills=0.15, wide=True),
+    Phase(50, 384, 7, rate=0.25, plain=0.2, twins=0.3, wide=True),
+    Phase(1700, 384, 7, rate=0.12, plain=0.2, twins=0.3, wide=True),
+    Phase(900, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
+    Phase(50, 384, 7, rate=0.22, plain=0.2, twins=0.2, wide=True),
+    Phase(1800, 384, 7, rate=0.1, plain=0.2, twins=0.2, wide=True),
+    Phase(950, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
+    Phase(50, 384, 7, rate=0.15, plain=0.2, twins=0.2, wide=True, averaged=True),
+    Phase(1300, 384, 7, rate=0.08, plain=0.2, twins=0.2, wide=True),
+    Phase(900, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
+    Phase(0, 896, 3, wide=True, averaged=True),
 ]
+# So many of the last ends of a fall to nothing are averaged.
+RESTS = 3
 SECOND_START_RATE = 0.4
 MATRIX_RATE = 8e-3
 EMBEDDING_RATE = 4e-3
@@ -95,11 +122,17 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Inputs, targets and whether the target counts, of ever new conversations, after `done` batches."""
     exchanges = phase.length // 12
+    Choice.wide = phase.wide
     for _ in range(done, phase.steps):
         rows, masks = [], []
         for _ in range(phase.rows):
-            plain = phase.plain and rng.random() < phase.plain
-            talk = frozen_corpus.conversation if plain else conversation
+            talk = conversation
+            if phase.plain and rng.random() < phase.plain:
+                talk = frozen_corpus.conversation
+            elif phase.drills and rng.random() < phase.drills:
+                talk = corpus.drill
+            elif phase.twins and rng.random() < phase.twins:
+                talk = corpus.twins
             tokens, spoken = encode_row(tokenizer, talk(rng, exchanges), phase.length)
             missing = phase.length + 1 - len(tokens)
             rows.append(tokens + [bpe.END_OF_TEXT] * missing)
@@ -160,6 +193,17 @@ class Run:
     optimisers: list[torch.optim.Optimizer]
     rng: Random
     step: int = 0
+    rests: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def rest(self) -> None:
+        """A fall of the rates to nothing has ended here."""
+        weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
+        self.rests = [*self.rests, weights][-RESTS:]
+
+    def average(self) -> None:
+        """Goes on from the mean of the last rests, which is better than any of them."""
+        mean = {name: sum(rest[name] for rest in self.rests) / len(self.rests) for name in self.rests[0]}
+        self.model.load_state_dict(mean)
 
     def save(self, work: Path) -> None:
         torch.save(self.model.state_dict(), work / "weights.pt")
@@ -167,6 +211,7 @@ class Run:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "rng": self.rng.getstate(),
             "step": self.step,
+            "rests": self.rests,
             "model": self.model.state_dict(),
         }
         torch.save(state, work / "state.new")
@@ -180,6 +225,7 @@ class Run:
         version, numbers, gauss = state["rng"]
         self.rng.setstate((version, tuple(numbers), gauss))
         self.step = state["step"]
+        self.rests = state["rests"]
 
 
 def new_run() -> Run:
@@ -201,6 +247,8 @@ def train(tokenizer: Tokenizer, run: Run, stage: Stage, work: Path) -> None:
     before = 0  # The steps of the phases before this one.
     for phase in stage.phases:
         done = min(max(run.step - before, 0), phase.steps)
+        if phase.averaged and run.step == before:
+            run.average()
         for inputs, targets, counts in batches(tokenizer, stage.conversation, phase, done, run.rng):
             for optimiser in groups:
                 for group in optimiser.param_groups:
@@ -224,6 +272,9 @@ def train(tokenizer: Tokenizer, run: Run, stage: Stage, work: Path) -> None:
                 recent.clear()
                 run.save(work)
         before += phase.steps
+        if run.step == before and phase.steps and phase.wide and not phase.rate:
+            run.rest()
+    run.save(work)
 
 
 def main() -> None:
