@@ -6,15 +6,18 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
+/// The program's own allocator.
+#[path = "../../aico/src/wiping.rs"]
+mod wiping;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use aico_bus::{AllowAll, Bus, Delivery, Identity, Meta, Queue};
 use aico_contracts::v1::{AnswerDelta, Envelope};
 
-/// The program's own allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: wiping::Wiping = wiping::Wiping;
 
 const MESSAGES: u64 = 1_000_000;
 

@@ -8,16 +8,14 @@ mod exit;
 mod places;
 mod prompt;
 mod style;
+mod wiping;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use mimalloc::MiMalloc;
 
-/// A message is made on one thread and freed on another. The system's allocators take a lock for
-/// that: with glibc's the bus carries half as many (docs/benchmarks.md).
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: wiping::Wiping = wiping::Wiping;
 
 fn main() -> ExitCode {
     // First of all, in every process: no core, no debugger of the same user.

@@ -133,7 +133,7 @@ fn a_newer_store_of_a_person_is_told_to_them_and_not_touched() {
 fn a_daemon_of_another_version_is_told_with_both_versions_and_what_to_do() {
     let world = World::new();
     let run = world.data().join("run");
-    std::fs::create_dir(&run).unwrap();
+    std::fs::create_dir_all(&run).unwrap();
     std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o700)).unwrap();
     let listener = UnixListener::bind(run.join("aico.sock")).unwrap();
     let daemon = std::thread::spawn(move || {
