@@ -1,4 +1,4 @@
-//! `cargo bench -p aico-bus --bench inprocess`: one publisher, one subscriber, 256-byte payloads,
+//! `cargo bench … --bench inprocess` (docs/benchmarks.md): one publisher, one subscriber, 256-byte payloads,
 //! beside a bare bounded channel that carries the same shared envelopes.
 //!
 //! The bus does more: it makes the envelope, encodes the payload, asks the policy, stamps and

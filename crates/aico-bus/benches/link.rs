@@ -1,4 +1,4 @@
-//! `cargo bench -p aico-bus --bench link`: what the link adds to one token of a stream and to a
+//! `cargo bench … --bench link` (docs/benchmarks.md): what the link adds to one token of a stream and to a
 //! request, beside the same inside the process. Both ends run in this process, on their own
 //! runtimes, over the Unix socket (TCP elsewhere) with CURVE.
 

@@ -1,7 +1,7 @@
 //! Decoding through our loop against llama.cpp's own, on 134 million random parameters at Q4_0,
 //! for one stream and for four, both sides in one run and in turn:
 //!
-//! `cargo bench -p aico-models --bench decode`
+//! `cargo bench … --bench decode` (docs/benchmarks.md)
 //!
 //! "Own" is the plainest loop there is: `llama_decode` and a greedy sampler, one batch a step,
 //! the same context parameters. Printed are tokens a second of each side (the median over the

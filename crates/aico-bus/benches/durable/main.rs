@@ -1,4 +1,4 @@
-//! `cargo bench -p aico-bus --bench durable`: durable publishing, 256-byte payloads, with 1, 16 and
+//! `cargo bench … --bench durable` (docs/benchmarks.md): durable publishing, 256-byte payloads, with 1, 16 and
 //! 256 messages in flight, each acknowledged after its sync; inside the process and over the link.
 //!
 //! Beside it, in the same run and folder, a plain file to which groups of 1, 16 and 256 such
