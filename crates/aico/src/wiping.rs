@@ -2,8 +2,8 @@
 //!
 //! Keys and passwords wipe themselves. What is said, and the copies that libraries make of a
 //! request's body, do not: without this they would lie in freed memory until somebody is given that
-//! piece. So everything that Rust code allocates is wiped when it is freed. (`tests/daemon/memory.rs` looks into a running
-//! daemon.)
+//! piece. So everything that Rust code allocates is wiped when it is freed.
+//! (`tests/daemon/memory.rs` looks into a running daemon.)
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
