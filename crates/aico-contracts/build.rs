@@ -47,7 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     prost_build::Config::new()
-        .bytes([".aico.v1.Envelope", ".aico.v1.Frame", ".aico.v1.Control"])
+        // By hand, in src/envelope.rs.
+        .extern_path(".aico.v1.Envelope", "crate::envelope::Envelope")
+        .bytes([".aico.v1.Frame", ".aico.v1.Control"])
         .skip_debug(&quiet)
         .compile_fds(descriptors)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

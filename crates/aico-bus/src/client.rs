@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use aico_contracts::Payload;
 use aico_contracts::topics::{self, Class};
 use aico_contracts::v1::{Envelope, Fault};
+use aico_contracts::{ByteString, Payload};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::ids::now_ns;
 use crate::journal::{JournalFault, Start};
 use crate::meta::{Meta, time_left};
 use crate::parcel::{Kind, exchange};
-use crate::pattern::{Pattern, check_topic};
+use crate::pattern::Pattern;
 use crate::port::Port;
 use crate::queue::{Queue, Subscription};
 use crate::trace::Trace;
@@ -165,7 +165,7 @@ impl Client {
         message: &impl Payload,
         meta: Meta,
     ) -> Result<Envelope, BusError> {
-        check_topic(topic).map_err(|source| BusError::Topic {
+        let topic = self.port.topic(topic).map_err(|source| BusError::Topic {
             topic: topic.to_owned(),
             source,
         })?;
@@ -177,7 +177,7 @@ impl Client {
         if envelope.id.is_empty() {
             envelope.id = self.port.speaker().ids.next(now);
         }
-        topic.clone_into(&mut envelope.topic);
+        envelope.topic = topic;
         envelope.time_unix_ns = now;
         fill(&mut envelope, message)?;
         Ok(envelope)
@@ -189,7 +189,7 @@ fn fill<M: Payload>(envelope: &mut Envelope, message: &M) -> Result<(), BusError
     if bytes > MAX_PAYLOAD {
         return Err(BusError::TooLarge { bytes });
     }
-    M::TYPE.clone_into(&mut envelope.payload_type);
+    envelope.payload_type = ByteString::from_static(M::TYPE);
     envelope.payload = Bytes::from(message.encode_to_vec());
     Ok(())
 }

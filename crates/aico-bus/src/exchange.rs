@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aico_contracts::Payload;
 use aico_contracts::v1::{Envelope, Fault};
+use aico_contracts::{ByteString, Payload};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -237,11 +237,11 @@ impl Responder {
             correlation: request.id.clone(),
             trace: request.trace.clone(),
             schema_version: aico_contracts::SCHEMA_VERSION,
-            payload_type: M::TYPE.to_owned(),
+            payload_type: ByteString::from_static(M::TYPE),
             payload: Bytes::from(message.encode_to_vec()),
             exchange: exchange(kind, self.index),
             epoch: self.speaker.epoch.clone(),
-            sender: self.speaker.identity.as_str().to_owned(),
+            sender: self.speaker.identity.name().clone(),
             stamped_unix_ns: now,
             ..Envelope::default()
         })

@@ -4,10 +4,12 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use std::sync::Arc;
+
 use aico_contracts::v1::Envelope;
 
 use crate::journal::{FileName, Head, Kept, Place};
-use crate::parcel::{Stamp, append_person};
+use crate::parcel::{Parcel, Stamp, append_person};
 
 pub use crate::link::fuzzing::{frame, peer, read, uplink};
 
@@ -36,16 +38,20 @@ pub(crate) fn check_stamp(envelope: &Envelope, wire: &Bytes) {
         let stamp = Stamp {
             sequence,
             epoch: &epoch,
-            sender,
+            sender: &sender.into(),
             now_ns: 42,
         };
-        let stamped = stamp.append(wire);
+        let mut expected = envelope.clone();
+        stamp.set(&mut expected);
+        let parcel = Parcel {
+            envelope: Arc::new(expected.clone()),
+            wire: Some(wire.clone()),
+        };
+        let stamped = parcel.encoded();
         assert!(
             stamped.starts_with(wire),
             "bytes of the sender were changed"
         );
-        let mut expected = envelope.clone();
-        stamp.set(&mut expected);
         let read = Envelope::decode(stamped);
         assert!(
             read.as_ref().is_ok_and(|read| *read == expected),
@@ -53,7 +59,7 @@ pub(crate) fn check_stamp(envelope: &Envelope, wire: &Bytes) {
         );
         let read = read.unwrap_or_default();
         assert_eq!(
-            (read.sequence, read.stamped_unix_ns, read.sender.as_str()),
+            (read.sequence, read.stamped_unix_ns, &*read.sender),
             (sequence, 42, sender)
         );
         assert_eq!(read.epoch, epoch);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use aico_contracts::ByteString;
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{self, Class};
 use aico_contracts::v1::{Envelope, Fault};
@@ -22,7 +23,7 @@ use crate::journal::{
     Cursor, Handle, Journal, JournalFault, Message, Place, Receipt, Start, Wanted,
 };
 use crate::parcel::{Parcel, Stamp, append_person};
-use crate::pattern::{Pattern, PatternIndex};
+use crate::pattern::{Pattern, PatternIndex, TopicError, check_topic};
 use crate::port::{Boxed, Port, Speaker};
 use crate::prefix::Prefixes;
 use crate::queue::{Guard, Mailbox, Queue, Subscription};
@@ -138,11 +139,19 @@ struct Route {
     traffic: Arc<Traffic>,
 }
 
+/// What is remembered of a topic that something was published on.
+struct Lane {
+    /// One copy for all envelopes.
+    topic: ByteString,
+    class: Class,
+    routes: Vec<Arc<Route>>,
+}
+
 #[derive(Default)]
 struct Routes {
     index: PatternIndex<Arc<Route>>,
-    /// Which routes a topic has; emptied whenever a subscription comes or goes.
-    cache: HashMap<String, Arc<[Arc<Route>]>>,
+    /// What topics have; emptied whenever a subscription comes or goes.
+    cache: HashMap<ByteString, Arc<Lane>>,
 }
 
 /// One who follows the journal.
@@ -187,6 +196,7 @@ impl Hub {
         };
         Member {
             hub: self.clone(),
+            traffic: self.ledger.of(&speaker.identity),
             speaker,
         }
     }
@@ -223,7 +233,7 @@ impl Hub {
         wire: &mut Option<Bytes>,
     ) -> Result<Option<PersonId>, BusError> {
         let wrong = || BusError::WrongPerson {
-            topic: envelope.topic.clone(),
+            topic: envelope.topic.to_string(),
         };
         let said = match envelope.person.len() {
             0 => None,
@@ -249,13 +259,14 @@ impl Hub {
     /// Publishes for a member. `wire` is the encoded form it came in over a link.
     pub(crate) fn publish(
         &self,
-        who: &Identity,
+        from: &Member,
         mut envelope: Envelope,
         mut wire: Option<Bytes>,
     ) -> Result<(), BusError> {
+        let who = &from.speaker.identity;
         let person = Self::settle_person(&mut envelope, &mut wire)?;
         self.authorize(who, Direction::Publish, &envelope.topic, person)?;
-        self.count_published(who, &envelope);
+        self.count_published(from, &envelope);
         if topics::class(&envelope.topic) == Class::Durable
             && let Some(journal) = self.journal()
         {
@@ -265,29 +276,29 @@ impl Hub {
                     tracing::warn!(%error, "A message is not in the journal.");
                 }
             };
-            match Message::new(who.as_str(), person, &envelope, wire.as_ref()) {
+            match Message::new(from.name(), person, &envelope, wire.as_ref()) {
                 Ok(message) => journal.keep(message, Some(Box::new(done))),
                 Err(error) => done(Err(error)),
             }
         }
-        self.fan_out(who, person, envelope, wire);
+        self.fan_out(from.name(), person, envelope, wire);
         Ok(())
     }
 
-    fn count_published(&self, who: &Identity, envelope: &Envelope) {
+    fn count_published(&self, from: &Member, envelope: &Envelope) {
         self.counters.published.fetch_add(1, Ordering::Relaxed);
-        self.ledger.of(who).published(envelope.payload.len());
+        from.traffic.published(envelope.payload.len());
     }
 
     /// Puts a message into the queues of all who subscribed.
     fn fan_out(
         &self,
-        who: &Identity,
+        sender: &ByteString,
         person: Option<PersonId>,
         mut envelope: Envelope,
         wire: Option<Bytes>,
     ) {
-        let routes = self.routes_of(&envelope.topic);
+        let lane = self.lane(&envelope.topic);
         let mut wakers = Vec::new();
         let (mut delivered, mut dropped) = (0, 0);
         // What was made in this process a moment ago has the time already.
@@ -298,28 +309,27 @@ impl Hub {
         };
         {
             let mut order = self.order.lock();
-            let sequence = match topics::class(&envelope.topic) {
+            let sequence = match lane.class {
                 Class::Live => &mut order.live,
                 Class::Durable => &mut order.durable,
             };
             *sequence += 1;
-            if routes.is_empty() {
+            if lane.routes.is_empty() {
                 return;
             }
             let stamp = Stamp {
                 sequence: *sequence,
                 epoch: &self.epoch_bytes,
-                sender: who.as_str(),
+                sender,
                 now_ns,
             };
             stamp.set(&mut envelope);
-            let wire = wire.map(|wire| stamp.append(&wire));
             let bytes = envelope.payload.len();
             let parcel = Parcel {
                 envelope: Arc::new(envelope),
                 wire,
             };
-            for route in routes.iter() {
+            for route in &lane.routes {
                 if person.is_some_and(|person| !self.policy.sees(&route.identity, person)) {
                     continue;
                 }
@@ -344,17 +354,18 @@ impl Hub {
     }
 
     /// Publishes on a durable topic for a module of the daemon: delivered here at once.
-    fn publish_durably(&self, who: &Identity, mut envelope: Envelope) -> Result<Pending, BusError> {
+    fn publish_durably(&self, from: &Member, mut envelope: Envelope) -> Result<Pending, BusError> {
+        let who = &from.speaker.identity;
         let person = Self::settle_person(&mut envelope, &mut None)?;
         self.authorize(who, Direction::Publish, &envelope.topic, person)?;
         let journal = self.journal();
         let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
-        let message = Message::new(who.as_str(), person, &envelope, None);
+        let message = Message::new(from.name(), person, &envelope, None);
         let message = message.map_err(BusError::Journal)?;
-        self.count_published(who, &envelope);
+        self.count_published(from, &envelope);
         let (done, pending) = Pending::new();
         journal.keep(message, Some(done));
-        self.fan_out(who, person, envelope, None);
+        self.fan_out(from.name(), person, envelope, None);
         Ok(pending)
     }
 
@@ -362,25 +373,26 @@ impl Hub {
     /// a peer that repeats what nobody answered for is not heard twice.
     pub(crate) fn publish_from_peer(
         self: &Arc<Self>,
-        who: &Identity,
+        from: &Member,
         mut envelope: Envelope,
         wire: Bytes,
         answer: impl FnOnce(Result<Receipt, JournalFault>) + Send + 'static,
     ) -> Result<(), BusError> {
         let mut wire = Some(wire);
+        let who = &from.speaker.identity;
         let person = Self::settle_person(&mut envelope, &mut wire)?;
         self.authorize(who, Direction::Publish, &envelope.topic, person)?;
         let journal = self.journal();
         let journal = journal.ok_or(BusError::Journal(JournalFault::Locked))?;
-        let message = Message::new(who.as_str(), person, &envelope, wire.as_ref());
+        let message = Message::new(from.name(), person, &envelope, wire.as_ref());
         let message = message.map_err(BusError::Journal)?;
-        self.count_published(who, &envelope);
-        let (hub, who) = (Arc::downgrade(self), who.clone());
+        self.count_published(from, &envelope);
+        let (hub, sender) = (Arc::downgrade(self), from.name().clone());
         let done = move |outcome: Result<Receipt, JournalFault>| {
             if outcome.as_ref().is_ok_and(|receipt| !receipt.repeated)
                 && let Some(hub) = hub.upgrade()
             {
-                hub.fan_out(&who, person, envelope, wire);
+                hub.fan_out(&sender, person, envelope, wire);
             }
             answer(outcome);
         };
@@ -445,22 +457,33 @@ impl Hub {
         })
     }
 
-    fn routes_of(&self, topic: &str) -> Arc<[Arc<Route>]> {
+    /// A topic as it is remembered, or a copy.
+    fn topic(&self, topic: &str) -> Result<ByteString, TopicError> {
+        if let Some(lane) = self.routes.read().cache.get(topic) {
+            return Ok(lane.topic.clone());
+        }
+        check_topic(topic).map(|()| topic.into())
+    }
+
+    fn lane(&self, topic: &str) -> Arc<Lane> {
         if let Some(found) = self.routes.read().cache.get(topic) {
             return found.clone();
         }
         let mut routes = self.routes.write();
-        let found: Arc<[_]> = routes
-            .index
-            .matching(topic)
-            .into_iter()
-            .map(|(_, route)| route)
-            .filter(|route| self.leads(route, topic))
-            .collect();
+        let leading = routes.index.matching(topic).into_iter();
+        let found = Arc::new(Lane {
+            // A copy: what came over a link lies in its whole frame.
+            topic: ByteString::from(topic),
+            class: topics::class(topic),
+            routes: leading
+                .map(|(_, route)| route)
+                .filter(|route| self.leads(route, topic))
+                .collect(),
+        });
         if routes.cache.len() >= ROUTE_CACHE {
             routes.cache.clear();
         }
-        routes.cache.insert(topic.to_owned(), found.clone());
+        routes.cache.insert(found.topic.clone(), found.clone());
         found
     }
 
@@ -571,10 +594,11 @@ impl Hub {
     /// Puts a request before the server that came last.
     pub(crate) fn ask(
         &self,
-        who: &Identity,
+        from: &Member,
         mut envelope: Envelope,
         mut wire: Option<Bytes>,
     ) -> Result<(Arc<Envelope>, ReplyReceiver), RequestError> {
+        let who = &from.speaker.identity;
         let person =
             Self::settle_person(&mut envelope, &mut wire).map_err(RequestError::Refused)?;
         self.authorize(who, Direction::Request, &envelope.topic, person)
@@ -587,11 +611,10 @@ impl Hub {
         let stamp = Stamp {
             sequence: 0,
             epoch: &self.epoch_bytes,
-            sender: who.as_str(),
+            sender: from.name(),
             now_ns: now_ns(),
         };
         stamp.set(&mut envelope);
-        let wire = wire.map(|wire| stamp.append(&wire));
         let topic = envelope.topic.clone();
         let parcel = Parcel {
             envelope: Arc::new(envelope),
@@ -604,7 +627,7 @@ impl Hub {
             match server.take(incoming) {
                 Ok(()) => {
                     self.counters.requests.fetch_add(1, Ordering::Relaxed);
-                    self.ledger.of(who).requested();
+                    from.traffic.requested();
                     return Ok((request, receiver));
                 }
                 Err(NotTaken::Gone(back)) => incoming = back,
@@ -614,7 +637,9 @@ impl Hub {
             }
         }
         self.counters.unserved.fetch_add(1, Ordering::Relaxed);
-        Err(RequestError::NobodyServes { topic })
+        Err(RequestError::NobodyServes {
+            topic: topic.to_string(),
+        })
     }
 
     /// Whether a message that waited may still be delivered: a consent may have ended meanwhile.
@@ -735,6 +760,13 @@ impl Hub {
 pub(crate) struct Member {
     hub: Arc<Hub>,
     speaker: Speaker,
+    traffic: Arc<Traffic>,
+}
+
+impl Member {
+    fn name(&self) -> &ByteString {
+        self.speaker.identity.name()
+    }
 }
 
 impl Port for Member {
@@ -742,12 +774,16 @@ impl Port for Member {
         &self.speaker
     }
 
+    fn topic(&self, topic: &str) -> Result<ByteString, TopicError> {
+        self.hub.topic(topic)
+    }
+
     fn publish(&self, envelope: Envelope) -> Result<(), BusError> {
-        self.hub.publish(&self.speaker.identity, envelope, None)
+        self.hub.publish(self, envelope, None)
     }
 
     fn publish_durably(&self, envelope: Envelope) -> Result<Pending, BusError> {
-        self.hub.publish_durably(&self.speaker.identity, envelope)
+        self.hub.publish_durably(self, envelope)
     }
 
     fn follow(
@@ -773,7 +809,7 @@ impl Port for Member {
     }
 
     fn ask(&self, envelope: Envelope) -> Boxed<'_, Result<ReplyReceiver, RequestError>> {
-        let asked = self.hub.ask(&self.speaker.identity, envelope, None);
+        let asked = self.hub.ask(self, envelope, None);
         Box::pin(std::future::ready(asked.map(|(_, receiver)| receiver)))
     }
 

@@ -1,8 +1,8 @@
 //! Who speaks on the bus, and the one place that decides what they may do.
 
 use std::fmt;
-use std::sync::Arc;
 
+use aico_contracts::ByteString;
 use aico_contracts::ids::PersonId;
 
 /// The name under which a module joined: `companion`, `gateway`, `model-process`.
@@ -10,17 +10,22 @@ use aico_contracts::ids::PersonId;
 /// Names come from the code that composes the daemon, or from the table of verified keys; never
 /// from a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity(Arc<str>);
+pub struct Identity(ByteString);
 
 impl Identity {
     /// An identity of this name.
     pub fn new(name: impl AsRef<str>) -> Self {
-        Self(Arc::from(name.as_ref()))
+        Self(ByteString::from(name.as_ref()))
     }
 
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as envelopes carry it.
+    pub(crate) fn name(&self) -> &ByteString {
         &self.0
     }
 }

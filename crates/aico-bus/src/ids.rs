@@ -1,8 +1,9 @@
 //! Ids of envelopes: UUIDv7, made without a system call for each.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 /// Makes ids that sort by time. The low 62 bits are a counter that starts at a random point in a
@@ -32,8 +33,26 @@ impl IdSource {
         id[..6].copy_from_slice(&(unix_ns / 1_000_000).to_be_bytes()[2..]);
         id[6..8].copy_from_slice(&(0x7000 | self.salt & 0x0fff).to_be_bytes());
         id[8..].copy_from_slice(&(count & (u64::MAX >> 2) | 1 << 63).to_be_bytes());
-        Bytes::copy_from_slice(&id)
+        shared(id)
     }
+}
+
+thread_local! {
+    /// Room for ids: one allocation for many of them, for each message has one.
+    static ROOM: RefCell<BytesMut> = RefCell::default();
+}
+
+/// How many ids share an allocation. It is freed when the last of them is.
+const IDS: usize = 32;
+
+fn shared(id: [u8; 16]) -> Bytes {
+    ROOM.with_borrow_mut(|room| {
+        if room.capacity() < id.len() {
+            *room = BytesMut::with_capacity(IDS * id.len());
+        }
+        room.extend_from_slice(&id);
+        room.split().freeze()
+    })
 }
 
 /// Wall clock in nanoseconds since the Unix epoch.

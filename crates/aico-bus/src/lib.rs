@@ -18,7 +18,6 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod encode;
 mod error;
 mod exchange;
 mod follow;

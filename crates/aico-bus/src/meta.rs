@@ -118,9 +118,9 @@ impl Meta {
                 .person
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))
                 .unwrap_or_default(),
-            purpose: self.purpose,
+            purpose: self.purpose.into(),
             priority: self.priority.unwrap_or_default().into(),
-            origin_device: self.origin_device,
+            origin_device: self.origin_device.into(),
             correlation: self
                 .correlation
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))

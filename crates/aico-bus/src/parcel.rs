@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use aico_contracts::ByteString;
 use aico_contracts::v1::{Envelope, Exchange};
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
+use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::encode::encode;
-
-/// A shared envelope. `wire` holds its encoded form, stamp included, when a peer sent it: it is
-/// passed on to other peers as it is, so that fields this build does not know survive.
+/// A shared envelope. `wire` holds the bytes it came in when a peer sent it: they are passed on to
+/// other peers as they are, so that fields this build does not know survive, with this bus's stamp
+/// behind them.
 #[derive(Clone)]
 pub(crate) struct Parcel {
     pub(crate) envelope: Arc<Envelope>,
@@ -28,12 +30,32 @@ impl Parcel {
         size_of(&self.envelope)
     }
 
-    /// The encoded form.
-    pub(crate) fn encoded(&self) -> Bytes {
+    /// Length of what [`encode`](Self::encode) writes.
+    pub(crate) fn encoded_len(&self) -> usize {
         match &self.wire {
-            Some(bytes) => bytes.clone(),
-            None => encode(&self.envelope),
+            Some(wire) => wire.len() + stamp_len(&self.envelope),
+            None => self.envelope.encoded_len(),
         }
+    }
+
+    /// The encoded form, the stamp included.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match &self.wire {
+            Some(wire) => {
+                out.put_slice(wire);
+                write_stamp(&self.envelope, out);
+            }
+            None => self.envelope.encode_raw(out),
+        }
+    }
+
+    /// The same by itself.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn encoded(&self) -> Bytes {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        assert_eq!(out.len(), self.encoded_len());
+        out.into()
     }
 }
 
@@ -46,7 +68,7 @@ pub(crate) fn size_of(envelope: &Envelope) -> usize {
 pub(crate) struct Stamp<'a> {
     pub(crate) sequence: u64,
     pub(crate) epoch: &'a Bytes,
-    pub(crate) sender: &'a str,
+    pub(crate) sender: &'a ByteString,
     pub(crate) now_ns: u64,
 }
 
@@ -55,31 +77,37 @@ impl Stamp<'_> {
     pub(crate) fn set(&self, envelope: &mut Envelope) {
         envelope.sequence = self.sequence;
         envelope.epoch = self.epoch.clone();
-        envelope.sender = self.sender.to_owned();
+        envelope.sender = self.sender.clone();
         envelope.stamped_unix_ns = self.now_ns;
     }
-
-    /// Appends the same to an encoded envelope: in protobuf the last value of a scalar wins.
-    /// Fields at their default are written too, for the same reason.
-    pub(crate) fn append(&self, wire: &Bytes) -> Bytes {
-        let mut out = BytesMut::with_capacity(wire.len() + self.sender.len() + 64);
-        out.put_slice(wire);
-        field_varint(&mut out, 100, self.sequence);
-        field_bytes(&mut out, 101, self.epoch);
-        field_bytes(&mut out, 102, self.sender.as_bytes());
-        field_varint(&mut out, 103, self.now_ns);
-        out.freeze()
-    }
 }
 
-fn field_varint(out: &mut BytesMut, field: u64, value: u64) {
-    prost::encoding::encode_varint(field << 3, out);
-    prost::encoding::encode_varint(value, out);
+/// Writes the stamp behind the bytes of an envelope: in protobuf the last value of a scalar wins.
+/// Fields at their default are written too, for the same reason.
+fn write_stamp(envelope: &Envelope, out: &mut Vec<u8>) {
+    field_varint(out, 100, envelope.sequence);
+    field_bytes(out, 101, &envelope.epoch);
+    field_bytes(out, 102, envelope.sender.as_bytes());
+    field_varint(out, 103, envelope.stamped_unix_ns);
 }
 
-fn field_bytes(out: &mut BytesMut, field: u64, value: &[u8]) {
-    prost::encoding::encode_varint(field << 3 | 2, out);
-    prost::encoding::encode_varint(value.len() as u64, out);
+fn stamp_len(envelope: &Envelope) -> usize {
+    let varint = |value| 2 + encoded_len_varint(value);
+    let bytes = |value: &[u8]| varint(value.len() as u64) + value.len();
+    varint(envelope.sequence)
+        + bytes(&envelope.epoch)
+        + bytes(envelope.sender.as_bytes())
+        + varint(envelope.stamped_unix_ns)
+}
+
+fn field_varint(out: &mut impl BufMut, field: u64, value: u64) {
+    encode_varint(field << 3, out);
+    encode_varint(value, out);
+}
+
+fn field_bytes(out: &mut impl BufMut, field: u64, value: &[u8]) {
+    encode_varint(field << 3 | 2, out);
+    encode_varint(value.len() as u64, out);
     out.put_slice(value);
 }
 
@@ -103,8 +131,6 @@ pub(crate) fn exchange(kind: Kind, index: u64) -> Option<Exchange> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
 
     #[test]
@@ -125,15 +151,19 @@ mod tests {
         let stamp = Stamp {
             sequence: 0,
             epoch: &Bytes::from_static(b"epoch"),
-            sender: "weather",
+            sender: &"weather".into(),
             now_ns: 42,
         };
-        let stamped = stamp.append(&Bytes::from(wire));
+        let mut expected = forged.clone();
+        stamp.set(&mut expected);
+        let parcel = Parcel {
+            envelope: Arc::new(expected.clone()),
+            wire: Some(wire.into()),
+        };
+        let stamped = parcel.encoded();
         assert!(stamped.windows(6).any(|part| part == b"future"));
         let read = Envelope::decode(stamped).unwrap();
-        let mut expected = forged;
-        stamp.set(&mut expected);
         assert_eq!(read, expected);
-        assert_eq!((read.sequence, read.sender.as_str()), (0, "weather"));
+        assert_eq!((read.sequence, &*read.sender), (0, "weather"));
     }
 }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use aico_contracts::ByteString;
 use aico_contracts::v1::Envelope;
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use crate::follow::{Follower, Pending};
 use crate::identity::Identity;
 use crate::ids::IdSource;
 use crate::journal::Start;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, TopicError, check_topic};
 use crate::queue::{Queue, Subscription};
 use crate::reply::ReplyReceiver;
 
@@ -33,6 +34,11 @@ pub(crate) struct Speaker {
 /// One member's way to the bus.
 pub(crate) trait Port: Send + Sync {
     fn speaker(&self) -> &Speaker;
+
+    /// A topic as envelopes carry it, when it is one.
+    fn topic(&self, topic: &str) -> Result<ByteString, TopicError> {
+        check_topic(topic).map(|()| topic.into())
+    }
 
     /// Never waits, least of all for a subscriber.
     fn publish(&self, envelope: Envelope) -> Result<(), BusError>;

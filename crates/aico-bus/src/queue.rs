@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use aico_contracts::v1::Envelope;
@@ -83,7 +84,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// How often a subscriber that finds nothing lets others run and looks again before it sleeps: some
 /// ten microseconds after a message. Waking a sleeper costs the publisher a system call, and in a
 /// virtual machine an exit of it: more than all the rest of a message.
-const LINGER: u8 = 64;
+const LINGER: u8 = 250;
 
 struct State {
     items: VecDeque<Parcel>,
@@ -135,6 +136,9 @@ impl State {
 pub(crate) struct Mailbox {
     limits: Queue,
     state: Mutex<State>,
+    /// Something came since it was last found empty: who looks again and again asks here, and
+    /// leaves the lock to the publisher.
+    news: AtomicBool,
 }
 
 /// What a push did.
@@ -158,7 +162,17 @@ impl Mailbox {
         Arc::new(Self {
             limits,
             state: Mutex::new(state),
+            news: AtomicBool::new(false),
         })
+    }
+
+    /// Called under the lock, after something was put in.
+    fn tell(&self, state: &mut State) -> Option<Waker> {
+        // Written only when it changes: it lies where the other thread reads.
+        if !self.news.load(Ordering::Relaxed) {
+            self.news.store(true, Ordering::Release);
+        }
+        state.waker.take()
     }
 
     pub(crate) fn push(&self, parcel: Parcel) -> Pushed {
@@ -189,7 +203,7 @@ impl Mailbox {
         state.bytes += size;
         state.items.push_back(parcel);
         Pushed {
-            waker: state.waker.take(),
+            waker: self.tell(&mut state),
             dropped: count,
         }
     }
@@ -213,7 +227,7 @@ impl Mailbox {
             Some((last, known)) if *last == before => *known = known.and(mark),
             _ => state.marks.push_back((before, mark)),
         }
-        let waker = state.waker.take();
+        let waker = self.tell(&mut state);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -224,7 +238,7 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let waker = state.waker.take();
+        let waker = self.tell(&mut state);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -348,6 +362,11 @@ impl Subscription {
 
     fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<Option<Taken>> {
         if self.batch.is_empty() {
+            if self.idle_polls < LINGER && !self.mailbox.news.load(Ordering::Acquire) {
+                self.idle_polls += 1;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut state = self.mailbox.state.lock();
             if state.missed > 0 {
                 // The dropped ones lie between the last batch and what waits now.
@@ -381,6 +400,7 @@ impl Subscription {
                 if state.closed {
                     return Poll::Ready(None);
                 }
+                self.mailbox.news.store(false, Ordering::Relaxed);
                 if self.idle_polls < LINGER {
                     self.idle_polls += 1;
                     context.waker().wake_by_ref();

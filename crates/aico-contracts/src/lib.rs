@@ -8,17 +8,21 @@
 
 #![forbid(unsafe_code)]
 
+mod envelope;
 mod fault;
 pub mod ids;
 mod payload;
 pub mod topics;
 
 pub use bytes::Bytes;
+pub use bytestring::ByteString;
 pub use payload::Payload;
 
 /// Version 1 of the contracts, generated from `proto/aico/v1`.
 #[expect(missing_docs, reason = "generated; the .proto files hold the comments")]
 pub mod v1 {
+    pub use crate::envelope::Envelope;
+
     include!(concat!(env!("OUT_DIR"), "/aico.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/aico.v1.impls.rs"));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aico_bus::{AllowAll, Bus, Delivery, Identity, Meta, Queue};
 use aico_contracts::v1::{Envelope, Frame, SessionEnded};
-use aico_contracts::{Bytes, SCHEMA_VERSION};
+use aico_contracts::{ByteString, Bytes, SCHEMA_VERSION};
 use prost::Message as _;
 
 /// Messages go to these in turn, or all to the first.
@@ -50,7 +50,7 @@ fn envelope(topic: &str, size: usize) -> Envelope {
     Envelope {
         sequence: 0,
         epoch: Bytes::new(),
-        sender: String::new(),
+        sender: ByteString::new(),
         stamped_unix_ns: 0,
         ..(*envelope).clone()
     }

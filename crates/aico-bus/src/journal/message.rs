@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aico_contracts::ByteString;
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Envelope;
 use bytes::Bytes;
@@ -34,9 +35,9 @@ pub struct Receipt {
 pub(crate) struct Message {
     pub(crate) id: [u8; 16],
     pub(crate) person: Option<PersonId>,
-    pub(crate) sender: String,
-    pub(crate) topic: String,
-    pub(crate) payload_type: String,
+    pub(crate) sender: ByteString,
+    pub(crate) topic: ByteString,
+    pub(crate) payload_type: ByteString,
     pub(crate) stamped_ns: u64,
     /// The encoded envelope, without the stamp of this bus.
     pub(crate) body: Bytes,
@@ -45,7 +46,7 @@ pub(crate) struct Message {
 impl Message {
     /// From an envelope whose person is settled; `wire` are the bytes that it came in.
     pub(crate) fn new(
-        sender: &str,
+        sender: &ByteString,
         person: Option<PersonId>,
         envelope: &Envelope,
         wire: Option<&Bytes>,
@@ -61,7 +62,7 @@ impl Message {
         Ok(Self {
             id: envelope.id.as_ref().try_into().unwrap_or([0; 16]),
             person,
-            sender: sender.to_owned(),
+            sender: sender.clone(),
             topic: envelope.topic.clone(),
             payload_type: envelope.payload_type.clone(),
             stamped_ns: now_ns(),
@@ -86,7 +87,7 @@ impl Message {
     }
 }
 
-/// A message that is in the journal: the envelope, and its bytes with the journal's stamp.
+/// A message that is in the journal: the envelope with the journal's stamp, and its bytes.
 #[derive(Clone)]
 pub(crate) struct Kept {
     pub(crate) place: Place,
@@ -101,22 +102,15 @@ impl Kept {
         let stamp = Stamp {
             sequence: place.sequence,
             epoch: &epoch,
-            sender: head.sender,
+            sender: &head.sender.into(),
             now_ns: head.stamped_ns,
         };
-        let wire = stamp.append(body);
-        let envelope = Envelope::decode(wire.clone()).ok()?;
-        // A body whose last field announces more than it has would swallow the stamp.
-        let stamped = envelope.sequence == place.sequence
-            && envelope.epoch == epoch
-            && envelope.sender == head.sender
-            && envelope.stamped_unix_ns == head.stamped_ns;
-        if !stamped {
-            return None;
-        }
+        // By itself: a body whose last field announces more than it has would swallow the stamp.
+        let mut envelope = Envelope::decode(body.clone()).ok()?;
+        stamp.set(&mut envelope);
         let parcel = Parcel {
             envelope: Arc::new(envelope),
-            wire: Some(wire),
+            wire: Some(body.clone()),
         };
         Some(Self {
             place,

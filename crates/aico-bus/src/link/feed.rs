@@ -56,13 +56,13 @@ pub(super) async fn feed(
         };
         let mut bytes = first.parcel.size();
         credit.spend(bytes);
-        let mut envelopes = vec![first.parcel.encoded()];
-        while envelopes.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES && credit.has_room(limit) {
+        let mut parcels = vec![first.parcel.clone()];
+        while parcels.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES && credit.has_room(limit) {
             match following.try_next() {
                 Some(Item::Kept(kept)) if fits(&first, &kept, bytes) => {
                     credit.spend(kept.parcel.size());
                     bytes += kept.parcel.size();
-                    envelopes.push(kept.parcel.encoded());
+                    parcels.push(kept.parcel);
                 }
                 other => {
                     next = other;
@@ -70,10 +70,8 @@ pub(super) async fn feed(
                 }
             }
         }
-        beat.sent += envelopes.len() as u64;
-        session
-            .outbox
-            .send(wire::frame(first.topic(), envelopes, id));
+        beat.sent += parcels.len() as u64;
+        session.outbox.send(wire::frame(&parcels, id));
     }
 }
 

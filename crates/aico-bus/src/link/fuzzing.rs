@@ -68,7 +68,7 @@ pub fn frame(data: &[u8]) {
                 .map(|(envelope, _)| Bytes::from(envelope.encode_to_vec()))
                 .collect();
             for encoded in [came, ours] {
-                let again = wire::read(wire::frame(&topic, encoded, receiver));
+                let again = wire::read(wire::frame_of_bytes(&topic, encoded, receiver));
                 let Ok(Read::Parcels {
                     receiver: to,
                     parcels: again,
@@ -148,16 +148,16 @@ fn messages(mut data: &[u8]) -> Vec<Bytes> {
             0 => message,
             1 => {
                 let read = Envelope::decode(message.clone()).unwrap_or_default();
-                wire::frame(&read.topic, vec![message], u64::from(shape / 3))
+                wire::frame_of_bytes(&read.topic, vec![message], u64::from(shape / 3))
             }
             _ => {
                 let envelope = Envelope {
-                    topic: LINK_TOPIC.to_owned(),
-                    payload_type: aico_contracts::v1::Control::TYPE.to_owned(),
+                    topic: LINK_TOPIC.into(),
+                    payload_type: aico_contracts::v1::Control::TYPE.into(),
                     payload: message,
                     ..Envelope::default()
                 };
-                wire::frame(LINK_TOPIC, vec![envelope.encode_to_vec().into()], 0)
+                wire::frame_of_bytes(LINK_TOPIC, vec![envelope.encode_to_vec().into()], 0)
             }
         });
     }
@@ -167,9 +167,9 @@ fn messages(mut data: &[u8]) -> Vec<Bytes> {
 fn request() -> Envelope {
     Envelope {
         id: Bytes::from_static(&ID),
-        topic: "ask.it".to_owned(),
+        topic: "ask.it".into(),
         schema_version: SCHEMA_VERSION,
-        payload_type: Empty::TYPE.to_owned(),
+        payload_type: Empty::TYPE.into(),
         exchange: exchange(Kind::Request, 0),
         ..Envelope::default()
     }
@@ -210,7 +210,7 @@ pub fn peer(data: &[u8]) {
                 let _ = inside.publish("a.b", &Empty {}, Meta::new());
             }
             if asked.is_none() {
-                let who = Identity::new("inside");
+                let who = hub.member(Identity::new("inside"));
                 asked = hub.ask(&who, request(), None).ok();
                 settle().await;
             }
@@ -226,8 +226,7 @@ pub fn peer(data: &[u8]) {
             {
                 check_came_from_peer(&parcel.envelope, &bus);
                 assert_eq!(parcel.envelope.topic, "ask.it");
-                let wire = parcel.wire.unwrap_or_default();
-                let read = Envelope::decode(wire);
+                let read = Envelope::decode(parcel.encoded());
                 assert!(read.is_ok_and(|read| read == *parcel.envelope));
             }
         }

@@ -57,28 +57,26 @@ impl Wire {
 /// What becomes one frame.
 enum Item {
     Frame(Message),
-    /// Published by this end, to no receiver.
-    Envelopes {
-        topic: String,
-        envelopes: Vec<Bytes>,
+    /// Published by this end on one topic, to no receiver.
+    Parcels {
+        parcels: Vec<Parcel>,
         bytes: usize,
     },
 }
 
 impl Item {
-    /// Adds an envelope if it may travel in the same frame.
-    fn join(&mut self, other: &str, envelope: &Bytes) -> bool {
+    /// Adds a parcel if it may travel in the same frame.
+    fn join(&mut self, parcel: &Parcel, size: usize) -> bool {
         match self {
-            Self::Envelopes {
-                topic,
-                envelopes,
-                bytes,
-            } if topic == other
-                && envelopes.len() < FRAME_ENVELOPES
-                && *bytes + envelope.len() <= FRAME_BYTES =>
+            Self::Parcels { parcels, bytes }
+                if parcels
+                    .first()
+                    .is_some_and(|first| first.envelope.topic == parcel.envelope.topic)
+                    && parcels.len() < FRAME_ENVELOPES
+                    && *bytes + size <= FRAME_BYTES =>
             {
-                *bytes += envelope.len();
-                envelopes.push(envelope.clone());
+                *bytes += size;
+                parcels.push(parcel.clone());
                 true
             }
             _ => false,
@@ -88,16 +86,14 @@ impl Item {
     fn len(&self) -> usize {
         match self {
             Self::Frame(message) => message.byte_len(),
-            Self::Envelopes { bytes, .. } => *bytes,
+            Self::Parcels { bytes, .. } => *bytes,
         }
     }
 
     fn into_message(self) -> Message {
         match self {
             Self::Frame(message) => message,
-            Self::Envelopes {
-                topic, envelopes, ..
-            } => Message::single(wire::frame(&topic, envelopes, 0)),
+            Self::Parcels { parcels, .. } => Message::single(wire::frame(&parcels, 0)),
         }
     }
 }
@@ -140,28 +136,24 @@ impl Outbox {
 
     /// Sends what this end publishes, alone or with what waits already.
     pub(super) fn publish(&self, parcel: &Parcel) {
-        let topic = &parcel.envelope.topic;
-        let envelope = parcel.encoded();
         let mut waiting = self.waiting.lock();
-        if !self.is_free(&waiting) {
-            let joined = waiting
-                .items
-                .back_mut()
-                .is_some_and(|last| last.join(topic, &envelope));
-            let bytes = envelope.len();
-            if joined {
-                return self.count(&mut waiting, bytes);
+        if self.is_free(&waiting) {
+            let frame = || wire::frame_of(parcel, 0);
+            if let Some(message) = self.try_send(&waiting, frame) {
+                self.queue(&mut waiting, Item::Frame(message));
             }
-            let item = Item::Envelopes {
-                topic: topic.clone(),
-                envelopes: vec![envelope],
-                bytes,
-            };
-            return self.queue(&mut waiting, item);
+            return;
         }
-        if let Some(message) = self.try_send(&waiting, || wire::frame(topic, vec![envelope], 0)) {
-            self.queue(&mut waiting, Item::Frame(message));
+        let size = parcel.size();
+        let mut last = waiting.items.back_mut();
+        if last.as_mut().is_some_and(|last| last.join(parcel, size)) {
+            return self.count(&mut waiting, size);
         }
+        let item = Item::Parcels {
+            parcels: vec![parcel.clone()],
+            bytes: size,
+        };
+        self.queue(&mut waiting, item);
     }
 
     /// Nothing waits before what comes now.
@@ -262,7 +254,7 @@ mod tests {
     fn parcel(topic: &str, payload: &[u8]) -> Parcel {
         Parcel::new(Envelope {
             id: Bytes::from_static(&[1; 16]),
-            topic: topic.to_owned(),
+            topic: topic.into(),
             payload: Bytes::copy_from_slice(payload),
             ..Envelope::default()
         })
@@ -307,7 +299,7 @@ mod tests {
         assert_eq!(held, [FRAME_ENVELOPES, 1]);
         outbox.waiting.lock().writing = true;
         for _ in 0..3 {
-            outbox.publish(&parcel("a.a", &[0; FRAME_BYTES / 2 - 100]));
+            outbox.publish(&parcel("a.a", &[0; FRAME_BYTES / 2 - 300]));
         }
         let held: Vec<usize> = frames(&outbox).iter().map(Vec::len).collect();
         assert_eq!(held, [2, 1]);

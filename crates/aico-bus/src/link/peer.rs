@@ -148,13 +148,13 @@ impl Peer {
                 self.take_durable(envelope, bytes);
             }
             Kind::Unspecified => {
-                if let Err(error) = self.hub.publish(who, envelope, Some(bytes)) {
+                if let Err(error) = self.hub.publish(&self.member, envelope, Some(bytes)) {
                     tracing::debug!(%who, %error, "A peer's message was dropped.");
                 }
             }
             Kind::Request => {
                 let (id, topic) = (envelope.id.clone(), envelope.topic.clone());
-                match self.hub.ask(who, envelope, Some(bytes)) {
+                match self.hub.ask(&self.member, envelope, Some(bytes)) {
                     Ok((request, receiver)) => self.session.answer(request, receiver),
                     Err(error) => self.session.refuse(&topic, id, &error),
                 }
@@ -175,7 +175,9 @@ impl Peer {
             let id = id.clone();
             move |outcome| receipts.add(id, outcome)
         };
-        let taken = self.hub.publish_from_peer(who, envelope, bytes, answer);
+        let taken = self
+            .hub
+            .publish_from_peer(&self.member, envelope, bytes, answer);
         if let Err(error) = taken {
             tracing::debug!(%who, %error, "A peer's message was refused.");
             self.receipts.add_told(id, Err(fault_of(&error)));
@@ -405,9 +407,8 @@ impl Peer {
             }
             credit.spend(first.size());
             let mut bytes = first.size();
-            let mut envelopes = vec![first.encoded()];
-            while envelopes.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES && credit.has_room(limit)
-            {
+            let mut parcels = vec![first.clone()];
+            while parcels.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES && credit.has_room(limit) {
                 match subscription.try_take() {
                     Some(Taken::Parcel(parcel))
                         if parcel.envelope.topic == first.envelope.topic
@@ -416,7 +417,7 @@ impl Peer {
                     {
                         credit.spend(parcel.size());
                         bytes += parcel.size();
-                        envelopes.push(parcel.encoded());
+                        parcels.push(parcel);
                     }
                     other => {
                         next = other;
@@ -424,9 +425,7 @@ impl Peer {
                     }
                 }
             }
-            self.session
-                .outbox
-                .send(wire::frame(&first.envelope.topic, envelopes, id));
+            self.session.outbox.send(wire::frame(&parcels, id));
         }
     }
 

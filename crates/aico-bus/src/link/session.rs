@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use aico_contracts::Payload;
 use aico_contracts::v1::{Control, Envelope, Fault, control};
+use aico_contracts::{ByteString, Payload};
 use bytes::Bytes;
 use control::failed::Reason;
 use parking_lot::Mutex;
@@ -180,7 +180,9 @@ impl Session {
             correlation: request.id.clone(),
             trace: request.trace.clone(),
             schema_version: aico_contracts::SCHEMA_VERSION,
-            payload_type: message.map(|_| M::TYPE.to_owned()).unwrap_or_default(),
+            payload_type: message
+                .map(|_| ByteString::from_static(M::TYPE))
+                .unwrap_or_default(),
             payload: message
                 .map(|m| Bytes::from(m.encode_to_vec()))
                 .unwrap_or_default(),
@@ -196,7 +198,7 @@ impl Session {
             RequestError::Fault(fault) => {
                 let request = Envelope {
                     id,
-                    topic: topic.to_owned(),
+                    topic: topic.into(),
                     ..Envelope::default()
                 };
                 self.send_part(&request, Kind::Fault, Some(fault));
@@ -264,12 +266,11 @@ impl Session {
             let stamp = Stamp {
                 sequence: 0,
                 epoch: &speaker.epoch,
-                sender: speaker.identity.as_str(),
+                sender: speaker.identity.name(),
                 now_ns: now_ns(),
             };
             stamp.set(&mut envelope);
-            let bytes = crate::parcel::append_person(&bytes, &envelope.person);
-            stamp.append(&bytes)
+            crate::parcel::append_person(&bytes, &envelope.person)
         });
         match kind {
             Kind::Item => {
@@ -322,7 +323,7 @@ impl Session {
             control::Say::Failed(failed) => {
                 let asked = self.asked.lock().remove(&failed.exchange);
                 if let Some(asked) = asked {
-                    let topic = asked.request.topic.clone();
+                    let topic = asked.request.topic.to_string();
                     asked.fail(read_failed(&failed, topic));
                 }
             }

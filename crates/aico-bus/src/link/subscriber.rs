@@ -253,8 +253,8 @@ impl Subscriber {
             return;
         }
         let mut bytes = first.size();
-        let mut envelopes = vec![first.encoded()];
-        while envelopes.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES {
+        let mut parcels = vec![first.clone()];
+        while parcels.len() < FRAME_ENVELOPES && bytes < FRAME_BYTES {
             match subscription.try_take() {
                 Some(Taken::Parcel(parcel))
                     if parcel.envelope.topic == first.envelope.topic
@@ -262,7 +262,7 @@ impl Subscriber {
                         && bytes + parcel.size() <= FRAME_BYTES =>
                 {
                     bytes += parcel.size();
-                    envelopes.push(parcel.encoded());
+                    parcels.push(parcel);
                 }
                 other => {
                     self.waiting = other;
@@ -274,7 +274,7 @@ impl Subscriber {
         let missed = std::mem::take(&mut self.missed);
         let parts = [
             Bytes::copy_from_slice(topic.as_bytes()),
-            wire::frame_after_gap(topic, envelopes, missed),
+            wire::frame_after_gap(&parcels, missed),
         ];
         if let Err(error) = self.connection.send_message(&Message::multipart(parts)) {
             tracing::warn!(%who, %error, "A message for a SUB socket could not be encoded.");

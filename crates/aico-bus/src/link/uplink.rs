@@ -393,7 +393,7 @@ impl Uplink {
         let request = parcel.envelope.clone();
         let Some(server) = server else {
             let error = RequestError::NobodyServes {
-                topic: request.topic.clone(),
+                topic: request.topic.to_string(),
             };
             return session.fail(request.id.clone(), &error);
         };

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use aico_contracts::v1::{Control, Envelope, Frame, control};
-use aico_contracts::{Payload, SCHEMA_VERSION};
+use aico_contracts::{ByteString, Payload, SCHEMA_VERSION};
 use bytes::Bytes;
 use prost::Message as _;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, encode_key, encode_varint, encoded_len_varint, key_len,
+    skip_field,
+};
 
 use super::MAX_FRAME;
 use crate::parcel::Parcel;
@@ -127,8 +130,51 @@ fn count_envelopes(mut frame: &[u8]) -> Result<usize, FrameError> {
     Ok(count)
 }
 
-/// A frame of these encoded envelopes of one topic.
-pub(super) fn frame(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes {
+/// A frame of these parcels of one topic: a [`Frame`], written in one go.
+pub(super) fn frame(parcels: &[Parcel], receiver: u64) -> Bytes {
+    write(parcels, receiver, 0)
+}
+
+/// A frame of one parcel.
+pub(super) fn frame_of(parcel: &Parcel, receiver: u64) -> Bytes {
+    frame(std::slice::from_ref(parcel), receiver)
+}
+
+/// A frame for a SUB socket, which has no numbers and is told here what it missed.
+pub(super) fn frame_after_gap(parcels: &[Parcel], missed: u64) -> Bytes {
+    write(parcels, 0, missed)
+}
+
+fn write(parcels: &[Parcel], receiver: u64, missed: u64) -> Bytes {
+    let head = Frame {
+        version: SCHEMA_VERSION,
+        topic: parcels
+            .first()
+            .map(|parcel| parcel.envelope.topic.to_string())
+            .unwrap_or_default(),
+        envelopes: Vec::new(),
+        receiver,
+        missed,
+    };
+    let lengths: Vec<_> = parcels.iter().map(Parcel::encoded_len).collect();
+    let envelopes: usize = lengths
+        .iter()
+        .map(|&length| key_len(ENVELOPES) + encoded_len_varint(length as u64) + length)
+        .sum();
+    let mut out = Vec::with_capacity(head.encoded_len() + envelopes);
+    // Its fields may stand in any order: those of the frame itself come first.
+    head.encode_raw(&mut out);
+    for (parcel, length) in parcels.iter().zip(lengths) {
+        encode_key(ENVELOPES, WireType::LengthDelimited, &mut out);
+        encode_varint(length as u64, &mut out);
+        parcel.encode(&mut out);
+    }
+    out.into()
+}
+
+/// A frame of anything as envelopes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn frame_of_bytes(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes {
     let frame = Frame {
         version: SCHEMA_VERSION,
         topic: topic.to_owned(),
@@ -136,33 +182,16 @@ pub(super) fn frame(topic: &str, envelopes: Vec<Bytes>, receiver: u64) -> Bytes 
         receiver,
         missed: 0,
     };
-    Bytes::from(frame.encode_to_vec())
-}
-
-/// A frame for a SUB socket, which has no numbers and is told here what it missed.
-pub(super) fn frame_after_gap(topic: &str, envelopes: Vec<Bytes>, missed: u64) -> Bytes {
-    let frame = Frame {
-        version: SCHEMA_VERSION,
-        topic: topic.to_owned(),
-        envelopes,
-        receiver: 0,
-        missed,
-    };
-    Bytes::from(frame.encode_to_vec())
-}
-
-/// A frame of one parcel.
-pub(super) fn frame_of(parcel: &Parcel, receiver: u64) -> Bytes {
-    frame(&parcel.envelope.topic, vec![parcel.encoded()], receiver)
+    frame.encode_to_vec().into()
 }
 
 /// A frame that says something to the other end.
 pub(super) fn control(say: control::Say) -> Bytes {
     let control = Control { say: Some(say) };
     let envelope = Envelope {
-        topic: LINK_TOPIC.to_owned(),
+        topic: ByteString::from_static(LINK_TOPIC),
         schema_version: SCHEMA_VERSION,
-        payload_type: Control::TYPE.to_owned(),
+        payload_type: ByteString::from_static(Control::TYPE),
         payload: Bytes::from(control.encode_to_vec()),
         ..Envelope::default()
     };
@@ -184,7 +213,7 @@ mod tests {
     fn envelope(topic: &str, payload: &[u8]) -> Envelope {
         Envelope {
             id: Bytes::from_static(&[1; 16]),
-            topic: topic.to_owned(),
+            topic: topic.into(),
             payload: Bytes::copy_from_slice(payload),
             ..Envelope::default()
         }
@@ -214,7 +243,7 @@ mod tests {
             .iter()
             .map(|one| Bytes::from(one.encode_to_vec()))
             .collect();
-        assert_eq!(parcels(frame("a.b", encoded, 9)), (9, sent));
+        assert_eq!(parcels(frame_of_bytes("a.b", encoded, 9)), (9, sent));
     }
 
     #[test]
@@ -229,27 +258,33 @@ mod tests {
             ..envelope("a.b", b"")
         };
         for (bytes, error) in [
-            (frame("a.b", vec![], 0), FrameError::Count),
+            (frame_of_bytes("a.b", vec![], 0), FrameError::Count),
             (
-                frame("a.b", vec![Bytes::new(); MAX_ENVELOPES + 1], 0),
+                frame_of_bytes("a.b", vec![Bytes::new(); MAX_ENVELOPES + 1], 0),
                 FrameError::Count,
             ),
-            (frame("a.*", good("a.*"), 0), FrameError::Topic),
-            (frame("", good(""), 0), FrameError::Topic),
-            (frame("a.c", good("a.b"), 0), FrameError::OtherTopic),
+            (frame_of_bytes("a.*", good("a.*"), 0), FrameError::Topic),
+            (frame_of_bytes("", good(""), 0), FrameError::Topic),
             (
-                frame("a.b", vec![Bytes::from_static(&[0xff])], 0),
+                frame_of_bytes("a.c", good("a.b"), 0),
+                FrameError::OtherTopic,
+            ),
+            (
+                frame_of_bytes("a.b", vec![Bytes::from_static(&[0xff])], 0),
                 FrameError::Envelope,
             ),
             (
-                frame("a.b", vec![short.encode_to_vec().into()], 0),
+                frame_of_bytes("a.b", vec![short.encode_to_vec().into()], 0),
                 FrameError::Id,
             ),
             (
-                frame("a.b", vec![person.encode_to_vec().into()], 0),
+                frame_of_bytes("a.b", vec![person.encode_to_vec().into()], 0),
                 FrameError::Id,
             ),
-            (frame(LINK_TOPIC, good(LINK_TOPIC), 0), FrameError::Control),
+            (
+                frame_of_bytes(LINK_TOPIC, good(LINK_TOPIC), 0),
+                FrameError::Control,
+            ),
             (Bytes::from_static(&[0xff; 9]), FrameError::Frame),
             (Bytes::new(), FrameError::Version),
             (Bytes::from(vec![0; MAX_FRAME + 1]), FrameError::TooLarge),
@@ -268,7 +303,7 @@ mod tests {
                 prost::encoding::encode_varint(length, &mut bytes);
                 bytes.extend_from_slice(b"abc");
                 assert!(read(Bytes::from(bytes.clone())).is_err());
-                let inner = frame("a.b", vec![Bytes::from(bytes)], 0);
+                let inner = frame_of_bytes("a.b", vec![Bytes::from(bytes)], 0);
                 assert_eq!(read(inner).err(), Some(FrameError::Envelope));
             }
         }
@@ -278,7 +313,7 @@ mod tests {
     fn nesting_without_end_is_refused() {
         // Groups inside groups: field 1, wire type 3.
         assert!(read(Bytes::from(vec![0x0b; 100_000])).is_err());
-        let inner = frame("a.b", vec![Bytes::from(vec![0x0b; 100_000])], 0);
+        let inner = frame_of_bytes("a.b", vec![Bytes::from(vec![0x0b; 100_000])], 0);
         assert_eq!(read(inner).err(), Some(FrameError::Envelope));
     }
 
@@ -288,8 +323,8 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             let _ = read(Bytes::from(bytes.clone()));
-            let _ = read(frame("a.b", vec![Bytes::from(bytes.clone())], 0));
-            let _ = read(frame(LINK_TOPIC, vec![Bytes::from(bytes)], 0));
+            let _ = read(frame_of_bytes("a.b", vec![Bytes::from(bytes.clone())], 0));
+            let _ = read(frame_of_bytes(LINK_TOPIC, vec![Bytes::from(bytes)], 0));
         }
 
         #[test]
@@ -300,7 +335,7 @@ mod tests {
             more in prop::collection::vec(any::<u8>(), 0..20),
         ) {
             let sent = envelope("a.b", b"payload");
-            let good = frame("a.b", vec![sent.encode_to_vec().into()], 3);
+            let good = frame_of_bytes("a.b", vec![sent.encode_to_vec().into()], 3);
             let mut flipped = good.to_vec();
             let place = at.index(flipped.len());
             flipped[place] ^= flip;

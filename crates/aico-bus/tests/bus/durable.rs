@@ -176,7 +176,7 @@ async fn a_peer_hears_that_its_message_is_kept_and_a_repetition_is_heard_once() 
     for number in 1..=2 {
         let envelope = message(&mut live).await;
         assert_eq!(
-            (number_of(&envelope), envelope.sender.as_str()),
+            (number_of(&envelope), &*envelope.sender),
             (number, "weather")
         );
     }

@@ -854,7 +854,7 @@ fn serve_models(bus: &Bus) -> Models {
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 let known = |id: &[u8]| (id == the_model().as_bytes()).then_some(v1::Empty {});
-                match request.envelope.topic.as_str() {
+                match &*request.envelope.topic {
                     topics::MODELS_LIST => request.reply(the_list()),
                     topics::MODELS_ADD => {
                         let wanted: v1::AddModel = request.decode().unwrap();

@@ -34,7 +34,7 @@ async fn soon<F: Future>(what: F) -> F::Output {
 
 async fn next_topic(subscription: &mut Subscription) -> String {
     match soon(subscription.recv()).await {
-        Some(Delivery::Message(envelope)) => envelope.topic.clone(),
+        Some(Delivery::Message(envelope)) => envelope.topic.to_string(),
         other => panic!("a message was expected, not {other:?}"),
     }
 }
@@ -44,7 +44,7 @@ fn heard(subscription: &mut Subscription) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(delivery) = subscription.try_recv() {
         match delivery {
-            Delivery::Message(envelope) => all.push(envelope.topic.clone()),
+            Delivery::Message(envelope) => all.push(envelope.topic.to_string()),
             Delivery::Gap { .. } | Delivery::Interrupted { .. } => {
                 panic!("nothing is dropped here")
             }

@@ -67,17 +67,17 @@ pub(super) fn message(number: u64, person: Option<PersonId>, len: usize) -> Mess
     let envelope = aico_contracts::v1::Envelope {
         id: Bytes::copy_from_slice(&id(number)),
         topic: match person {
-            Some(person) => format!("conversation.{person}.event.answer-done"),
-            None => TOPIC.to_owned(),
+            Some(person) => format!("conversation.{person}.event.answer-done").into(),
+            None => TOPIC.into(),
         },
         person: person.map_or_else(Bytes::new, |person| {
             Bytes::copy_from_slice(person.as_bytes())
         }),
-        payload_type: "aico.v1.Empty".to_owned(),
+        payload_type: "aico.v1.Empty".into(),
         payload: Bytes::from(vec![number as u8; len]),
         ..Default::default()
     };
-    Message::new("companion", person, &envelope, None).unwrap()
+    Message::new(&"companion".into(), person, &envelope, None).unwrap()
 }
 
 pub(super) fn id(number: u64) -> [u8; 16] {
@@ -134,8 +134,7 @@ pub(super) fn read_from(store: &Store, from: u64) -> Seen {
                     assert_eq!(envelope.sequence, kept.place.sequence);
                     assert_eq!(envelope.epoch.as_ref(), kept.place.epoch);
                     assert_eq!(envelope.sender, "companion");
-                    let decoded =
-                        aico_contracts::v1::Envelope::decode(kept.parcel.wire.clone().unwrap());
+                    let decoded = aico_contracts::v1::Envelope::decode(kept.parcel.encoded());
                     assert!(decoded.unwrap() == **envelope);
                     seen.kept.push((
                         kept.place.sequence,
