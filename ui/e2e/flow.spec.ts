@@ -18,6 +18,9 @@ import {
 // The second test goes on where the first one ended.
 test.describe.configure({ mode: 'serial' });
 
+/** The owner's in between, after the first was forgotten. */
+const RECOVERED = 'lantern velvet harbour moss';
+
 const daemon = new Daemon();
 test.beforeAll(() => daemon.start());
 test.afterAll(() => daemon.destroy());
@@ -324,6 +327,56 @@ test('from the first visit to the second person', async ({ browser }) => {
     await page.getByLabel('Your password').fill(OWNER.password);
     await page.getByRole('button', { name: 'Erase for good' }).click();
     await expect(page.getByRole('heading', { level: 3, name: MEMBER.name })).toHaveCount(0);
+  });
+
+  await test.step('a new recovery phrase opens AICO when the password is forgotten', async () => {
+    // The stand-in has no keys.
+    if (daemon.double) return;
+    const lock = async () => {
+      await page.getByRole('link', { name: 'Account' }).click();
+      await page.getByRole('button', { name: 'Lock now' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Lock now' }).click();
+      await expect(page.getByRole('button', { name: 'Unlock' })).toBeVisible();
+    };
+    await page.getByRole('link', { name: 'Keys' }).click();
+    await expect(page.getByRole('list', { name: 'What opens AICO' })).toContainText('On paper');
+    await expectAccessible(page, 'keys');
+    await page.getByRole('button', { name: 'Make a new one' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Master password').fill('wrong wrong wrong');
+    await dialog.getByRole('button', { name: 'Make it' }).click();
+    await expect(dialog.getByRole('alert')).toBeVisible();
+    await expectAccessible(page, 'a wrong password');
+    await dialog.getByLabel('Master password').fill(OWNER.password);
+    await dialog.getByRole('button', { name: 'Make it' }).click();
+    const words = dialog.getByTestId('recovery').locator('.word');
+    await expect(words).toHaveCount(12);
+    const phrase = await words.allInnerTexts();
+    await expectAccessible(page, 'a new phrase');
+    await dialog.getByRole('button', { name: 'I have written them down' }).click();
+    await expect(page.locator('body')).not.toContainText(phrase.join(' '));
+
+    await lock();
+    await page.getByRole('button', { name: 'I have forgotten the password' }).click();
+    await expectAccessible(page, 'recover');
+    const typed = phrase.map((word, i) => `${i + 1}. ${word}`).join('\n');
+    await page.getByLabel('Your recovery phrase').fill(typed);
+    await expect(page.getByText('12 of 12 words')).toBeVisible();
+    await page.getByLabel('New master password').fill(RECOVERED);
+    await page.getByLabel('The same once more').fill(RECOVERED);
+    await page.getByRole('button', { name: 'Open with the phrase' }).click();
+    await page.getByRole('link', { name: 'Account' }).click();
+    await lock();
+    await unlock(page, OWNER.password);
+    await expect(page.getByRole('alert')).toContainText('not right');
+    await unlock(page, RECOVERED);
+
+    await page.getByRole('link', { name: 'Account' }).click();
+    await page.getByLabel('Present password').fill(RECOVERED);
+    await page.getByLabel('New password').fill(OWNER.password);
+    await page.getByLabel('The same once more').fill(OWNER.password);
+    await page.getByRole('button', { name: 'Change password' }).click();
+    await expect(page.getByText('The password is changed.')).toBeVisible();
   });
 
   expect(bad).toEqual([]);

@@ -85,6 +85,25 @@ export const en = {
   'unlock.action': 'Unlock',
   'unlock.working': 'Opening…',
   'unlock.others': 'Other persons of this AICO can sign in once it is unlocked.',
+  'unlock.keychain.locked':
+    'The {name} is locked, so it could not open AICO at its start. The password does.',
+  'unlock.keychain.absent':
+    'The {name} did not answer, so it could not open AICO at its start. The password does.',
+  'unlock.keychain.changed':
+    'The {name} no longer holds what AICO left there. The password opens it; under Settings → Keys it can be left anew.',
+  'unlock.keychain.wrong':
+    'The {name} holds another key than the one AICO left there. If that was not you, find out who did it. The password opens AICO.',
+  'unlock.forgotten': 'I have forgotten the password',
+
+  'recover.title': 'A new password',
+  'recover.body':
+    'The twelve words of the recovery phrase open AICO, and give it another master password.',
+  'recover.words': { one: '{count} of {total} words', other: '{count} of {total} words' },
+  'recover.new': 'New master password',
+  'recover.action': 'Open with the phrase',
+  'recover.back': 'Back to the password',
+  'recover.note':
+    'The old password opens nothing here any more; a copy of the data that was made before still opens with it. The phrase stays as it is.',
 
   'login.title': 'Hello',
   'login.body': 'Sign in to go on.',
@@ -211,6 +230,7 @@ export const en = {
   'settings.sections': 'Parts of the settings',
   'settings.model': 'Model',
   'settings.account': 'Account',
+  'settings.keys': 'Keys',
   'settings.sessions': 'Sessions',
   'settings.persons': 'Persons',
   'settings.modules': 'Modules',
@@ -301,6 +321,52 @@ export const en = {
   'programs.revoke.body':
     'The program that has {name} gets nothing any more, at once. This cannot be undone.',
   'programs.revoked': '{name} is revoked.',
+
+  'keys.intro':
+    'Each of these opens AICO by itself. What they open is on this computer only: whoever has none of them reads nothing.',
+  'keys.list': 'What opens AICO',
+  'keys.kind.master-password': 'Master password',
+  'keys.kind.recovery-phrase': 'Recovery phrase',
+  'keys.kind.keychain': 'A keychain of this computer',
+  'keys.kind.key-file': 'A key file on this computer',
+  'keys.kind.unknown': 'Something that a newer AICO knows',
+  'keys.about.master-password': 'In your head. Changed under Account.',
+  'keys.about.recovery-phrase': 'Twelve words on paper, for when the password is forgotten.',
+  'keys.about.keychain': 'Opens AICO at a start, without the password.',
+  'keys.about.key-file':
+    'Opens AICO at a start. Whoever can read it and the data can read everything.',
+  'keys.about.unknown': 'This version can’t tell more.',
+  'keys.since': 'Since {day}',
+  'keys.closed': 'does not open it now',
+  'keys.state.locked': 'It is locked. Unlock it, or type the password at the next start.',
+  'keys.state.absent': 'It does not answer. The password opens AICO at the next start.',
+  'keys.state.changed': 'It no longer holds what AICO left there.',
+  'keys.state.wrong': 'It holds another key than the one AICO left there.',
+  'keys.left': 'This could not be removed; remove it by hand: {item}',
+  'keys.start': 'Start without the password',
+  'keys.start.on': 'After a restart AICO opens by itself, as long as the keychain is open.',
+  'keys.start.off':
+    'After a restart AICO waits for the master password. With a key in this computer’s keychain it opens by itself.',
+  'keys.remember': 'Turn on',
+  'keys.remember.title': 'Start without the password?',
+  'keys.remember.ask':
+    'The keychain opens with your login to this computer. Whoever can log in as you can then open AICO.',
+  'keys.remember.action': 'Turn on',
+  'keys.remembered': 'The {place} holds a key now.',
+  'keys.forget': 'Turn off',
+  'keys.forget.title': 'Ask for the password again?',
+  'keys.forget.ask':
+    'The key is removed from the keychain. After a restart AICO waits for the password.',
+  'keys.forget.action': 'Turn off',
+  'keys.forgotten': 'From now on the password opens AICO.',
+  'keys.phrase': 'A new recovery phrase',
+  'keys.phrase.body': 'When the paper is lost, or somebody has seen it.',
+  'keys.phrase.new': 'Make a new one',
+  'keys.phrase.title': 'Make a new recovery phrase?',
+  'keys.phrase.ask':
+    'The old words open nothing here any more. A copy of the data that was made before still opens with them.',
+  'keys.phrase.action': 'Make it',
+  'keys.phrase.shown': 'The old ones are void from now on. These are shown only now.',
 
   'account.password': 'Change the password',
   'account.password.owner': 'This is the master password, it opens AICO too.',

@@ -4,6 +4,7 @@ import { en } from '../i18n/en';
 import { programOf } from './client';
 import { bytes, dayGroup, shortMoment } from './dates';
 import { letters } from './password';
+import { phraseOf } from './phrase';
 import { harmless } from './text';
 import { expiryDays } from './token';
 import { uuid7 } from './uuid7';
@@ -13,6 +14,20 @@ describe('ids', () => {
     expect(uuid7()).toMatch(/^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
     expect(uuid7(1_700_000_000_000) < uuid7(1_700_000_000_001)).toBe(true);
     expect(uuid7(0x0123456789ab).startsWith('01234567-89ab-7')).toBe(true);
+  });
+});
+
+describe('a recovery phrase', () => {
+  it('is read however it is typed', () => {
+    const words = ['legal', 'winner', 'thank'];
+    for (const typed of [
+      'legal winner thank',
+      ' Legal  WINNER\nthank ',
+      '1. legal, 2. winner, 3. thank',
+    ]) {
+      expect(phraseOf(typed)).toEqual(words);
+    }
+    expect(phraseOf(' 12. ')).toEqual([]);
   });
 });
 

@@ -2,6 +2,7 @@
 export type Section =
   | 'model'
   | 'account'
+  | 'keys'
   | 'sessions'
   | 'persons'
   | 'modules'
@@ -15,6 +16,7 @@ export type Route =
 const SECTIONS: readonly Section[] = [
   'model',
   'account',
+  'keys',
   'sessions',
   'persons',
   'modules',

@@ -1,5 +1,5 @@
 import { type ApiError, api, call, useToken, whenApiFails } from '../api/client';
-import type { Person, Session } from '../api/types';
+import type { Keychain, Person, Session } from '../api/types';
 import { t } from '../i18n';
 import { router } from './route.svelte';
 
@@ -15,6 +15,8 @@ class SessionStore {
   person = $state.raw<Person | null>(null);
   token = $state<string | null>(null);
   notice = $state('');
+  /** The keychain that did not open AICO at its start. */
+  keychain = $state.raw<Keychain | null>(null);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
@@ -58,6 +60,7 @@ class SessionStore {
     try {
       const state = await call(api.GET('/api/v1/state'));
       this.version = state.version;
+      this.keychain = state.keychain ?? null;
       return state.stage;
     } catch {
       return null;
