@@ -10,6 +10,7 @@
 //!   bus names a principal, an action and a resource and asks it.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod delay;
 mod error;
 mod files;
@@ -27,6 +28,7 @@ mod principal;
 mod schema;
 mod sessions;
 mod setup_code;
+mod swap;
 mod token;
 
 pub use error::{ErrorKind, HomeError};

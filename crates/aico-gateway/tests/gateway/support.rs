@@ -121,6 +121,8 @@ impl World {
             keychains: Arc::new(Keychains::new(vec![Box::new(KeyFiles::new(
                 keys.path().join("keys"),
             ))])),
+            backups: keys.path().join("backups"),
+            configuration: None,
             token_hours: 24,
             system_migrations: Vec::new(),
             person_migrations: Vec::new(),

@@ -19,7 +19,9 @@ use crate::key::Key;
 use crate::password::Password;
 use crate::phrase::RecoveryPhrase;
 use crate::registry::Registry;
-use crate::vault::{HEADER, REGISTRY, Secret, Vault, header_mac_key, open_header};
+use crate::vault::{
+    HEADER, REGISTRY, Secret, Vault, header_mac_key, open_header, read_header,
+};
 
 /// What an archive says of itself in clear: enough to list it, and proof of nothing.
 pub struct Preface {
@@ -355,6 +357,20 @@ impl Archive {
         ))
     }
 
+    /// Its own key, to be sealed and kept.
+    #[must_use]
+    pub fn own_key(&self) -> ArchiveKey {
+        ArchiveKey(Key::from_bytes(self.key.expose()))
+    }
+
+    /// The key that a label names in the vault that it is of. `None` when it was opened with its
+    /// own key.
+    #[must_use]
+    pub fn derive(&self, label: Label) -> Option<Key> {
+        let root = self.root.as_ref()?;
+        Some(crate::derive::derive(root, ROOT_SALT, &label))
+    }
+
     /// Writes it anew without some of its parts, in its own place, in one step: at every moment
     /// the old one is there or the new one. The other parts are copied as they are, their hashes
     /// checked.
@@ -375,6 +391,39 @@ impl Archive {
             writer.copy(self, part, go_on)?;
         }
         writer.finish(manifest)
+    }
+
+    /// Opens the vault in a folder with the root key of the archive's, when it is the same one.
+    ///
+    /// # Errors
+    /// [`ArchiveError::OtherKey`] when it is another, or its root key has changed since; damage.
+    pub fn open_vault(
+        &self,
+        fs: Arc<dyn Filesystem>,
+        data: &Path,
+        cost: KdfCost,
+    ) -> Result<Vault, ArchiveError> {
+        let other = || ArchiveError::OtherKey {
+            path: self.path.clone(),
+        };
+        let root = self.root.as_ref().ok_or_else(other)?;
+        let root = Key::from_bytes(root.expose());
+        let header = read_header(&*fs, data).map_err(|error| match error {
+            UnlockError::File(error) => ArchiveError::File(error),
+            UnlockError::Absent { path } => ArchiveError::Absent { path },
+            _ => ArchiveError::Damaged {
+                path: data.join(HEADER),
+                reason: "it can't be read",
+            },
+        })?;
+        let same = header.vault == self.header.vault && header.epoch == self.header.epoch;
+        if !same || !header.authentic(&header_mac_key(&root)) {
+            return Err(other());
+        }
+        let path = data.join(REGISTRY);
+        let registry = Registry::open(Arc::clone(&fs), &path, &root, &header)
+            .map_err(|error| vault_error(error.into()))?;
+        Ok(Vault::unlocked(fs, data, root, &header, cost, registry))
     }
 
     /// Makes a vault of what it holds in a folder that is private and empty: the header, with the

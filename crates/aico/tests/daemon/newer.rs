@@ -36,6 +36,8 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
             data: world.data(),
             kdf: KdfCost::default(),
             keychains: Arc::default(),
+            backups: world.path("backups"),
+            configuration: None,
             token_hours: 24,
             system_migrations: vec![system],
             person_migrations: vec![person],
