@@ -33,7 +33,7 @@ use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, backup, schema, swap};
+use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, swap};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +79,8 @@ pub struct HomeConfig {
     pub system_migrations: Vec<ModuleMigrations>,
     /// Tables of the modules in each person's store.
     pub person_migrations: Vec<ModuleMigrations>,
+    /// What the modules make of a person's store for an export.
+    pub person_exports: Vec<PersonExport>,
 }
 
 /// What proves that a first visitor may become the owner.

@@ -13,6 +13,7 @@
 pub mod backup;
 mod delay;
 mod error;
+mod export;
 mod files;
 mod folder;
 mod grants;
@@ -32,6 +33,7 @@ mod swap;
 mod token;
 
 pub use error::{ErrorKind, HomeError};
+pub use export::{ExportPiece, Exported, PersonExport};
 pub use files::OwnFileKey;
 pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};

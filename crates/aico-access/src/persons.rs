@@ -431,7 +431,7 @@ impl Home {
         }
     }
 
-    async fn check_member(
+    pub(crate) async fn check_member(
         &self,
         open: &Open,
         person: PersonId,

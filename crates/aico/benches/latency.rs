@@ -65,6 +65,7 @@ async fn open(data: &Path, model: &tokio::runtime::Runtime, clock: Instant) -> D
         token_hours: 1,
         system_migrations: Vec::new(),
         person_migrations: vec![aico_companion::MIGRATIONS],
+        person_exports: Vec::new(),
     })
     .unwrap();
     let password = Password::new("velvet harbour moss lantern quill").unwrap();

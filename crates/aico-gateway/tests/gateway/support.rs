@@ -126,6 +126,7 @@ impl World {
             token_hours: 24,
             system_migrations: Vec::new(),
             person_migrations: Vec::new(),
+            person_exports: Vec::new(),
         })
         .unwrap();
         let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));

@@ -41,6 +41,7 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
             token_hours: 24,
             system_migrations: vec![system],
             person_migrations: vec![person],
+            person_exports: Vec::new(),
         })
         .unwrap();
         let password = Password::new(PASSWORD).unwrap();
