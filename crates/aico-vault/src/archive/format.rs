@@ -279,3 +279,73 @@ pub(super) fn decode_index(
     }
     Ok((parts, manifest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_vectors_hold() {
+        let archive = Key::fill_with(|out| {
+            for (at, byte) in out.iter_mut().enumerate() {
+                *byte = at as u8;
+            }
+        });
+        let range = |from: u8| std::array::from_fn::<u8, 16, _>(|at| from + at as u8);
+        let mut header = [0; PART_HEADER];
+        header[0] = PartKind::Person.number();
+        header[1..18].copy_from_slice(&Owner::Person(range(0xa0)).encode());
+        header[18..22].copy_from_slice(&1_u32.to_be_bytes());
+        header[22..38].copy_from_slice(&range(0x80));
+        header[38..54].copy_from_slice(&range(0x90));
+        let (key, commitment) = part_key(&archive, &range(0x50), &header);
+        header[PART_FIXED..].copy_from_slice(&commitment);
+        let (kind, owner) = (PartKind::Person, Owner::Person(range(0xa0)));
+        let stream = Stream::read(&archive, &range(0x50), kind, owner, 1, header).unwrap();
+        let mut found = vec![hex::encode(key.expose()), hex::encode(commitment)];
+        for text in ["", "hello"] {
+            let mut chunk = text.as_bytes().to_vec();
+            let tag = stream.seal(0, true, &mut chunk);
+            chunk.extend_from_slice(&tag);
+            found.push(hex::encode(&chunk));
+        }
+        let document = include_str!("../../../../docs/formats/backup-archive.md");
+        for value in found {
+            assert!(document.contains(&value), "docs/formats/backup-archive.md lacks {value}");
+        }
+    }
+
+    #[test]
+    fn an_index_with_gaps_overlaps_or_twice_the_same_number_is_refused() {
+        let part = |number, offset, plain| Part {
+            kind: PartKind::Person,
+            owner: Owner::System,
+            number,
+            plain,
+            offset,
+            length: length_of(plain),
+            sha256: [0; 32],
+        };
+        let read = |parts: &[Part], to| decode_index(&encode_index(parts, b"m"), 100, to);
+        let first = part(0, 100, 5);
+        let second = part(1, 100 + first.length, 0);
+        let end = second.offset + second.length;
+        let (parts, manifest) = read(&[first.clone(), second.clone()], end).unwrap();
+        assert_eq!((parts.len(), &manifest[..]), (2, &b"m"[..]));
+        assert_eq!(read(&[], 100).unwrap().0, []);
+        for (parts, to) in [
+            (vec![first.clone()], end),
+            (vec![second.clone()], end),
+            (vec![first.clone(), part(0, second.offset, 0)], end),
+            (vec![first.clone(), part(1, second.offset + 1, 0)], end + 1),
+            (vec![first.clone(), part(INDEX, second.offset, 0)], end),
+            (vec![part(0, 100, u64::MAX - 500)], end),
+        ] {
+            assert!(read(&parts, to).is_err());
+        }
+        let text = encode_index(&[first, second], b"manifest");
+        for cut in 0..text.len() {
+            assert!(decode_index(&text[..cut], 100, end).is_err(), "{cut}");
+        }
+    }
+}
