@@ -16,13 +16,16 @@ use crate::backup::BackupError;
 use crate::home::blocking;
 use crate::{Home, HomeError, Role, Source};
 
+/// Takes a file, by name and content, and says whether more are wanted.
+pub type TakeFile<'a> = &'a mut dyn FnMut(&str, &str) -> bool;
+
 /// What a module makes of its tables for people to read.
 #[derive(Clone, Copy)]
 pub struct PersonExport {
     /// The module.
     pub module: &'static str,
     /// Hands out files by name and content. Stops when it is answered `false`.
-    pub write: fn(&Connection, &mut dyn FnMut(&str, &str) -> bool) -> Result<(), StoreError>,
+    pub write: fn(&Connection, TakeFile<'_>) -> Result<(), StoreError>,
 }
 
 /// A piece of a file: what comes next in it. Personal, so without Debug.

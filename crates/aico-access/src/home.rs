@@ -33,7 +33,9 @@ use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, swap};
+use crate::{
+    Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, swap,
+};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@ mod swap;
 mod token;
 
 pub use error::{ErrorKind, HomeError};
-pub use export::{ExportPiece, Exported, PersonExport};
+pub use export::{ExportPiece, Exported, PersonExport, TakeFile};
 pub use files::OwnFileKey;
 pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};

@@ -9,8 +9,8 @@ use aico_vault::{Password, PersonKeyError};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
-use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, blocking, person_folder};
 use crate::backup::Erased;
+use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, blocking, person_folder};
 use crate::keys;
 use crate::{Home, HomeError, Person, PersonName, Principal, Role, Session, SessionInfo, Source};
 

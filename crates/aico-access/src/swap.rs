@@ -228,7 +228,11 @@ fn sync_all(folder: &Path) -> io::Result<()> {
             sync_all(&entry.path())?;
         } else {
             let mut options = fs::OpenOptions::new();
-            options.read(true).write(true).open(entry.path())?.sync_all()?;
+            options
+                .read(true)
+                .write(true)
+                .open(entry.path())?
+                .sync_all()?;
         }
     }
     sync_folder(folder)
@@ -285,7 +289,12 @@ mod tests {
     fn what_is_made_takes_the_place_of_what_was_and_that_is_kept() {
         let (temp, next) = prepared();
         let kept = next.take_place(&NAMES, "restore").unwrap().unwrap();
-        assert!(kept.file_name().unwrap().to_string_lossy().starts_with("before-restore-2"));
+        assert!(
+            kept.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("before-restore-2")
+        );
         check_new(temp.path());
         // Once more is nothing more.
         finish(temp.path()).unwrap();
@@ -332,7 +341,12 @@ mod tests {
 
     #[test]
     fn a_plan_that_leads_elsewhere_is_refused() {
-        for plan in ["before-x\nput ../home", "../x\nput home", "before-x\nput /etc", ""] {
+        for plan in [
+            "before-x\nput ../home",
+            "../x\nput home",
+            "before-x\nput /etc",
+            "",
+        ] {
             let temp = tempfile::tempdir().unwrap();
             fs::create_dir(temp.path().join(NEXT)).unwrap();
             fs::write(temp.path().join(NEXT).join(PLAN), plan).unwrap();

@@ -1,6 +1,6 @@
 //! Conversations as Markdown, for whoever exports their data.
 
-use aico_access::PersonExport;
+use aico_access::{PersonExport, TakeFile};
 use aico_contracts::ids::{ConversationId, MessageId};
 use aico_contracts::v1::{MessageStatus, Role, part::Content};
 use aico_store::StoreError;
@@ -15,10 +15,7 @@ pub const EXPORT: PersonExport = PersonExport {
     write: write_all,
 };
 
-fn write_all(
-    db: &Connection,
-    write: &mut dyn FnMut(&str, &str) -> bool,
-) -> Result<(), StoreError> {
+fn write_all(db: &Connection, write: TakeFile<'_>) -> Result<(), StoreError> {
     let mut query = db.prepare("SELECT id FROM companion_conversation ORDER BY created_ms, id")?;
     let ids = query
         .query_map([], |row| row.get(0))?
@@ -41,7 +38,10 @@ fn one(db: &Connection, id: ConversationId) -> Result<(String, String), StoreErr
     } else {
         &about.title
     };
-    let mut text = format!("# {title}\n\n*Begun on {begun}, with {}.*\n", about.character);
+    let mut text = format!(
+        "# {title}\n\n*Begun on {begun}, with {}.*\n",
+        about.character
+    );
     let shown = match MessageId::from_slice(&about.active_leaf) {
         Ok(leaf) => messages::path(db, leaf)?,
         Err(_) => Vec::new(),
@@ -56,7 +56,10 @@ fn one(db: &Connection, id: ConversationId) -> Result<(String, String), StoreErr
             Ok(MessageStatus::Complete) | Err(_) => "",
             Ok(_) => " (not finished)",
         };
-        text.push_str(&format!("\n**{who}**, {}{ended}\n", time(message.created_unix_ms)));
+        text.push_str(&format!(
+            "\n**{who}**, {}{ended}\n",
+            time(message.created_unix_ms)
+        ));
         for part in &message.parts {
             match &part.content {
                 Some(Content::Text(said)) => text.push_str(&format!("\n{said}\n")),
@@ -116,8 +119,14 @@ mod tests {
         for title in ["../../etc/passwd", "a/b\\c:d", "", "…", "Tee um 5, Ärger?"] {
             let name = file_name(0, title, id);
             let rest = name.strip_prefix("conversations/").unwrap();
-            assert!(!rest.contains(['/', '\\', ':']) && !rest.contains(".."), "{name}");
-            assert!(rest.starts_with("1970-01-01-") && rest.ends_with(".md"), "{name}");
+            assert!(
+                !rest.contains(['/', '\\', ':']) && !rest.contains(".."),
+                "{name}"
+            );
+            assert!(
+                rest.starts_with("1970-01-01-") && rest.ends_with(".md"),
+                "{name}"
+            );
         }
     }
 }

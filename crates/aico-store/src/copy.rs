@@ -273,11 +273,12 @@ impl Opening<'_> {
     ) -> Result<StoreRecord, OpenError> {
         let failed = engine(from);
         let source = connection::open(from, self.key, Mode::AtRest).map_err(&failed)?;
-        let facts = inspect::facts(&source)
-            .map_err(&failed)?
-            .ok_or_else(|| OpenError::NotAStore {
-                path: from.to_path_buf(),
-            })?;
+        let facts =
+            inspect::facts(&source)
+                .map_err(&failed)?
+                .ok_or_else(|| OpenError::NotAStore {
+                    path: from.to_path_buf(),
+                })?;
         if facts.identity != self.identity {
             return Err(OpenError::OfAnother {
                 path: from.to_path_buf(),
@@ -369,11 +370,7 @@ fn copy_pages(
     sync(to)
 }
 
-fn step_through(
-    from: &Connection,
-    to: &mut Connection,
-    go_on: GoOn<'_>,
-) -> Result<(), StoreError> {
+fn step_through(from: &Connection, to: &mut Connection, go_on: GoOn<'_>) -> Result<(), StoreError> {
     let backup = Backup::new(from, to)?;
     loop {
         let step = backup.step(STEP)?;

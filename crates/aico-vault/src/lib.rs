@@ -34,8 +34,8 @@
 //! ```
 
 mod aead;
-pub mod archive;
 pub mod append;
+pub mod archive;
 mod codec;
 mod container;
 mod derive;

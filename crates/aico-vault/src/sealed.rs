@@ -82,7 +82,13 @@ impl PersonKeys {
     }
 }
 
-pub(crate) fn seal(parent: &Key, salt: &[u8], epoch: u32, label: &Label, plaintext: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(
+    parent: &Key,
+    salt: &[u8],
+    epoch: u32,
+    label: &Label,
+    plaintext: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + plaintext.len() + TAG);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());

@@ -132,10 +132,9 @@ impl Home {
         let plan = self.plan(&open, request).await?;
         let (home, folder, now) = (self.clone(), plan.folder.clone(), plan.now);
         let left_out = plan.left_out.clone();
-        let made = blocking(move || {
-            plan.write(&mut |step| home.stage() == Stage::Ready && go_on(step))
-        })
-        .await?;
+        let made =
+            blocking(move || plan.write(&mut |step| home.stage() == Stage::Ready && go_on(step)))
+                .await?;
         self.note_archive(&open, &made, now).await;
         let erased = erased_in(&open).await?;
         let vault = open.vault.clone();
@@ -195,7 +194,11 @@ impl Home {
         for person in &wanted {
             stores.push(self.store_of(person.id).await);
         }
-        let (vault, root, system) = (open.vault.clone(), self.root().to_owned(), open.system.clone());
+        let (vault, root, system) = (
+            open.vault.clone(),
+            self.root().to_owned(),
+            open.system.clone(),
+        );
         let configuration = config.configuration.clone();
         let scope = match request.person {
             None => Scope::Whole,
@@ -242,9 +245,9 @@ impl Home {
     async fn note_archive(&self, open: &Open, made: &Written, now: Timestamp) {
         let (id, path) = (made.id, made.path.to_string_lossy().into_owned());
         let (key, persons) = (made.key.clone(), made.persons.clone());
-        let noted = open.system.write(move |tx| {
-            note_archive(tx, id, &path, now.as_millisecond(), &key, &persons)
-        });
+        let noted = open
+            .system
+            .write(move |tx| note_archive(tx, id, &path, now.as_millisecond(), &key, &persons));
         if let Err(error) = noted.await {
             // It is found again by looking into the folder, as long as that is known.
             tracing::warn!(%error, "a backup that was made could not be noted");
@@ -380,7 +383,11 @@ impl Plan {
     fn write(self, go_on: Go<'_>) -> Result<Written, HomeError> {
         let staging = self.staging()?;
         let sizes = std::iter::once(&self.system)
-            .chain(self.persons.iter().filter_map(|person| person.store.as_ref()))
+            .chain(
+                self.persons
+                    .iter()
+                    .filter_map(|person| person.store.as_ref()),
+            )
             .map(|held| held.view.size());
         let bytes = sizes.sum::<Result<u64, StoreError>>()?;
         let mut meter = Meter {
@@ -577,11 +584,7 @@ fn copy_store(
 }
 
 /// Moves a copy into a part.
-fn pour(
-    from: &Path,
-    to: &mut impl std::io::Write,
-    meter: &mut Meter<'_>,
-) -> Result<(), HomeError> {
+fn pour(from: &Path, to: &mut impl std::io::Write, meter: &mut Meter<'_>) -> Result<(), HomeError> {
     let failed = |source| HomeError::Folder {
         path: from.to_owned(),
         source,

@@ -72,7 +72,8 @@ impl Home {
             .collect();
         folders.insert(self.inner.config.backups.clone());
         let vault = open.vault.clone();
-        let (done, cleaned) = blocking(move || Ok(reach(&vault, &known, &folders, &erased))).await?;
+        let (done, cleaned) =
+            blocking(move || Ok(reach(&vault, &known, &folders, &erased))).await?;
         let forget = open.system.write(move |tx| {
             for (archive, persons) in &cleaned {
                 for person in persons {
@@ -92,7 +93,8 @@ impl Home {
     pub(crate) async fn drop_pending(&self) -> Result<(), HomeError> {
         let open = self.opened()?;
         let pending = open.system.read(|db| {
-            let sql = "SELECT count(*) FROM backup_archive_person JOIN access_tombstone USING (person)";
+            let sql =
+                "SELECT count(*) FROM backup_archive_person JOIN access_tombstone USING (person)";
             Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?)
         });
         if pending.await? == 0 {
@@ -101,7 +103,10 @@ impl Home {
         let done = self.drop_erased(&open).await?;
         if !done.dropped.is_empty() {
             let archives = done.dropped.len();
-            tracing::info!(archives, "an erasure was finished in backups that had been out of reach");
+            tracing::info!(
+                archives,
+                "an erasure was finished in backups that had been out of reach"
+            );
         }
         Ok(())
     }
@@ -182,13 +187,16 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
     known.collect()
 }
 
+/// Archives of which nothing is left to do for these persons.
+type Clean = Vec<([u8; 16], Vec<PersonId>)>;
+
 /// Goes through the folders. Answers what was done, and of which archives nothing is left to do.
 fn reach(
     vault: &Vault,
     known: &[Known],
     folders: &BTreeSet<PathBuf>,
     erased: &Erasures,
-) -> (Erased, Vec<([u8; 16], Vec<PersonId>)>) {
+) -> (Erased, Clean) {
     let mut done = Erased::default();
     let mut clean: BTreeMap<[u8; 16], Vec<PersonId>> = BTreeMap::new();
     let mut failed: BTreeMap<PathBuf, String> = BTreeMap::new();
@@ -214,9 +222,7 @@ fn reach(
                 }
             }
         }
-        if ours
-            && let Err(error) = set::note_erasures(folder, vault, erased)
-        {
+        if ours && let Err(error) = set::note_erasures(folder, vault, erased) {
             tracing::warn!(%error, "who was erased could not be noted beside the backups");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aico_vault::archive::ArchiveError;
 use aico_vault::FileError;
+use aico_vault::archive::ArchiveError;
 
 use crate::ErrorKind;
 
@@ -113,9 +113,7 @@ pub(crate) fn backup_kind(error: &BackupError) -> ErrorKind {
         {
             ErrorKind::StorageFull
         }
-        BackupError::Target { .. } | BackupError::TargetRefused { .. } => {
-            ErrorKind::TargetUnusable
-        }
+        BackupError::Target { .. } | BackupError::TargetRefused { .. } => ErrorKind::TargetUnusable,
         BackupError::NoPiece { .. } => ErrorKind::NotFound,
         BackupError::Erasures { .. } => ErrorKind::ArchiveDamaged,
         _ => ErrorKind::BackupConflict,

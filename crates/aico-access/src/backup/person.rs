@@ -160,12 +160,8 @@ async fn know_again(system: &Store, row: PersonRow) -> Result<(), HomeError> {
             }
             let sql = "INSERT INTO access_person (id, name, name_key, role, created_ms)
                        VALUES (?1, ?2, ?3, 'member', ?4) ON CONFLICT (name_key) DO NOTHING";
-            let values = rusqlite::params![
-                row.id.as_bytes(),
-                name.as_str(),
-                name.key(),
-                row.created_ms
-            ];
+            let values =
+                rusqlite::params![row.id.as_bytes(), name.as_str(), name.key(), row.created_ms];
             Ok(tx.execute(sql, values)?)
         })
         .await?;

@@ -169,7 +169,10 @@ async fn erased_at(
 ) -> Result<Erasures, HomeError> {
     let label = Label::new(Purpose::SystemDatabase, Owner::System);
     let key = archive.derive(label).ok_or(HomeError::Crypto)?;
-    let (path, modules) = (there.join(SYSTEM_DB), crate::home::modules_of_system(config));
+    let (path, modules) = (
+        there.join(SYSTEM_DB),
+        crate::home::modules_of_system(config),
+    );
     let store = blocking(move || {
         let registry = Arc::new(NoRegistry);
         let identity = Identity::system();
@@ -314,9 +317,8 @@ impl Building<'_> {
             last_sequence: sequence,
             closed_hash: Some(sha256),
         };
-        StoreRegistry::put(&self.vault, &id, &record).map_err(|error| {
-            HomeError::Store(StoreError::Registry(error))
-        })
+        StoreRegistry::put(&self.vault, &id, &record)
+            .map_err(|error| HomeError::Store(StoreError::Registry(error)))
     }
 
     fn unpack_person(
@@ -341,10 +343,7 @@ impl Building<'_> {
         let go_on = &mut self.go_on;
         unpack(reader, to, &mut |count| {
             *done += count;
-            go_on(BackupStep {
-                done: *done,
-                total,
-            })
+            go_on(BackupStep { done: *done, total })
         })?;
         if sha256_of(to).map_err(at(to))? != packed.sha256 {
             return Err(self.damaged("a database in it is not the one that it tells of"));
@@ -428,8 +427,8 @@ impl Building<'_> {
                     rusqlite::params![Uuid::new_v4().as_bytes(), sealed],
                 )?;
                 for person in &persons {
-                    let name = crate::PersonName::new(&person.name)
-                        .map_err(|_| StoreError::Conversion)?;
+                    let name =
+                        crate::PersonName::new(&person.name).map_err(|_| StoreError::Conversion)?;
                     tx.execute(
                         "INSERT INTO access_person (id, name, name_key, role, created_ms)
                          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -520,8 +519,8 @@ pub(crate) fn open_piece(
         Ok(field)
     };
     let (row, keyring) = (field()?, field()?);
-    let row: PersonRow =
-        serde_json::from_slice(&row).map_err(|_| damaged("what it says of a person makes no sense"))?;
+    let row: PersonRow = serde_json::from_slice(&row)
+        .map_err(|_| damaged("what it says of a person makes no sense"))?;
     if row.id != person {
         return Err(damaged("a person's piece is another's"));
     }

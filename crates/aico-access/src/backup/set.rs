@@ -125,7 +125,10 @@ pub(crate) fn prepare(folder: &Path, data: &Path) -> Result<PathBuf, HomeError> 
     }
     let inside = || {
         let mend = "Choose a folder outside of it, on another disk if you can: --to FOLDER";
-        wrong("is inside of the data folder, and would be lost with it", mend)
+        wrong(
+            "is inside of the data folder, and would be lost with it",
+            mend,
+        )
     };
     // Before anything is made there.
     if real(folder).starts_with(real(data)) {
@@ -227,11 +230,7 @@ impl Keep {
 }
 
 /// Removes the archives that are not to stay: of this vault, whole, readable. Answers which.
-pub(crate) fn retain(
-    folder: &Path,
-    vault: &Vault,
-    keep: Keep,
-) -> Result<Vec<PathBuf>, HomeError> {
+pub(crate) fn retain(folder: &Path, vault: &Vault, keep: Keep) -> Result<Vec<PathBuf>, HomeError> {
     if keep.is_everything() {
         return Ok(Vec::new());
     }
@@ -285,10 +284,11 @@ fn read_list(path: &Path, key: &FileKey) -> Result<Erasures, HomeError> {
     let read = options.open(key, path).and_then(|mut file| {
         // Before a line of it is believed.
         file.verify()?;
-        file.read_to_end(&mut text)
-            .map_err(|error| error.downcast().unwrap_or(EncryptedFileError::Absent {
+        file.read_to_end(&mut text).map_err(|error| {
+            error.downcast().unwrap_or(EncryptedFileError::Absent {
                 path: path.to_owned(),
-            }))
+            })
+        })
     });
     match read {
         Ok(_) => decode(&text).ok_or_else(|| {

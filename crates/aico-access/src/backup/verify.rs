@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use aico_vault::Owner;
 use aico_vault::archive::{Archive, PartKind, Preface, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::Owner;
 use jiff::Timestamp;
 
 use super::BackupStep;
@@ -104,10 +104,12 @@ pub(crate) fn check(
     });
     let as_many = archive.parts().iter().filter(persons).count() == manifest.persons.len();
     if !told_of || !as_many || archive.find(PartKind::System, Owner::System).is_none() {
-        return Err(HomeError::Archive(aico_vault::archive::ArchiveError::Damaged {
-            path: archive.path().to_owned(),
-            reason: "its parts are not those that it tells of",
-        }));
+        return Err(HomeError::Archive(
+            aico_vault::archive::ArchiveError::Damaged {
+                path: archive.path().to_owned(),
+                reason: "its parts are not those that it tells of",
+            },
+        ));
     }
     Ok(manifest)
 }

@@ -61,7 +61,9 @@ async fn a_copy_is_of_one_moment_though_the_store_goes_on_being_written() {
             }
         }
     });
-    wait_until("something was written", || written.load(Ordering::SeqCst) > 0);
+    wait_until("something was written", || {
+        written.load(Ordering::SeqCst) > 0
+    });
     let to = bench.folder.path().join("copy.db");
     let mut seen = 0;
     let during = written.clone();
@@ -107,7 +109,10 @@ async fn what_must_not_be_in_a_copy_is_not() {
     drop(view);
     assert_eq!(copied.rows["note"], 5);
     assert_eq!(count(&store).await, 20);
-    assert_eq!(bench.names(), ["copy.db", "person.db", "person.db-shm", "person.db-wal"]);
+    assert_eq!(
+        bench.names(),
+        ["copy.db", "person.db", "person.db-shm", "person.db-wal"]
+    );
     store.close().await.unwrap();
 }
 

@@ -239,10 +239,7 @@ pub(super) fn decode_index(
     for _ in 0..fields.u32().map_err(short)? {
         let kind = PartKind::of(fields.u8().map_err(short)?);
         let owner = match fields.u8().map_err(short)? {
-            0 => fields
-                .array::<16>()
-                .map(|_| Owner::System)
-                .map_err(short)?,
+            0 => fields.array::<16>().map(|_| Owner::System).map_err(short)?,
             1 => Owner::Person(fields.array().map_err(short)?),
             _ => return Err("its index names an owner that there can't be"),
         };
@@ -311,7 +308,10 @@ mod tests {
         }
         let document = include_str!("../../../../docs/formats/backup-archive.md");
         for value in found {
-            assert!(document.contains(&value), "docs/formats/backup-archive.md lacks {value}");
+            assert!(
+                document.contains(&value),
+                "docs/formats/backup-archive.md lacks {value}"
+            );
         }
     }
 

@@ -19,9 +19,7 @@ use crate::key::Key;
 use crate::password::Password;
 use crate::phrase::RecoveryPhrase;
 use crate::registry::Registry;
-use crate::vault::{
-    HEADER, REGISTRY, Secret, Vault, header_mac_key, open_header, read_header,
-};
+use crate::vault::{HEADER, REGISTRY, Secret, Vault, header_mac_key, open_header, read_header};
 
 /// What an archive says of itself in clear: enough to list it, and proof of nothing.
 pub struct Preface {
@@ -215,8 +213,8 @@ impl Preface {
 
     fn open_under(self, root: Key) -> Result<Archive, ArchiveError> {
         let (before, sealed) = self.bytes.split_at(self.bytes.len() - SEALED_KEY);
-        let label = Label::new(Purpose::Archive, Owner::System)
-            .with_context(&format::key_name(before));
+        let label =
+            Label::new(Purpose::Archive, Owner::System).with_context(&format::key_name(before));
         let key = crate::sealed::open(&root, ROOT_SALT, &label, sealed);
         let key = key.as_deref().and_then(|bytes| bytes.first_chunk::<32>());
         let Some(key) = key.map(Key::from_bytes) else {
@@ -266,8 +264,7 @@ impl Archive {
             .filter(|ends| *ends >= begins)
             .ok_or_else(|| archive.damaged("it is cut off"))?;
         let mut trailer = [0; TRAILER];
-        let got =
-            fs::read_full_at(&*archive.file, &mut trailer, ends).on("read", &archive.path)?;
+        let got = fs::read_full_at(&*archive.file, &mut trailer, ends).on("read", &archive.path)?;
         let cut = |_| archive.damaged("it is cut off");
         let mut fields = Fields(&trailer[..got]);
         let (at, length) = (fields.u64().map_err(cut)?, fields.u64().map_err(cut)?);
@@ -453,7 +450,14 @@ impl Archive {
         let path = data.join(REGISTRY);
         let registry = Registry::create(Arc::clone(&fs), &path, &root, &self.header)
             .map_err(|error| vault_error(error.into()))?;
-        Ok(Vault::unlocked(fs, data, root, &self.header, cost, registry))
+        Ok(Vault::unlocked(
+            fs,
+            data,
+            root,
+            &self.header,
+            cost,
+            registry,
+        ))
     }
 }
 

@@ -140,10 +140,9 @@ impl PartReader<'_> {
         // At most a chunk.
         let want = plain as usize + TAG;
         self.chunk.resize(want, 0);
-        let from =
-            self.part.offset + PART_HEADER as u64 + self.index * SEALED_CHUNK as u64;
-        let got = fs::read_full_at(&*archive.file, &mut self.chunk, from)
-            .on("read", &archive.path)?;
+        let from = self.part.offset + PART_HEADER as u64 + self.index * SEALED_CHUNK as u64;
+        let got =
+            fs::read_full_at(&*archive.file, &mut self.chunk, from).on("read", &archive.path)?;
         if got < want {
             self.chunk.clear();
             return Err(archive.damaged("it is cut off"));

@@ -50,8 +50,8 @@ impl Vault {
         let header = self.header_for_archive()?;
         let (id, key): ([u8; 16], _) = (random_array(), Key::random());
         let mut preface = format::preface(id, created_ms, scope, &header);
-        let label = Label::new(Purpose::Archive, Owner::System)
-            .with_context(&format::key_name(&preface));
+        let label =
+            Label::new(Purpose::Archive, Owner::System).with_context(&format::key_name(&preface));
         let sealed = crate::sealed::seal(
             &self.0.root,
             crate::derive::ROOT_SALT,
@@ -82,7 +82,9 @@ impl Vault {
         let mut header = Container::new(Form::Header, now.epoch, now.vault, now.person);
         let persons = [WrapKind::MasterPassword, WrapKind::RecoveryPhrase];
         let wraps = now.wraps.into_iter();
-        header.wraps = wraps.filter(|wrap| persons.contains(&wrap.kind())).collect();
+        header.wraps = wraps
+            .filter(|wrap| persons.contains(&wrap.kind()))
+            .collect();
         Ok(header.encode(&mac))
     }
 }
@@ -163,8 +165,8 @@ impl ArchiveWriter {
         while done < part.length {
             let want = usize::try_from(part.length - done).map_or(BUFFER, |left| left.min(BUFFER));
             let piece = &mut piece[..want];
-            let got = fs::read_full_at(&*from.file, piece, part.offset + done)
-                .on("read", &from.path)?;
+            let got =
+                fs::read_full_at(&*from.file, piece, part.offset + done).on("read", &from.path)?;
             if got < want {
                 return Err(from.damaged("it is cut off"));
             }

@@ -34,7 +34,10 @@ fn a_backup_that_is_cut_off_anywhere_is_there_as_a_whole_or_not_at_all() {
             match world.open_on(&after) {
                 Ok(archive) => {
                     let found = read_all(&archive);
-                    assert!(found.error.is_none() && found.texts == texts(true), "{stop}");
+                    assert!(
+                        found.error.is_none() && found.texts == texts(true),
+                        "{stop}"
+                    );
                 }
                 Err(ArchiveError::Absent { .. }) => assert!(!done, "{stop}"),
                 Err(error) => panic!("stopped after {stop}: {error}"),
@@ -42,7 +45,10 @@ fn a_backup_that_is_cut_off_anywhere_is_there_as_a_whole_or_not_at_all() {
             // Nothing is in the way of the next one, which tidies up.
             if !done {
                 let second = world.write_to(&after, Path::new(PLACE), false);
-                assert!(matches!(second, Ok(_) | Err(ArchiveError::Exists { .. })), "{stop}");
+                assert!(
+                    matches!(second, Ok(_) | Err(ArchiveError::Exists { .. })),
+                    "{stop}"
+                );
             }
         }
         if done {

@@ -103,11 +103,21 @@ fn pieces_exchanged_within_and_between_archives_are_noticed() {
             }
             let mut mixed = one.clone();
             mixed[at..at + length].copy_from_slice(&two[at..at + length]);
-            noticed(&world, &mixed, &format!("{length} bytes of another at {at}"));
+            noticed(
+                &world,
+                &mixed,
+                &format!("{length} bytes of another at {at}"),
+            );
         }
     }
     // Any stretch moved to another place of the same archive.
-    for (from, to) in [(0, 900), (700, 1000), (1000, 800), (1200, 1300), (1500, 900)] {
+    for (from, to) in [
+        (0, 900),
+        (700, 1000),
+        (1000, 800),
+        (1200, 1300),
+        (1500, 900),
+    ] {
         let length = 90.min(one.len() - from.max(to));
         let mut mixed = one.clone();
         let piece = one[from..from + length].to_vec();
@@ -126,8 +136,21 @@ fn a_newer_archive_is_refused_with_both_versions_and_others_by_what_they_are() {
     newer[8..10].copy_from_slice(&2_u16.to_be_bytes());
     let error = world.read_bytes(&newer).error.unwrap();
     let text = error.to_string();
-    assert!(matches!(error, ArchiveError::Unsupported { found: 2, known: 1, .. }), "{text}");
-    assert!(text.contains("format 2") && text.contains("up to 1"), "{text}");
+    assert!(
+        matches!(
+            error,
+            ArchiveError::Unsupported {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("format 2") && text.contains("up to 1"),
+        "{text}"
+    );
     let error = world.read_bytes(b"something else altogether").error;
     assert!(matches!(error, Some(ArchiveError::NotAnArchive { .. })));
     let error = Preface::read(&Faulty::new(), Path::new(PLACE)).err();

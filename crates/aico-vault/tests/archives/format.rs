@@ -90,10 +90,20 @@ fn python_reads_what_is_written_here_and_refuses_it_when_it_was_altered() {
     let (fine, said) = python(&file, "velvet harbour moss lantern").unwrap();
     assert!(fine, "{said}");
     check(&said, true);
-    for at in [12, 30, 100, bytes.len() / 2, bytes.len() - 600, bytes.len() - 2] {
+    for at in [
+        12,
+        30,
+        100,
+        bytes.len() / 2,
+        bytes.len() - 600,
+        bytes.len() - 2,
+    ] {
         bytes[at] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
-        assert!(!python(&file, "velvet harbour moss lantern").unwrap().0, "{at}");
+        assert!(
+            !python(&file, "velvet harbour moss lantern").unwrap().0,
+            "{at}"
+        );
         bytes[at] ^= 1;
     }
 }
@@ -107,7 +117,10 @@ fn the_archive_of_another_format_is_refused_by_its_version_alone() {
     let file = folder.path().join("newer.aicobackup");
     std::fs::write(&file, bytes).unwrap();
     let error = Preface::read(&OsFilesystem, &file).err();
-    assert!(matches!(error, Some(ArchiveError::Unsupported { found: 2, .. })));
+    assert!(matches!(
+        error,
+        Some(ArchiveError::Unsupported { found: 2, .. })
+    ));
 }
 
 #[test]
@@ -133,7 +146,9 @@ fn write_fixtures() {
     let vault = Vault::unlock_with(&data, &password, KdfCost::minimum()).unwrap();
     let path = Path::new(&folder).join("v1.aicobackup");
     let fs = std::sync::Arc::new(OsFilesystem);
-    let mut writer = vault.begin_archive(fs, &path, Scope::Whole, 1_700_000).unwrap();
+    let mut writer = vault
+        .begin_archive(fs, &path, Scope::Whole, 1_700_000)
+        .unwrap();
     for (kind, owner, text) in texts(false) {
         let mut part = writer.part(kind, owner);
         std::io::Write::write_all(&mut part, &text).unwrap();

@@ -35,7 +35,9 @@ fn password_phrase_vault_and_its_own_key_open_it_and_nothing_else_does() {
     let wrong = Password::new("another password entirely").unwrap();
     let error = preface(&world).open_with_password(&wrong).err();
     assert!(matches!(error, Some(ArchiveError::WrongPassword)));
-    let error = preface(&world).open_with_phrase(&RecoveryPhrase::random()).err();
+    let error = preface(&world)
+        .open_with_phrase(&RecoveryPhrase::random())
+        .err();
     assert!(matches!(error, Some(ArchiveError::WrongPhrase)));
     let other = World::new();
     let error = preface(&world).open_in(&other.vault).err();
@@ -47,7 +49,10 @@ fn a_kept_key_opens_this_archive_and_no_other() {
     let world = World::new();
     let fs = Arc::new(world.disk.clone());
     let place = Path::new(PLACE);
-    let writer = world.vault.begin_archive(fs, place, Scope::Whole, 1).unwrap();
+    let writer = world
+        .vault
+        .begin_archive(fs, place, Scope::Whole, 1)
+        .unwrap();
     let (id, sealed) = (writer.id(), writer.key().seal(&world.vault, writer.id()));
     writer.finish(b"").unwrap();
     let key = ArchiveKey::open(&world.vault, id, &sealed).unwrap();
@@ -126,7 +131,10 @@ fn a_part_is_dropped_alone_and_the_others_stay_as_they_are() {
     world.write(true).unwrap();
     let before = world.bytes();
     let archive = world.open().unwrap();
-    let mia = archive.find(PartKind::Person, Owner::Person(MIA)).unwrap().clone();
+    let mia = archive
+        .find(PartKind::Person, Owner::Person(MIA))
+        .unwrap()
+        .clone();
     let fs = Arc::new(world.disk.clone());
     let of_mia = |part: &aico_vault::archive::Part| part.owner == Owner::Person(MIA);
     let length = archive
@@ -147,7 +155,12 @@ fn a_part_is_dropped_alone_and_the_others_stay_as_they_are() {
     let archive = preface(&world).open_with_password(&password()).unwrap();
     let fs = Arc::new(world.disk.clone());
     archive
-        .rewrite_without(fs, |part| part.owner == Owner::Person(BEN), b"", &mut |_| true)
+        .rewrite_without(
+            fs,
+            |part| part.owner == Owner::Person(BEN),
+            b"",
+            &mut |_| true,
+        )
         .unwrap();
     assert_eq!(world.open().unwrap().parts().len(), 2);
     assert_eq!(archives(&world.disk), [Path::new(PLACE)]);

@@ -68,7 +68,9 @@ impl World {
         long: bool,
     ) -> Result<[u8; 16], ArchiveError> {
         let fs = Arc::new(disk.clone());
-        let mut writer = self.vault.begin_archive(fs, path, Scope::Whole, 1_700_000)?;
+        let mut writer = self
+            .vault
+            .begin_archive(fs, path, Scope::Whole, 1_700_000)?;
         for (kind, owner, text) in texts(long) {
             let mut part = writer.part(kind, owner);
             part.write_all(&text).map_err(typed)?;

@@ -202,7 +202,10 @@ impl Daemon {
         body: &Value,
         mut take: impl FnMut(Value) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut body = self.start(Method::POST, path, Some(body)).await?.into_body();
+        let mut body = self
+            .start(Method::POST, path, Some(body))
+            .await?
+            .into_body();
         let mut line = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
@@ -216,7 +219,10 @@ impl Daemon {
                 continue;
             };
             let rest = line.split_off(end + 1);
-            for one in line.split(|byte| *byte == b'\n').filter(|one| !one.is_empty()) {
+            for one in line
+                .split(|byte| *byte == b'\n')
+                .filter(|one| !one.is_empty())
+            {
                 take(serde_json::from_slice(one).map_err(|error| broken(&error))?)?;
             }
             line = rest;

@@ -57,8 +57,11 @@ async fn create(context: &Context, what: &CreateBackup) -> Result<(), Failure> {
         .await?;
     drop(progress);
     let made = made.ok_or_else(|| {
-        Failure::new(Exit::NotRunning, "The daemon ended before the backup was made.")
-            .do_this("The backups that there were are untouched. Start AICO, then try again.")
+        Failure::new(
+            Exit::NotRunning,
+            "The daemon ended before the backup was made.",
+        )
+        .do_this("The backups that there were are untouched. Start AICO, then try again.")
     })?;
     if what.json {
         style::line(&made.to_string());
@@ -138,7 +141,10 @@ fn list(context: &Context, folder: Option<&Path>, as_json: bool) -> Result<(), F
             continue;
         }
         let when = match one.created_at {
-            Some(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+            Some(at) => at
+                .to_zoned(jiff::tz::TimeZone::system())
+                .strftime("%Y-%m-%d %H:%M")
+                .to_string(),
             None => "                ".to_owned(),
         };
         let mark = mark(one, ours);
@@ -185,18 +191,28 @@ async fn verify(archive: &Path, opens: &Opens) -> Result<(), Failure> {
         })
     })
     .await?;
-    let when = verified.created_at.map_or_else(String::new, |at| at.to_string());
+    let when = verified
+        .created_at
+        .map_or_else(String::new, |at| at.to_string());
     style::line(&format!(
         "Whole: {} of {when}, made by AICO {}.",
         size(verified.bytes),
         style::harmless(&verified.program)
     ));
     for (name, rows) in &verified.persons {
-        let rows = rows.map_or("only they can open it".to_owned(), |rows| format!("{rows} rows"));
-        style::line(&format!("  {}  {}", style::harmless(name), style::faint(&rows)));
+        let rows = rows.map_or("only they can open it".to_owned(), |rows| {
+            format!("{rows} rows")
+        });
+        style::line(&format!(
+            "  {}  {}",
+            style::harmless(name),
+            style::faint(&rows)
+        ));
     }
     if verified.one_person {
-        style::note("It holds one person's data and is put back with: aico restore ARCHIVE --person NAME");
+        style::note(
+            "It holds one person's data and is put back with: aico restore ARCHIVE --person NAME",
+        );
     }
     if verified.erased > 0 {
         style::note(&format!(
@@ -303,7 +319,9 @@ fn shown() -> impl FnMut(BackupStep) -> bool + Send + 'static {
 }
 
 fn tell_restored(restored: &Restored, data: &Path, elsewhere: bool, by_phrase: bool) {
-    let when = restored.created_at.map_or_else(String::new, |at| format!(" of {at}"));
+    let when = restored
+        .created_at
+        .map_or_else(String::new, |at| format!(" of {at}"));
     style::line(&format!(
         "Restored the backup{when}: {} person(s), {} rows, each counted.",
         restored.persons, restored.rows
@@ -351,19 +369,16 @@ fn tell_restored(restored: &Restored, data: &Path, elsewhere: bool, by_phrase: b
     style::hint(&format!("aico serve{data}"));
 }
 
-async fn put_back(
-    data: &Path,
-    archive: PathBuf,
-    opens: &Opens,
-    name: &str,
-) -> Result<(), Failure> {
+async fn put_back(data: &Path, archive: PathBuf, opens: &Opens, name: &str) -> Result<(), Failure> {
     if !data.join("home").exists() {
         return Err(HomeError::NotSetUp.into());
     }
     let secret = secret(opens)?;
     let config = daemon::home_config(data, 24);
     let done: PutBack = backup::restore_person(config, archive, secret, name, shown()).await?;
-    let when = done.created_at.map_or_else(String::new, |at| format!(" of {at}"));
+    let when = done
+        .created_at
+        .map_or_else(String::new, |at| format!(" of {at}"));
     style::line(&format!(
         "Put back the data of {} from the backup{when}: {} rows, each counted.",
         style::harmless(name),
@@ -382,9 +397,8 @@ async fn put_back(
 
 /// The master password or the recovery phrase: twelve words that belong together are the phrase.
 fn secret(opens: &Opens) -> Result<RestoreSecret, Failure> {
-    let refused = |error: &dyn std::error::Error| {
-        Failure::new(Exit::Refused, sentence(&error.to_string()))
-    };
+    let refused =
+        |error: &dyn std::error::Error| Failure::new(Exit::Refused, sentence(&error.to_string()));
     if let Some(file) = &opens.phrase_file {
         let from = crate::cli::PasswordFrom {
             password_file: Some(file.clone()),

@@ -49,8 +49,11 @@ pub(super) async fn run(context: &Context, what: &Export) -> Result<(), Failure>
         })
         .await?;
     let done = done.ok_or_else(|| {
-        Failure::new(Exit::NotRunning, "The daemon ended before the export was finished.")
-            .do_this("Nothing was written. Start AICO, then try again.")
+        Failure::new(
+            Exit::NotRunning,
+            "The daemon ended before the export was finished.",
+        )
+        .do_this("Nothing was written. Start AICO, then try again.")
     })?;
     let lines = folder.finish(&done)?;
     style::line(&to.display().to_string());
@@ -86,7 +89,10 @@ impl Folder {
         }
         let mut making = std::ffi::OsString::from(".");
         making.push(name);
-        making.push(format!(".{}.part", &uuid::Uuid::new_v4().simple().to_string()[..8]));
+        making.push(format!(
+            ".{}.part",
+            &uuid::Uuid::new_v4().simple().to_string()[..8]
+        ));
         let making = parent.join(making);
         make_private(&making).map_err(|error| refused(&making, &error))?;
         Ok(Self {
@@ -145,7 +151,11 @@ impl Folder {
             .filter(|(name, _)| name.ends_with(".jsonl"))
             .map(|(name, lines)| (name.clone(), *lines))
             .collect();
-        let others: BTreeSet<_> = self.lines.keys().filter(|name| !name.ends_with(".jsonl")).collect();
+        let others: BTreeSet<_> = self
+            .lines
+            .keys()
+            .filter(|name| !name.ends_with(".jsonl"))
+            .collect();
         if counted != written || done["files"] != others.len() {
             return Err(Failure::new(
                 Exit::Unexpected,

@@ -110,12 +110,18 @@ fn a_daemon_that_is_killed_in_a_backup_leaves_the_old_set_or_the_new_one() {
         world.serve();
         // What was in the making is gone from the data folder at the next start.
         let left = names_in(&world.data());
-        assert!(!left.iter().any(|name| name.starts_with(".backup-")), "{left:?}");
+        assert!(
+            !left.iter().any(|name| name.starts_with(".backup-")),
+            "{left:?}"
+        );
     }
     assert!(cut > 0, "no kill came before the end");
     let last = backup(&world, &["--to", string(&to)]);
     // And out of the folder of the archives with the next backup.
-    let left: Vec<_> = names_in(&to).into_iter().filter(|name| name.ends_with(".tmp")).collect();
+    let left: Vec<_> = names_in(&to)
+        .into_iter()
+        .filter(|name| name.ends_with(".tmp"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(verify(&world, &last).contains("Mia"));
     for archive in &known {
@@ -148,13 +154,19 @@ fn whoever_gives_a_backup_up_leaves_nothing_of_it() {
     std::thread::sleep(whole / 3);
     let begun = Instant::now();
     world.said(&["lock"]);
-    assert!(begun.elapsed() < Duration::from_secs(6), "locking waits for a backup");
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "locking waits for a backup"
+    );
     making.wait().unwrap();
     for archive in archives(&to) {
         verify(&world, &archive);
     }
     let left = names_in(&world.data());
-    assert!(!left.iter().any(|name| name.starts_with(".backup-")), "{left:?}");
+    assert!(
+        !left.iter().any(|name| name.starts_with(".backup-")),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -172,7 +184,12 @@ fn a_restore_that_is_killed_leaves_the_old_home_or_the_restored_one() {
     restore(&other, &archive);
     let whole = begun.elapsed() * 12 / 10;
     let password = world.path("password");
-    let arguments = ["restore", string(&archive), "--password-file", string(&password)];
+    let arguments = [
+        "restore",
+        string(&archive),
+        "--password-file",
+        string(&password),
+    ];
     let (mut old, mut new) = (0, 0);
     for round in 0..kills() {
         let mut restoring = begin(&world, &arguments);

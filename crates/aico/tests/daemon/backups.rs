@@ -104,9 +104,15 @@ fn a_conversation_comes_back_where_there_is_nothing_but_the_archive_and_password
         let copy = other.path("from-elsewhere.aicobackup");
         std::fs::copy(&archive, &copy).unwrap();
         let checked = verify(&other, &copy);
-        assert!(checked.contains("Whole") && checked.contains("Mia"), "{checked}");
+        assert!(
+            checked.contains("Whole") && checked.contains("Mia"),
+            "{checked}"
+        );
         let notes = restore(&other, &copy);
-        assert!(notes.contains("weather") && notes.contains("sessions"), "{notes}");
+        assert!(
+            notes.contains("weather") && notes.contains("sessions"),
+            "{notes}"
+        );
         other.write("password", PASSWORD);
         other.serve();
         assert_eq!(shown(&other, &conversation), before);
@@ -179,7 +185,11 @@ fn restoring_over_what_is_there_keeps_it_and_is_refused_while_it_runs() {
 
     let refused = opening(&world, &["restore", string(&archive)]);
     assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));
-    assert!(text(&refused.stderr).contains("--to"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("--to"),
+        "{}",
+        text(&refused.stderr)
+    );
     assert!(shown(&world, &after).contains("Afterwards"));
     world.stop();
 
@@ -189,7 +199,10 @@ fn restoring_over_what_is_there_keeps_it_and_is_refused_while_it_runs() {
         .find(|name| name.starts_with("before-restore-"))
         .unwrap();
     let kept = world.data().join(kept);
-    assert!(notes.contains(&format!("rm -r '{}'", kept.display())), "{notes}");
+    assert!(
+        notes.contains(&format!("rm -r '{}'", kept.display())),
+        "{notes}"
+    );
     let config = |folder: &Path| std::fs::read_to_string(folder.join("config.yaml")).unwrap();
     assert!(config(&world.data()).contains("hours: 5"));
     assert!(config(&kept).contains("hours: 7"));
@@ -256,7 +269,15 @@ fn a_damaged_foreign_or_newer_archive_changes_nothing() {
         }
         assert!(!other.data().exists(), "{:?}", names_in(&other.data()));
     };
-    for at in [20, 60, 400, 3000, whole.len() / 2, whole.len() - 300, whole.len() - 5] {
+    for at in [
+        20,
+        60,
+        400,
+        3000,
+        whole.len() / 2,
+        whole.len() - 300,
+        whole.len() - 5,
+    ] {
         let mut changed = whole.clone();
         changed[at] ^= 4;
         refused(&changed, 10, "damaged");
@@ -328,18 +349,38 @@ fn one_persons_data_is_put_back_alone() {
 fn folders_that_can_not_take_a_backup_are_told_and_stay_as_they_are() {
     let world = World::ready();
     let inside = world.data().join("backups");
-    fails(&world, &["backup", "create", "--to", string(&inside)], 24, "inside");
+    fails(
+        &world,
+        &["backup", "create", "--to", string(&inside)],
+        24,
+        "inside",
+    );
     assert!(!inside.exists());
     let missing = world.path("no/such");
-    fails(&world, &["backup", "create", "--to", string(&missing)], 24, "missing");
+    fails(
+        &world,
+        &["backup", "create", "--to", string(&missing)],
+        24,
+        "missing",
+    );
     let file = world.write("a-file", "x");
-    fails(&world, &["backup", "create", "--to", string(&file)], 24, "not a folder");
+    fails(
+        &world,
+        &["backup", "create", "--to", string(&file)],
+        24,
+        "not a folder",
+    );
     #[cfg(unix)]
     {
         let link = world.path("link");
         std::os::unix::fs::symlink(world.data(), &link).unwrap();
         let through = link.join("x");
-        fails(&world, &["backup", "create", "--to", string(&through)], 24, "inside");
+        fails(
+            &world,
+            &["backup", "create", "--to", string(&through)],
+            24,
+            "inside",
+        );
     }
     fails(&world, &["backup", "list"], 13, "no backups");
     // A page names no folders.

@@ -5,7 +5,13 @@ use crate::support::{World, fails, text};
 
 fn erase(world: &World) -> String {
     let password = world.path("password");
-    let done = world.aico(&["person", "erase", "Ben", "--password-file", string(&password)]);
+    let done = world.aico(&[
+        "person",
+        "erase",
+        "Ben",
+        "--password-file",
+        string(&password),
+    ]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     text(&done.stderr)
 }
@@ -42,7 +48,10 @@ fn their_pieces_go_from_every_archive_within_reach_and_the_others_are_told() {
     assert_eq!(names_in(&kept).len(), 2);
 
     let notes = erase(&world);
-    assert!(notes.contains(string(&first)) && notes.contains(string(&only_his)), "{notes}");
+    assert!(
+        notes.contains(string(&first)) && notes.contains(string(&only_his)),
+        "{notes}"
+    );
     is_gone(&world);
     assert_eq!(names_in(&kept).len(), 1);
     for archive in [&first, &only_his] {
@@ -85,7 +94,12 @@ fn their_pieces_go_from_every_archive_within_reach_and_the_others_are_told() {
     std::fs::write(&list, bytes).unwrap();
     let archive = folder.join(first.file_name().unwrap());
     let password = other.path("password");
-    let again = ["restore", string(&archive), "--password-file", string(&password)];
+    let again = [
+        "restore",
+        string(&archive),
+        "--password-file",
+        string(&password),
+    ];
     fails(&other, &again, 10, "who was erased");
 }
 
@@ -99,7 +113,10 @@ fn an_archive_that_was_out_of_reach_is_cleaned_when_it_is_back() {
     let taken = world.path("taken-away");
     std::fs::rename(&far, &taken).unwrap();
     let notes = erase(&world);
-    assert!(notes.contains(string(&away)) && notes.contains("not there"), "{notes}");
+    assert!(
+        notes.contains(string(&away)) && notes.contains("not there"),
+        "{notes}"
+    );
     assert!(notes.contains("20"), "no date is told: {notes}");
     std::fs::rename(&taken, &far).unwrap();
     assert!(verify(&world, &away).contains("Ben"));
@@ -114,17 +131,35 @@ fn erasing_is_what_removing_was() {
     let ben = add_ben(&world);
     ben_says(&world, &ben, "I keep bees");
     let password = world.path("password");
-    world.said(&["person", "remove", "Ben", "--password-file", string(&password)]);
+    world.said(&[
+        "person",
+        "remove",
+        "Ben",
+        "--password-file",
+        string(&password),
+    ]);
     is_gone(&world);
     fails(
         &world,
-        &["person", "erase", "Ben", "--password-file", string(&password)],
+        &[
+            "person",
+            "erase",
+            "Ben",
+            "--password-file",
+            string(&password),
+        ],
         13,
         "Nobody",
     );
     fails(
         &world,
-        &["person", "erase", "Mia", "--password-file", string(&password)],
+        &[
+            "person",
+            "erase",
+            "Mia",
+            "--password-file",
+            string(&password),
+        ],
         15,
         "owner",
     );

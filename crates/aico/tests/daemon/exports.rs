@@ -26,29 +26,61 @@ fn a_person_gets_all_that_is_theirs_and_nothing_that_is_anothers() {
     world.said(&["token", "create", "--name", "Editor"]);
 
     let (to, password) = (world.path("my-data"), world.path("password"));
-    let export = ["export", "--to", string(&to), "--password-file", string(&password)];
+    let export = [
+        "export",
+        "--to",
+        string(&to),
+        "--password-file",
+        string(&password),
+    ];
     let done = world.aico(&export);
     let notes = text(&done.stderr);
     assert!(done.status.success(), "{notes}");
     assert!(notes.contains("not encrypted"), "{notes}");
     let messages = lines(&to.join("companion_message.jsonl"));
     assert_eq!(messages.len(), 4);
-    assert!(messages.iter().all(|message| message["conversation"] == mine.as_str()));
+    assert!(
+        messages
+            .iter()
+            .all(|message| message["conversation"] == mine.as_str())
+    );
     let parts = lines(&to.join("companion_part.jsonl"));
-    assert!(parts.iter().any(|part| part["text"] == "My dog is called Rex"));
+    assert!(
+        parts
+            .iter()
+            .any(|part| part["text"] == "My dog is called Rex")
+    );
     let account = lines(&to.join("account.jsonl"));
-    assert!(account.iter().any(|line| line["kind"] == "person" && line["name"] == "Mia"));
-    assert!(account.iter().any(|line| line["kind"] == "token" && line["name"] == "Editor"));
+    assert!(
+        account
+            .iter()
+            .any(|line| line["kind"] == "person" && line["name"] == "Mia")
+    );
+    assert!(
+        account
+            .iter()
+            .any(|line| line["kind"] == "token" && line["name"] == "Editor")
+    );
     let [page] = &names_in(&to.join("conversations"))[..] else {
         panic!("one conversation, one page")
     };
     let page = std::fs::read_to_string(to.join("conversations").join(page)).unwrap();
-    assert!(page.contains("**You**") && page.contains("My dog is called Rex"), "{page}");
-    assert!(page.contains("**AICO**") && page.contains("And a cat"), "{page}");
+    assert!(
+        page.contains("**You**") && page.contains("My dog is called Rex"),
+        "{page}"
+    );
+    assert!(
+        page.contains("**AICO**") && page.contains("And a cat"),
+        "{page}"
+    );
     let manifest = std::fs::read_to_string(to.join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     for (name, count) in manifest["lines"].as_object().unwrap() {
-        assert_eq!(lines(&to.join(name)).len() as u64, count.as_u64().unwrap(), "{name}");
+        assert_eq!(
+            lines(&to.join(name)).len() as u64,
+            count.as_u64().unwrap(),
+            "{name}"
+        );
     }
     let readme = std::fs::read_to_string(to.join("README.md")).unwrap();
     assert!(readme.contains("Nothing here is encrypted"), "{readme}");
@@ -64,8 +96,20 @@ fn a_person_gets_all_that_is_theirs_and_nothing_that_is_anothers() {
 
     // Ben's is Ben's, and his password is asked for it.
     let to = world.path("bens-data");
-    let export = ["--person", "Ben", "export", "--to", string(&to), "--password-file"];
-    fails(&world, &[&export[..], &[string(&password)]].concat(), 5, "wrong");
+    let export = [
+        "--person",
+        "Ben",
+        "export",
+        "--to",
+        string(&to),
+        "--password-file",
+    ];
+    fails(
+        &world,
+        &[&export[..], &[string(&password)]].concat(),
+        5,
+        "wrong",
+    );
     assert!(!to.exists());
     world.said(&[&export[..], &[&ben]].concat());
     let everything: String = names_in(&to)
@@ -81,11 +125,23 @@ fn a_wrong_password_or_place_writes_nothing() {
     let world = World::ready();
     let wrong = world.write("wrong", "not the password at all");
     let to = world.path("out");
-    let export = ["export", "--to", string(&to), "--password-file", string(&wrong)];
+    let export = [
+        "export",
+        "--to",
+        string(&to),
+        "--password-file",
+        string(&wrong),
+    ];
     fails(&world, &export, 5, "wrong");
     let nowhere = world.path("no/such/out");
     let password = world.path("password");
-    let export = ["export", "--to", string(&nowhere), "--password-file", string(&password)];
+    let export = [
+        "export",
+        "--to",
+        string(&nowhere),
+        "--password-file",
+        string(&password),
+    ];
     fails(&world, &export, 24, "missing");
     let left: Vec<_> = names_in(world.path("x").parent().unwrap());
     assert!(!left.iter().any(|name| name.contains("out")), "{left:?}");
