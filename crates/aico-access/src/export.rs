@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use aico_contracts::ids::PersonId;
 use aico_store::{StoreError, tables};
-use aico_vault::{Password, Purpose};
+use aico_vault::Password;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::backup::BackupError;
+use crate::backup::{self, BackupError};
 use crate::home::blocking;
 use crate::{Home, HomeError, Role, Source};
 
@@ -87,10 +87,8 @@ impl Home {
         let vault = open.vault.clone();
         let exports = self.inner.config.person_exports.clone();
         blocking(move || {
-            let keys = vault
-                .open_person(*person.as_bytes())
-                .map_err(HomeError::Keyring)?;
-            let view = store.view(keys.derive(Purpose::PersonDatabase).expose())?;
+            let keys = backup::person_keys(&vault, *person.as_bytes())?;
+            let view = store.view(backup::person_key(&keys).expose())?;
             let mut out = Out {
                 emit: &mut emit,
                 exported: Exported::default(),

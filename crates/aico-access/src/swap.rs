@@ -306,7 +306,7 @@ mod tests {
         let (temp, next) = prepared();
         // As a killed process leaves it.
         let left = next.folder().to_owned();
-        std::mem::drop(std::mem::ManuallyDrop::new(next));
+        let _killed = std::mem::ManuallyDrop::new(next);
         assert!(left.exists());
         finish(temp.path()).unwrap();
         assert!(!left.exists());

@@ -395,13 +395,15 @@ impl From<HomeError> for Problem {
             | Code::NameInvalid
             | Code::GrantInvalid
             | Code::PhraseInvalid
-            | Code::TargetUnusable
-            | Code::ArchiveDamaged
             | Code::KeychainLocked
             | Code::KeychainAbsent
             | Code::KeychainChanged
             | Code::KeychainWrong => {
                 problem.detail = Some(error.to_string());
+            }
+            // The path and what the system says of it: those who name a folder know it already.
+            Code::TargetUnusable | Code::ArchiveDamaged => {
+                problem.detail = Some(chain(&error).into_owned());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
             _ => {}

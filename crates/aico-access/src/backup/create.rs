@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use aico_contracts::ids::PersonId;
 use aico_store::{Identity, OpenError, StoreError, StoreView};
 use aico_vault::archive::{ArchiveError, ArchiveWriter, PartKind};
-use aico_vault::{Key, Label, Owner, Purpose, Vault};
+use aico_vault::{Key, Owner, Vault};
 use jiff::Timestamp;
 use rusqlite::Transaction;
 
 pub use aico_vault::archive::Scope;
 
 use super::error::BackupError;
+use super::keys;
 use super::manifest::{
     ConfigurationPlace, Database, LeftOutEntry, Manifest, PersonEntry, PersonRow,
 };
@@ -137,13 +138,13 @@ impl Home {
                 .await?;
         self.note_archive(&open, &made, now).await;
         let erased = erased_in(&open).await?;
-        let vault = open.vault.clone();
+        let (vault, keys) = (open.vault.clone(), self.archive_keys(&open).await?);
         let complete = left_out.is_empty();
         let removed = blocking(move || {
             set::note_erasures(&folder, &vault, &erased)?;
             // What was left out may be in nothing but the archives that would go.
             let keep = if complete { keep } else { Keep::default() };
-            set::retain(&folder, &vault, keep)
+            set::retain(&folder, &vault, &keys, keep)
         })
         .await?;
         self.forget_archives(&open, &removed).await;
@@ -205,7 +206,7 @@ impl Home {
             Some(_) => Scope::OnePerson,
         };
         blocking(move || {
-            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let key = keys::system_key(&vault);
             let view = system.view(key.expose())?;
             let system = Held { view, key };
             let (mut persons, mut left_out) = (Vec::new(), Vec::new());
@@ -323,8 +324,7 @@ fn hold_person(
     let store = match store {
         None => None,
         Some(store) => {
-            let keys = vault.open_person(id).map_err(HomeError::Keyring)?;
-            let key = keys.derive(Purpose::PersonDatabase);
+            let key = keys::person_key(&keys::person_keys(vault, id)?);
             let view = store.view(key.expose())?;
             Some(Held { view, key })
         }
@@ -515,6 +515,7 @@ impl Plan {
             salt: record.salt,
             generation: record.generation,
             sequence: record.last_sequence,
+            key: 0,
         })
     }
 

@@ -111,6 +111,30 @@ impl Home {
         Ok(())
     }
 
+    /// The archives that were made of this home, as far as it knows: where each was, and when it was
+    /// made. They open with the password and the phrase of then.
+    ///
+    /// # Errors
+    /// While locked.
+    pub async fn known_archives(&self) -> Result<Vec<(PathBuf, Option<Timestamp>)>, HomeError> {
+        let open = self.opened()?;
+        let known = known_archives(&open, &Erasures::new()).await?;
+        let told = |archive: Known| {
+            let at = Timestamp::from_millisecond(archive.created_ms).ok();
+            (archive.path, at)
+        };
+        Ok(known.into_iter().map(told).collect())
+    }
+
+    /// The keys of the archives that are known.
+    pub(crate) async fn archive_keys(&self, open: &Open) -> Result<ArchiveKeys, HomeError> {
+        let known = known_archives(open, &Erasures::new()).await?;
+        Ok(known
+            .into_iter()
+            .map(|archive| (archive.id, archive.key))
+            .collect())
+    }
+
     /// Removes what was kept of a person from before a restore, or what one that was cut off left.
     pub(crate) async fn erase_kept(&self, person: PersonId) -> Result<(), HomeError> {
         let data = self.inner.config.data.clone();
@@ -200,11 +224,17 @@ fn reach(
     let mut done = Erased::default();
     let mut clean: BTreeMap<[u8; 16], Vec<PersonId>> = BTreeMap::new();
     let mut failed: BTreeMap<PathBuf, String> = BTreeMap::new();
-    let by_id: BTreeMap<_, _> = known.iter().map(|archive| (archive.id, archive)).collect();
+    let keys: ArchiveKeys = known
+        .iter()
+        .map(|archive| (archive.id, archive.key.clone()))
+        .collect();
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        let mut ours = false;
+        // Though none of them is there now: they may come back.
+        let mut ours = known
+            .iter()
+            .any(|archive| archive.path.parent() == Some(folder.as_path()));
         for path in set::archives(folder).unwrap_or_default() {
-            match one_archive(vault, &path, &by_id, erased) {
+            match one_archive(vault, &path, &keys, erased) {
                 Ok(None) => {}
                 Ok(Some(found)) => {
                     ours = true;
@@ -255,13 +285,16 @@ struct Found {
     dropped: bool,
 }
 
-/// Looks into one archive; `None` when it is another vault's.
-fn one_archive(
+/// The keys of archives that are known, sealed.
+pub(crate) type ArchiveKeys = BTreeMap<[u8; 16], Vec<u8>>;
+
+/// Opens an archive of this vault's, with the key that was kept of it or with the root key; `None`
+/// when it is another vault's.
+pub(crate) fn open_ours(
     vault: &Vault,
     path: &Path,
-    known: &BTreeMap<[u8; 16], &Known>,
-    erased: &Erasures,
-) -> Result<Option<Found>, HomeError> {
+    keys: &ArchiveKeys,
+) -> Result<Option<Archive>, HomeError> {
     let fs = vault.filesystem();
     let preface = match Preface::read(&*fs, path) {
         Ok(preface) => preface,
@@ -272,12 +305,24 @@ fn one_archive(
     if preface.vault() != vault.id() {
         return Ok(None);
     }
-    let key = known
+    let key = keys
         .get(&preface.id)
-        .and_then(|archive| ArchiveKey::open(vault, archive.id, &archive.key).ok());
-    let archive = match key {
+        .and_then(|sealed| ArchiveKey::open(vault, preface.id, sealed).ok());
+    Ok(Some(match key {
         Some(key) => preface.open_with_key(key)?,
         None => preface.open_in(vault)?,
+    }))
+}
+
+/// Looks into one archive; `None` when it is another vault's.
+fn one_archive(
+    vault: &Vault,
+    path: &Path,
+    keys: &ArchiveKeys,
+    erased: &Erasures,
+) -> Result<Option<Found>, HomeError> {
+    let Some(archive) = open_ours(vault, path, keys)? else {
+        return Ok(None);
     };
     let dropped = drop_persons(vault, &archive, erased)?;
     Ok(Some(Found {

@@ -38,6 +38,9 @@ pub(crate) struct Database {
     pub(crate) salt: [u8; 16],
     pub(crate) generation: u64,
     pub(crate) sequence: u64,
+    /// Which key it is under, as the registry numbers them; 0: the first.
+    #[serde(default)]
+    pub(crate) key: u64,
 }
 
 impl From<Copied> for Database {
@@ -50,6 +53,7 @@ impl From<Copied> for Database {
             salt: copied.salt,
             generation: copied.generation,
             sequence: copied.sequence,
+            key: 0,
         }
     }
 }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use aico_store::{Identity, Store};
 use aico_vault::archive::Archive;
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{PersonKeys, Purpose, Vault};
+use aico_vault::{PersonKeys, Vault};
 use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::BackupStep;
 use super::create::{STAGING, read_tombstones};
 use super::error::BackupError;
+use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
 use super::restore::{RestoreSecret, at, open_piece, unpack};
 use super::{set, verify};
 use crate::home::{HomeConfig, PERSON_DB, VaultRegistry, blocking, person_folder};
-use crate::{Home, HomeError, PersonName, folder, keys};
+use crate::keys::note;
+use crate::{Home, HomeError, PersonName, folder};
 
 /// A person's data was put back.
 #[derive(Clone)]
@@ -105,7 +107,7 @@ async fn put_back(
         let (row, keyring, mut reader) = open_piece(&archive, entry.id)?;
         unpack(&mut reader, &from, &mut |_| true)?;
         let keys = keys_of(&vault, &entry, &keyring)?;
-        let key = keys.derive(Purpose::PersonDatabase);
+        let key = keys::person_key(&keys);
         let expected = entry.database.rows;
         let kept = Store::put_back(
             &from,
@@ -131,9 +133,9 @@ async fn put_back(
 /// place.
 fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<PersonKeys, HomeError> {
     let id = *entry.id.as_bytes();
-    match vault.open_person(id) {
+    match keys::person_keys(vault, id) {
         Ok(keys) => return Ok(keys),
-        Err(aico_vault::PersonKeyError::Sealed { .. }) => return Err(HomeError::PersonLocked),
+        Err(HomeError::PersonLocked) => return Err(HomeError::PersonLocked),
         Err(error) => tracing::warn!(%error, "a keyring is put back from a backup"),
     }
     let path = vault.person_folder(id).join("keyring");
@@ -142,7 +144,7 @@ fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<PersonK
         fs::rename(&path, &aside).map_err(at(&path))?;
     }
     vault.put_keyring(id, keyring).map_err(HomeError::Keyring)?;
-    vault.open_person(id).map_err(HomeError::Keyring)
+    keys::person_keys(vault, id)
 }
 
 /// The row of somebody whose data was left out once, and whom the home no longer knows.
@@ -154,7 +156,7 @@ async fn know_again(system: &Store, row: PersonRow) -> Result<(), HomeError> {
             let there: Option<i64> = tx
                 .query_row(sql, [row.id.as_bytes()], |row| row.get(0))
                 .optional()?;
-            keys::note(tx, PUT_BACK)?;
+            note(tx, PUT_BACK)?;
             if there.is_some() {
                 return Ok(1);
             }

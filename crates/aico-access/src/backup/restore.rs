@@ -9,21 +9,23 @@ use aico_contracts::ids::PersonId;
 use aico_store::{Identity, Store, StoreError, StoreRegistry};
 use aico_vault::archive::{Archive, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
+use aico_vault::{Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::BackupStep;
 use super::create::{archive_error, is_owner, note_archive, read_tombstones, sha256_of};
 use super::error::BackupError;
+use super::keys;
 use super::manifest::{ConfigurationPlace, Database, Manifest, PersonEntry, PersonRow};
 use super::set::{self, Erasures};
 use super::verify;
 use crate::home::{
     HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, VaultRegistry, blocking, person_folder,
 };
+use crate::keys::note;
 use crate::swap::Next;
-use crate::{Home, HomeError, Role, folder, keys, token};
+use crate::{Home, HomeError, Role, folder, token};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -167,7 +169,7 @@ async fn erased_at(
     archive: &Archive,
     config: &HomeConfig,
 ) -> Result<Erasures, HomeError> {
-    let label = Label::new(Purpose::SystemDatabase, Owner::System);
+    let label = keys::system_label();
     let key = archive.derive(label).ok_or(HomeError::Crypto)?;
     let (path, modules) = (
         there.join(SYSTEM_DB),
@@ -277,8 +279,8 @@ impl Building<'_> {
             self.vouch(entry)?;
             return Ok(row);
         }
-        let keys = self.vault.open_person(id).map_err(HomeError::Keyring)?;
-        let key = keys.derive(Purpose::PersonDatabase);
+        let keys = keys::person_keys(&self.vault, id)?;
+        let key = keys::person_key(&keys);
         let (vault, expected) = (self.vault.clone(), entry.database.rows.clone());
         let modules = self.home.inner.config.person_migrations.clone();
         blocking(move || {
@@ -369,7 +371,7 @@ impl Building<'_> {
         let vault = self.vault.clone();
         let modules = crate::home::modules_of_system(&self.home.inner.config);
         blocking(move || {
-            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let key = keys::system_key(&vault);
             Store::adopt(
                 &from,
                 &to,
@@ -456,7 +458,7 @@ impl Building<'_> {
                     )?;
                 }
                 note_archive(tx, id, &path, created, &key, &inside)?;
-                keys::note(tx, RESTORED)?;
+                note(tx, RESTORED)?;
                 Ok(modules)
             })
             .await?;

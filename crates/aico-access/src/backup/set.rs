@@ -11,6 +11,7 @@ use aico_vault::fs::OsFilesystem;
 use aico_vault::{EncryptedFile, EncryptedFileError, FileKey, Owner, Purpose, Vault};
 use jiff::Timestamp;
 
+use super::erase::{ArchiveKeys, open_ours};
 use super::error::BackupError;
 use crate::HomeError;
 use crate::folder::{create_private, sync_folder};
@@ -229,14 +230,21 @@ impl Keep {
     }
 }
 
-/// Removes the archives that are not to stay: of this vault, whole, readable. Answers which.
-pub(crate) fn retain(folder: &Path, vault: &Vault, keep: Keep) -> Result<Vec<PathBuf>, HomeError> {
+/// Removes the archives that are not to stay: of this vault, of everybody, and only those that
+/// open: one that does not is no reason for another to go. Answers which.
+pub(crate) fn retain(
+    folder: &Path,
+    vault: &Vault,
+    keys: &ArchiveKeys,
+    keep: Keep,
+) -> Result<Vec<PathBuf>, HomeError> {
     if keep.is_everything() {
         return Ok(Vec::new());
     }
     let listed = list(folder)?.into_iter();
     let ours: Vec<_> = listed
         .filter(|one| one.vault == Some(vault.id()) && !one.one_person)
+        .filter(|one| matches!(open_ours(vault, &one.path, keys), Ok(Some(_))))
         .filter_map(|one| Some((one.created_at?, one.path)))
         .collect();
     let moments: Vec<_> = ours.iter().map(|(moment, _)| *moment).collect();
