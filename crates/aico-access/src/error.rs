@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aico_store::{OpenError, RegistryError, StoreError};
+use aico_vault::archive::ArchiveError;
 use aico_vault::{
     FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError, PersonKeyError,
     PhraseError, UnlockError, VaultError, WeakPassword,
 };
 
+use crate::backup::{self, BackupError};
 use crate::keys;
 use crate::{GrantError, ModuleNameError, NameError, Stage};
 
@@ -130,6 +132,12 @@ pub enum HomeError {
         #[source]
         source: std::io::Error,
     },
+    /// An archive.
+    #[error("the backup can't be used")]
+    Archive(#[source] ArchiveError),
+    /// A backup, a restore or an export, for a reason that is not the data's.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Something is in the folder's place that must not be.
     #[error("{path} {why}", path = .path.display())]
     UnsafeFolder {
@@ -207,6 +215,12 @@ pub enum ErrorKind {
     NewerData,
     /// 500: permissions, owner, symbolic link.
     FolderUnusable,
+    /// 422: the folder for backups or exports.
+    TargetUnusable,
+    /// 422: an archive is damaged, or is none.
+    ArchiveDamaged,
+    /// 409: a backup or restore contradicts what is.
+    BackupConflict,
     /// 500
     Other,
 }
@@ -250,6 +264,8 @@ impl HomeError {
                 ErrorKind::StorageFull
             }
             Self::Folder { .. } => ErrorKind::FolderUnusable,
+            Self::Archive(error) => backup::archive_kind(error),
+            Self::Backup(error) => backup::backup_kind(error),
             Self::Crypto | Self::Task => ErrorKind::Other,
         }
     }
@@ -260,7 +276,23 @@ impl HomeError {
         if let Self::NoSuchKeychain { known } = self {
             return Some(format!("Choose one of: {}.", known.join(", ")));
         }
+        if let Self::Backup(error) = self {
+            return error.what_to_do();
+        }
         let text = match self.kind() {
+            ErrorKind::TargetUnusable => {
+                "Choose a folder that is there and that you may write to: --to FOLDER"
+            }
+            ErrorKind::ArchiveDamaged => {
+                "Nothing of it was used. Take another one: aico backup list"
+            }
+            ErrorKind::BackupConflict => return None,
+            ErrorKind::NotFound if matches!(self, Self::Archive(_)) => {
+                "See which there are: aico backup list"
+            }
+            ErrorKind::NewerData if matches!(self, Self::Archive(_)) => {
+                "Restore it with the AICO that made it, or a newer one."
+            }
             ErrorKind::AlreadySetUp => "Unlock it with the master password.",
             ErrorKind::NotSetUp => {
                 "Open the address that `aico serve` prints, or run `aico setup`."
@@ -432,6 +464,17 @@ impl From<OwnerPasswordError> for HomeError {
 impl From<OpenError> for HomeError {
     fn from(error: OpenError) -> Self {
         Self::Open(error)
+    }
+}
+
+impl From<ArchiveError> for HomeError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::WrongPassword => Self::WrongPassword,
+            ArchiveError::WrongPhrase => Self::WrongPhrase,
+            ArchiveError::Cancelled => BackupError::Stopped.into(),
+            other => Self::Archive(other),
+        }
     }
 }
 

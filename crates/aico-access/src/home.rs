@@ -33,7 +33,9 @@ use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};
+use crate::{
+    Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, swap,
+};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,12 +71,18 @@ pub struct HomeConfig {
     pub kdf: KdfCost,
     /// Where keys may be kept for starting without a password.
     pub keychains: Arc<Keychains>,
+    /// Where backups go when nobody says where.
+    pub backups: PathBuf,
+    /// The configuration file in force, for backups.
+    pub configuration: Option<PathBuf>,
     /// How long a session lasts, at most 24.
     pub token_hours: u32,
     /// Tables of the modules in the system's store, beside this crate's own.
     pub system_migrations: Vec<ModuleMigrations>,
     /// Tables of the modules in each person's store.
     pub person_migrations: Vec<ModuleMigrations>,
+    /// What the modules make of a person's store for an export.
+    pub person_exports: Vec<PersonExport>,
 }
 
 /// What proves that a first visitor may become the owner.
@@ -105,6 +113,8 @@ pub(crate) struct Inner {
     stage: watch::Sender<Stage>,
     /// Set-up, unlocking and locking happen one at a time.
     pub(crate) change: tokio::sync::Mutex<()>,
+    /// One backup is made at a time, and nobody is erased meanwhile.
+    pub(crate) backup: tokio::sync::Mutex<()>,
     /// One password is turned into a key at a time: each takes 64 MiB.
     pub(crate) kdf: tokio::sync::Semaphore,
     open: RwLock<Option<Arc<Open>>>,
@@ -145,12 +155,13 @@ pub(crate) struct Open {
 }
 
 impl Home {
-    /// Looks at the data folder; creates nothing.
+    /// Looks at the data folder; creates nothing. What was decided and cut off is finished.
     ///
     /// # Errors
     /// When it can't be looked at.
     pub fn open(config: HomeConfig) -> Result<Self, HomeError> {
         let root = config.data.join("home");
+        swap::finish(&config.data)?;
         remove_unfinished(&config.data)?;
         let stage = if Vault::exists(&root)? {
             Stage::Locked
@@ -163,6 +174,7 @@ impl Home {
                 root,
                 stage: watch::Sender::new(stage),
                 change: tokio::sync::Mutex::new(()),
+                backup: tokio::sync::Mutex::new(()),
                 kdf: tokio::sync::Semaphore::new(1),
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),
@@ -642,9 +654,7 @@ impl Home {
     // ---- stores ---------------------------------------------------------------------------
 
     fn system_modules(&self) -> Vec<ModuleMigrations> {
-        let mut modules = vec![schema::MIGRATIONS];
-        modules.extend(self.inner.config.system_migrations.iter().cloned());
-        modules
+        modules_of_system(&self.inner.config)
     }
 
     async fn create_system(&self, vault: &Vault, root: &Path) -> Result<Store, HomeError> {
@@ -704,7 +714,7 @@ impl Home {
         .await
     }
 
-    async fn open_person_store(
+    pub(crate) async fn open_person_store(
         &self,
         vault: &Vault,
         person: PersonId,
@@ -754,8 +764,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(|_| HomeError::Task)?
 }
 
+/// The tables of this crate and of the modules in the system's store.
+pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
+    let mut modules = vec![schema::MIGRATIONS, backup::MIGRATIONS];
+    modules.extend(config.system_migrations.iter().copied());
+    modules
+}
+
 /// The vault's registry, kept alive with the vault by those who write to it.
-struct VaultRegistry(Vault);
+pub(crate) struct VaultRegistry(pub(crate) Vault);
 
 impl StoreRegistry for VaultRegistry {
     fn get(&self, store_id: &str) -> Result<Option<StoreRecord>, RegistryError> {
@@ -777,8 +794,8 @@ impl StoreRegistry for VaultRegistry {
 
 pub(crate) const MASTER_ACCOUNT: &str = "\0master";
 const SETUP_ACCOUNT: &str = "\0setup";
-const SIGNING_KEY: &[u8] = b"token-signing-key";
-const SYSTEM_DB: &str = "system.db";
+pub(crate) const SIGNING_KEY: &[u8] = b"token-signing-key";
+pub(crate) const SYSTEM_DB: &str = "system.db";
 pub(crate) const PERSON_DB: &str = "person.db";
 /// Begins the name of a home that is being made.
 const STAGING: &str = ".new-home-";
@@ -788,7 +805,7 @@ pub(crate) fn person_folder(root: &Path, person: PersonId) -> PathBuf {
         .join(person.uuid().simple().to_string())
 }
 
-/// A set-up that was cut off acknowledged nothing: what it left is removed.
+/// A set-up or a backup that was cut off acknowledged nothing: what it left is removed.
 fn remove_unfinished(data: &Path) -> Result<(), HomeError> {
     let failed = |source| HomeError::Folder {
         path: data.to_owned(),
@@ -802,9 +819,11 @@ fn remove_unfinished(data: &Path) -> Result<(), HomeError> {
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        if is_folder && entry.file_name().to_string_lossy().starts_with(STAGING) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if is_folder && (name.starts_with(STAGING) || name.starts_with(backup::STAGING)) {
             fs::remove_dir_all(entry.path()).map_err(failed)?;
-            tracing::warn!("removed a set-up that was cut off before it was finished");
+            tracing::warn!("removed what was cut off before it was finished");
         }
     }
     Ok(())

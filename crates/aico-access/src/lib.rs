@@ -10,8 +10,10 @@
 //!   bus names a principal, an action and a resource and asks it.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod delay;
 mod error;
+mod export;
 mod files;
 mod folder;
 mod grants;
@@ -27,9 +29,11 @@ mod principal;
 mod schema;
 mod sessions;
 mod setup_code;
+mod swap;
 mod token;
 
 pub use error::{ErrorKind, HomeError};
+pub use export::{ExportPiece, Exported, PersonExport, TakeFile};
 pub use files::OwnFileKey;
 pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};

@@ -9,6 +9,7 @@ use aico_vault::{Password, PersonKeyError};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
+use crate::backup::Erased;
 use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, blocking, person_folder};
 use crate::keys;
 use crate::{Home, HomeError, Person, PersonName, Principal, Role, Session, SessionInfo, Source};
@@ -224,7 +225,8 @@ impl Home {
         Ok(person)
     }
 
-    /// Removes a person and all their data. The owner proves with their password that it is they.
+    /// Removes a person and all their data, out of the backups within reach as well; answers which
+    /// those are, and which are not. The owner proves with their password that it is they.
     ///
     /// # Errors
     /// [`HomeError::WrongPassword`], [`HomeError::OwnerStays`], [`HomeError::NotFound`].
@@ -233,13 +235,15 @@ impl Home {
         id: PersonId,
         owner_password: &Password,
         source: impl Into<Source>,
-    ) -> Result<(), HomeError> {
+    ) -> Result<Erased, HomeError> {
         let open = self.opened()?;
         self.prove_master(&open, owner_password, &source.into())
             .await?;
         if id == open.owner {
             return Err(HomeError::OwnerStays);
         }
+        // A backup that is being made would hold them.
+        let _no_backup = self.inner.backup.lock().await;
         self.known(&open, id).await?;
         let ids: Vec<_> = open.sessions.of(id).iter().map(|s| s.id).collect();
         self.end(&open, &ids).await?;
@@ -263,7 +267,9 @@ impl Home {
         if let Some(store) = open.persons.lock().await.remove(&id) {
             let _ = store.close().await;
         }
-        self.remove_files(&open, id).await
+        self.remove_files(&open, id).await?;
+        self.erase_kept(id).await?;
+        self.drop_erased(&open).await
     }
 
     async fn remove_files(&self, open: &Open, id: PersonId) -> Result<(), HomeError> {
@@ -316,6 +322,12 @@ impl Home {
         let strays: Vec<_> = found.into_iter().filter(|id| !known.contains(id)).collect();
         for id in &strays {
             self.remove_files(&open, *id).await?;
+            self.erase_kept(*id).await?;
+        }
+        if let Ok(_no_backup) = self.inner.backup.try_lock()
+            && let Err(error) = self.drop_pending().await
+        {
+            tracing::warn!(%error, "an erasure could not be finished in the backups");
         }
         Ok(strays.len())
     }
@@ -419,7 +431,7 @@ impl Home {
         }
     }
 
-    async fn check_member(
+    pub(crate) async fn check_member(
         &self,
         open: &Open,
         person: PersonId,

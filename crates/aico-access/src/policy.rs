@@ -124,6 +124,10 @@ actions! {
     AddPerson = "person.add" => Owner,
     /// A person and all their data, with the owner's password.
     ErasePerson = "person.erase" => Owner,
+    /// Everything about oneself in open formats, with one's own password.
+    ExportSelf = "self.export" => Self_,
+    /// A backup of everybody's data, encrypted.
+    CreateBackup = "backup.create" => Owner,
     /// Characters to talk to.
     ListCharacters = "character.list" => Self_,
     /// One's own conversations.

@@ -15,6 +15,7 @@
 mod answer;
 mod character;
 mod conversations;
+mod export;
 mod fault;
 mod live;
 mod messages;
@@ -25,6 +26,7 @@ mod search;
 mod service;
 mod thread;
 
+pub use export::EXPORT;
 pub use schema::MIGRATIONS;
 pub use service::Companion;
 

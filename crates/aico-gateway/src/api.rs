@@ -3,6 +3,7 @@
 //! None of them has `Debug`: they carry names, tokens and chat text.
 
 pub(crate) mod access;
+pub(crate) mod backup;
 pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;

@@ -216,6 +216,32 @@ pub const OPERATIONS: &[Operation] = &[
         Person,
         &[Code::PersonLocked, Code::Damaged],
     ),
+    line(
+        "export",
+        Action::ExportSelf,
+        Person,
+        &[
+            Code::WrongPassword,
+            Code::SlowDown,
+            Code::PersonLocked,
+            Code::Damaged,
+            Code::NotFound,
+        ],
+    ),
+    line(
+        "create_backup",
+        Action::CreateBackup,
+        Owner,
+        &[
+            Code::TargetUnusable,
+            Code::Forbidden,
+            Code::Conflict,
+            Code::NotFound,
+            Code::PersonLocked,
+            Code::Damaged,
+            Code::StorageFull,
+        ],
+    ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
         "add_person",
@@ -232,7 +258,12 @@ pub const OPERATIONS: &[Operation] = &[
         "erase_person",
         Action::ErasePerson,
         Owner,
-        &[Code::WrongPassword, Code::Conflict, Code::SlowDown],
+        &[
+            Code::WrongPassword,
+            Code::Conflict,
+            Code::SlowDown,
+            Code::StorageFull,
+        ],
     ),
     line("list_characters", Action::ListCharacters, Person, MODULE),
     line(

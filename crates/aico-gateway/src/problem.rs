@@ -135,6 +135,10 @@ codes! {
     ModelTemplate = "model-template", 422, "The model's chat template does not work", "Choose another model.";
     /// More than the machine has.
     ModelTooLarge = "model-too-large", 422, "The model does not fit into memory", "Choose a smaller one.";
+    /// The folder for backups.
+    TargetUnusable = "target-unusable", 422, "The folder for backups can't be used", "Choose a folder that is there and that you may write to.";
+    /// An archive is not whole, or is none.
+    ArchiveDamaged = "archive-damaged", 422, "The backup is damaged", "Nothing of it was used. Take another one.";
     /// Their data opens when they sign in.
     PersonLocked = "person-locked", 423, "This person's data opens only when they sign in", "They have to sign in themselves.";
     /// Too many wrong passwords.
@@ -369,6 +373,9 @@ impl From<HomeError> for Problem {
             ErrorKind::PersonLocked => Code::PersonLocked,
             ErrorKind::TokenInvalid => Code::TokenInvalid,
             ErrorKind::StorageFull => Code::StorageFull,
+            ErrorKind::TargetUnusable => Code::TargetUnusable,
+            ErrorKind::ArchiveDamaged => Code::ArchiveDamaged,
+            ErrorKind::BackupConflict => Code::Conflict,
             ErrorKind::Damaged => Code::Damaged,
             ErrorKind::NewerData => Code::NewerData,
             ErrorKind::FolderUnusable => Code::FolderUnusable,
@@ -393,6 +400,10 @@ impl From<HomeError> for Problem {
             | Code::KeychainChanged
             | Code::KeychainWrong => {
                 problem.detail = Some(error.to_string());
+            }
+            // The path and what the system says of it: those who name a folder know it already.
+            Code::TargetUnusable | Code::ArchiveDamaged => {
+                problem.detail = Some(chain(&error).into_owned());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
             _ => {}

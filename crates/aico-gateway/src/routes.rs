@@ -1,5 +1,6 @@
 //! Every route, each file one subject.
 
+pub(crate) mod backups;
 pub(crate) mod bus;
 pub(crate) mod conversations;
 pub(crate) mod files;
@@ -10,6 +11,7 @@ pub(crate) mod models;
 pub(crate) mod modules;
 pub(crate) mod persons;
 pub(crate) mod sessions;
+mod steps;
 pub(crate) mod system;
 pub(crate) mod tokens;
 pub(crate) mod vault;
@@ -49,6 +51,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(persons::me))
         .routes(routes!(persons::change_password))
         .routes(routes!(files::key))
+        .routes(routes!(backups::export))
+        .routes(routes!(backups::create))
         .routes(routes!(persons::list, persons::add))
         .routes(routes!(persons::erase))
         .routes(routes!(conversations::characters))

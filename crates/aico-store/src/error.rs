@@ -55,6 +55,9 @@ pub enum StoreError {
         /// Byte offset in the statement's text, where the engine tells one.
         offset: Option<i32>,
     },
+    /// Whoever asked for it wants it no longer.
+    #[error("the operation was cancelled")]
+    Cancelled,
     /// The closure panicked. Nothing of it was kept.
     #[error("the operation panicked and was undone")]
     Panicked,

@@ -44,6 +44,7 @@
 //! ```
 
 mod connection;
+mod copy;
 mod create;
 mod error;
 mod fault;
@@ -67,6 +68,7 @@ mod threads;
 mod vault;
 mod writer;
 
+pub use copy::{AtRest, Copied, GoOn, StoreView, tables};
 pub use error::{ConstraintKind, OpenError, StoreError};
 pub use fault::{FaultHook, FaultPoint};
 pub use identity::{Identity, StoreKind};

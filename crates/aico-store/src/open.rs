@@ -262,7 +262,10 @@ impl<'a> Opening<'a> {
     }
 }
 
-fn raise_generation(connection: &mut Connection, generation: u64) -> Result<u64, StoreError> {
+pub(crate) fn raise_generation(
+    connection: &mut Connection,
+    generation: u64,
+) -> Result<u64, StoreError> {
     let generation = i64::try_from(generation).map_err(|_| StoreError::Conversion)?;
     let tx = connection.transaction()?;
     tx.execute("UPDATE store_identity SET generation = ?1", [generation])?;

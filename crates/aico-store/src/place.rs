@@ -174,8 +174,9 @@ pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
         ".copying",
         ".new",
         ".new-wal",
+        ".new-shm",
     ];
-    let more = [".new-shm", ".new-journal"];
+    let more = [".new-journal", ".before-restore", ".before-restore-wal"];
     suffixes
         .iter()
         .chain(&more)

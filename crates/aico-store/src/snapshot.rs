@@ -77,6 +77,14 @@ pub(crate) fn put_back(opening: &Opening<'_>) -> Result<(), OpenError> {
     finish_put_back(opening)
 }
 
+/// Puts a file back that lies in the snapshot's place and was never this database, with the record
+/// that it is to have.
+pub(crate) fn put_this_back(opening: &Opening<'_>, record: &StoreRecord) -> Result<(), OpenError> {
+    opening.registry.put(&restore_id(&opening.id), record)?;
+    opening.pass(FaultPoint::RestoreNoted)?;
+    finish_put_back(opening)
+}
+
 /// Finishes what [`put_back`] began, here or in a process that was interrupted.
 pub(crate) fn finish_put_back(opening: &Opening<'_>) -> Result<(), OpenError> {
     let Some(record) = opening.registry.get(&restore_id(&opening.id))? else {

@@ -368,6 +368,10 @@ impl Store {
         self.inner.shared.commits()
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
     /// The state of the store.
     pub fn health(&self) -> Health {
         self.inner

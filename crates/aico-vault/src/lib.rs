@@ -8,6 +8,7 @@
 //! | [`Label`] | how every other key comes from those two | `docs/formats/key-derivation.md` |
 //! | [`append`] | sealed files that grow: logs, journals | `docs/formats/sealed-append.md` |
 //! | [`EncryptedFile`] | files in the manner of `std::fs` | `docs/formats/encrypted-file.md` |
+//! | [`archive`] | a whole home in one file, for backups | `docs/formats/backup-archive.md` |
 //! | [`Registry`] | what the stores were like last, outside of them | `docs/formats/registry.md` |
 //!
 //! Functions are synchronous; hashing a password takes about a tenth of a second and 64 MiB, and
@@ -34,6 +35,7 @@
 
 mod aead;
 pub mod append;
+pub mod archive;
 mod codec;
 mod container;
 mod derive;

@@ -216,7 +216,7 @@ impl Vault {
         self.0.data.join(PERSONS).join(hex::encode(id))
     }
 
-    fn keyring_path(&self, id: [u8; 16]) -> PathBuf {
+    pub(crate) fn keyring_path(&self, id: [u8; 16]) -> PathBuf {
         self.person_folder(id).join(KEYRING)
     }
 
@@ -224,7 +224,7 @@ impl Vault {
         self.derive(Label::new(Purpose::PersonKeyWrap, Owner::Person(id)))
     }
 
-    fn read_keyring(&self, id: [u8; 16]) -> Result<Container, PersonKeyError> {
+    pub(crate) fn read_keyring(&self, id: [u8; 16]) -> Result<Container, PersonKeyError> {
         let inner = &*self.0;
         for folder in [inner.data.join(PERSONS), self.person_folder(id)] {
             if fs::probe_private(&*inner.fs, &folder, Kind::Folder)?.is_none() {

@@ -19,7 +19,7 @@ const VERSION: u16 = 1;
 /// Bytes before the commitment.
 const FIXED: usize = 8 + 2 + 4 + 32;
 /// Bytes before the ciphertext.
-const HEAD: usize = FIXED + 32;
+pub(crate) const HEAD: usize = FIXED + 32;
 const INFO: &[u8] = b"aico/seal/1\0";
 
 impl Vault {
@@ -82,7 +82,13 @@ impl PersonKeys {
     }
 }
 
-fn seal(parent: &Key, salt: &[u8], epoch: u32, label: &Label, plaintext: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(
+    parent: &Key,
+    salt: &[u8],
+    epoch: u32,
+    label: &Label,
+    plaintext: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + plaintext.len() + TAG);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
@@ -97,7 +103,7 @@ fn seal(parent: &Key, salt: &[u8], epoch: u32, label: &Label, plaintext: &[u8]) 
     out
 }
 
-fn open(
+pub(crate) fn open(
     parent: &Key,
     salt: &[u8],
     label: &Label,

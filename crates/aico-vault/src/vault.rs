@@ -219,7 +219,7 @@ impl Vault {
         Ok(Self::unlocked(fs, data, root, &header, cost, registry))
     }
 
-    fn unlocked(
+    pub(crate) fn unlocked(
         fs: Arc<dyn Filesystem>,
         data: &Path,
         root: Key,

@@ -125,4 +125,5 @@ def main(folder):
     print("ok")
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

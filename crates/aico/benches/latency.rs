@@ -60,9 +60,12 @@ async fn open(data: &Path, model: &tokio::runtime::Runtime, clock: Instant) -> D
         data: data.to_owned(),
         kdf: KdfCost::minimum(),
         keychains: Arc::default(),
+        backups: data.with_extension("backups"),
+        configuration: None,
         token_hours: 1,
         system_migrations: Vec::new(),
         person_migrations: vec![aico_companion::MIGRATIONS],
+        person_exports: Vec::new(),
     })
     .unwrap();
     let password = Password::new("velvet harbour moss lantern quill").unwrap();

@@ -44,7 +44,16 @@ pub(crate) enum Command {
     /// Lists, shows and deletes conversations.
     #[command(subcommand)]
     Conversation(Conversation),
-    /// Adds, lists and removes the persons who use AICO.
+    /// Makes backups while AICO runs, lists and checks them.
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Makes the data folder what it was when a backup was made; with `--person`, that person's
+    /// data only. What was there is kept.
+    Restore(Restore),
+    /// Writes everything about you in open formats to a new folder; with `--person`, about that
+    /// person. It is not encrypted.
+    Export(Export),
+    /// Adds, lists and erases the persons who use AICO.
     #[command(subcommand)]
     Person(Person),
     /// Brings in, lists and chooses models.
@@ -244,13 +253,84 @@ pub(crate) enum Person {
         #[arg(long)]
         json: bool,
     },
-    /// Removes a person and all their data, for good. Asks for the master password.
-    Remove {
+    /// Erases a person and all their data, out of the backups within reach as well, for good.
+    /// Asks for the master password.
+    #[command(visible_alias = "remove")]
+    Erase {
         /// What they are called.
         name: String,
         #[command(flatten)]
         password: PasswordFrom,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Backup {
+    /// Makes one, encrypted, while AICO goes on; with `--person`, of that person's data only.
+    Create(CreateBackup),
+    /// Which there are in a folder, the newest first.
+    List {
+        /// The folder, instead of the usual one.
+        folder: Option<PathBuf>,
+        /// One JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads a backup from the first byte to the last, and tells what is in it. Changes nothing.
+    Verify {
+        /// The file.
+        archive: PathBuf,
+        #[command(flatten)]
+        opens: Opens,
+    },
+    /// The same as `aico restore`.
+    Restore(Restore),
+}
+
+#[derive(Args)]
+pub(crate) struct CreateBackup {
+    /// Writes it to this folder, instead of one beside the data folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: Option<PathBuf>,
+    /// Removes older ones, but the newest of each of the last so many days.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) keep_daily: Option<u32>,
+    /// Removes older ones, but the newest of each of the last so many weeks.
+    #[arg(long, value_name = "WEEKS")]
+    pub(crate) keep_weekly: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    pub(crate) archive: PathBuf,
+    /// Restores to this new folder, instead of the data folder.
+    #[arg(long, value_name = "NEW_FOLDER")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) opens: Opens,
+}
+
+/// What opens a backup: the master password or the recovery phrase of when it was made.
+#[derive(Args)]
+pub(crate) struct Opens {
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+    /// Reads the recovery phrase from this file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "password_stdin"])]
+    pub(crate) phrase_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// A folder that is not there yet.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
 }
 
 #[derive(Subcommand)]

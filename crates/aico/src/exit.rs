@@ -57,6 +57,8 @@ pub(crate) enum Exit {
     KeychainChanged = 22,
     /// The keychain holds another key.
     KeychainWrong = 23,
+    /// The folder for backups or exports can't be used.
+    Target = 24,
 }
 
 impl Exit {
@@ -126,6 +128,10 @@ impl Exit {
         (
             Self::KeychainWrong,
             "the key in the keychain does not open this vault",
+        ),
+        (
+            Self::Target,
+            "the folder for backups or exports can't be used; the message says what mends it",
         ),
     ];
 }
@@ -236,7 +242,9 @@ impl From<HomeError> for Failure {
             | ErrorKind::OwnerStays => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
-            ErrorKind::Damaged => Exit::Damaged,
+            ErrorKind::Damaged | ErrorKind::ArchiveDamaged => Exit::Damaged,
+            ErrorKind::BackupConflict => Exit::Refused,
+            ErrorKind::TargetUnusable => Exit::Target,
             ErrorKind::NewerData => Exit::NewerData,
             ErrorKind::FolderUnusable => Exit::Folder,
             ErrorKind::Other => Exit::Unexpected,

@@ -6,6 +6,7 @@ mod commands;
 mod daemon;
 mod exit;
 mod places;
+mod progress;
 mod prompt;
 mod style;
 mod wiping;

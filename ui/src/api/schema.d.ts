@@ -140,6 +140,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a backup: one JSON object on each line, `{"type":"progress","done":…,"total":…}` with
+         *     bytes, and on the last line `{"type":"done","backup":…}` or `{"type":"problem","problem":…}`.
+         *     It ends when the reader goes.
+         */
+        post: operations["create_backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/bus": {
         parameters: {
             query?: never;
@@ -367,6 +388,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Everything about oneself: one JSON object on each line, `{"type":"piece","file":…,"text":…}`
+         *     with what comes next in a file, and on the last line `{"type":"done","lines":…}` with the lines
+         *     of each file as they were counted in the store, or `{"type":"problem","problem":…}`. Over the
+         *     local socket only; anywhere else there is no such thing.
+         */
+        post: operations["export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/files/{id}/key": {
         parameters: {
             query?: never;
@@ -570,7 +613,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Erases a person and everything that is theirs. It can't be undone. */
+        /**
+         * Erases a person and everything that is theirs, out of the backups within reach as well. It
+         *     can't be undone.
+         */
         post: operations["erase_person"];
         delete?: never;
         options?: never;
@@ -1299,7 +1345,7 @@ export interface components {
          * @description Everything that can go wrong, by a stable name.
          * @enum {string}
          */
-        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageFull";
+        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageFull";
         /** @description Whether a person lets a module have their data. */
         Consent: {
             agreed: boolean;
@@ -1345,6 +1391,29 @@ export interface components {
             /** @description For `before`; null on the last page. */
             next: string | null;
         };
+        /** @description Makes a backup. */
+        CreateBackup: {
+            /**
+             * Format: int32
+             * @description Removes older ones, but the newest of each of the last so many days.
+             */
+            keep_daily?: number | null;
+            /**
+             * Format: int32
+             * @description Removes older ones, but the newest of each of the last so many weeks.
+             */
+            keep_weekly?: number | null;
+            /**
+             * Format: uuid
+             * @description This person's data only.
+             */
+            person?: string | null;
+            /**
+             * @description A folder on the machine that AICO runs on; the usual one by default. Over the local socket
+             *     only.
+             */
+            to?: string | null;
+        };
         /**
          * @description Where modules of other makers find the bus.
          * @example {
@@ -1386,6 +1455,13 @@ export interface components {
         Erase: {
             /** @description The owner's. */
             password: components["schemas"]["Secret"];
+        };
+        /** @description What an erasure reached, and what it did not. */
+        Erased: {
+            /** @description They were dropped from these. */
+            dropped: components["schemas"]["HeldBackup"][];
+            /** @description They are still in these: destroy them, or bring them back into reach. */
+            out_of_reach: components["schemas"]["HeldBackup"][];
         };
         /** @description What happened to a person's conversations, or to the model. */
         Event: {
@@ -1494,6 +1570,17 @@ export interface components {
             title: string;
             /** @description What the person can do about it. */
             what_to_do?: string | null;
+        };
+        /** @description A backup that an erased person was, or still is, in. */
+        HeldBackup: {
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            created_at?: string | null;
+            path: string;
+            /** @description What kept them from being dropped, as a sentence without its end. */
+            why?: string | null;
         };
         /** @description A list that is always given whole. */
         Items_Character: {
@@ -1911,6 +1998,11 @@ export interface components {
             param: string | null;
             /** @description `invalid_request_error`, `rate_limit_error` or `server_error`. */
             type: string;
+        };
+        /** @description Proof for what is one's own. */
+        OwnProof: {
+            /** @description One's own password; the owner's is the master password. */
+            password: components["schemas"]["Secret"];
         };
         /** @description One typed part of a message. */
         Part: {
@@ -3329,6 +3421,281 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    create_backup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateBackup"];
+            };
+        };
+        responses: {
+            /** @description How far it is, and what came of it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `target-unusable`: The folder for backups can't be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "target-unusable",
+                     *       "status": 422,
+                     *       "title": "The folder for backups can't be used",
+                     *       "type": "urn:aico:problem:target-unusable",
+                     *       "what_to_do": "Choose a folder that is there and that you may write to."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -6767,6 +7134,263 @@ export interface operations {
             };
         };
     };
+    export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnProof"];
+            };
+        };
+        responses: {
+            /** @description The files, piece by piece. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. `wrong-password`: The password is wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `slow-down`: Too many wrong passwords. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "slow-down",
+                     *       "status": 429,
+                     *       "title": "Too many wrong passwords",
+                     *       "type": "urn:aico:problem:slow-down",
+                     *       "what_to_do": "Wait, then try again. Nothing is lost."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     file_key: {
         parameters: {
             query?: never;
@@ -9821,12 +10445,14 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Erased. */
-            204: {
+            /** @description Erased, and which backups still hold them. */
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Erased"];
+                };
             };
             /** @description `malformed`: The request can't be read. */
             400: {
@@ -10038,6 +10664,24 @@ export interface operations {
                      *       "title": "This took too long",
                      *       "type": "urn:aico:problem:took-too-long",
                      *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];

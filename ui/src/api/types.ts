@@ -3,6 +3,7 @@ import type { components } from './schema';
 type Schemas = components['schemas'];
 export type Stage = Schemas['State']['stage'];
 export type Keychain = Schemas['Keychain'];
+export type HeldBackup = Schemas['HeldBackup'];
 export type Person = Schemas['Person'];
 export type Session = Schemas['Session'];
 export type SessionInfo = Schemas['SessionInfo'];

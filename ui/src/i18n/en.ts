@@ -411,6 +411,8 @@ export const en = {
   'persons.remove.password': 'Your password',
   'persons.remove.action': 'Erase for good',
   'persons.removed': '{name} was removed.',
+  'persons.held':
+    'These backups could not be reached, and still hold what was erased. Destroy them, or bring them back to where they were: the next backup takes it out.',
 
   'appearance.theme': 'Light or dark',
   'appearance.light': 'Light',

@@ -509,7 +509,7 @@ const routes = [
       db.persons = db.persons.filter((one) => one.id !== context.params.id);
       db.conversations = db.conversations.filter((one) => one.person !== context.params.id);
       save();
-      return [204];
+      return [200, { dropped: [], out_of_reach: [] }];
     },
   ],
   ['GET', '/characters', () => [200, { items: [{ id: 'aico', name: 'AICO', description: '' }] }]],

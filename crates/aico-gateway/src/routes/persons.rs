@@ -11,6 +11,7 @@ use http::StatusCode;
 use super::home::{given_password, guarded, new_password};
 use crate::api::Items;
 use crate::api::access::{AddPerson, ChangePassword, Erase, Person};
+use crate::api::backup::Erased;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::input::{Ids, Input};
@@ -85,21 +86,23 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, Json(person.into())))
 }
 
-/// Erases a person and everything that is theirs. It can't be undone.
+/// Erases a person and everything that is theirs, out of the backups within reach as well. It
+/// can't be undone.
 #[utoipa::path(post, path = "/api/v1/persons/{id}/erase", tag = "persons",
     operation_id = "erase_person", request_body = Erase,
     params(("id" = uuid::Uuid, Path, description = "The person.")),
-    responses((status = 204, description = "Erased.")))]
+    responses((status = 200, description = "Erased, and which backups still hold them.",
+        body = Erased)))]
 pub(crate) async fn erase(
     State(app): State<Arc<App>>,
     caller: Caller,
     ids: Ids,
     input: Input,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Erased>, Problem> {
     caller.may(Action::ErasePerson)?;
     let person: PersonId = ids.get("id")?;
     let form: Erase = input.json().await?;
-    guarded(&app, &caller, async {
+    let erased = guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::WrongPassword)?;
         Ok(app
             .home
@@ -108,5 +111,5 @@ pub(crate) async fn erase(
     })
     .await?;
     app.hubs.forget(person);
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(erased.into()))
 }

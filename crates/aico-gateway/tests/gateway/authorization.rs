@@ -75,6 +75,8 @@ const TABLE: &[Row] = &[
     Row("me", OWN),
     Row("change_password", [401, 401, 401, 204, 401]),
     Row("file_key", NOT_HERE),
+    Row("export", NOT_HERE),
+    Row("create_backup", FOR_THE_OWNER),
     Row("list_persons", FOR_THE_OWNER),
     Row("add_person", with(FOR_THE_OWNER, 201)),
     Row("list_characters", OWN),
@@ -120,7 +122,7 @@ const TABLE: &[Row] = &[
     Row("config", FOR_THE_OWNER),
     Row("logs", FOR_THE_OWNER),
     Row("end_all_sessions", with(OWN, 204)),
-    Row("erase_person", with(FOR_THE_OWNER, 204)),
+    Row("erase_person", FOR_THE_OWNER),
     Row("lock", with(FOR_THE_OWNER, 204)),
 ];
 
@@ -133,7 +135,8 @@ fn body(id: &str) -> Option<Value> {
         // Of the member's: whoever else proves themselves with it fails.
         "change_password" => json!({"current": MEMBER, "new": MEMBER}),
         "add_person" => json!({"name": "Lin", "password": "pepper saddle comet drizzle"}),
-        "create_conversation" => json!({}),
+        "create_conversation" | "create_backup" => json!({}),
+        "export" => json!({"password": OWNER}),
         "change_conversation" => json!({"title": "Tea"}),
         "send_message" | "edit_message" => json!({"text": "Hello"}),
         "add_model" => json!({"path": "/somewhere/model.gguf"}),

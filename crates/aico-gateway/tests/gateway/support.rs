@@ -121,9 +121,12 @@ impl World {
             keychains: Arc::new(Keychains::new(vec![Box::new(KeyFiles::new(
                 keys.path().join("keys"),
             ))])),
+            backups: keys.path().join("backups"),
+            configuration: None,
             token_hours: 24,
             system_migrations: Vec::new(),
             person_migrations: Vec::new(),
+            person_exports: Vec::new(),
         })
         .unwrap();
         let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));

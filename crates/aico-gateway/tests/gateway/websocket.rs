@@ -321,7 +321,7 @@ async fn an_erased_person_is_gone_at_once() {
     world
         .post(&path, &owner.token, json!({"password": OWNER}))
         .await
-        .expect(204);
+        .expect(200);
     assert_eq!(socket.close_code().await, 4001);
 }
 

@@ -9,6 +9,7 @@
 
 mod basics;
 mod children;
+mod copies;
 mod damage;
 mod disks;
 mod kills;

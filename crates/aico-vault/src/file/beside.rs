@@ -13,18 +13,18 @@ const TRIES: usize = 8;
 
 /// A file in the making, under a name of its own in the folder of its place. Dropped, it is
 /// removed; after a kill, the next one for the same place removes it.
-pub(super) struct Beside {
+pub(crate) struct Beside {
     fs: Arc<dyn Filesystem>,
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     making: PathBuf,
-    pub(super) file: Box<dyn FsFile>,
+    pub(crate) file: Box<dyn FsFile>,
     /// Takes the place of what is there; otherwise there must be nothing.
     replace: bool,
     in_place: bool,
 }
 
 impl Beside {
-    pub(super) fn create(
+    pub(crate) fn create(
         fs: Arc<dyn Filesystem>,
         path: &Path,
         replace: bool,
@@ -65,7 +65,7 @@ impl Beside {
     }
 
     /// Makes it durable and puts it in its place, durably.
-    pub(super) fn publish(mut self) -> Result<(), EncryptedFileError> {
+    pub(crate) fn publish(mut self) -> Result<(), EncryptedFileError> {
         self.file.sync().on("sync", &self.making)?;
         let moved = if self.replace {
             self.fs.rename(&self.making, &self.path)

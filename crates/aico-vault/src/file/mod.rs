@@ -53,6 +53,9 @@ pub use error::EncryptedFileError;
 pub use format::{Claim, FileKey, Form};
 pub use options::OpenOptions;
 
+pub(crate) use beside::Beside;
+pub(crate) use options::open_file;
+
 use crate::append::Tail;
 
 /// An open encrypted file.

@@ -229,7 +229,7 @@ fn absent(path: &Path) -> EncryptedFileError {
 }
 
 /// Opens a plain file to read it. Links are never followed.
-pub(super) fn open_file(
+pub(crate) fn open_file(
     fs: &dyn Filesystem,
     path: &Path,
     from_elsewhere: bool,

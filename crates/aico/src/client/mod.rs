@@ -195,6 +195,41 @@ impl Daemon {
         Ok(())
     }
 
+    /// Asks for something that is told line by line, and reads it to its end or to a failure.
+    pub(crate) async fn post_lines(
+        &self,
+        path: &str,
+        body: &Value,
+        mut take: impl FnMut(Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut body = self
+            .start(Method::POST, path, Some(body))
+            .await?
+            .into_body();
+        let mut line = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Failure::new(Exit::NotRunning, "The daemon ended the stream.").because(&error)
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            line.extend_from_slice(&data);
+            let Some(end) = line.iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let rest = line.split_off(end + 1);
+            for one in line
+                .split(|byte| *byte == b'\n')
+                .filter(|one| !one.is_empty())
+            {
+                take(serde_json::from_slice(one).map_err(|error| broken(&error))?)?;
+            }
+            line = rest;
+        }
+        Ok(())
+    }
+
     /// Opens the WebSocket.
     pub(crate) async fn events(&self) -> Result<Events, Failure> {
         let stream = platform::connect(&self.places).await?;
@@ -203,6 +238,18 @@ impl Daemon {
 }
 
 impl Problem {
+    /// The failure that the last line of something long tells.
+    pub(crate) fn of(line: &Value) -> Failure {
+        let problem = &line["problem"];
+        let status = problem["status"].as_u64().and_then(|status| {
+            let status = u16::try_from(status).ok()?;
+            StatusCode::from_u16(status).ok()
+        });
+        serde_json::from_value::<Self>(problem.clone())
+            .unwrap_or_default()
+            .into_failure(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+
     pub(crate) fn into_failure(self, status: StatusCode) -> Failure {
         let exit = match (self.code.as_str(), status.as_u16()) {
             ("locked" | "person-locked", _) | (_, 423) => Exit::Locked,
@@ -210,7 +257,8 @@ impl Problem {
             ("already-set-up", _) => Exit::AlreadySetUp,
             ("model-failed" | "model-missing" | "model-damaged", _) => Exit::ModelFailed,
             ("stopping", _) => Exit::NotRunning,
-            ("damaged", _) => Exit::Damaged,
+            ("damaged" | "archive-damaged", _) => Exit::Damaged,
+            ("target-unusable", _) => Exit::Target,
             ("newer-data", _) => Exit::NewerData,
             ("folder-unusable", _) => Exit::Folder,
             ("keychain-locked", _) => Exit::KeychainLocked,

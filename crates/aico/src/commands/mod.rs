@@ -1,10 +1,12 @@
 //! What the command line does: each command is a client of the running daemon, or offline work.
 
+mod backup;
 mod bus;
 mod chat;
 mod config;
 mod conversation;
 mod doctor;
+mod export;
 mod file;
 mod keys;
 mod kit;
@@ -77,6 +79,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Password(password) => vault::change_password(&context, &password).await,
             Command::Chat(chat) => chat::run(&context, &chat).await,
             Command::Conversation(what) => conversation::run(&context, &what).await,
+            Command::Backup(what) => backup::run(&context, &what).await,
+            Command::Restore(what) => backup::restore(&context, &what).await,
+            Command::Export(what) => export::run(&context, &what).await,
             Command::Person(what) => person::run(&context, &what).await,
             Command::Model(what) => model::run(&context, &what).await,
             Command::Module(what) => module::run(&context, &what).await,

@@ -1,6 +1,6 @@
 //! `aico person`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, checked_id};
 use crate::cli::{PasswordFrom, Person};
@@ -33,18 +33,52 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
                 ));
             }
         }
-        Person::Remove { name, password } => {
+        Person::Erase { name, password } => {
             let id = id_of(&daemon, name).await?;
-            style::warning("all their conversations will be deleted, for good.");
+            style::warning(
+                "all their data will be erased, here and in the backups within reach, for good.",
+            );
             let password = prompt::raw_password(password, "Master password")?;
             let path = format!("/api/v1/persons/{}/erase", checked_id(&id)?);
-            daemon
-                .post(&path, &json!({ "password": password.as_str() }))
-                .await?;
-            style::note("Removed, with everything that was theirs here.");
+            let body = json!({ "password": password.as_str() });
+            let erased = daemon.post(&path, &body).await?;
+            tell_erased(&erased);
         }
     }
     Ok(())
+}
+
+/// What was reached, and what the owner has to see to.
+fn tell_erased(erased: &Value) {
+    let list = |key: &str| erased[key].as_array().cloned().unwrap_or_default();
+    style::note("Erased, with everything that was theirs here.");
+    for one in list("dropped") {
+        style::note(&format!("taken out of the backup {}", held(&one)));
+    }
+    let left = list("out_of_reach");
+    for one in &left {
+        let why = one["why"].as_str().unwrap_or_default();
+        style::warning(&format!(
+            "still in the backup {}: {}",
+            held(one),
+            style::harmless(why)
+        ));
+    }
+    if !left.is_empty() {
+        style::note(
+            "Destroy those, or bring them back to where they were: the next backup takes them \
+             out. Restored in between, they stay erased where the list beside the backups is.",
+        );
+    }
+    style::note("Copies and exports that AICO does not know of are yours to destroy.");
+}
+
+fn held(one: &Value) -> String {
+    let path = style::harmless(one["path"].as_str().unwrap_or_default());
+    match one["created_at"].as_str() {
+        Some(at) => format!("{path} of {}", style::harmless(at)),
+        None => path,
+    }
 }
 
 /// The id of the person who is called that.

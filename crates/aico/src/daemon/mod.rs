@@ -71,7 +71,7 @@ async fn run(
     let config = &loaded.config;
     let places = &context.places;
     let signals = signals::Signals::listen()?;
-    let home = Home::open(home_config_of(folder.path(), config))?;
+    let home = Home::open(home_config_with(folder.path(), loaded))?;
     let run = places.run();
     make_run_folder(&run)?;
     let tcp = bind(config.gateway.bind).await?;
@@ -325,15 +325,26 @@ fn home_config_of(data: &Path, config: &Config) -> HomeConfig {
     home_config(data, config.session.hours)
 }
 
+/// With what the daemon knows besides.
+fn home_config_with(data: &Path, loaded: &Loaded) -> HomeConfig {
+    HomeConfig {
+        configuration: loaded.file().map(Path::to_owned),
+        ..home_config_of(data, &loaded.config)
+    }
+}
+
 /// Which modules have tables where.
 pub(crate) fn home_config(data: &Path, token_hours: u32) -> HomeConfig {
     HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::default(),
         keychains: Arc::new(crate::places::keychains(data)),
+        backups: aico_access::backup::default_folder(data),
+        configuration: None,
         token_hours,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
         person_migrations: vec![aico_companion::MIGRATIONS],
+        person_exports: vec![aico_companion::EXPORT],
     }
 }
 

@@ -1,10 +1,16 @@
 //! The program as people use it: the real binary, its real child process, the starter model.
 
+mod backup_kills;
+mod backup_versions;
+mod backups;
 mod conversation;
 mod damage;
 #[cfg(target_os = "linux")]
 mod desktop;
 mod disk;
+mod drill;
+mod erasing;
+mod exports;
 mod failures;
 mod files;
 mod full_disk;

@@ -36,9 +36,12 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
             data: world.data(),
             kdf: KdfCost::default(),
             keychains: Arc::default(),
+            backups: world.path("backups"),
+            configuration: None,
             token_hours: 24,
             system_migrations: vec![system],
             person_migrations: vec![person],
+            person_exports: Vec::new(),
         })
         .unwrap();
         let password = Password::new(PASSWORD).unwrap();

@@ -1,0 +1,138 @@
+//! What can go wrong with backups, told so that a person can act on it.
+
+use std::path::PathBuf;
+
+use aico_vault::FileError;
+use aico_vault::archive::ArchiveError;
+
+use crate::ErrorKind;
+
+/// A backup, a restore or an export could not be made, for a reason that is not the data's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The folder for archives or exports can't be used.
+    #[error("{} {why}", path.display())]
+    Target {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What mends it.
+        mend: String,
+    },
+    /// The system refused something in that folder.
+    #[error("{} can't be used", path.display())]
+    TargetRefused {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// One at a time.
+    #[error("a backup is being made already")]
+    Running,
+    /// It was stopped by whoever asked for it, or because AICO is being locked.
+    #[error("the backup was stopped before it was finished")]
+    Stopped,
+    /// The archive holds one person's data and no home.
+    #[error("{} holds the data of one person, not a whole AICO", path.display())]
+    NotWhole {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// There is something already where nothing may be.
+    #[error("there is an AICO in {} already", path.display())]
+    Occupied {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// The archive has no piece of this person.
+    #[error("there is nothing of this person in {}", path.display())]
+    NoPiece {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// The person was erased.
+    #[error("this person was erased, and what was erased is not brought back")]
+    Erased,
+    /// The archive belongs to another AICO, or to another key of this one.
+    #[error("{} was made by another AICO, or under another key of this one", path.display())]
+    OtherHome {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// The list of the erased beside the archives is damaged.
+    #[error("{} can't be read, so nobody can tell who was erased", path.display())]
+    Erasures {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl BackupError {
+    pub(crate) fn what_to_do(&self) -> Option<String> {
+        Some(match self {
+            Self::Target { mend, .. } => mend.clone(),
+            Self::TargetRefused { .. } => {
+                "Choose a folder that is there and that you may write to: --to FOLDER".to_owned()
+            }
+            Self::Running => "Wait until it is finished.".to_owned(),
+            Self::Stopped => {
+                "The backups that there were are untouched. Start it again.".to_owned()
+            }
+            Self::NotWhole { .. } => "Put it back into the AICO that it came from: \
+                aico restore ARCHIVE --person NAME"
+                .to_owned(),
+            Self::Occupied { .. } => "Name a folder that is not there yet with --to. To replace \
+                what is there, leave --to out and name it with --data."
+                .to_owned(),
+            Self::NoPiece { .. } => "Look into another one: aico backup list".to_owned(),
+            Self::OtherHome { .. } => {
+                "Restore the whole of it to another folder: aico restore ARCHIVE --to NEW_FOLDER"
+                    .to_owned()
+            }
+            Self::Erasures { path } => format!(
+                "Put back a good copy of it. To restore without it, at the price that somebody \
+                 who was erased may come back, move it away: mv '{0}' '{0}.aside'",
+                path.display()
+            ),
+            Self::Erased => return None,
+        })
+    }
+}
+
+pub(crate) fn backup_kind(error: &BackupError) -> ErrorKind {
+    match error {
+        BackupError::TargetRefused { source, .. }
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            ErrorKind::StorageFull
+        }
+        BackupError::Target { .. } | BackupError::TargetRefused { .. } => ErrorKind::TargetUnusable,
+        BackupError::NoPiece { .. } => ErrorKind::NotFound,
+        BackupError::Erasures { .. } => ErrorKind::ArchiveDamaged,
+        _ => ErrorKind::BackupConflict,
+    }
+}
+
+pub(crate) fn archive_kind(error: &ArchiveError) -> ErrorKind {
+    match error {
+        ArchiveError::Absent { .. } | ArchiveError::NoSuchPart { .. } => ErrorKind::NotFound,
+        ArchiveError::Unsupported { .. } => ErrorKind::NewerData,
+        ArchiveError::WrongPassword => ErrorKind::WrongPassword,
+        ArchiveError::WrongPhrase => ErrorKind::WrongPhrase,
+        ArchiveError::File(FileError::StorageFull { .. }) => ErrorKind::StorageFull,
+        ArchiveError::File(_) | ArchiveError::Exists { .. } => ErrorKind::TargetUnusable,
+        ArchiveError::NotAnArchive { .. }
+        | ArchiveError::Damaged { .. }
+        | ArchiveError::NoSuchWrap { .. }
+        | ArchiveError::KdfOutOfBounds { .. } => ErrorKind::ArchiveDamaged,
+        ArchiveError::OtherKey { .. } | ArchiveError::Cancelled => ErrorKind::BackupConflict,
+        _ => ErrorKind::Other,
+    }
+}

@@ -1,0 +1,140 @@
+//! What an archive says of its parts, in its sealed index: JSON, so that it can grow.
+
+use std::collections::BTreeMap;
+
+use aico_contracts::ids::PersonId;
+use aico_store::Copied;
+use aico_vault::archive::{Archive, ArchiveError};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The manifest.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// The program that made it.
+    pub(crate) program: String,
+    pub(crate) created: Timestamp,
+    pub(crate) system: Database,
+    pub(crate) persons: Vec<PersonEntry>,
+    /// Who is not in it, though they belong to the home.
+    #[serde(default)]
+    pub(crate) left_out: Vec<LeftOutEntry>,
+    /// Where the configuration file lay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) configuration: Option<ConfigurationPlace>,
+}
+
+/// A database in an archive.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Database {
+    /// Rows of each table.
+    pub(crate) rows: BTreeMap<String, u64>,
+    /// The newest step of each module's that has run in it.
+    pub(crate) schema: BTreeMap<String, u32>,
+    pub(crate) length: u64,
+    #[serde(with = "hex_bytes")]
+    pub(crate) sha256: [u8; 32],
+    #[serde(with = "hex_bytes")]
+    pub(crate) salt: [u8; 16],
+    pub(crate) generation: u64,
+    pub(crate) sequence: u64,
+    /// Which key it is under, as the registry numbers them; 0: the first.
+    #[serde(default)]
+    pub(crate) key: u64,
+}
+
+impl From<Copied> for Database {
+    fn from(copied: Copied) -> Self {
+        Self {
+            rows: copied.rows,
+            schema: copied.schema,
+            length: copied.length,
+            sha256: copied.hash,
+            salt: copied.salt,
+            generation: copied.generation,
+            sequence: copied.sequence,
+            key: 0,
+        }
+    }
+}
+
+/// A person whose piece is in the archive.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PersonEntry {
+    pub(crate) id: PersonId,
+    pub(crate) name: String,
+    /// Nobody but they can open their database, so nothing was counted in it.
+    #[serde(default)]
+    pub(crate) sealed: bool,
+    pub(crate) database: Database,
+}
+
+/// A person whose piece is not.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct LeftOutEntry {
+    pub(crate) name: String,
+    pub(crate) why: String,
+}
+
+/// Where the configuration file lay.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ConfigurationPlace {
+    /// In the data folder.
+    Data,
+    /// In the person's configuration folder, or named with `--config`.
+    Elsewhere,
+}
+
+/// What stands at the beginning of a person's piece: what the system's store knows of them, so
+/// that all of it goes when the piece is dropped.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PersonRow {
+    pub(crate) id: PersonId,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) created_ms: i64,
+}
+
+impl Manifest {
+    pub(crate) fn of(archive: &Archive) -> Result<Self, ArchiveError> {
+        serde_json::from_slice(archive.manifest()).map_err(|_| ArchiveError::Damaged {
+            path: archive.path().to_owned(),
+            reason: "what it says of its parts makes no sense",
+        })
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Maps with text keys and plain values: there is nothing in it that JSON has not.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The same without these persons.
+    pub(crate) fn without(&self, gone: &[PersonId]) -> Self {
+        let mut less = self.clone();
+        less.persons.retain(|person| !gone.contains(&person.id));
+        less
+    }
+}
+
+mod hex_bytes {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        from: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = hex::decode(text).map_err(D::Error::custom)?;
+        bytes
+            .try_into()
+            .map_err(|_| D::Error::custom("another length"))
+    }
+}

@@ -1,0 +1,182 @@
+//! One person's data put back into the home that it came from. Everybody else's stays as it is.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aico_store::{Identity, Store};
+use aico_vault::archive::Archive;
+use aico_vault::fs::OsFilesystem;
+use aico_vault::{PersonKeys, Vault};
+use jiff::Timestamp;
+use rusqlite::OptionalExtension as _;
+
+use super::BackupStep;
+use super::create::{STAGING, read_tombstones};
+use super::error::BackupError;
+use super::keys;
+use super::manifest::{PersonEntry, PersonRow};
+use super::restore::{RestoreSecret, at, open_piece, unpack};
+use super::{set, verify};
+use crate::home::{HomeConfig, PERSON_DB, VaultRegistry, blocking, person_folder};
+use crate::keys::note;
+use crate::{Home, HomeError, PersonName, folder};
+
+/// A person's data was put back.
+#[derive(Clone)]
+pub struct PutBack {
+    /// When the archive was made.
+    pub created_at: Option<Timestamp>,
+    /// Rows in their tables.
+    pub rows: u64,
+    /// Where their data from before is kept, if there was any.
+    pub kept: Option<PathBuf>,
+}
+
+/// In the audit's table.
+const PUT_BACK: &str = "backup.restore-person";
+
+/// Puts the data of the person of this name from an archive in the place of what there is of it in
+/// the data folder, which the caller has claimed and on which nothing is open. The archive is read
+/// in full before. Their password stays the one of now, where their keyring is whole.
+///
+/// # Errors
+/// [`BackupError`]; whatever is wrong with archive, password or disk. Then their data is as it was.
+pub async fn restore_person(
+    config: HomeConfig,
+    archive: PathBuf,
+    secret: RestoreSecret,
+    name: &str,
+    mut go_on: impl FnMut(BackupStep) -> bool + Send + 'static,
+) -> Result<PutBack, HomeError> {
+    let name = PersonName::new(name)?.key();
+    let (data, cost) = (config.data.clone(), config.kdf);
+    let home = Home::open(config)?;
+    let root = home.root().to_owned();
+    let (archive, manifest, vault) = blocking(move || {
+        let archive = verify::open(&archive, &secret)?;
+        let manifest = verify::check(&archive, &mut go_on)?;
+        let vault = archive.open_vault(Arc::new(OsFilesystem), &root, cost);
+        let vault = vault.map_err(|error| match error {
+            aico_vault::archive::ArchiveError::OtherKey { path } => {
+                BackupError::OtherHome { path }.into()
+            }
+            other => HomeError::from(other),
+        })?;
+        Ok((archive, manifest, vault))
+    })
+    .await?;
+    let entry = manifest
+        .persons
+        .into_iter()
+        .find(|person| PersonName::new(&person.name).is_ok_and(|known| known.key() == name));
+    let entry = entry.ok_or_else(|| BackupError::NoPiece {
+        path: archive.path().to_owned(),
+    })?;
+    let listed = set::read_erasures(&archive)?.contains_key(&entry.id);
+    let system = home.open_system(&vault).await?;
+    let done = put_back(&home, &system, &vault, archive, entry, listed, data).await;
+    let closed = system.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
+async fn put_back(
+    home: &Home,
+    system: &Store,
+    vault: &Vault,
+    archive: Archive,
+    entry: PersonEntry,
+    listed: bool,
+    data: PathBuf,
+) -> Result<PutBack, HomeError> {
+    if listed || system.read(read_tombstones).await?.contains_key(&entry.id) {
+        return Err(BackupError::Erased.into());
+    }
+    let created_at = set::time(archive.created_ms());
+    let rows = entry.database.rows.values().sum();
+    let vault = vault.clone();
+    let modules = home.inner.config.person_migrations.clone();
+    let to = person_folder(home.root(), entry.id).join(PERSON_DB);
+    let (row, kept) = blocking(move || {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let staging = Scratch(data.join(format!("{STAGING}{}", &random[..16])));
+        folder::create_private(&staging.0).map_err(at(&staging.0))?;
+        let from = staging.0.join("unpacked.db");
+        let (row, keyring, mut reader) = open_piece(&archive, entry.id)?;
+        unpack(&mut reader, &from, &mut |_| true)?;
+        let keys = keys_of(&vault, &entry, &keyring)?;
+        let key = keys::person_key(&keys);
+        let expected = entry.database.rows;
+        let kept = Store::put_back(
+            &from,
+            &to,
+            key.expose(),
+            &Identity::person(*entry.id.as_bytes()),
+            &modules,
+            Arc::new(VaultRegistry(vault)),
+            &|said| said.rows == expected,
+        )?;
+        Ok((row, kept))
+    })
+    .await?;
+    know_again(system, row).await?;
+    Ok(PutBack {
+        created_at,
+        rows,
+        kept,
+    })
+}
+
+/// The person's key: from their keyring as it is, else from the archive's, which then takes its
+/// place.
+fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<PersonKeys, HomeError> {
+    let id = *entry.id.as_bytes();
+    match keys::person_keys(vault, id) {
+        Ok(keys) => return Ok(keys),
+        Err(HomeError::PersonLocked) => return Err(HomeError::PersonLocked),
+        Err(error) => tracing::warn!(%error, "a keyring is put back from a backup"),
+    }
+    let path = vault.person_folder(id).join("keyring");
+    if fs::symlink_metadata(&path).is_ok() {
+        let aside = path.with_file_name("keyring.before-restore");
+        fs::rename(&path, &aside).map_err(at(&path))?;
+    }
+    vault.put_keyring(id, keyring).map_err(HomeError::Keyring)?;
+    keys::person_keys(vault, id)
+}
+
+/// The row of somebody whose data was left out once, and whom the home no longer knows.
+async fn know_again(system: &Store, row: PersonRow) -> Result<(), HomeError> {
+    let name = PersonName::new(&row.name)?;
+    let known = system
+        .write(move |tx| {
+            let sql = "SELECT 1 FROM access_person WHERE id = ?1";
+            let there: Option<i64> = tx
+                .query_row(sql, [row.id.as_bytes()], |row| row.get(0))
+                .optional()?;
+            note(tx, PUT_BACK)?;
+            if there.is_some() {
+                return Ok(1);
+            }
+            let sql = "INSERT INTO access_person (id, name, name_key, role, created_ms)
+                       VALUES (?1, ?2, ?3, 'member', ?4) ON CONFLICT (name_key) DO NOTHING";
+            let values =
+                rusqlite::params![row.id.as_bytes(), name.as_str(), name.key(), row.created_ms];
+            Ok(tx.execute(sql, values)?)
+        })
+        .await?;
+    if known == 0 {
+        return Err(HomeError::NameTaken);
+    }
+    Ok(())
+}
+
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,166 @@
+//! An erased person stays gone: here, in the backups within reach, and after a restore.
+
+use crate::backups::{add_ben, backup, ben_says, names_in, restore, string, verify};
+use crate::support::{World, fails, text};
+
+fn erase(world: &World) -> String {
+    let password = world.path("password");
+    let done = world.aico(&[
+        "person",
+        "erase",
+        "Ben",
+        "--password-file",
+        string(&password),
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    text(&done.stderr)
+}
+
+fn is_gone(world: &World) {
+    let all = world.said(&["person", "list"]);
+    assert!(all.contains("Mia") && !all.contains("Ben"), "{all}");
+}
+
+#[test]
+fn their_pieces_go_from_every_archive_within_reach_and_the_others_are_told() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let said = world.chat(None, "Mine");
+    let mine = said["conversation"].as_str().unwrap().to_owned();
+    let (near, far) = (world.path("near"), world.path("far"));
+    let first = backup(&world, &["--to", string(&near)]);
+    let only_his = backup(&world, &["--to", string(&near), "--person", "Ben"]);
+    let away = backup(&world, &["--to", string(&far)]);
+    // Somebody takes copies, and one disk away.
+    let copy = world.path("copy.aicobackup");
+    std::fs::copy(&first, &copy).unwrap();
+    std::fs::rename(&far, world.path("taken-away")).unwrap();
+    // And there is what an earlier restore kept.
+    world.stop();
+    restore(&world, &first);
+    world.serve();
+    let kept = names_in(&world.data())
+        .into_iter()
+        .find(|name| name.starts_with("before-restore-"))
+        .unwrap();
+    let kept = world.data().join(kept).join("home/persons");
+    assert_eq!(names_in(&kept).len(), 2);
+
+    let notes = erase(&world);
+    assert!(
+        notes.contains(string(&first)) && notes.contains(string(&only_his)),
+        "{notes}"
+    );
+    is_gone(&world);
+    assert_eq!(names_in(&kept).len(), 1);
+    for archive in [&first, &only_his] {
+        let told = verify(&world, archive);
+        assert!(!told.contains("Ben"), "{told}");
+    }
+    assert!(verify(&world, &first).contains("Mia"));
+    // The one that was taken away was made after that backup: the restored home never knew it.
+    assert!(!away.exists());
+
+    // A copy put in the place of the archive: the list beside it is obeyed.
+    std::fs::copy(&copy, &first).unwrap();
+    let told = verify(&world, &first);
+    assert!(told.contains("Ben"), "{told}");
+    world.stop();
+    restore(&world, &first);
+    world.serve();
+    is_gone(&world);
+    // On another machine as well, with the folder and nothing else.
+    let mut other = World::new();
+    let folder = other.path("near");
+    std::fs::create_dir(&folder).unwrap();
+    for name in names_in(&near) {
+        std::fs::copy(near.join(&name), folder.join(&name)).unwrap();
+    }
+    restore(&other, &folder.join(first.file_name().unwrap()));
+    other.serve();
+    is_gone(&other);
+    assert!(crate::backups::shown(&other, &mine).contains("Mine"));
+    // The list itself, altered: refused, with what to do.
+    other.stop();
+    let list = names_in(&folder)
+        .into_iter()
+        .find(|name| name.starts_with("erasures-"))
+        .unwrap();
+    let list = folder.join(list);
+    let mut bytes = std::fs::read(&list).unwrap();
+    let end = bytes.len() - 1;
+    bytes[end] ^= 1;
+    std::fs::write(&list, bytes).unwrap();
+    let archive = folder.join(first.file_name().unwrap());
+    let password = other.path("password");
+    let again = [
+        "restore",
+        string(&archive),
+        "--password-file",
+        string(&password),
+    ];
+    fails(&other, &again, 10, "who was erased");
+}
+
+#[test]
+fn an_archive_that_was_out_of_reach_is_cleaned_when_it_is_back() {
+    let world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let far = world.path("far");
+    let away = backup(&world, &["--to", string(&far)]);
+    let taken = world.path("taken-away");
+    std::fs::rename(&far, &taken).unwrap();
+    let notes = erase(&world);
+    assert!(
+        notes.contains(string(&away)) && notes.contains("not there"),
+        "{notes}"
+    );
+    assert!(notes.contains("20"), "no date is told: {notes}");
+    std::fs::rename(&taken, &far).unwrap();
+    assert!(verify(&world, &away).contains("Ben"));
+    // The next backup, to wherever, finishes it.
+    backup(&world, &[]);
+    assert!(!verify(&world, &away).contains("Ben"));
+}
+
+#[test]
+fn erasing_is_what_removing_was() {
+    let world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let password = world.path("password");
+    world.said(&[
+        "person",
+        "remove",
+        "Ben",
+        "--password-file",
+        string(&password),
+    ]);
+    is_gone(&world);
+    fails(
+        &world,
+        &[
+            "person",
+            "erase",
+            "Ben",
+            "--password-file",
+            string(&password),
+        ],
+        13,
+        "Nobody",
+    );
+    fails(
+        &world,
+        &[
+            "person",
+            "erase",
+            "Mia",
+            "--password-file",
+            string(&password),
+        ],
+        15,
+        "owner",
+    );
+}
