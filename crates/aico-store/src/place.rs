@@ -72,6 +72,11 @@ impl Place {
         beside(&self.path, ".copying")
     }
 
+    /// The copy under another key, in the making or to be put in place.
+    pub(crate) fn rekeyed(&self) -> PathBuf {
+        beside(&self.path, ".rekeyed")
+    }
+
     /// The write-ahead log.
     pub(crate) fn log(&self) -> PathBuf {
         beside(&self.path, "-wal")
@@ -175,7 +180,14 @@ pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
         ".new",
         ".new-wal",
     ];
-    let more = [".new-shm", ".new-journal"];
+    let more = [
+        ".new-shm",
+        ".new-journal",
+        ".rekeyed",
+        ".rekeyed-wal",
+        ".rekeyed-shm",
+        ".rekeyed-journal",
+    ];
     suffixes
         .iter()
         .chain(&more)

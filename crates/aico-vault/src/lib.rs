@@ -53,6 +53,8 @@ mod phrase;
 mod process;
 mod registry;
 mod rewrap;
+mod rotate;
+mod seal;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -75,5 +77,6 @@ pub use process::current_uid;
 pub use process::{HardenError, harden_process};
 pub use registry::{Registry, RegistryError, StoreRecord};
 pub use rewrap::OwnerPasswordError;
+pub use rotate::{KeyId, RotateError, Rotated};
 pub use vault::{Vault, VaultStatus, WrapInfo};
 pub use wrap::WrapKind;

@@ -271,8 +271,8 @@ fn wraps_of_unknown_and_reserved_kinds_survive_a_change_of_password() {
         backend: "secret-service".into(),
         item: "aico/root".into(),
     };
-    header.set(keychain, &kek, &vault.0.root);
-    header.set(Params::KeyFile { id: [5; 16] }, &kek, &vault.0.root);
+    header.set(keychain, &kek, &vault.0.roots().root);
+    header.set(Params::KeyFile { id: [5; 16] }, &kek, &vault.0.roots().root);
     header.wraps.push(Wrap::Unknown {
         number: 900,
         body: b"from the future".to_vec(),
@@ -297,7 +297,7 @@ fn wraps_of_unknown_and_reserved_kinds_survive_a_change_of_password() {
             .unwrap()
             .open(&header.fixed(), &kek)
             .unwrap();
-        assert!(root == vault.0.root);
+        assert!(root == vault.0.roots().root);
     }
 }
 
