@@ -31,9 +31,10 @@ use crate::delay::Delays;
 use crate::folder;
 use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
+use crate::rotation::{self, Rotation};
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema};
+use crate::{Grants, HomeError, Principal, Session, SetupCode, Source, schema, stores};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +117,8 @@ pub(crate) struct Inner {
     /// Named tokens that were revoked.
     pub(crate) revoked: broadcast::Sender<TokenId>,
     pub(crate) erased: broadcast::Sender<PersonId>,
+    /// Sealed persons who were locked.
+    pub(crate) locked: broadcast::Sender<PersonId>,
     /// What modules of other makers may do; empty while locked.
     pub(crate) grants: Grants,
     /// Counts the changes of these.
@@ -123,7 +126,8 @@ pub(crate) struct Inner {
     /// Who still works with the stores: closing waits for them.
     holds: TaskTracker,
     /// Whether the parts that need keys serve; `None` where nobody said that there are any.
-    serving: watch::Sender<Option<bool>>,
+    pub(crate) serving: watch::Sender<Option<bool>>,
+    pub(crate) rotation: Rotation,
     made: Instant,
     /// Milliseconds since `made`.
     last_used: AtomicU64,
@@ -138,7 +142,8 @@ pub(crate) struct Open {
     pub(crate) vault: Vault,
     pub(crate) system: Store,
     pub(crate) owner: PersonId,
-    pub(crate) tokens: Tokens,
+    /// Replaced with the signing key.
+    pub(crate) tokens: RwLock<Tokens>,
     pub(crate) sessions: Sessions,
     pub(crate) named: NamedTokens,
     pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
@@ -171,10 +176,12 @@ impl Home {
                 ended: broadcast::Sender::new(256),
                 revoked: broadcast::Sender::new(64),
                 erased: broadcast::Sender::new(64),
+                locked: broadcast::Sender::new(64),
                 grants: Grants::default(),
                 modules: watch::Sender::new(0),
                 holds: TaskTracker::new(),
                 serving: watch::Sender::new(None),
+                rotation: Rotation::default(),
                 made: Instant::now(),
                 last_used: AtomicU64::new(0),
             }),
@@ -509,7 +516,7 @@ impl Home {
             vault,
             system,
             owner,
-            tokens,
+            tokens: RwLock::new(tokens),
             sessions,
             named,
             persons: tokio::sync::Mutex::default(),
@@ -528,6 +535,10 @@ impl Home {
             }
             change
         });
+        // Somebody serves: a daemon, which has the time. It goes on with what was cut off.
+        if self.inner.serving.borrow().is_some() {
+            self.resume_rotation().await;
+        }
         self.until_served().await;
         Ok(())
     }
@@ -605,8 +616,11 @@ impl Home {
                 aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
                 other => HomeError::Keyring(other),
             })?;
-        let store = self.open_person_store(&open.vault, person, &keys).await?;
+        let epoch = keys.key_epoch();
+        let store = self.open_person_store(&open.vault, person, keys).await?;
         persons.insert(person, store.clone());
+        drop(persons);
+        self.catch_up_with_key(person, &store, epoch);
         Ok(store)
     }
 
@@ -642,7 +656,7 @@ impl Home {
     // ---- stores ---------------------------------------------------------------------------
 
     fn system_modules(&self) -> Vec<ModuleMigrations> {
-        let mut modules = vec![schema::MIGRATIONS];
+        let mut modules = vec![schema::MIGRATIONS, rotation::MIGRATIONS];
         modules.extend(self.inner.config.system_migrations.iter().cloned());
         modules
     }
@@ -667,7 +681,7 @@ impl Home {
         let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
         let modules = self.system_modules();
         blocking(move || {
-            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let key = stores::system_key(&vault)?;
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(
                 &path,
@@ -704,16 +718,17 @@ impl Home {
         .await
     }
 
-    async fn open_person_store(
+    pub(crate) async fn open_person_store(
         &self,
         vault: &Vault,
         person: PersonId,
-        keys: &PersonKeys,
+        keys: PersonKeys,
     ) -> Result<Store, HomeError> {
         let path = person_folder(&self.inner.root, person).join(PERSON_DB);
-        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
+        let vault = vault.clone();
         let modules = self.inner.config.person_migrations.clone();
         blocking(move || {
+            let key = stores::person_key(&vault, &keys, &path)?;
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(
@@ -777,8 +792,8 @@ impl StoreRegistry for VaultRegistry {
 
 pub(crate) const MASTER_ACCOUNT: &str = "\0master";
 const SETUP_ACCOUNT: &str = "\0setup";
-const SIGNING_KEY: &[u8] = b"token-signing-key";
-const SYSTEM_DB: &str = "system.db";
+pub(crate) const SIGNING_KEY: &[u8] = b"token-signing-key";
+pub(crate) const SYSTEM_DB: &str = "system.db";
 pub(crate) const PERSON_DB: &str = "person.db";
 /// Begins the name of a home that is being made.
 const STAGING: &str = ".new-home-";

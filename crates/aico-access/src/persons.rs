@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use aico_contracts::ids::{PersonId, SessionId};
 use aico_store::{Identity, Store, StoreError};
-use aico_vault::{Password, PersonKeyError};
+use aico_vault::{Password, PersonKeyError, PersonKeys};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
@@ -37,7 +37,11 @@ impl Home {
                 Some(person) if person.role == Role::Owner => {
                     self.check_master(&open, password).await
                 }
-                Some(person) => self.check_member(&open, person.id, password).await,
+                Some(person) => {
+                    let keys = self.check_member(&open, person.id, password).await?;
+                    // A sealed person's data opens with this, and with nothing else.
+                    open.vault.unlock_person(&keys).map_err(HomeError::Keyring)
+                }
                 // The same work as for somebody who exists.
                 None => {
                     self.check_master(&open, password).await?;
@@ -57,7 +61,10 @@ impl Home {
                 other => other,
             })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
-        self.new_session(&open, person, &source).await
+        let session = self.new_session(&open, person, &source).await;
+        // Their last session may have ended between the proof and this one.
+        self.lock_who_left().await;
+        session
     }
 
     /// Whose token this is.
@@ -68,6 +75,7 @@ impl Home {
         let open = self.opened()?;
         let (person, id) = open
             .tokens
+            .read()
             .verify(token)
             .map_err(|_| HomeError::TokenInvalid)?;
         let session = open
@@ -125,12 +133,13 @@ impl Home {
         self.end(&open, &ids).await
     }
 
-    async fn end(&self, open: &Open, ids: &[SessionId]) -> Result<(), HomeError> {
+    pub(crate) async fn end(&self, open: &Open, ids: &[SessionId]) -> Result<(), HomeError> {
         let result = open.sessions.end(&open.system, ids).await;
         for id in ids {
             // Nobody listening is fine: no connection is open.
             let _ = self.inner.ended.send(*id);
         }
+        self.lock_who_left().await;
         result
     }
 
@@ -391,7 +400,9 @@ impl Home {
         let result = proof.await;
         match &result {
             Ok(_) => self.inner.delays.succeeded(account),
-            Err(HomeError::WrongPassword) => self.inner.delays.failed(account, Instant::now()),
+            Err(HomeError::WrongPassword | HomeError::WrongPhrase) => {
+                self.inner.delays.failed(account, Instant::now());
+            }
             Err(_) => {}
         }
         result
@@ -424,11 +435,11 @@ impl Home {
         open: &Open,
         person: PersonId,
         password: &Password,
-    ) -> Result<(), HomeError> {
+    ) -> Result<PersonKeys, HomeError> {
         let (vault, password) = (open.vault.clone(), password.duplicate());
         self.with_kdf(move || {
             match vault.open_person_with_password(*person.as_bytes(), &password) {
-                Ok(_) => Ok(()),
+                Ok(keys) => Ok(keys),
                 Err(PersonKeyError::WrongPassword) => Err(HomeError::WrongPassword),
                 Err(other) => Err(HomeError::Keyring(other)),
             }
@@ -449,7 +460,7 @@ impl Home {
         row.ok_or(HomeError::NotFound)?.into_person()
     }
 
-    async fn find_by_name(&self, open: &Open, key: &str) -> Result<Option<Person>, HomeError> {
+    pub(crate) async fn find_by_name(&self, open: &Open, key: &str) -> Result<Option<Person>, HomeError> {
         let key = key.to_owned();
         let row = open
             .system
@@ -468,7 +479,7 @@ impl Home {
         self.new_session(&open, owner, &source).await
     }
 
-    async fn new_session(
+    pub(crate) async fn new_session(
         &self,
         open: &Open,
         person: Person,
@@ -486,6 +497,7 @@ impl Home {
         let (id, expires_at) = (info.id, info.expires_at);
         let token = open
             .tokens
+            .read()
             .issue(person.id, id, now, expires_at)
             .map_err(|_| HomeError::Crypto)?;
         for ended in open.sessions.add(&open.system, info).await? {

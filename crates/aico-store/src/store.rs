@@ -223,6 +223,13 @@ impl Store {
         Opening::new(path, key, identity, modules, registry, Faults::default())?.accept()
     }
 
+    /// Whether the key opens the file, as far as its first pages tell. For a file that nobody has
+    /// open; changes nothing.
+    pub fn opens_with(path: &Path, key: &[u8; 32]) -> bool {
+        connection::prepare_engine().is_ok()
+            && crate::inspect::inspect_file(path, key, Mode::AtRest).is_ok()
+    }
+
     /// Erases a database: its file, whatever lies beside it, and its records. A file that is not
     /// there is no error. It must not be open.
     ///

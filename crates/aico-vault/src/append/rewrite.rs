@@ -21,7 +21,8 @@ pub struct Rewritten<'a> {
 
 /// Replaces a file that nobody writes by one with the same records under the present key: in one
 /// segment with fresh random bytes, closed. `change` gives each record's new bytes. Answers the
-/// last sequence, to be noted as closed; `None` when the file is under the present key already.
+/// last sequence, to be noted as closed; `None` when the file is under the present key already and
+/// not `all` are asked for.
 ///
 /// At every moment the path holds the whole old file or the whole new one.
 ///
@@ -33,10 +34,11 @@ pub fn rewrite(
     path: &Path,
     mark: HighWater,
     first_sequence: u64,
+    all: bool,
     change: &mut dyn FnMut(&Rewritten<'_>) -> zeroize::Zeroizing<Vec<u8>>,
 ) -> Result<Option<u64>, AppendError> {
     let mut reader = SealedLogReader::open_on(Arc::clone(fs), key, path, mark)?;
-    if begins_under(&**fs, path, key.epoch())? {
+    if !all && begins_under(&**fs, path, key.epoch())? {
         return Ok(None);
     }
     fs::remove_leftover(&**fs, path)?;
@@ -70,6 +72,21 @@ pub fn rewrite(
     fs.rename(&beside, path).on("replace", path)?;
     fs::sync_parent(&**fs, path)?;
     Ok(Some(last))
+}
+
+/// As [`rewrite`], with the records as they are.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn rewrite_as_is(
+    fs: &Arc<dyn Filesystem>,
+    key: &LogKey,
+    path: &Path,
+    mark: HighWater,
+) -> Result<Option<u64>, AppendError> {
+    rewrite(fs, key, path, mark, 1, false, &mut |it| {
+        zeroize::Zeroizing::new(it.record.data.to_vec())
+    })
 }
 
 /// Whether the first segment names this epoch: then all that follow do, since epochs only rise.
