@@ -35,13 +35,12 @@ impl Home {
         let proof = async {
             match &person {
                 Some(person) if person.role == Role::Owner => {
-                    self.check_master(&open, password).await
+                    self.check_master(&open, password).await.map(|()| None)
                 }
-                Some(person) => {
-                    let keys = self.check_member(&open, person.id, password).await?;
-                    // A sealed person's data opens with this, and with nothing else.
-                    open.vault.unlock_person(&keys).map_err(HomeError::Keyring)
-                }
+                Some(person) => self
+                    .check_member(&open, person.id, password)
+                    .await
+                    .map(Some),
                 // The same work as for somebody who exists.
                 None => {
                     self.check_master(&open, password).await?;
@@ -54,17 +53,20 @@ impl Home {
         } else {
             &key
         };
-        self.guarded(account, &source, proof)
+        let keys = self
+            .guarded(account, &source, proof)
             .await
             .map_err(|error| match error {
                 HomeError::WrongPassword => HomeError::SignInFailed,
                 other => other,
             })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
-        let session = self.new_session(&open, person, &source).await;
-        // Their last session may have ended between the proof and this one.
-        self.lock_who_left().await;
-        session
+        let session = self.new_session(&open, person, &source).await?;
+        // Once there is a session: without one a sealed person is locked.
+        if let Some(keys) = keys {
+            open.vault.unlock_person(&keys).map_err(HomeError::Keyring)?;
+        }
+        Ok(session)
     }
 
     /// Whose token this is.

@@ -21,7 +21,7 @@ use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
+use crate::home::{Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
 use crate::modules::BROKER_KEY;
 use crate::token::{self, Tokens};
 use crate::{Home, HomeError, Role, Source, Stage};

@@ -125,12 +125,14 @@ impl Home {
                         })
                 })
                 .await?;
-            open.vault.unlock_person(&keys).map_err(HomeError::Keyring)?;
-            Ok(about)
+            Ok((about, keys))
         };
-        let about = self.guarded(&key, &source, work).await?;
+        let (about, keys) = self.guarded(&key, &source, work).await?;
         self.noted(&open, RECOVERED).await;
         let session = self.new_session(&open, about, &source).await?;
+        open.vault
+            .unlock_person(&keys)
+            .map_err(HomeError::Keyring)?;
         self.end_others(&open, session.person.id, Some(session.id))
             .await?;
         Ok(session)

@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;
+pub(crate) mod rotation;
 pub(crate) mod token;
 pub(crate) mod vault;
 

@@ -9,6 +9,8 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod modules;
 pub(crate) mod persons;
+pub(crate) mod rotation;
+pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -39,6 +41,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vault::remember))
         .routes(routes!(vault::forget))
         .routes(routes!(vault::new_phrase))
+        .routes(routes!(rotation::rotate, rotation::read))
         .routes(routes!(
             sessions::sign_in,
             sessions::list,
@@ -48,6 +51,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::end))
         .routes(routes!(persons::me))
         .routes(routes!(persons::change_password))
+        .routes(routes!(seal::seal, seal::unseal))
+        .routes(routes!(seal::recover))
         .routes(routes!(files::key))
         .routes(routes!(persons::list, persons::add))
         .routes(routes!(persons::erase))
