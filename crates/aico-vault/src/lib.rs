@@ -54,6 +54,8 @@ mod process;
 mod registry;
 mod rewrap;
 mod rotate;
+#[cfg(test)]
+mod rotate_tests;
 mod seal;
 mod sealed;
 #[cfg(test)]

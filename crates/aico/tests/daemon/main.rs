@@ -25,6 +25,8 @@ mod persons;
 mod privacy;
 mod programs;
 mod reading;
+mod rotation;
+mod sealed;
 mod streams;
 mod support;
 mod traces;
