@@ -7,7 +7,7 @@ use aico_store::{OpenError, RegistryError, StoreError};
 use aico_vault::archive::ArchiveError;
 use aico_vault::{
     FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError, PersonKeyError,
-    PhraseError, UnlockError, VaultError, WeakPassword,
+    PhraseError, RotateError, UnlockError, VaultError, WeakPassword,
 };
 
 use crate::backup::{self, BackupError};
@@ -102,6 +102,9 @@ pub enum HomeError {
     /// The owner can't be removed.
     #[error("the owner can't be removed")]
     OwnerStays,
+    /// The owner's own password is the master password.
+    #[error("the owner can't be sealed: their own password is the master password, which opens everything else")]
+    OwnerIsOpen,
     /// Their key has no wrap that opens unattended.
     #[error("this person's data opens only when they sign in")]
     PersonLocked,
@@ -148,6 +151,20 @@ pub enum HomeError {
         /// The command that mends it.
         mend: String,
     },
+    /// Keys are being changed, or this key can't be changed like this.
+    #[error("{0}")]
+    Rotation(&'static str),
+    /// Changing keys needs room for copies.
+    #[error("changing the keys needs {} free on the disk, and there are {}", mebibytes(*.needed), mebibytes(*.free))]
+    NoRoom {
+        /// Bytes that the largest copy takes, and some.
+        needed: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
+    /// The files beside the stores could not be put under another key.
+    #[error("files could not be put under the new key")]
+    Parts(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The random number generator or the signature code refused to work.
     #[error("the cryptographic library failed")]
     Crypto,
@@ -203,6 +220,8 @@ pub enum ErrorKind {
     TokenConflict,
     /// 409
     OwnerStays,
+    /// 409
+    Rotation,
     /// 423
     PersonLocked,
     /// 401
@@ -251,12 +270,16 @@ impl HomeError {
             Self::ModuleExists => ErrorKind::ModuleExists,
             Self::TokenExists | Self::TooManyTokens => ErrorKind::TokenConflict,
             Self::NotFound | Self::NoSuchKeychain { .. } => ErrorKind::NotFound,
-            Self::OwnerStays => ErrorKind::OwnerStays,
+            Self::OwnerStays | Self::OwnerIsOpen => ErrorKind::OwnerStays,
+            Self::Rotation(_) => ErrorKind::Rotation,
+            Self::NoRoom { .. } => ErrorKind::StorageFull,
+            Self::Parts(_) => ErrorKind::Other,
             Self::PersonLocked => ErrorKind::PersonLocked,
             Self::TokenInvalid => ErrorKind::TokenInvalid,
             Self::UnsafeFolder { .. } => ErrorKind::FolderUnusable,
             Self::Unlock(error) => unlock_kind(error),
             Self::Vault(error) => vault_kind(error),
+            Self::Keyring(PersonKeyError::Sealed { .. }) => ErrorKind::PersonLocked,
             Self::Keyring(error) => keyring_kind(error),
             Self::Open(error) => open_kind(error),
             Self::Store(error) => store_kind(error),
@@ -340,6 +363,7 @@ impl HomeError {
                 | Self::Open(OpenError::NotPrivate { mend, .. }) => return Some(mend.clone()),
                 _ => "Check that the folder belongs to you and can be written.",
             },
+            ErrorKind::Rotation => "See how far it is: aico vault rotate --status.",
             ErrorKind::NotFound | ErrorKind::OwnerStays | ErrorKind::Other => return None,
         };
         Some(text.to_owned())
@@ -351,6 +375,20 @@ impl HomeError {
             Stage::Locked => Self::Locked,
             Stage::Ready => Self::AlreadySetUp,
             Stage::Stopping => Self::Stopping,
+        }
+    }
+}
+
+/// Rounded up, as people read it.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+impl From<RotateError> for HomeError {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Vault(error) => error.into(),
+            _ => Self::Rotation("keys are being changed already"),
         }
     }
 }

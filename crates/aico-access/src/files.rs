@@ -15,14 +15,15 @@ pub struct OwnFileKey {
 }
 
 impl Home {
-    /// The key of the file with this id.
+    /// The key of the file with this id: the present one, or that of the epoch in its header.
     ///
     /// # Errors
-    /// While locked; [`HomeError::PersonLocked`] for a sealed person who has not signed in.
+    /// [`HomeError::NotFound`] for an epoch that never was; [`HomeError::PersonLocked`] for a sealed person who has not signed in.
     pub async fn file_key(
         &self,
         person: PersonId,
         file: [u8; 16],
+        epoch: Option<u32>,
     ) -> Result<OwnFileKey, HomeError> {
         let open = self.opened()?;
         self.used();
@@ -35,10 +36,11 @@ impl Home {
                     PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
                     other => HomeError::Keyring(other),
                 })?;
-            Ok(OwnFileKey {
-                key: keys.derive_with(Purpose::EncryptedFile, &file),
-                epoch: keys.key_epoch(),
-            })
+            let epoch = epoch.unwrap_or(keys.key_epoch());
+            let key = keys
+                .derive_of(epoch, Purpose::EncryptedFile, &file)
+                .ok_or(HomeError::NotFound)?;
+            Ok(OwnFileKey { key, epoch })
         })
         .await
     }

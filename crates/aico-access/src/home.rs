@@ -31,10 +31,12 @@ use crate::delay::Delays;
 use crate::folder;
 use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
+use crate::rotation::{self, Rotation};
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
 use crate::{
-    Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, swap,
+    Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, stores,
+    swap,
 };
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
@@ -126,6 +128,8 @@ pub(crate) struct Inner {
     /// Named tokens that were revoked.
     pub(crate) revoked: broadcast::Sender<TokenId>,
     pub(crate) erased: broadcast::Sender<PersonId>,
+    /// Sealed persons who were locked.
+    pub(crate) locked: broadcast::Sender<PersonId>,
     /// What modules of other makers may do; empty while locked.
     pub(crate) grants: Grants,
     /// Counts the changes of these.
@@ -133,7 +137,8 @@ pub(crate) struct Inner {
     /// Who still works with the stores: closing waits for them.
     holds: TaskTracker,
     /// Whether the parts that need keys serve; `None` where nobody said that there are any.
-    serving: watch::Sender<Option<bool>>,
+    pub(crate) serving: watch::Sender<Option<bool>>,
+    pub(crate) rotation: Rotation,
     made: Instant,
     /// Milliseconds since `made`.
     last_used: AtomicU64,
@@ -148,7 +153,8 @@ pub(crate) struct Open {
     pub(crate) vault: Vault,
     pub(crate) system: Store,
     pub(crate) owner: PersonId,
-    pub(crate) tokens: Tokens,
+    /// Replaced with the signing key.
+    pub(crate) tokens: RwLock<Tokens>,
     pub(crate) sessions: Sessions,
     pub(crate) named: NamedTokens,
     pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
@@ -183,10 +189,12 @@ impl Home {
                 ended: broadcast::Sender::new(256),
                 revoked: broadcast::Sender::new(64),
                 erased: broadcast::Sender::new(64),
+                locked: broadcast::Sender::new(64),
                 grants: Grants::default(),
                 modules: watch::Sender::new(0),
                 holds: TaskTracker::new(),
                 serving: watch::Sender::new(None),
+                rotation: Rotation::default(),
                 made: Instant::now(),
                 last_used: AtomicU64::new(0),
             }),
@@ -521,7 +529,7 @@ impl Home {
             vault,
             system,
             owner,
-            tokens,
+            tokens: RwLock::new(tokens),
             sessions,
             named,
             persons: tokio::sync::Mutex::default(),
@@ -540,6 +548,10 @@ impl Home {
             }
             change
         });
+        // Somebody serves: a daemon, which has the time. It goes on with what was cut off.
+        if self.inner.serving.borrow().is_some() {
+            self.resume_rotation().await;
+        }
         self.until_served().await;
         Ok(())
     }
@@ -617,8 +629,11 @@ impl Home {
                 aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
                 other => HomeError::Keyring(other),
             })?;
-        let store = self.open_person_store(&open.vault, person, &keys).await?;
+        let epoch = keys.key_epoch();
+        let store = self.open_person_store(&open.vault, person, keys).await?;
         persons.insert(person, store.clone());
+        drop(persons);
+        self.catch_up_with_key(person, &store, epoch);
         Ok(store)
     }
 
@@ -677,7 +692,7 @@ impl Home {
         let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
         let modules = self.system_modules();
         blocking(move || {
-            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let key = stores::system_key(&vault)?;
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(
                 &path,
@@ -718,12 +733,13 @@ impl Home {
         &self,
         vault: &Vault,
         person: PersonId,
-        keys: &PersonKeys,
+        keys: PersonKeys,
     ) -> Result<Store, HomeError> {
         let path = person_folder(&self.inner.root, person).join(PERSON_DB);
-        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
+        let vault = vault.clone();
         let modules = self.inner.config.person_migrations.clone();
         blocking(move || {
+            let key = stores::person_key(&vault, &keys, &path)?;
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(
@@ -766,8 +782,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// The tables of this crate and of the modules in the system's store.
 pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
-    let mut modules = vec![schema::MIGRATIONS, backup::MIGRATIONS];
-    modules.extend(config.system_migrations.iter().copied());
+    let mut modules = vec![schema::MIGRATIONS, rotation::MIGRATIONS, backup::MIGRATIONS];
+    modules.extend(config.system_migrations.iter().cloned());
     modules
 }
 

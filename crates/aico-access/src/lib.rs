@@ -26,9 +26,12 @@ mod person;
 mod persons;
 mod policy;
 mod principal;
+mod rotation;
 mod schema;
+mod sealed;
 mod sessions;
 mod setup_code;
+mod stores;
 mod swap;
 mod token;
 
@@ -47,5 +50,7 @@ pub use named::{
 pub use person::{NameError, Person, PersonName, Role};
 pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use principal::Principal;
+pub use rotation::{Begun, PartsError, Rotate, RotationState, SealedParts};
+pub use sealed::Seal;
 pub use sessions::{Session, SessionInfo, Source};
 pub use setup_code::SetupCode;

@@ -17,7 +17,7 @@ use crate::home::Open;
 use crate::{Action, Grant, Grants, Home, HomeError, TopicGrant, module_identity};
 
 /// Names the sealed key of the broker.
-const BROKER_KEY: &[u8] = b"broker";
+pub(crate) const BROKER_KEY: &[u8] = b"broker";
 
 /// A module as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use aico_contracts::ids::{PersonId, SessionId};
 use aico_store::{Identity, Store, StoreError};
-use aico_vault::{Password, PersonKeyError};
+use aico_vault::{Password, PersonKeyError, PersonKeys};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
@@ -36,9 +36,12 @@ impl Home {
         let proof = async {
             match &person {
                 Some(person) if person.role == Role::Owner => {
-                    self.check_master(&open, password).await
+                    self.check_master(&open, password).await.map(|()| None)
                 }
-                Some(person) => self.check_member(&open, person.id, password).await,
+                Some(person) => self
+                    .check_member(&open, person.id, password)
+                    .await
+                    .map(Some),
                 // The same work as for somebody who exists.
                 None => {
                     self.check_master(&open, password).await?;
@@ -51,14 +54,20 @@ impl Home {
         } else {
             &key
         };
-        self.guarded(account, &source, proof)
+        let keys = self
+            .guarded(account, &source, proof)
             .await
             .map_err(|error| match error {
                 HomeError::WrongPassword => HomeError::SignInFailed,
                 other => other,
             })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
-        self.new_session(&open, person, &source).await
+        let session = self.new_session(&open, person, &source).await?;
+        // Once there is a session: without one a sealed person is locked.
+        if let Some(keys) = keys {
+            open.vault.unlock_person(&keys).map_err(HomeError::Keyring)?;
+        }
+        Ok(session)
     }
 
     /// Whose token this is.
@@ -69,6 +78,7 @@ impl Home {
         let open = self.opened()?;
         let (person, id) = open
             .tokens
+            .read()
             .verify(token)
             .map_err(|_| HomeError::TokenInvalid)?;
         let session = open
@@ -126,12 +136,13 @@ impl Home {
         self.end(&open, &ids).await
     }
 
-    async fn end(&self, open: &Open, ids: &[SessionId]) -> Result<(), HomeError> {
+    pub(crate) async fn end(&self, open: &Open, ids: &[SessionId]) -> Result<(), HomeError> {
         let result = open.sessions.end(&open.system, ids).await;
         for id in ids {
             // Nobody listening is fine: no connection is open.
             let _ = self.inner.ended.send(*id);
         }
+        self.lock_who_left().await;
         result
     }
 
@@ -403,7 +414,9 @@ impl Home {
         let result = proof.await;
         match &result {
             Ok(_) => self.inner.delays.succeeded(account),
-            Err(HomeError::WrongPassword) => self.inner.delays.failed(account, Instant::now()),
+            Err(HomeError::WrongPassword | HomeError::WrongPhrase) => {
+                self.inner.delays.failed(account, Instant::now());
+            }
             Err(_) => {}
         }
         result
@@ -436,11 +449,11 @@ impl Home {
         open: &Open,
         person: PersonId,
         password: &Password,
-    ) -> Result<(), HomeError> {
+    ) -> Result<PersonKeys, HomeError> {
         let (vault, password) = (open.vault.clone(), password.duplicate());
         self.with_kdf(move || {
             match vault.open_person_with_password(*person.as_bytes(), &password) {
-                Ok(_) => Ok(()),
+                Ok(keys) => Ok(keys),
                 Err(PersonKeyError::WrongPassword) => Err(HomeError::WrongPassword),
                 Err(other) => Err(HomeError::Keyring(other)),
             }
@@ -461,7 +474,7 @@ impl Home {
         row.ok_or(HomeError::NotFound)?.into_person()
     }
 
-    async fn find_by_name(&self, open: &Open, key: &str) -> Result<Option<Person>, HomeError> {
+    pub(crate) async fn find_by_name(&self, open: &Open, key: &str) -> Result<Option<Person>, HomeError> {
         let key = key.to_owned();
         let row = open
             .system
@@ -480,7 +493,7 @@ impl Home {
         self.new_session(&open, owner, &source).await
     }
 
-    async fn new_session(
+    pub(crate) async fn new_session(
         &self,
         open: &Open,
         person: Person,
@@ -498,6 +511,7 @@ impl Home {
         let (id, expires_at) = (info.id, info.expires_at);
         let token = open
             .tokens
+            .read()
             .issue(person.id, id, now, expires_at)
             .map_err(|_| HomeError::Crypto)?;
         for ended in open.sessions.add(&open.system, info).await? {

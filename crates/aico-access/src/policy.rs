@@ -108,10 +108,16 @@ actions! {
     RememberVault = "vault.remember" => Owner,
     /// A new recovery phrase, with the master password.
     ReissuePhrase = "vault.phrase" => Owner,
+    /// New keys, with the master password.
+    RotateVault = "vault.rotate" => Owner,
+    /// With a sealed person's own phrase: a new password for them.
+    RecoverPerson = "person.recover" => Proof,
     /// Who am I.
     ReadSelf = "self.read" => Self_,
     /// One's own password.
     ChangePassword = "self.change-password" => Self_,
+    /// Who can open one's own data, with one's own password.
+    SealSelf = "self.seal" => Self_,
     /// The key of one of one's own encrypted files.
     ReadFileKey = "file.key" => Self_,
     /// One's own sessions.

@@ -106,6 +106,14 @@ impl Bus {
         }
     }
 
+    /// A sealed person is locked: the journal keeps no key of theirs, and takes nothing of theirs
+    /// until they sign in.
+    pub fn lock_person(&self, person: PersonId) {
+        if let Some(journal) = self.hub.journal() {
+            journal.lock_person(person);
+        }
+    }
+
     /// An identity was revoked: its cursors are forgotten. Waits for the disk.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub use identity::AllowAll;
 pub use identity::{Direction, Identity, Policy, Refusal};
 pub use journal::{
     DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys, JournalStats,
-    NoBodyKey, Place, Receipt, Retention, Skipped, Start, Why,
+    NoBodyKey, Place, Receipt, Rekeyed, Retention, Skipped, Start, Why, rekey as rekey_journal,
 };
 pub use meta::Meta;
 pub use pattern::{Pattern, TopicError};

@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;
+pub(crate) mod rotation;
 pub(crate) mod token;
 pub(crate) mod vault;
 

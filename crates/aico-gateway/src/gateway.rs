@@ -7,6 +7,7 @@ use aico_bus::Client;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 
 use crate::app::App;
 use crate::config::{GatewayConfig, LogSource, StatusSource};
@@ -81,9 +82,18 @@ impl Gateway {
 /// words of answers are still to be told.
 async fn forget_when_locked(app: Arc<App>) {
     let mut stage = app.home.watch_stage();
+    let mut locked = app.home.locked_persons();
     loop {
         tokio::select! {
             () = app.stop.cancelled() => return,
+            person = locked.recv() => {
+                match person {
+                    Ok(person) => app.hubs.forget(person),
+                    Err(broadcast::error::RecvError::Lagged(_)) => app.hubs.forget_all(),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+                continue;
+            }
             changed = stage.changed() => if changed.is_err() { return },
         }
         if !matches!(*stage.borrow_and_update(), Stage::Ready | Stage::Stopping) {

@@ -369,7 +369,7 @@ impl From<HomeError> for Problem {
             ErrorKind::ModuleExists => Code::ModuleExists,
             ErrorKind::NotFound => Code::NotFound,
             ErrorKind::TokenConflict => Code::Conflict,
-            ErrorKind::OwnerStays => Code::Conflict,
+            ErrorKind::OwnerStays | ErrorKind::Rotation => Code::Conflict,
             ErrorKind::PersonLocked => Code::PersonLocked,
             ErrorKind::TokenInvalid => Code::TokenInvalid,
             ErrorKind::StorageFull => Code::StorageFull,
@@ -406,6 +406,10 @@ impl From<HomeError> for Problem {
                 problem.detail = Some(chain(&error).into_owned());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
+            // How much, for a change of keys.
+            Code::StorageFull if matches!(error, HomeError::NoRoom { .. }) => {
+                problem.detail = Some(sentence(&error.to_string()));
+            }
             _ => {}
         }
         if let ErrorKind::SlowDown { retry_after } = error.kind() {

@@ -10,6 +10,8 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod modules;
 pub(crate) mod persons;
+pub(crate) mod rotation;
+pub(crate) mod seal;
 pub(crate) mod sessions;
 mod steps;
 pub(crate) mod system;
@@ -41,6 +43,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vault::remember))
         .routes(routes!(vault::forget))
         .routes(routes!(vault::new_phrase))
+        .routes(routes!(rotation::rotate, rotation::read))
         .routes(routes!(
             sessions::sign_in,
             sessions::list,
@@ -50,6 +53,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::end))
         .routes(routes!(persons::me))
         .routes(routes!(persons::change_password))
+        .routes(routes!(seal::seal, seal::unseal))
+        .routes(routes!(seal::recover))
         .routes(routes!(files::key))
         .routes(routes!(backups::export))
         .routes(routes!(backups::create))

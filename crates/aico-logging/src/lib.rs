@@ -37,6 +37,7 @@ mod panic;
 mod query;
 mod reader;
 mod record;
+mod rekey;
 pub mod redact;
 mod sealed;
 mod writer;
@@ -47,6 +48,7 @@ pub use panic::install_panic_hook;
 pub use query::Query;
 pub use reader::LogReader;
 pub use record::Record;
+pub use rekey::rekey;
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};

@@ -32,7 +32,7 @@ pub(crate) fn id_of(path: &Path) -> Option<Uuid> {
         .flatten()
 }
 
-fn key_of(vault: &Vault, id: Uuid) -> LogKey {
+pub(crate) fn key_of(vault: &Vault, id: Uuid) -> LogKey {
     vault.log_key(Purpose::Log, Owner::System, id.into_bytes())
 }
 

@@ -70,6 +70,7 @@ impl Opening<'_> {
                 generation: 1,
                 last_sequence: sequence,
                 closed_hash: Some(place::hash(&unborn)?),
+                key: 0,
             }),
             _ => Err(OpenError::NotEncrypting),
         }

@@ -30,6 +30,14 @@ pub enum FaultPoint {
     RestoreSwapped,
     /// A write is committed; its sequence is not noted.
     WriteCommitted,
+    /// A copy under another key is whole; the registry does not know it.
+    RekeyBuilt,
+    /// The registry knows that copy: it is the next file. It still has its temporary name.
+    RekeyNoted,
+    /// The copy is in place; the database's record is that of the file before.
+    RekeySwapped,
+    /// The database's record is the copy's; the note of the change is still there.
+    RekeyRecorded,
 }
 
 /// Called at each point; answering `false` makes the work fail there.

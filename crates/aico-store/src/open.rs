@@ -13,6 +13,7 @@ use crate::{
     migrate,
     place::{self, Place},
     registry::{StoreRecord, StoreRegistry},
+    rekey,
     schema::{self, ModuleMigrations, Pending},
     snapshot,
 };
@@ -65,6 +66,7 @@ impl<'a> Opening<'a> {
     /// Opens for reading and writing, migrating where steps are pending.
     pub(crate) fn open(self) -> Result<Opened, OpenError> {
         self.finish_creation()?;
+        rekey::finish(&self)?;
         snapshot::finish_put_back(&self)?;
         let length = self.place.check_file()?;
         let record = self.record()?;
@@ -147,6 +149,7 @@ impl<'a> Opening<'a> {
             generation: facts.generation,
             last_sequence: facts.sequence,
             closed_hash: None,
+            key: 0,
         });
         Ok(Opened {
             place: self.place,
@@ -183,6 +186,7 @@ impl<'a> Opening<'a> {
             generation: known_generation.max(facts.generation) + 1,
             last_sequence: facts.sequence,
             closed_hash: None,
+            key: known.as_ref().map_or(0, |record| record.key),
         };
         let mut connection = self.connect()?;
         connection::fold_log(&connection).map_err(engine(path))?;

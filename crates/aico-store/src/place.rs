@@ -72,6 +72,11 @@ impl Place {
         beside(&self.path, ".copying")
     }
 
+    /// The copy under another key, in the making or to be put in place.
+    pub(crate) fn rekeyed(&self) -> PathBuf {
+        beside(&self.path, ".rekeyed")
+    }
+
     /// The write-ahead log.
     pub(crate) fn log(&self) -> PathBuf {
         beside(&self.path, "-wal")
@@ -176,7 +181,15 @@ pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
         ".new-wal",
         ".new-shm",
     ];
-    let more = [".new-journal", ".before-restore", ".before-restore-wal"];
+    let more = [
+        ".new-journal",
+        ".before-restore",
+        ".before-restore-wal",
+        ".rekeyed",
+        ".rekeyed-wal",
+        ".rekeyed-shm",
+        ".rekeyed-journal",
+    ];
     suffixes
         .iter()
         .chain(&more)

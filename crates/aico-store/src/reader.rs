@@ -7,13 +7,29 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{error::StoreError, guard::Guard, place::Place, shared::Shared, writer::undo_panic};
+use crate::{
+    connection::{self, Mode},
+    error::StoreError,
+    guard::Guard,
+    place::Place,
+    rekey::Pause,
+    shared::Shared,
+    writer::undo_panic,
+};
 
 /// Something to run on a reading connection.
 pub(crate) type ReadJob = Box<dyn FnOnce(&Connection, &Guard, &Shared) + Send>;
 
+/// What a reading thread is sent.
+pub(crate) enum ReadWork {
+    /// A caller's closure.
+    Job(ReadJob),
+    /// The file is being replaced: let go of it until that is done.
+    Pause(Arc<Pause>),
+}
+
 /// The readers' queue, shared by all of them.
-pub(crate) type Queue = Arc<Mutex<mpsc::Receiver<ReadJob>>>;
+pub(crate) type Queue = Arc<Mutex<mpsc::Receiver<ReadWork>>>;
 
 /// Wraps a caller's closure. One whose caller is gone is not run.
 pub(crate) fn job<T, F>(
@@ -63,9 +79,8 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
 
 /// A reading thread's work, until the last sender is gone.
 pub(crate) fn run(
-    _place: Arc<Place>,
-    connection: Connection,
-    guard: Guard,
+    place: Arc<Place>,
+    mut open: (Connection, Guard),
     shared: Arc<Shared>,
     jobs: Queue,
 ) {
@@ -73,7 +88,20 @@ pub(crate) fn run(
         // The lock is held while waiting: the next reader waits for the lock instead of the queue.
         let job = jobs.lock().recv();
         match job {
-            Ok(job) => job(&connection, &guard, &shared),
+            Ok(ReadWork::Job(job)) => job(&open.0, &open.1, &shared),
+            Ok(ReadWork::Pause(pause)) => {
+                drop(open);
+                let key = pause.wait_it_out();
+                let again = connection::open(place.path(), &key, Mode::Read)
+                    .and_then(|mut connection| Guard::install(&mut connection).map(|guard| (connection, guard)));
+                match again {
+                    Ok(again) => open = again,
+                    Err(error) => {
+                        tracing::error!(store = shared.id, ?error, "a reader can't go on");
+                        return;
+                    }
+                }
+            }
             Err(mpsc::RecvError) => return,
         }
     }

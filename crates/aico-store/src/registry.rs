@@ -14,6 +14,8 @@ pub struct StoreRecord {
     pub last_sequence: u64,
     /// SHA-256 of the whole file after a clean stop; `None` while it is open or after a crash.
     pub closed_hash: Option<[u8; 32]>,
+    /// Which key it is under, as whoever gives the keys numbers them; 0 where that never changed.
+    pub key: u64,
 }
 
 /// A sealed place outside the databases. Each call is durable when it returns.

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<dyn StoreRegistry>,
     pub(crate) sequence: AtomicU64,
     pub(crate) faults: Faults,
+    /// Closing has begun: what takes long ends early.
+    pub(crate) ending: AtomicBool,
     commits: watch::Sender<u64>,
     storage_full: AtomicBool,
     registry_failing: AtomicBool,
@@ -52,6 +54,7 @@ impl Shared {
             registry,
             sequence: AtomicU64::new(sequence),
             faults,
+            ending: AtomicBool::new(false),
             commits: watch::Sender::new(sequence),
             storage_full: AtomicBool::new(false),
             registry_failing: AtomicBool::new(false),

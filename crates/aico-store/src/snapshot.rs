@@ -14,9 +14,14 @@ fn restore_id(id: &str) -> String {
     format!("{id}/restore")
 }
 
-/// The registry's names of a store: its own, and those of its snapshot.
-pub(crate) fn record_ids(id: &str) -> [String; 3] {
-    [id.to_owned(), before_id(id), restore_id(id)]
+/// The registry's names of a store: its own, those of its snapshot, that of its next file.
+pub(crate) fn record_ids(id: &str) -> [String; 4] {
+    [
+        id.to_owned(),
+        before_id(id),
+        restore_id(id),
+        crate::rekey::record_id(id),
+    ]
 }
 
 /// Makes sure that a snapshot from before the first pending step lies beside the database, which

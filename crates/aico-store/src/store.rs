@@ -23,13 +23,14 @@ use crate::{
     inspect::engine,
     open::{Opened, Opening},
     place::{self, Place},
-    reader,
+    reader::{self, ReadWork},
     registry::StoreRegistry,
+    rekey::{NewKey, Progress, Rekey},
     schema::ModuleMigrations,
     shared::{Health, Shared},
     snapshot,
     threads::{Inner, Threads, send, spawn},
-    writer::{WriteJob, Writer},
+    writer::{Work, WriteJob, Writer},
 };
 
 /// Jobs that are queued, at most, for writing and for reading each; other callers wait for a slot.
@@ -222,6 +223,13 @@ impl Store {
         Opening::new(path, key, identity, modules, registry, Faults::default())?.accept()
     }
 
+    /// Whether the key opens the file, as far as its first pages tell. For a file that nobody has
+    /// open; changes nothing.
+    pub fn opens_with(path: &Path, key: &[u8; 32]) -> bool {
+        connection::prepare_engine().is_ok()
+            && crate::inspect::inspect_file(path, key, Mode::AtRest).is_ok()
+    }
+
     /// Erases a database: its file, whatever lies beside it, and its records. A file that is not
     /// there is no error. It must not be open.
     ///
@@ -280,14 +288,14 @@ impl Store {
             let guard = Guard::install(&mut connection).map_err(&failed)?;
             let (place, shared, jobs) = (place.clone(), shared.clone(), jobs.clone());
             let thread = spawn("store-reader", &path, move || {
-                reader::run(place, connection, guard, shared, jobs);
+                reader::run(place, (connection, guard), shared, jobs);
             })?;
             threads.readers.push(thread);
         }
         let mut writes = None;
         if !read_only {
             let (sender, jobs) = mpsc::sync_channel(QUEUE);
-            let writer = Writer::new(place, connection, jobs, shared.clone()).map_err(&failed)?;
+            let writer = Writer::new(place, connection, key, jobs, shared.clone()).map_err(&failed)?;
             threads.writer = Some(spawn("store-writer", &path, move || writer.run())?);
             writes = Some(sender);
         }
@@ -295,7 +303,7 @@ impl Store {
             inner: Arc::new(Inner {
                 path,
                 shared,
-                record,
+                record: Mutex::new(record),
                 read_only,
                 closed: AtomicBool::new(false),
                 writes: Mutex::new(writes),
@@ -322,7 +330,7 @@ impl Store {
         }
         let slot = self.slot(&self.inner.write_slots).await?;
         let (job, answer) = WriteJob::new(work, slot);
-        send(&self.inner.writes, Box::new(job))?;
+        send(&self.inner.writes, Work::Job(Box::new(job)))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -338,8 +346,43 @@ impl Store {
     {
         let slot = self.slot(&self.inner.read_slots).await?;
         let (job, answer) = reader::job(work, slot);
-        send(&self.inner.reads, job)?;
+        send(&self.inner.reads, ReadWork::Job(job))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Puts the database under another key, by copy, while it is used: reads and writes go on
+    /// while the pages are copied and wait only while the copy takes the file's place. The copy
+    /// has a salt and a generation of its own; the file that it replaces is refused from then on.
+    ///
+    /// Interrupted anywhere, the file is under the old key as before, or the next opening finds in
+    /// the registry that it is under the new one, and finishes.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another such change runs; those of the disk, after which it is
+    /// under the old key as before, or [`StoreError::Closed`], after which it is to be opened anew.
+    pub async fn rekey(&self, key: NewKey, progress: Progress) -> Result<(), StoreError> {
+        if self.inner.read_only && !self.is_closed() {
+            return Err(StoreError::ReadOnly);
+        }
+        let reads = self.inner.reads.lock().clone().ok_or(StoreError::Closed)?;
+        let readers = self.inner.threads.lock().as_ref().map(|it| it.readers.len());
+        let readers = readers.ok_or(StoreError::Closed)?;
+        let (rekey, answer) = Rekey::new(key, progress, reads, readers);
+        // Beyond the slots: nobody else sends more than there are.
+        send(&self.inner.writes, Work::Rekey(rekey))?;
+        let record = answer.await.unwrap_or(Err(StoreError::Closed))?;
+        *self.inner.record.lock() = record;
+        Ok(())
+    }
+
+    /// Which key it is under, as it was numbered when it was put under it.
+    pub fn key(&self) -> u64 {
+        self.inner.record.lock().key
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        place::length(&self.inner.path)
     }
 
     /// Does what is queued, folds the log into the file and notes the file's hash. Every handle
@@ -351,6 +394,7 @@ impl Store {
     pub async fn close(&self) -> Result<(), StoreError> {
         let inner = self.inner.clone();
         inner.closed.store(true, Ordering::Release);
+        inner.shared.ending.store(true, Ordering::Release);
         let threads = inner.threads.lock().take().ok_or(StoreError::Closed)?;
         tokio::task::spawn_blocking(move || inner.finish(threads))
             .await

@@ -16,21 +16,22 @@ use tokio::sync::Semaphore;
 use crate::{
     error::{OpenError, StoreError},
     place::{self, Place},
-    reader::ReadJob,
+    reader::ReadWork,
     registry::StoreRecord,
     shared::Shared,
-    writer::Job,
+    writer::Work,
 };
 
 /// A store, once: shared by its handles.
 pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) record: StoreRecord,
+    /// Another one after the key was changed.
+    pub(crate) record: Mutex<StoreRecord>,
     pub(crate) read_only: bool,
     pub(crate) closed: AtomicBool,
-    pub(crate) writes: Mutex<Option<mpsc::SyncSender<Box<dyn Job>>>>,
-    pub(crate) reads: Mutex<Option<mpsc::SyncSender<ReadJob>>>,
+    pub(crate) writes: Mutex<Option<mpsc::SyncSender<Work>>>,
+    pub(crate) reads: Mutex<Option<mpsc::SyncSender<ReadWork>>>,
     pub(crate) write_slots: Arc<Semaphore>,
     pub(crate) read_slots: Arc<Semaphore>,
     pub(crate) threads: Mutex<Option<Threads>>,
@@ -65,8 +66,8 @@ impl Threads {
 
 /// The sending ends of the queues: while one lives, its threads do.
 struct Ends {
-    reads: Option<mpsc::SyncSender<ReadJob>>,
-    writes: Option<mpsc::SyncSender<Box<dyn Job>>>,
+    reads: Option<mpsc::SyncSender<ReadWork>>,
+    writes: Option<mpsc::SyncSender<Work>>,
 }
 
 impl Inner {
@@ -87,7 +88,7 @@ impl Inner {
         let record = StoreRecord {
             last_sequence: self.shared.sequence.load(Ordering::Acquire),
             closed_hash: Some(hash),
-            ..self.record.clone()
+            ..self.record.lock().clone()
         };
         self.shared
             .registry
@@ -143,7 +144,7 @@ pub(crate) fn spawn<T: Send + 'static>(
         .map_err(place::io_error("start a thread for", path))
 }
 
-fn to_store_error(error: OpenError) -> StoreError {
+pub(crate) fn to_store_error(error: OpenError) -> StoreError {
     match error {
         OpenError::StorageFull { .. } => StoreError::StorageFull,
         OpenError::Engine { source, .. } => source,

@@ -11,6 +11,7 @@ impl StoreRegistry for Registry {
             generation: record.generation,
             last_sequence: record.last_sequence,
             closed_hash: record.closed_hash,
+            key: record.key,
         }))
     }
 
@@ -20,6 +21,7 @@ impl StoreRegistry for Registry {
             generation: record.generation,
             last_sequence: record.last_sequence,
             closed_hash: record.closed_hash,
+            key: record.key,
         };
         Registry::put(self, store_id, record).map_err(translate)
     }

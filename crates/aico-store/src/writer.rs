@@ -14,17 +14,21 @@ use std::{
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use zeroize::Zeroizing;
 
 use crate::{
-    connection,
+    connection::{self, Mode},
     error::{OpenError, StoreError},
     fault::FaultPoint,
     guard::Guard,
+    inspect::engine,
     open::close_folded,
     place::Place,
-    registry::RegistryError,
+    registry::{RegistryError, StoreRecord},
+    rekey::{self, Copying, Pause, Rekey},
     schema,
     shared::Shared,
+    threads::to_store_error,
 };
 
 /// Jobs in one commit, at most.
@@ -35,6 +39,14 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// How often to look whether space has returned while a store is without.
 const PROBE: Duration = Duration::from_secs(2);
+
+/// What the writing thread is sent.
+pub(crate) enum Work {
+    /// Something to run in a transaction.
+    Job(Box<dyn Job>),
+    /// Another key.
+    Rekey(Rekey),
+}
 
 /// Something to run in a transaction.
 pub(crate) trait Job: Send {
@@ -112,7 +124,11 @@ pub(crate) struct Writer {
     place: Arc<Place>,
     connection: Connection,
     guard: Guard,
-    jobs: mpsc::Receiver<Box<dyn Job>>,
+    /// The key that the file is under.
+    key: Zeroizing<[u8; 32]>,
+    jobs: mpsc::Receiver<Work>,
+    /// A change of the key that was met among jobs.
+    next_key: Option<Rekey>,
     shared: Arc<Shared>,
     /// A commit whose sequence is not in the registry.
     unnoted: bool,
@@ -122,7 +138,8 @@ impl Writer {
     pub(crate) fn new(
         place: Arc<Place>,
         mut connection: Connection,
-        jobs: mpsc::Receiver<Box<dyn Job>>,
+        key: &[u8; 32],
+        jobs: mpsc::Receiver<Work>,
         shared: Arc<Shared>,
     ) -> Result<Self, StoreError> {
         let guard = Guard::install(&mut connection)?;
@@ -130,7 +147,9 @@ impl Writer {
             place,
             connection,
             guard,
+            key: Zeroizing::new(*key),
             jobs,
+            next_key: None,
             shared,
             unnoted: false,
         })
@@ -139,9 +158,15 @@ impl Writer {
     /// Works until the last sender is gone and the queue is empty, then folds the log.
     pub(crate) fn run(mut self) -> Result<(), OpenError> {
         loop {
-            let job = if self.shared.is_degraded() {
+            if let Some(rekey) = self.next_key.take() {
+                if !self.rekey(rekey) {
+                    return Err(OpenError::Interrupted);
+                }
+                continue;
+            }
+            let work = if self.shared.is_degraded() {
                 match self.jobs.recv_timeout(PROBE) {
-                    Ok(job) => job,
+                    Ok(work) => work,
                     Err(mpsc::RecvTimeoutError::Timeout) => {
                         self.probe();
                         continue;
@@ -150,11 +175,14 @@ impl Writer {
                 }
             } else {
                 match self.jobs.recv() {
-                    Ok(job) => job,
+                    Ok(work) => work,
                     Err(mpsc::RecvError) => break,
                 }
             };
-            self.commit_together(job);
+            match work {
+                Work::Job(job) => self.commit_together(job),
+                Work::Rekey(rekey) => self.next_key = Some(rekey),
+            }
         }
         close_folded(&self.place, self.connection)
     }
@@ -165,8 +193,9 @@ impl Writer {
             return;
         }
         let mut done = Vec::new();
+        let mut next_key = self.next_key.take();
         let outcome = self
-            .run_jobs(first, &mut done)
+            .run_jobs(first, &mut done, &mut next_key)
             .and_then(|tx| {
                 if done.is_empty() {
                     // All failed, each has its answer; nothing to keep.
@@ -177,6 +206,7 @@ impl Writer {
                 Ok(Some(sequence))
             })
             .map_err(|error| connection::refine(&self.connection, error));
+        self.next_key = next_key;
         match outcome {
             Ok(None) => {}
             Ok(Some(sequence)) => {
@@ -205,6 +235,7 @@ impl Writer {
         &self,
         first: Box<dyn Job>,
         done: &mut Vec<Box<dyn Job>>,
+        next_key: &mut Option<Rekey>,
     ) -> Result<Transaction<'_>, StoreError> {
         let started = Instant::now();
         let tx = match Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
@@ -244,10 +275,134 @@ impl Writer {
                 execute(&tx, "RELEASE aico_write")?;
             }
             if done.len() < BATCH && started.elapsed() < GATHER {
-                next = self.jobs.try_recv().ok();
+                next = self.next_job(next_key);
             }
         }
         Ok(tx)
+    }
+
+    /// The next job that waits. A change of the key is put aside, and ends the batch.
+    fn next_job(&self, next_key: &mut Option<Rekey>) -> Option<Box<dyn Job>> {
+        if next_key.is_some() {
+            return None;
+        }
+        match self.jobs.try_recv().ok()? {
+            Work::Job(job) => Some(job),
+            Work::Rekey(rekey) => {
+                *next_key = Some(rekey);
+                None
+            }
+        }
+    }
+
+    /// Changes the key; answers who asked. `false`: the file can't be gone on with.
+    fn rekey(&mut self, rekey: Rekey) -> bool {
+        let mut copying = match self.begin_copy(&rekey) {
+            Ok(copying) => copying,
+            Err(error) => {
+                self.shared.failed(&error);
+                rekey.settle(Err(error));
+                return true;
+            }
+        };
+        // Jobs are done between stretches of the copy, on the same connection: what they change
+        // in pages that are copied already goes into the copy too.
+        let copied = loop {
+            if self.shared.ending.load(Ordering::Acquire) {
+                break Err(StoreError::Closed);
+            }
+            match copying.step(&rekey.progress) {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(connection::refine(&self.connection, error)),
+            }
+            match self.jobs.try_recv() {
+                Ok(Work::Job(job)) => self.commit_together(job),
+                Ok(Work::Rekey(other)) => other.settle(Err(StoreError::Busy)),
+                Err(_) => {}
+            }
+            if let Some(other) = self.next_key.take() {
+                other.settle(Err(StoreError::Busy));
+            }
+        };
+        let built = copied
+            .and_then(|()| self.catch_up().map_err(not_written))
+            .and_then(|()| copying.finish(&self.place));
+        let built = match built {
+            Ok(built) => built,
+            Err(error) => {
+                copying.discard(&self.place);
+                self.shared.failed(&error);
+                rekey.settle(Err(error));
+                return true;
+            }
+        };
+        self.put_in_place(rekey, built)
+    }
+
+    fn begin_copy(&self, rekey: &Rekey) -> Result<Copying, StoreError> {
+        let record = self.shared.registry.get(&self.shared.id);
+        let generation = match record {
+            Ok(Some(record)) => record.generation,
+            Ok(None) => return Err(StoreError::Closed),
+            Err(error) => return Err(not_written(error)),
+        };
+        Copying::begin(&self.place, &self.connection, rekey, generation)
+    }
+
+    /// From the note in the registry on there is no way back: the copy is the next file.
+    fn put_in_place(&mut self, rekey: Rekey, built: StoreRecord) -> bool {
+        let pause = Pause::new(rekey.readers);
+        let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
+        let open = StoreRecord {
+            closed_hash: None,
+            ..built.clone()
+        };
+        let noted = rekey::pass(&shared.faults, FaultPoint::RekeyBuilt)
+            .and_then(|()| rekey::note(&*shared.registry, &shared.id, &built));
+        if let Err(error) = noted {
+            // It may have been noted all the same: then the next opening finishes it.
+            let undone = rekey::forget(&*shared.registry, &shared.id);
+            rekey.settle(Err(to_store_error(error)));
+            return undone.is_ok();
+        }
+        pause.ask(&rekey.reads);
+        let swapped = (|| {
+            rekey::pass(&shared.faults, FaultPoint::RekeyNoted)?;
+            let present = Connection::open_in_memory()
+                .map_err(|error| to_open_error(&place, error.into()))?;
+            close_folded(&place, std::mem::replace(&mut self.connection, present))?;
+            // Open from now on: no hash may stand there once the file can change.
+            rekey::swap(&place, &*shared.registry, &shared.id, &open, &shared.faults)?;
+            let failed = |error| to_open_error(&place, error);
+            let mut connection =
+                connection::open(place.path(), &rekey.key, Mode::Write).map_err(failed)?;
+            connection::use_log(&connection).map_err(failed)?;
+            let guard = Guard::install(&mut connection).map_err(failed)?;
+            Ok::<_, OpenError>((connection, guard))
+        })();
+        match swapped {
+            Ok((connection, guard)) => {
+                (self.connection, self.guard) = (connection, guard);
+                self.key = rekey.key.clone();
+                self.shared.committed(built.last_sequence);
+                pause.end(rekey.key.clone());
+                tracing::info!(store = self.shared.id, "a store is under another key");
+                rekey.settle(Ok(open));
+                true
+            }
+            Err(error) => {
+                tracing::error!(
+                    store = self.shared.id,
+                    ?error,
+                    "a store under another key could not be gone on with; it is opened anew"
+                );
+                // Readers find no file that this key opens, and end.
+                pause.end(self.key.clone());
+                rekey.settle(Err(StoreError::Closed));
+                false
+            }
+        }
     }
 
     /// Notes the sequence of a commit.
@@ -304,7 +459,11 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn not_written(error: RegistryError) -> StoreError {
+fn to_open_error(place: &Place, error: StoreError) -> OpenError {
+    engine(place.path())(error)
+}
+
+pub(crate) fn not_written(error: RegistryError) -> StoreError {
     match error {
         RegistryError::StorageFull => StoreError::StorageFull,
         error => StoreError::Registry(error),

@@ -97,6 +97,11 @@ impl Container {
         self.wraps.push(Wrap::seal(&self.fixed(), params, kek, key));
     }
 
+    /// Takes out all wraps of a kind.
+    pub(crate) fn remove(&mut self, kind: WrapKind) {
+        self.wraps.retain(|wrap| wrap.kind() != kind);
+    }
+
     /// Takes out what opens without a person, and says where its keys are kept.
     pub(crate) fn take_kept(&mut self) -> Vec<Kept> {
         let taken = self.wraps.iter().filter_map(Wrap::kept).collect();

@@ -48,6 +48,8 @@ pub enum Purpose {
     KeyringMac,
     /// The wrap of a person's key under the root key.
     PersonKeyWrap,
+    /// The wrap of the key that this one followed, kept as long as something is under it.
+    EarlierKey,
 }
 
 impl Purpose {
@@ -71,8 +73,30 @@ impl Purpose {
             Self::HeaderMac => "header-mac",
             Self::KeyringMac => "keyring-mac",
             Self::PersonKeyWrap => "person-key-wrap",
+            Self::EarlierKey => "earlier-key",
         }
     }
+
+    /// All of them, in the order of the documentation.
+    pub const ALL: &'static [Self] = &[
+        Self::SystemDatabase,
+        Self::PersonDatabase,
+        Self::WorkingMemory,
+        Self::Log,
+        Self::BusJournal,
+        Self::BusBody,
+        Self::Registry,
+        Self::SigningKey,
+        Self::BusKey,
+        Self::Configuration,
+        Self::EncryptedFile,
+        Self::Archive,
+        Self::ContentId,
+        Self::HeaderMac,
+        Self::KeyringMac,
+        Self::PersonKeyWrap,
+        Self::EarlierKey,
+    ];
 }
 
 /// Whose data a derived key protects.

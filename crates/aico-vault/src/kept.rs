@@ -133,7 +133,7 @@ impl Vault {
     ) -> Result<(Kept, Forgotten), RememberError> {
         self.prove(&Secret::Password(master))?;
         let (item, key) = keychain.keep(&Wish::new(self.id()))?;
-        let kept = self.left_in(keychain, item.clone())?;
+        let kept = Self::left_in(keychain, item.clone())?;
         let written = keychain
             .load(&item)
             .and_then(|again| if again == key { Ok(()) } else { Err(wrong()) })
@@ -142,7 +142,7 @@ impl Vault {
                 Ok(self.rewrite_header(None, |header, inner| {
                     let old = header.take_kept();
                     let params = Params::from(kept.clone());
-                    header.push(params, key.expose(), &inner.root);
+                    header.push(params, key.expose(), &inner.roots().root);
                     Ok(old)
                 })?)
             });
@@ -167,7 +167,7 @@ impl Vault {
         }
     }
 
-    fn left_in(&self, keychain: &dyn Keychain, item: String) -> Result<Kept, KeychainError> {
+    pub(crate) fn left_in(keychain: &dyn Keychain, item: String) -> Result<Kept, KeychainError> {
         if keychain.backend() != KEY_FILE {
             return Ok(Kept::Keychain {
                 backend: keychain.backend().to_owned(),
@@ -195,7 +195,7 @@ impl Vault {
     }
 }
 
-fn wrong() -> KeychainError {
+pub(crate) fn wrong() -> KeychainError {
     KeychainError::wrong("it is another one")
 }
 
@@ -203,13 +203,13 @@ fn load(keychains: &Keychains, kept: &Kept) -> Result<Key, KeychainError> {
     place(keychains, kept)?.load(&kept.item())
 }
 
-fn place<'a>(keychains: &'a Keychains, kept: &Kept) -> Result<&'a dyn Keychain, KeychainError> {
+pub(crate) fn place<'a>(keychains: &'a Keychains, kept: &Kept) -> Result<&'a dyn Keychain, KeychainError> {
     keychains
         .named(kept.backend())
         .ok_or_else(|| KeychainError::absent("this system has no such keychain"))
 }
 
-fn clear(keychains: &Keychains, taken: Vec<Kept>) -> Forgotten {
+pub(crate) fn clear(keychains: &Keychains, taken: Vec<Kept>) -> Forgotten {
     let left = taken.iter().filter_map(|kept| {
         let removed = place(keychains, kept).and_then(|place| place.remove(&kept.item()));
         removed.err().map(|state| (kept.clone(), state))

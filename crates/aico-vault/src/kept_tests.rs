@@ -156,7 +156,7 @@ fn what_a_keychain_holds_opens_the_same_vault_and_is_not_the_root_key() {
     let inside = shelf.0.lock().unwrap();
     let held: Vec<_> = inside.items.values().collect();
     assert_eq!(held.len(), 1);
-    assert_ne!(held[0], vault.0.root.expose());
+    assert_ne!(held[0], vault.0.roots().root.expose());
     drop(inside);
     // Again: one item, another key.
     let before = shelf.items();

@@ -55,6 +55,10 @@ mod phrase;
 mod process;
 mod registry;
 mod rewrap;
+mod rotate;
+#[cfg(test)]
+mod rotate_tests;
+mod seal;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -77,5 +81,6 @@ pub use process::current_uid;
 pub use process::{HardenError, harden_process};
 pub use registry::{Registry, RegistryError, StoreRecord};
 pub use rewrap::OwnerPasswordError;
+pub use rotate::{KeyId, RotateError, Rotated};
 pub use vault::{Vault, VaultStatus, WrapInfo};
 pub use wrap::WrapKind;

@@ -24,6 +24,8 @@ pub(crate) struct PersonInner {
     pub(crate) id: [u8; 16],
     pub(crate) epoch: u32,
     pub(crate) key: Key,
+    /// The keys before it, newest first: what lies outside of the home may be under them.
+    pub(crate) earlier: Vec<(u32, Key)>,
 }
 
 impl PersonKeys {
@@ -37,6 +39,27 @@ impl PersonKeys {
     #[must_use]
     pub fn key_epoch(&self) -> u32 {
         self.0.epoch
+    }
+
+    /// The person's key of an epoch, if it is known.
+    pub(crate) fn of(&self, epoch: u32) -> Option<&Key> {
+        if epoch == self.0.epoch {
+            return Some(&self.0.key);
+        }
+        let earlier = self.0.earlier.iter().find(|(known, _)| *known == epoch);
+        earlier.map(|(_, key)| key)
+    }
+
+    pub(crate) fn earlier(&self) -> impl Iterator<Item = &Key> {
+        self.0.earlier.iter().map(|(_, key)| key)
+    }
+
+    /// As [`Self::derive_with`], from the person's key of an earlier epoch: for what was encrypted
+    /// before a rotation and lies where nobody could rewrite it.
+    #[must_use]
+    pub fn derive_of(&self, epoch: u32, purpose: Purpose, context: &[u8]) -> Option<Key> {
+        let label = Label::new(purpose, Owner::Person(self.0.id)).with_context(context);
+        Some(derive::derive(self.of(epoch)?, derive::PERSON_SALT, &label))
     }
 
     /// The key for a purpose of this person's.
@@ -80,6 +103,7 @@ impl Vault {
             id,
             epoch: 1,
             key: Key::random(),
+            earlier: Vec::new(),
         }));
         let key = &keys.0.key;
         let mut keyring = Container::new(Form::Keyring, keys.0.epoch, inner.id, id);
@@ -96,17 +120,29 @@ impl Vault {
     /// [`PersonKeyError::Sealed`] when only the person can open it.
     pub fn open_person(&self, id: [u8; 16]) -> Result<PersonKeys, PersonKeyError> {
         let keyring = self.read_keyring(id)?;
-        let Some(wrap) = keyring.find(WrapKind::Root) else {
-            return Err(PersonKeyError::Sealed {
+        if keyring.find(WrapKind::Root).is_none() {
+            return self.unsealed(id).ok_or_else(|| PersonKeyError::Sealed {
                 id: hex::encode(id),
             });
-        };
-        let key = wrap
-            .open(&keyring.fixed(), self.person_kek(id).expose())
-            .ok_or_else(|| {
-                PersonKeyError::damaged(&self.keyring_path(id), "it belongs to another root key")
-            })?;
-        self.checked(id, &keyring, key)
+        }
+        self.open_under_root(id, &keyring)
+    }
+
+    fn open_under_root(
+        &self,
+        id: [u8; 16],
+        keyring: &Container,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let roots = self.0.roots();
+        let key = keyring.find(WrapKind::Root).and_then(|wrap| {
+            roots
+                .all()
+                .find_map(|root| wrap.open(&keyring.fixed(), person_kek(root, id).expose()))
+        });
+        let key = key.ok_or_else(|| {
+            PersonKeyError::damaged(&self.keyring_path(id), "it belongs to another root key")
+        })?;
+        self.checked(id, keyring, key)
     }
 
     /// Opens a person's key with their own password, and thereby proves the password.
@@ -124,9 +160,7 @@ impl Vault {
             .find(WrapKind::OwnPassword)
             .and_then(|wrap| Some((wrap, wrap.kdf()?)));
         let Some((wrap, kdf)) = found else {
-            return Err(PersonKeyError::NoPassword {
-                id: hex::encode(id),
-            });
+            return self.prove_earlier_password(id, &keyring, own);
         };
         let kek = kdf
             .hash(own)
@@ -135,6 +169,39 @@ impl Vault {
             .open(&keyring.fixed(), kek.expose())
             .ok_or(PersonKeyError::WrongPassword)?;
         self.checked(id, &keyring, key)
+    }
+
+    /// Their key was changed while nobody had their password: it opens the key from before, which
+    /// proves it, and wraps the present one from now on.
+    fn prove_earlier_password(
+        &self,
+        id: [u8; 16],
+        keyring: &Container,
+        own: &Password,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let path = self.keyring_path(id);
+        let found = keyring
+            .find(WrapKind::EarlierPassword)
+            .and_then(|wrap| Some((wrap, wrap.kdf()?, wrap.earlier()?)));
+        let Some((wrap, kdf, epoch)) = found else {
+            return Err(PersonKeyError::NoPassword {
+                id: hex::encode(id),
+            });
+        };
+        let kek = kdf
+            .hash(own)
+            .map_err(|error| PersonKeyError::hash(&path, error))?;
+        let before = wrap
+            .open(&keyring.fixed(), kek.expose())
+            .ok_or(PersonKeyError::WrongPassword)?;
+        let keys = self.open_under_root(id, keyring)?;
+        if keys.of(epoch) != Some(&before) {
+            return Err(PersonKeyError::WrongPassword);
+        }
+        if let Err(error) = self.change_person_password(id, &keys, own) {
+            tracing::warn!(%error, "a password that is proven does not wrap the new key yet");
+        }
+        Ok(keys)
     }
 
     /// Sets another password of a person whose key is open. Who may ask for this is the
@@ -167,6 +234,7 @@ impl Vault {
             &keys.0.key,
         )
         .map_err(|OutOfMemory| PersonKeyError::OutOfMemory)?;
+        keyring.remove(WrapKind::EarlierPassword);
         Ok(fs::write_atomically(
             &*inner.fs,
             &path,
@@ -183,6 +251,7 @@ impl Vault {
     pub fn erase_person(&self, id: [u8; 16]) -> Result<(), PersonKeyError> {
         let inner = &*self.0;
         let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock_person(id);
         let folder = self.person_folder(id);
         if fs::probe_private(&*inner.fs, &folder, Kind::Folder)?.is_none() {
             return Ok(());
@@ -220,8 +289,8 @@ impl Vault {
         self.person_folder(id).join(KEYRING)
     }
 
-    fn person_kek(&self, id: [u8; 16]) -> Key {
-        self.derive(Label::new(Purpose::PersonKeyWrap, Owner::Person(id)))
+    pub(crate) fn person_kek(&self, id: [u8; 16]) -> Key {
+        person_kek(&self.0.roots().root, id)
     }
 
     pub(crate) fn read_keyring(&self, id: [u8; 16]) -> Result<Container, PersonKeyError> {
@@ -249,16 +318,18 @@ impl Vault {
         Ok(keyring)
     }
 
-    fn checked(
+    pub(crate) fn checked(
         &self,
         id: [u8; 16],
         keyring: &Container,
         key: Key,
     ) -> Result<PersonKeys, PersonKeyError> {
+        let earlier = earlier_keys(id, keyring, &key);
         let keys = PersonKeys(Arc::new(PersonInner {
             id,
             epoch: keyring.epoch,
             key,
+            earlier,
         }));
         if !keyring.authentic(&keyring_mac_key(&keys)) {
             let reason = "it was altered by something other than AICO";
@@ -268,6 +339,35 @@ impl Vault {
     }
 }
 
-fn keyring_mac_key(keys: &PersonKeys) -> Key {
+pub(crate) fn keyring_mac_key(keys: &PersonKeys) -> Key {
     keys.derive(Purpose::KeyringMac)
+}
+
+/// Under what a root key wraps a person's.
+pub(crate) fn person_kek(root: &Key, id: [u8; 16]) -> Key {
+    let label = Label::new(Purpose::PersonKeyWrap, Owner::Person(id));
+    derive::derive(root, derive::ROOT_SALT, &label)
+}
+
+/// Under what a person's key wraps those before it.
+pub(crate) fn earlier_kek(key: &Key, id: [u8; 16]) -> Key {
+    let label = Label::new(Purpose::EarlierKey, Owner::Person(id));
+    derive::derive(key, derive::PERSON_SALT, &label)
+}
+
+/// The keys before this one, newest first.
+fn earlier_keys(id: [u8; 16], keyring: &Container, key: &Key) -> Vec<(u32, Key)> {
+    let kek = earlier_kek(key, id);
+    let wraps = keyring.wraps.iter();
+    let mut all: Vec<_> = wraps
+        .filter(|wrap| wrap.kind() == WrapKind::EarlierKey)
+        .filter_map(|wrap| {
+            Some((
+                wrap.earlier()?,
+                wrap.open(&keyring.fixed(), kek.expose())?,
+            ))
+        })
+        .collect();
+    all.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+    all
 }

@@ -90,7 +90,8 @@ impl Vault {
 
     fn rewrap(&self, proof: Option<&Secret<'_>>, new: &Password) -> Result<(), UnlockError> {
         self.rewrite_header(proof, |header, inner| {
-            set_password(header, Params::MasterPassword, new, inner.cost, &inner.root)
+            let roots = inner.roots();
+            set_password(header, Params::MasterPassword, new, inner.cost, &roots.root)
                 .map_err(|OutOfMemory| UnlockError::OutOfMemory)
         })?;
         tracing::info!("the master password was changed");
@@ -104,7 +105,7 @@ impl Vault {
     pub fn new_recovery_phrase(&self, current: &Password) -> Result<RecoveryPhrase, UnlockError> {
         let phrase = RecoveryPhrase::random();
         self.rewrite_header(Some(&Secret::Password(current)), |header, inner| {
-            header.set(Params::RecoveryPhrase, phrase.expose(), &inner.root);
+            header.set(Params::RecoveryPhrase, phrase.expose(), &inner.roots().root);
             Ok(())
         })?;
         tracing::info!("a new recovery phrase was made");
@@ -115,7 +116,7 @@ impl Vault {
     pub(crate) fn prove(&self, proof: &Secret<'_>) -> Result<(), UnlockError> {
         let inner = &*self.0;
         let header = read_header(&*inner.fs, &inner.data)?;
-        self.same_vault(open_header(&inner.data, &header, proof)? == inner.root)
+        self.same_vault(open_header(&inner.data, &header, proof)? == inner.roots().root)
     }
 
     fn same_vault(&self, same: bool) -> Result<(), UnlockError> {
@@ -135,9 +136,9 @@ impl Vault {
         let inner = &*self.0;
         let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut header = read_header(&*inner.fs, &inner.data)?;
-        let mac_key = header_mac_key(&inner.root);
+        let mac_key = header_mac_key(&inner.roots().root);
         self.same_vault(match proof {
-            Some(proof) => open_header(&inner.data, &header, proof)? == inner.root,
+            Some(proof) => open_header(&inner.data, &header, proof)? == inner.roots().root,
             None => header.authentic(&mac_key),
         })?;
         let changed = change(&mut header, inner)?;

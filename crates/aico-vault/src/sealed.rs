@@ -27,10 +27,11 @@ impl Vault {
     #[must_use]
     pub fn seal(&self, purpose: Purpose, owner: Owner, name: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let label = Label::new(purpose, owner).with_context(name);
+        let roots = self.0.roots();
         seal(
-            &self.0.root,
+            &roots.root,
             derive::ROOT_SALT,
-            self.0.epoch,
+            roots.epoch,
             &label,
             plaintext,
         )
@@ -49,7 +50,11 @@ impl Vault {
         sealed: &[u8],
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
         let label = Label::new(purpose, owner).with_context(name);
-        open(&self.0.root, derive::ROOT_SALT, &label, sealed).ok_or(VaultError::Forged)
+        let roots = self.0.roots();
+        epoch_of(sealed)
+            .and_then(|epoch| roots.of(epoch))
+            .and_then(|root| open(root, derive::ROOT_SALT, &label, sealed))
+            .ok_or(VaultError::Forged)
     }
 }
 
@@ -78,8 +83,16 @@ impl PersonKeys {
         sealed: &[u8],
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
         let label = Label::new(purpose, Owner::Person(self.0.id)).with_context(name);
-        open(&self.0.key, derive::PERSON_SALT, &label, sealed).ok_or(VaultError::Forged)
+        epoch_of(sealed)
+            .and_then(|epoch| self.of(epoch))
+            .and_then(|key| open(key, derive::PERSON_SALT, &label, sealed))
+            .ok_or(VaultError::Forged)
     }
+}
+
+/// Under which epoch of the parent key a blob was sealed, as it says.
+fn epoch_of(sealed: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*sealed.get(10..)?.first_chunk()?))
 }
 
 pub(crate) fn seal(

@@ -14,12 +14,6 @@ use crate::phrase::RecoveryPhrase;
 use crate::vault::{Secret, Vault};
 use crate::wrap::{KdfParams, Params, Wrap, WrapKind};
 
-// Computed by another implementation of RFC 5869; see docs/formats/key-derivation.md.
-const VECTOR_1: &str = "316e531e86dde877ed8cc15c542f9c4cbf65d436d699d367f3ab47822cb7ad64";
-const VECTOR_2: &str = "096de2b63a353cf5c0318e2c34c4d4774179c2e4334e3c3179714d6213c38dc7";
-const VECTOR_3: &str = "353f931f3741cbdf8532300b8fb66f43d81ccb649febe266fc56c8276391b657";
-const VECTOR_4: &str = "047eaf92d181ba0bdeb174df81164d3fddde3b3fb10f9b8aaf4ba952c17949a6";
-
 const PERSON: [u8; 16] = [0x11; 16];
 
 fn data() -> &'static Path {
@@ -271,8 +265,8 @@ fn wraps_of_unknown_and_reserved_kinds_survive_a_change_of_password() {
         backend: "secret-service".into(),
         item: "aico/root".into(),
     };
-    header.set(keychain, &kek, &vault.0.root);
-    header.set(Params::KeyFile { id: [5; 16] }, &kek, &vault.0.root);
+    header.set(keychain, &kek, &vault.0.roots().root);
+    header.set(Params::KeyFile { id: [5; 16] }, &kek, &vault.0.roots().root);
     header.wraps.push(Wrap::Unknown {
         number: 900,
         body: b"from the future".to_vec(),
@@ -297,7 +291,7 @@ fn wraps_of_unknown_and_reserved_kinds_survive_a_change_of_password() {
             .unwrap()
             .open(&header.fixed(), &kek)
             .unwrap();
-        assert!(root == vault.0.root);
+        assert!(root == vault.0.roots().root);
     }
 }
 
@@ -587,37 +581,42 @@ fn a_sealed_blob_opens_only_where_it_belongs() {
     assert!(open(signing, Owner::Person(PERSON), b"jwt", &own).is_err());
 }
 
+/// Each row of the document, and no purpose without one.
 #[test]
 fn derivation_gives_the_published_vectors() {
-    let root = Key::from_bytes(&std::array::from_fn(|i| i as u8));
-    let derived =
-        |salt: &[u8], label: Label| hex::encode(derive::derive(&root, salt, &label).expose());
+    let document = include_str!("../../../docs/formats/key-derivation.md");
+    let parent = Key::from_bytes(&std::array::from_fn(|i| i as u8));
     let person = Owner::Person(std::array::from_fn(|i| 0xa0 + i as u8));
-    let vectors = [
-        (
-            derive::ROOT_SALT,
-            Label::new(Purpose::SystemDatabase, Owner::System),
-            VECTOR_1,
-        ),
-        (
-            derive::ROOT_SALT,
-            Label::new(Purpose::PersonKeyWrap, person),
-            VECTOR_2,
-        ),
-        (
-            derive::PERSON_SALT,
-            Label::new(Purpose::PersonDatabase, person),
-            VECTOR_3,
-        ),
-        (
-            derive::PERSON_SALT,
-            Label::new(Purpose::WorkingMemory, person)
-                .with_version(2)
-                .with_context(b"salt"),
-            VECTOR_4,
-        ),
-    ];
-    for (salt, label, expected) in vectors {
-        assert_eq!(derived(salt, label), expected);
+    let (_, table) = document.split_once("## Test vectors").unwrap();
+    let (_, rows) = table.split_once("|---|---|---|---|---|---|\n").unwrap();
+    let mut covered = std::collections::BTreeSet::new();
+    for row in rows.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`'))
+            .collect();
+        let [_, above, purpose, version, owner, context, expected, _] = cells[..] else {
+            panic!("{row}");
+        };
+        let purpose = *Purpose::ALL
+            .iter()
+            .find(|known| known.as_str() == purpose)
+            .unwrap();
+        let owner = if owner == "system" { Owner::System } else { person };
+        let context = hex::decode(context.replace('\u{2013}', "")).unwrap();
+        let label = Label::new(purpose, owner)
+            .with_version(version.parse().unwrap())
+            .with_context(&context);
+        let salt = match above {
+            "root" => derive::ROOT_SALT,
+            "person" => derive::PERSON_SALT,
+            other => panic!("{other}"),
+        };
+        let derived = hex::encode(derive::derive(&parent, salt, &label).expose());
+        assert_eq!(derived, expected, "{row}");
+        covered.insert(purpose);
+        let described = format!("| `{}` |", purpose.as_str());
+        assert!(document.contains(&described), "{described}");
     }
+    assert_eq!(covered.len(), Purpose::ALL.len(), "{covered:?}");
 }

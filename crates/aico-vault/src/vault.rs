@@ -1,8 +1,10 @@
 //! [`Vault`]: the root key, unlocked, and what is done with it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::append::LogKey;
 use crate::container::{self, Container, Form};
 use crate::derive::{self, Label, Owner, Purpose};
 use crate::error::{FromContainer, FromHash, UnlockError, VaultError};
@@ -11,8 +13,10 @@ use crate::kdf::{KdfCost, OutOfMemory};
 use crate::key::{Key, random_array};
 use crate::keychain::Kept;
 use crate::password::Password;
+use crate::person::PersonKeys;
 use crate::phrase::RecoveryPhrase;
 use crate::registry::Registry;
+use crate::rotate;
 use crate::wrap::{HashError, KdfParams, Params, WrapKind};
 
 /// The header's file name in the data folder.
@@ -31,14 +35,60 @@ pub struct Vault(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) fs: Arc<dyn Filesystem>,
     pub(crate) data: PathBuf,
-    pub(crate) root: Key,
+    /// Replaced by a rotation; every handle sees the new one.
+    pub(crate) roots: RwLock<Roots>,
     pub(crate) id: [u8; 16],
-    pub(crate) epoch: u32,
     /// The cost of wraps that are made from now on.
     pub(crate) cost: KdfCost,
     pub(crate) registry: Registry,
     /// Held while header or a keyring is read, changed and written.
     pub(crate) writing: Mutex<()>,
+    /// Keys of sealed persons who are signed in.
+    pub(crate) unsealed: Mutex<HashMap<[u8; 16], PersonKeys>>,
+}
+
+/// The root key, and the one before it as long as something is under that.
+pub(crate) struct Roots {
+    pub(crate) root: Key,
+    pub(crate) epoch: u32,
+    pub(crate) earlier: Option<(u32, Key)>,
+}
+
+impl Roots {
+    /// The root key of an epoch, if it is here.
+    pub(crate) fn of(&self, epoch: u32) -> Option<&Key> {
+        if epoch == self.epoch {
+            return Some(&self.root);
+        }
+        let (earlier, key) = self.earlier.as_ref()?;
+        (*earlier == epoch).then_some(key)
+    }
+
+    /// The present one first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.root).chain(self.earlier.iter().map(|(_, key)| key))
+    }
+
+    /// Key of a sealed append file of the system's, which reads what is under the earlier root.
+    pub(crate) fn log_key(&self, purpose: Purpose, owner: Owner, file: [u8; 16]) -> LogKey {
+        let key = LogKey::under_root(&self.root, self.epoch, purpose, owner, file);
+        match &self.earlier {
+            Some((epoch, root)) => {
+                key.after(LogKey::under_root(root, *epoch, purpose, owner, file))
+            }
+            None => key,
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn roots(&self) -> std::sync::RwLockReadGuard<'_, Roots> {
+        self.roots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn roots_mut(&self) -> std::sync::RwLockWriteGuard<'_, Roots> {
+        self.roots.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What can be said of a vault without unlocking it.
@@ -130,9 +180,14 @@ impl Vault {
         // A crash from here on leaves a header without a registry and without any data; that
         // unlocks, and the registry is made then. An error is undone: nothing is under this
         // root key yet, and the phrase has not been told.
-        match Registry::create(Arc::clone(&fs), &data.join(REGISTRY), &root, &header) {
+        let roots = Roots {
+            root,
+            epoch: header.epoch,
+            earlier: None,
+        };
+        match Registry::create(Arc::clone(&fs), &data.join(REGISTRY), &roots, header.vault) {
             Ok(registry) => {
-                let vault = Self::unlocked(fs, data, root, &header, cost, registry);
+                let vault = Self::unlocked(fs, data, roots, &header, cost, registry);
                 tracing::info!("a new vault was made");
                 Ok((vault, phrase))
             }
@@ -207,22 +262,28 @@ impl Vault {
     ) -> Result<Self, UnlockError> {
         let header = read_header(&*fs, data)?;
         let root = open_header(data, &header, secret)?;
+        let earlier = rotate::earlier_root(data, &header, &root)?;
+        let roots = Roots {
+            root,
+            epoch: header.epoch,
+            earlier,
+        };
         let path = data.join(REGISTRY);
         fs::remove_leftover(&*fs, &data.join(HEADER))?;
         fs::remove_leftover(&*fs, &path)?;
         let there = fs.probe(&path).on("read", &path)?.is_some();
         let registry = if there || encrypted_data(&*fs, data)? {
-            Registry::open(Arc::clone(&fs), &path, &root, &header)?
+            Registry::open(Arc::clone(&fs), &path, &roots, header.vault)?
         } else {
-            Registry::create(Arc::clone(&fs), &path, &root, &header)?
+            Registry::create(Arc::clone(&fs), &path, &roots, header.vault)?
         };
-        Ok(Self::unlocked(fs, data, root, &header, cost, registry))
+        Ok(Self::unlocked(fs, data, roots, &header, cost, registry))
     }
 
     pub(crate) fn unlocked(
         fs: Arc<dyn Filesystem>,
         data: &Path,
-        root: Key,
+        roots: Roots,
         header: &Container,
         cost: KdfCost,
         registry: Registry,
@@ -230,12 +291,12 @@ impl Vault {
         Self(Arc::new(Inner {
             fs,
             data: data.to_path_buf(),
-            root,
+            roots: RwLock::new(roots),
             id: header.vault,
-            epoch: header.epoch,
             cost,
             registry,
             writing: Mutex::new(()),
+            unsealed: Mutex::default(),
         }))
     }
 
@@ -247,7 +308,7 @@ impl Vault {
         let inner = &*self.0;
         let header = read_header(&*inner.fs, &inner.data)?;
         match open_header(&inner.data, &header, &Secret::Password(master)) {
-            Ok(root) => Ok(root == inner.root),
+            Ok(root) => Ok(root == inner.roots().root),
             Err(UnlockError::WrongPassword) => Ok(false),
             Err(error) => Err(error),
         }
@@ -293,7 +354,7 @@ impl Vault {
     /// The key that a label names. The same label gives the same key, in this vault only.
     #[must_use]
     pub fn derive(&self, label: Label) -> Key {
-        derive::derive(&self.0.root, derive::ROOT_SALT, &label)
+        derive::derive(&self.0.roots().root, derive::ROOT_SALT, &label)
     }
 
     /// The registry of stores, opened with the vault.
@@ -311,7 +372,7 @@ impl Vault {
     /// Rises by one with each rotation of the root key.
     #[must_use]
     pub fn key_epoch(&self) -> u32 {
-        self.0.epoch
+        self.0.roots().epoch
     }
 
     /// The file system that it lies on, for what is kept beside it.

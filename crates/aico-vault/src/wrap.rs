@@ -17,6 +17,8 @@ use crate::password::Password;
 const INFO: &[u8] = b"aico/wrap/1\0";
 /// Argon2id, version 0x13.
 const ARGON2ID: u8 = 1;
+/// Where the epoch stands in a file's fixed fields.
+const EPOCH_AT: usize = 8 + 2;
 /// Salt, nonce, ciphertext and tag, in bytes.
 const SEALED: usize = 32 + NONCE + Key::LEN + TAG;
 
@@ -32,12 +34,19 @@ pub enum WrapKind {
     Keychain,
     /// Header: a key file outside the data folder.
     KeyFile,
+    /// Header: the root key before this one, while something is still under it.
+    EarlierRoot,
     /// Keyring: the root key.
     Root,
     /// Keyring: Argon2id of the person's own password.
     OwnPassword,
     /// Keyring: the person's own phrase.
     OwnPhrase,
+    /// Keyring: Argon2id of the person's own password, around a key before this one: proves the
+    /// password until they sign in, and opens nothing that is under the present key.
+    EarlierPassword,
+    /// Keyring: a key before this one.
+    EarlierKey,
     /// One that this program does not know.
     Unknown(u16),
 }
@@ -51,16 +60,22 @@ impl WrapKind {
             Self::RecoveryPhrase => 2,
             Self::Keychain => 3,
             Self::KeyFile => 4,
+            Self::EarlierRoot => 5,
             Self::Root => 16,
             Self::OwnPassword => 17,
             Self::OwnPhrase => 18,
+            Self::EarlierPassword => 19,
+            Self::EarlierKey => 20,
             Self::Unknown(number) => number,
         }
     }
 
     /// Whether a file has at most one of this kind.
     pub(crate) const fn is_single(self) -> bool {
-        !matches!(self, Self::Keychain | Self::KeyFile | Self::Unknown(_))
+        !matches!(
+            self,
+            Self::Keychain | Self::KeyFile | Self::EarlierKey | Self::Unknown(_)
+        )
     }
 }
 
@@ -81,6 +96,27 @@ impl KdfParams {
             lanes: cost.lanes(),
             salt: random_array(),
         }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(ARGON2ID);
+        for field in [self.memory_kib, self.passes, self.lanes] {
+            out.extend_from_slice(&field.to_be_bytes());
+        }
+        out.extend_from_slice(&self.salt);
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, &'static str> {
+        let short = |_| "a wrap in it is cut off";
+        if fields.u8().map_err(short)? != ARGON2ID {
+            return Err("it names an unknown way to hash passwords");
+        }
+        Ok(Self {
+            memory_kib: fields.u32().map_err(short)?,
+            passes: fields.u32().map_err(short)?,
+            lanes: fields.u32().map_err(short)?,
+            salt: fields.array().map_err(short)?,
+        })
     }
 
     /// Hashes the password, if the cost is inside the bounds.
@@ -118,9 +154,22 @@ pub(crate) enum Params {
     KeyFile {
         id: [u8; 16],
     },
+    /// The epoch of the wrapped key.
+    EarlierRoot {
+        epoch: u32,
+    },
     Root,
     OwnPassword(KdfParams),
     OwnPhrase,
+    /// The epoch of the keyring that the wrap was made in.
+    EarlierPassword {
+        epoch: u32,
+        kdf: KdfParams,
+    },
+    /// The epoch of the wrapped key.
+    EarlierKey {
+        epoch: u32,
+    },
 }
 
 impl From<Kept> for Params {
@@ -139,20 +188,24 @@ impl Params {
             Self::RecoveryPhrase => WrapKind::RecoveryPhrase,
             Self::Keychain { .. } => WrapKind::Keychain,
             Self::KeyFile { .. } => WrapKind::KeyFile,
+            Self::EarlierRoot { .. } => WrapKind::EarlierRoot,
             Self::Root => WrapKind::Root,
             Self::OwnPassword(_) => WrapKind::OwnPassword,
             Self::OwnPhrase => WrapKind::OwnPhrase,
+            Self::EarlierPassword { .. } => WrapKind::EarlierPassword,
+            Self::EarlierKey { .. } => WrapKind::EarlierKey,
         }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::MasterPassword(kdf) | Self::OwnPassword(kdf) => {
-                out.push(ARGON2ID);
-                for field in [kdf.memory_kib, kdf.passes, kdf.lanes] {
-                    out.extend_from_slice(&field.to_be_bytes());
-                }
-                out.extend_from_slice(&kdf.salt);
+            Self::MasterPassword(kdf) | Self::OwnPassword(kdf) => kdf.encode(out),
+            Self::EarlierPassword { epoch, kdf } => {
+                out.extend_from_slice(&epoch.to_be_bytes());
+                kdf.encode(out);
+            }
+            Self::EarlierRoot { epoch } | Self::EarlierKey { epoch } => {
+                out.extend_from_slice(&epoch.to_be_bytes());
             }
             Self::Keychain { backend, item } => {
                 put_text(out, backend);
@@ -165,20 +218,19 @@ impl Params {
 
     fn decode(kind: WrapKind, fields: &mut Fields<'_>) -> Result<Option<Self>, &'static str> {
         let short = |_| "a wrap in it is cut off";
-        let mut kdf = || {
-            if fields.u8().map_err(short)? != ARGON2ID {
-                return Err("it names an unknown way to hash passwords");
-            }
-            Ok(KdfParams {
-                memory_kib: fields.u32().map_err(short)?,
-                passes: fields.u32().map_err(short)?,
-                lanes: fields.u32().map_err(short)?,
-                salt: fields.array().map_err(short)?,
-            })
-        };
         Ok(Some(match kind {
-            WrapKind::MasterPassword => Self::MasterPassword(kdf()?),
-            WrapKind::OwnPassword => Self::OwnPassword(kdf()?),
+            WrapKind::MasterPassword => Self::MasterPassword(KdfParams::decode(fields)?),
+            WrapKind::OwnPassword => Self::OwnPassword(KdfParams::decode(fields)?),
+            WrapKind::EarlierPassword => Self::EarlierPassword {
+                epoch: fields.u32().map_err(short)?,
+                kdf: KdfParams::decode(fields)?,
+            },
+            WrapKind::EarlierRoot => Self::EarlierRoot {
+                epoch: fields.u32().map_err(short)?,
+            },
+            WrapKind::EarlierKey => Self::EarlierKey {
+                epoch: fields.u32().map_err(short)?,
+            },
             WrapKind::RecoveryPhrase => Self::RecoveryPhrase,
             WrapKind::Root => Self::Root,
             WrapKind::OwnPhrase => Self::OwnPhrase,
@@ -250,9 +302,48 @@ impl Wrap {
     pub(crate) fn kdf(&self) -> Option<&KdfParams> {
         match self {
             Self::Known {
-                params: Params::MasterPassword(kdf) | Params::OwnPassword(kdf),
+                params:
+                    Params::MasterPassword(kdf)
+                    | Params::OwnPassword(kdf)
+                    | Params::EarlierPassword { kdf, .. },
                 ..
             } => Some(kdf),
+            _ => None,
+        }
+    }
+
+    /// Of which epoch the wrapped key is, when it is not the file's present one.
+    pub(crate) fn earlier(&self) -> Option<u32> {
+        match self {
+            Self::Known {
+                params:
+                    Params::EarlierRoot { epoch }
+                    | Params::EarlierKey { epoch }
+                    | Params::EarlierPassword { epoch, .. },
+                ..
+            } => Some(*epoch),
+            _ => None,
+        }
+    }
+
+    /// The wrap under the own password, as it stands, for a keyring whose key is another now: it
+    /// goes on proving the password. `epoch` is that of the keyring it was made in.
+    pub(crate) fn retired(&self, epoch: u32) -> Option<Self> {
+        match self {
+            Self::Known {
+                params: Params::OwnPassword(kdf),
+                sealed,
+            } => Some(Self::Known {
+                params: Params::EarlierPassword {
+                    epoch,
+                    kdf: kdf.clone(),
+                },
+                sealed: *sealed,
+            }),
+            Self::Known {
+                params: Params::EarlierPassword { .. },
+                ..
+            } => Some(self.clone()),
             _ => None,
         }
     }
@@ -299,9 +390,12 @@ impl Wrap {
             2 => WrapKind::RecoveryPhrase,
             3 => WrapKind::Keychain,
             4 => WrapKind::KeyFile,
+            5 => WrapKind::EarlierRoot,
             16 => WrapKind::Root,
             17 => WrapKind::OwnPassword,
             18 => WrapKind::OwnPhrase,
+            19 => WrapKind::EarlierPassword,
+            20 => WrapKind::EarlierKey,
             other => WrapKind::Unknown(other),
         };
         let mut inside = Fields(body);
@@ -321,6 +415,12 @@ impl Wrap {
 
 /// What is authenticated with a wrap: the file it is in, its kind, its parameters.
 fn associated(file: &[u8], params: &Params) -> Vec<u8> {
+    // A retired wrap is authenticated as it was made: in the keyring of its epoch.
+    if let Params::EarlierPassword { epoch, kdf } = params {
+        let mut file = file.to_vec();
+        file[EPOCH_AT..EPOCH_AT + 4].copy_from_slice(&epoch.to_be_bytes());
+        return associated(&file, &Params::OwnPassword(kdf.clone()));
+    }
     let mut out = INFO.to_vec();
     out.extend_from_slice(file);
     out.extend_from_slice(&params.kind().number().to_be_bytes());

@@ -19,6 +19,7 @@ fn store() -> StoreRecord {
         generation: 5,
         last_sequence: 6,
         closed_hash: Some([7; 32]),
+        key: 0,
     }
 }
 

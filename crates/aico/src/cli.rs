@@ -171,6 +171,10 @@ pub(crate) enum Vault {
         #[arg(long, value_name = "FILE")]
         new_password_file: Option<PathBuf>,
     },
+    /// Changes the keys themselves while everything runs, in steps that survive being cut off.
+    /// Without `--compromised` a new root key, and a new recovery phrase; copies made before still
+    /// open. With `--person`, that person's key alone. Asks for the master password.
+    Rotate(Rotate),
     /// Writes a page to print and keep: what one needs when the password or the machine is lost.
     Kit {
         /// A new file (HTML, mode 0600).
@@ -182,6 +186,26 @@ pub(crate) enum Vault {
         #[command(flatten)]
         password: PasswordFrom,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Somebody may have the keys: a new key for each person and each database too, all data
+    /// rewritten, everybody signed out. Says which archives to destroy.
+    #[arg(long, conflicts_with_all = ["purpose", "status"])]
+    pub(crate) compromised: bool,
+    /// Changes this key alone: system-database, person-database, signing-key or bus-key. May be
+    /// repeated.
+    #[arg(long, value_name = "PURPOSE", conflicts_with = "status")]
+    pub(crate) purpose: Vec<String>,
+    /// Says how far a change of keys is, and begins none.
+    #[arg(long)]
+    pub(crate) status: bool,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+    /// Writes the new recovery phrase to this new file (mode 0600) instead of showing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -252,6 +276,38 @@ pub(crate) enum Person {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Seals a person: their data opens only while they are signed in, and nobody else recovers
+    /// it. Asks for their own password, and gives them a phrase of their own.
+    Seal {
+        /// What they are called; the one of `--person` by default.
+        name: Option<String>,
+        /// Does not ask whether it is meant.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        password: PasswordFrom,
+        /// Writes their phrase to this new file (mode 0600) instead of showing it.
+        #[arg(long, value_name = "FILE")]
+        recovery_file: Option<PathBuf>,
+    },
+    /// Lets AICO open a sealed person's data unattended again. Asks for their own password.
+    Unseal {
+        /// What they are called; the one of `--person` by default.
+        name: Option<String>,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
+    /// Sets a new password for a sealed person by the phrase of their own.
+    Recover {
+        /// What they are called.
+        name: String,
+        /// Reads the phrase from this file.
+        #[arg(long, value_name = "FILE")]
+        phrase_file: Option<PathBuf>,
+        /// Reads the new password from this file.
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
     },
     /// Erases a person and all their data, out of the backups within reach as well, for good.
     /// Asks for the master password.

@@ -239,7 +239,8 @@ impl From<HomeError> for Failure {
             | ErrorKind::GrantInvalid
             | ErrorKind::ModuleExists
             | ErrorKind::TokenConflict
-            | ErrorKind::OwnerStays => Exit::Refused,
+            | ErrorKind::OwnerStays
+            | ErrorKind::Rotation => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
             ErrorKind::Damaged | ErrorKind::ArchiveDamaged => Exit::Damaged,

@@ -397,6 +397,10 @@ export const en = {
   'persons.owner': 'Owner',
   'persons.member': 'Member',
   'persons.you': 'You',
+  'persons.sealed.locked': 'Sealed',
+  'persons.sealed.signed-in': 'Sealed, signed in',
+  'persons.sealed.meaning':
+    'Their conversations open only while they are signed in. Nobody else can recover them.',
   'persons.since': 'Since {day}',
   'persons.add': 'Add a person',
   'persons.add.body':

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::dedup::epoch_of;
 use super::error::JournalFault;
-use super::format::{FileName, Head};
+use super::format::{CONTEXT, FileName, Head, before_carrying};
 use super::keys::NoBodyKey;
 use super::message::{Kept, Place};
 use super::shared::Shared;
@@ -224,7 +224,7 @@ impl Bodies {
         wanted: &Wanted,
     ) -> Result<Option<Kept>, Why> {
         let (sequence, mut data) = (record.sequence, record.data);
-        let Some((head, body)) = Head::decode(&data) else {
+        let Some((head, mut body)) = Head::decode(&data) else {
             return Err(Why::Damaged);
         };
         if !wanted.matches(head.topic, head.person) {
@@ -242,15 +242,22 @@ impl Bodies {
             Shared::count(&shared.counts.erased, 1);
             return Ok(None);
         }
-        if self.segment != *segment {
-            self.segment = *segment;
+        // One that was carried over is sealed as it was in the segment of then.
+        let before = before_carrying(&data, body);
+        let segment = before.as_ref().map_or(*segment, |(_, segment)| *segment);
+        if let Some((before, _)) = before {
+            body -= CONTEXT;
+            data = before.into();
+        }
+        if self.segment != segment {
+            self.segment = segment;
             self.keys.clear();
         }
         let keys = &*shared.folder.keys;
         let key = self
             .keys
             .entry(person)
-            .or_insert_with(|| keys.body_key(person, segment));
+            .or_insert_with(|| keys.body_key(person, &segment));
         match key {
             Ok(key) => {
                 let opened = key.open(sequence, &mut data, body);

@@ -6,6 +6,11 @@ use aico_contracts::ids::PersonId;
 const PLAIN: u8 = 1;
 /// First byte of a record whose body is sealed once more under its person's key.
 const SEALED: u8 = 2;
+/// First byte of a record that was written anew while nobody had its person's key: the body is
+/// still sealed as it was, in the segment whose random bytes stand before it.
+const CARRIED: u8 = 3;
+/// Random bytes of a segment.
+pub(crate) const CONTEXT: usize = 32;
 /// Kind, time, id, person.
 const FIXED: usize = 1 + 8 + 16 + 16;
 
@@ -47,7 +52,7 @@ impl<'a> Head<'a> {
         let person: [u8; 16] = *fixed[25..].first_chunk()?;
         let person = match kind {
             PLAIN if person == [0; 16] => None,
-            SEALED => Some(PersonId::from_slice(&person).ok()?),
+            SEALED | CARRIED => Some(PersonId::from_slice(&person).ok()?),
             _ => return None,
         };
         let mut text = || {
@@ -57,6 +62,9 @@ impl<'a> Head<'a> {
             std::str::from_utf8(text).ok()
         };
         let (sender, topic, payload_type) = (text()?, text()?, text()?);
+        if kind == CARRIED {
+            rest = rest.get(CONTEXT..)?;
+        }
         let head = Self {
             stamped_ns: u64::from_be_bytes(*fixed[1..].first_chunk()?),
             id: *fixed[9..].first_chunk()?,
@@ -67,6 +75,31 @@ impl<'a> Head<'a> {
         };
         Some((head, record.len() - rest.len()))
     }
+}
+
+/// The record as it was before it was carried over, and the segment of then; `None` when it was
+/// not. `body` is where its body begins.
+pub(crate) fn before_carrying(record: &[u8], body: usize) -> Option<(Vec<u8>, [u8; CONTEXT])> {
+    if record.first() != Some(&CARRIED) {
+        return None;
+    }
+    let (head, context) = record.get(..body)?.split_last_chunk::<CONTEXT>()?;
+    let mut before = head.to_vec();
+    *before.first_mut()? = SEALED;
+    before.extend_from_slice(record.get(body..)?);
+    Some((before, *context))
+}
+
+/// A sealed record, to be put into another segment by somebody who can't open it.
+pub(crate) fn carried(record: &[u8], body: usize, segment: &[u8; CONTEXT]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(record.len() + CONTEXT);
+    out.extend_from_slice(&record[..body]);
+    if let Some(kind) = out.first_mut() {
+        *kind = CARRIED;
+    }
+    out.extend_from_slice(segment);
+    out.extend_from_slice(&record[body..]);
+    out
 }
 
 /// A file of the journal, as its name tells it:
@@ -144,6 +177,26 @@ mod tests {
             for cut in 0..body {
                 assert!(Head::decode(&record[..cut]).is_none(), "cut at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_carried_over_says_what_it_was() {
+        let mut record = Vec::new();
+        head(Some(PersonId::new())).encode(&mut record);
+        let body = record.len();
+        record.extend_from_slice(b"sealed body");
+        assert!(before_carrying(&record, body).is_none());
+        let over = carried(&record, body, &[5; CONTEXT]);
+        let (read, at) = Head::decode(&over).unwrap();
+        assert!(read == Head::decode(&record).unwrap().0);
+        assert_eq!(&over[at..], b"sealed body");
+        assert_eq!(
+            before_carrying(&over, at),
+            Some((record, [5; CONTEXT]))
+        );
+        for cut in 0..at {
+            assert!(Head::decode(&over[..cut]).is_none(), "cut at {cut}");
         }
     }
 

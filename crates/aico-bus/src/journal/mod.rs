@@ -27,6 +27,7 @@ mod format;
 mod keys;
 mod message;
 mod open;
+mod rekey;
 mod shared;
 mod store;
 mod tail;
@@ -49,6 +50,7 @@ pub(crate) use format::{FileName, Head};
 pub use keys::{JournalKeys, NoBodyKey};
 pub(crate) use message::{Kept, Message};
 pub use message::{Place, Receipt};
+pub use rekey::{Rekeyed, rekey};
 pub use tail::Start;
 pub(crate) use tail::{Cursor, Tail, Wanted};
 pub use upkeep::Retention;
@@ -185,6 +187,13 @@ impl Handle {
     pub(crate) fn forget_person(&self, person: PersonId) {
         self.shared.forget(person);
         self.intake.forget(person);
+    }
+
+    /// A sealed person is locked: no key and no message of theirs stays in memory, and none is
+    /// taken until they sign in.
+    pub(crate) fn lock_person(&self, person: PersonId) {
+        self.shared.drop_recent(person);
+        self.intake.lock(person);
     }
 
     /// An identity was revoked: its cursors go.

@@ -182,6 +182,11 @@ impl Shared {
     /// Whatever a person said is forgotten here, and not shown to anybody from now on.
     pub(crate) fn forget(&self, person: PersonId) {
         self.erased.write().insert(person);
+        self.drop_recent(person);
+    }
+
+    /// Nothing of this person's stays in memory.
+    pub(crate) fn drop_recent(&self, person: PersonId) {
         let mut recent = self.recent.lock();
         let mut freed = 0;
         for place in &mut recent.items {

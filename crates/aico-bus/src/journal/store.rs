@@ -235,6 +235,11 @@ impl Store {
             .cut(&self.current.name, self.current.durable_len)
     }
 
+    /// A person is locked: their key is asked for anew with their next message.
+    pub(crate) fn lock(&mut self, person: PersonId) {
+        self.current.bodies.remove(&person);
+    }
+
     /// A person is gone: no key of theirs stays in memory.
     pub(crate) fn forget(&mut self, person: PersonId) {
         self.current.bodies.remove(&person);

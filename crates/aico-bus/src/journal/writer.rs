@@ -31,6 +31,7 @@ struct Waiting {
     messages: VecDeque<(Message, Option<Done>)>,
     bytes: usize,
     erased: Vec<PersonId>,
+    locked: Vec<PersonId>,
     closing: bool,
     /// The thread gathers: wake it when so many wait.
     wanted: usize,
@@ -74,6 +75,11 @@ impl Intake {
         self.more.notify_one();
     }
 
+    pub(crate) fn lock(&self, person: PersonId) {
+        self.waiting.lock().locked.push(person);
+        self.more.notify_one();
+    }
+
     /// Takes no more; the thread writes what waits and ends.
     pub(crate) fn close(&self) {
         self.waiting.lock().closing = true;
@@ -103,6 +109,7 @@ struct Work {
     messages: Vec<Message>,
     done: Vec<Option<Done>>,
     erased: Vec<PersonId>,
+    locked: Vec<PersonId>,
     closing: bool,
 }
 
@@ -112,7 +119,11 @@ impl Intake {
     /// one sync is for all. Who publishes alone never waits for others.
     fn take(&self, pace: Pace) -> Work {
         let mut waiting = self.waiting.lock();
-        if waiting.messages.is_empty() && waiting.erased.is_empty() && !waiting.closing {
+        if waiting.messages.is_empty()
+            && waiting.erased.is_empty()
+            && waiting.locked.is_empty()
+            && !waiting.closing
+        {
             self.more.wait_for(&mut waiting, UPKEEP);
         }
         let until = Instant::now() + pace.moment;
@@ -127,6 +138,7 @@ impl Intake {
             messages: Vec::new(),
             done: Vec::new(),
             erased: std::mem::take(&mut waiting.erased),
+            locked: std::mem::take(&mut waiting.locked),
             closing: waiting.closing,
         };
         let mut bytes = 0;
@@ -156,6 +168,9 @@ pub(crate) fn run(
         let work = intake.take(pace);
         for person in &work.erased {
             store.forget(*person);
+        }
+        for person in &work.locked {
+            store.lock(*person);
         }
         let is_empty = work.messages.is_empty();
         if !is_empty {

@@ -123,6 +123,32 @@ pub(crate) struct Person {
     pub(crate) role: Role,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: Timestamp,
+    /// Who can open their data; in lists only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seal: Option<Seal>,
+}
+
+/// Who can open a person's data.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = PersonSeal)]
+pub(crate) enum Seal {
+    /// AICO, while it is unlocked.
+    Open,
+    /// They alone, and they are not signed in.
+    Locked,
+    /// They alone, and they are signed in.
+    SignedIn,
+}
+
+impl From<access::Seal> for Seal {
+    fn from(seal: access::Seal) -> Self {
+        match seal {
+            access::Seal::Open => Self::Open,
+            access::Seal::Locked => Self::Locked,
+            access::Seal::SignedIn => Self::SignedIn,
+        }
+    }
 }
 
 impl From<access::Person> for Person {
@@ -135,6 +161,7 @@ impl From<access::Person> for Person {
                 access::Role::Member => Role::Member,
             },
             created_at: person.created_at,
+            seal: None,
         }
     }
 }

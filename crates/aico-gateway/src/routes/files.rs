@@ -7,25 +7,36 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::api::access::FileKey;
 use crate::app::App;
 use crate::caller::Caller;
-use crate::input::Ids;
+use crate::input::{Asked, Ids};
 use crate::problem::{Code, Problem};
+
+/// Which of the keys of a person that were changed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Epoch {
+    /// From the file's header; the present one by default.
+    epoch: Option<u32>,
+}
 
 /// The key of one of one's own encrypted files. It opens that file and no other. Over the local
 /// socket only; anywhere else there is no such thing.
 #[utoipa::path(get, path = "/api/v1/me/files/{id}/key", tag = "persons",
     operation_id = "file_key",
-    params(("id" = uuid::Uuid, Path, description = "The file's id, from its header.")),
+    params(("id" = uuid::Uuid, Path, description = "The file's id, from its header."), Epoch),
     responses((status = 200, description = "The key.", body = FileKey)))]
 pub(crate) async fn key(
     State(app): State<Arc<App>>,
     caller: Caller,
     ids: Ids,
+    asked: Asked,
 ) -> Result<Response, Problem> {
     let me = caller.may_own(Action::ReadFileKey)?;
     // No key travels where something other than the kernel is between the two.
@@ -33,7 +44,8 @@ pub(crate) async fn key(
         return Err(Code::NotFound.into());
     }
     let id: Uuid = ids.get("id")?;
-    let found = app.home.file_key(me, id.into_bytes()).await?;
+    let Epoch { epoch } = asked.get()?;
+    let found = app.home.file_key(me, id.into_bytes(), epoch).await?;
     // Longer than the answer, so that growing leaves no copies behind; wiped when it is sent.
     let mut answer = Zeroizing::new(Vec::with_capacity(512));
     serde_json::to_writer(&mut *answer, &FileKey::new(me, &found)).map_err(|_| Code::Internal)?;

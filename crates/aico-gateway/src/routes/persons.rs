@@ -25,7 +25,11 @@ pub(crate) async fn me(
     caller: Caller,
 ) -> Result<Json<Person>, Problem> {
     let me = caller.may_own(Action::ReadSelf)?;
-    Ok(Json(app.home.person(me).await?.into()))
+    let seal = app.home.seal_of(me).await.ok().map(Into::into);
+    Ok(Json(Person {
+        seal,
+        ..Person::from(app.home.person(me).await?)
+    }))
 }
 
 /// Changes one's own password. One's other sessions end.
@@ -60,13 +64,15 @@ pub(crate) async fn list(
     caller: Caller,
 ) -> Result<Json<Items<Person>>, Problem> {
     caller.may(Action::ListPersons)?;
-    let items = app
-        .home
-        .persons()
-        .await?
-        .into_iter()
-        .map(Person::from)
-        .collect();
+    let mut items = Vec::new();
+    for person in app.home.persons().await? {
+        // A keyring that can't be read is no reason to show nobody.
+        let seal = app.home.seal_of(person.id).await.ok().map(Into::into);
+        items.push(Person {
+            seal,
+            ..Person::from(person)
+        });
+    }
     Ok(Json(Items { items }))
 }
 

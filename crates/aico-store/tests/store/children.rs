@@ -131,10 +131,28 @@ fn child() {
                 options.clone(),
             ));
         }
+        "rekey" => {
+            let store = open(&[MIXED]).unwrap();
+            tokio::runtime::Runtime::new()
+                .unwrap()
+                .block_on(rekey_while_writing(store));
+        }
         "migrate" => drop(open(&[NOTES_TWICE])),
         "fail" => drop(open(&[NOTES_3])),
         other => panic!("no such task: {other}"),
     }
+}
+
+/// Writes, and is put under another key meanwhile.
+async fn rekey_while_writing(store: Store) {
+    let writing = tokio::spawn(write_until_killed(store.clone()));
+    let key = aico_store::NewKey::new(&crate::rekey::NEXT, 2);
+    store.rekey(key, aico_store::Progress::default()).await.unwrap();
+    println!("rekeyed");
+    // Some more under the new key, then the end without a warning.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    writing.abort();
+    std::process::abort();
 }
 
 async fn write_until_killed(store: Store) {

@@ -14,5 +14,6 @@ mod damage;
 mod disks;
 mod kills;
 mod migrations;
+mod rekey;
 mod support;
 mod vaults;

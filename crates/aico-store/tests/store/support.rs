@@ -105,7 +105,8 @@ impl StoreRegistry for FileRegistry {
             salt: bytes[..16].try_into().unwrap(),
             generation: number(16),
             last_sequence: number(24),
-            closed_hash: (bytes.len() > 32).then(|| bytes[32..64].try_into().unwrap()),
+            key: number(32),
+            closed_hash: (bytes.len() > 40).then(|| bytes[40..72].try_into().unwrap()),
         }))
     }
 
@@ -113,6 +114,7 @@ impl StoreRegistry for FileRegistry {
         let mut bytes = record.salt.to_vec();
         bytes.extend(record.generation.to_le_bytes());
         bytes.extend(record.last_sequence.to_le_bytes());
+        bytes.extend(record.key.to_le_bytes());
         bytes.extend(record.closed_hash.iter().flatten());
         let temporary = self.0.join("temporary");
         fs::write(&temporary, bytes)?;

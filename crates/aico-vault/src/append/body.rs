@@ -10,11 +10,16 @@
 //! refused: the sequence would be given again.
 
 use crate::aead::{Cipher, NONCE, TAG};
-use crate::derive::Purpose;
+use crate::derive::{self, Label, Owner, Purpose};
 use crate::person::PersonKeys;
 
 /// The key of one person's bodies in one segment. From [`PersonKeys::body_key`].
-pub struct BodyKey(Cipher);
+///
+/// It seals under the person's present key and opens what was sealed under those before it.
+pub struct BodyKey {
+    present: Cipher,
+    earlier: Vec<Cipher>,
+}
 
 /// A body was altered, or belongs to another record, segment or person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +31,14 @@ impl PersonKeys {
     /// ([`super::SealedLogWriter::segment`], [`super::SealedLogReader::segment`]).
     #[must_use]
     pub fn body_key(&self, segment: &[u8; 32]) -> BodyKey {
-        BodyKey(Cipher::new(&self.derive_with(Purpose::BusBody, segment)))
+        let label = Label::new(Purpose::BusBody, Owner::Person(self.id())).with_context(segment);
+        let earlier = self.earlier();
+        BodyKey {
+            present: Cipher::new(&self.derive_label(label.clone())),
+            earlier: earlier
+                .map(|key| Cipher::new(&derive::derive(key, derive::PERSON_SALT, &label)))
+                .collect(),
+        }
     }
 }
 
@@ -38,7 +50,7 @@ impl BodyKey {
     /// with it.
     pub fn seal(&self, sequence: u64, record: &mut Vec<u8>, body: usize) {
         let (head, secret) = record.split_at_mut(body);
-        let tag = self.0.seal(nonce(sequence), head, secret);
+        let tag = self.present.seal(nonce(sequence), head, secret);
         record.extend_from_slice(&tag);
     }
 
@@ -53,10 +65,24 @@ impl BodyKey {
         body: usize,
     ) -> Result<&'a [u8], BodyForged> {
         let (head, secret) = record.split_at_mut_checked(body).ok_or(BodyForged)?;
-        match self.0.open(nonce(sequence), head, secret) {
-            Ok(opened) => Ok(opened),
-            Err(_) => Err(BodyForged),
+        // A try that fails leaves nothing of the ciphertext, so that each but the last has a copy.
+        let mut ciphers = std::iter::once(&self.present).chain(&self.earlier).peekable();
+        while let Some(cipher) = ciphers.next() {
+            if ciphers.peek().is_none() {
+                return cipher
+                    .open(nonce(sequence), head, secret)
+                    .map(|opened| &*opened)
+                    .map_err(|_| BodyForged);
+            }
+            let mut copy = zeroize::Zeroizing::new(secret.to_vec());
+            let Ok(opened) = cipher.open(nonce(sequence), head, &mut copy) else {
+                continue;
+            };
+            let len = opened.len();
+            secret[..len].copy_from_slice(opened);
+            return Ok(&secret[..len]);
         }
+        Err(BodyForged)
     }
 }
 

@@ -46,13 +46,16 @@ pub struct LogKey {
     chain: Key,
     epoch: u32,
     identity: [u8; IDENTITY],
+    /// The same file's key under the parent key before this one: segments of its epoch are read,
+    /// none is begun.
+    earlier: Option<Box<LogKey>>,
 }
 
 impl Vault {
     /// The key of a sealed append file under the root key.
     #[must_use]
     pub fn log_key(&self, purpose: Purpose, owner: Owner, file: [u8; 16]) -> LogKey {
-        LogKey::under_root(&self.0.root, self.0.epoch, purpose, owner, file)
+        self.0.roots().log_key(purpose, owner, file)
     }
 }
 
@@ -107,6 +110,21 @@ impl LogKey {
             chain,
             epoch,
             identity,
+            earlier: None,
+        }
+    }
+
+    /// This key, which also reads what was written under the one before it.
+    pub(crate) fn after(mut self, earlier: Self) -> Self {
+        self.earlier = Some(Box::new(earlier));
+        self
+    }
+
+    /// The key that a header's epoch names.
+    fn named_by(&self, header: &[u8; HEADER]) -> &Self {
+        match &self.earlier {
+            Some(earlier) if header[10..14] == earlier.epoch.to_be_bytes() => earlier,
+            _ => self,
         }
     }
 
@@ -132,6 +150,7 @@ impl LogKey {
             chain: Key::from_bytes(self.chain.expose()),
             epoch: self.epoch,
             identity: self.identity,
+            earlier: self.earlier.as_ref().map(|key| Box::new(key.share())),
         }
     }
 
@@ -162,7 +181,7 @@ impl LogKey {
         if !header.starts_with(MAGIC) || !version || !self.names(&header) {
             return None;
         }
-        let (key, commitment) = self.segment_key(&header);
+        let (key, commitment) = self.named_by(&header).segment_key(&header);
         same(&commitment, &header[FIXED..]).then(|| Segment::new(header, &key))
     }
 
@@ -182,7 +201,7 @@ impl LogKey {
 
     /// Whether a header names this epoch, purpose, owner and file.
     fn names(&self, header: &[u8; HEADER]) -> bool {
-        header[10..14] == self.epoch.to_be_bytes()
+        header[10..14] == self.named_by(header).epoch.to_be_bytes()
             && header[PREFIX..PREFIX + IDENTITY] == self.identity
     }
 
@@ -194,7 +213,10 @@ impl LogKey {
     /// Whether `segment` is the one that follows `previous`.
     pub(crate) fn follows(&self, segment: &Segment, previous: Option<&Segment>) -> bool {
         segment.number == previous.map_or(0, |previous| previous.number.wrapping_add(1))
-            && same(segment.chain_field(), &self.chain(previous))
+            && same(
+                segment.chain_field(),
+                &self.named_by(&segment.header).chain(previous),
+            )
     }
 
     fn chain(&self, previous: Option<&Segment>) -> [u8; 32] {

@@ -46,6 +46,7 @@
 mod body;
 mod format;
 mod reader;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -55,6 +56,7 @@ use std::path::PathBuf;
 pub use body::{BodyForged, BodyKey};
 pub use format::{LogKey, MAX_RECORD};
 pub use reader::{Record, SealedLogReader, Tail};
+pub use rewrite::{Rewritten, rewrite, rewrite_as_is};
 pub use writer::{Found, SealedLogWriter};
 
 pub(crate) use format::{IDENTITY, MAGIC};

@@ -610,6 +610,7 @@ fn person_keys(id: u8, key: u8) -> crate::PersonKeys {
         id: std::array::from_fn(|i| id + i as u8),
         epoch: 1,
         key: Key::from_bytes(&std::array::from_fn(|i| key + i as u8)),
+        earlier: Vec::new(),
     }))
 }
 

@@ -171,7 +171,7 @@ impl SealedLogWriter {
         }
     }
 
-    fn begin(
+    pub(crate) fn begin(
         file: Box<dyn FsFile>,
         path: &Path,
         segment: Segment,

@@ -190,6 +190,12 @@ impl<T> Context<T> for io::Result<T> {
     }
 }
 
+/// Bytes that may still be written where `path` lies, where the system tells.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    sys::free_bytes(path)
+}
+
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))

@@ -30,6 +30,19 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Bytes that this user may still write where `path` lies.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let path = c_path(path).ok()?;
+    // SAFETY: all zeros is a value of this plain structure.
+    let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a text that ends with a zero byte, and a structure to be filled, both of which live
+    // through the call.
+    let done = unsafe { libc::statvfs(path.as_ptr(), &raw mut about) };
+    // The widths of these fields differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    (done == 0).then(|| (about.f_bavail as u64).saturating_mul(about.f_frsize as u64))
+}
+
 pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.read_at(buffer, offset)
 }

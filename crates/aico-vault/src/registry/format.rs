@@ -8,6 +8,9 @@ use crate::codec::{Fields, Short, put_text};
 
 /// First byte of a snapshot.
 const SNAPSHOT: u8 = 1;
+/// First byte of a snapshot that says under which key each store is. Written once a key was
+/// changed, so that a program from before that can read everything from before it.
+const SNAPSHOT_WITH_KEYS: u8 = 3;
 /// First byte of notes.
 const NOTES: u8 = 2;
 
@@ -41,7 +44,8 @@ impl Content {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![SNAPSHOT];
+        let keys = self.stores.values().any(|store| store.key != 0);
+        let mut out = vec![if keys { SNAPSHOT_WITH_KEYS } else { SNAPSHOT }];
         out.extend_from_slice(&(self.stores.len() as u32).to_be_bytes());
         for (id, store) in &self.stores {
             put_text(&mut out, id);
@@ -50,6 +54,9 @@ impl Content {
             out.extend_from_slice(&store.last_sequence.to_be_bytes());
             out.push(u8::from(store.closed_hash.is_some()));
             out.extend_from_slice(&store.closed_hash.unwrap_or_default());
+            if keys {
+                out.extend_from_slice(&store.key.to_be_bytes());
+            }
         }
         out.extend_from_slice(&(self.marks.len() as u32).to_be_bytes());
         for (id, mark) in &self.marks {
@@ -66,9 +73,11 @@ impl Content {
 
     fn read(mut fields: Fields<'_>) -> Result<Self, Short> {
         let mut content = Self::default();
-        if fields.u8()? != SNAPSHOT {
-            return Err(Short);
-        }
+        let keys = match fields.u8()? {
+            SNAPSHOT => false,
+            SNAPSHOT_WITH_KEYS => true,
+            _ => return Err(Short),
+        };
         for _ in 0..fields.u32()? {
             let id = fields.text()?;
             let (salt, generation, last_sequence) = (fields.array()?, fields.u64()?, fields.u64()?);
@@ -79,6 +88,7 @@ impl Content {
                 generation,
                 last_sequence,
                 closed_hash,
+                key: if keys { fields.u64()? } else { 0 },
             };
             content.stores.insert(id, store);
         }

@@ -18,10 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::append::{AppendError, HighWater, LogKey, Scanner, SealedLogWriter};
-use crate::container::Container;
 use crate::derive::{Owner, Purpose};
 use crate::fs::{self, Context, FileError, Filesystem, Kind};
-use crate::key::Key;
+use crate::vault::Roots;
 
 use format::{Content, Note};
 
@@ -41,6 +40,8 @@ pub struct StoreRecord {
     pub last_sequence: u64,
     /// SHA-256 of the checkpointed file after a clean stop; `None` while it is open.
     pub closed_hash: Option<[u8; 32]>,
+    /// Which key it is under: [`KeyId::number`]. 0 where no key was ever changed.
+    pub key: u64,
 }
 
 /// The registry could not be read or written.
@@ -92,7 +93,8 @@ impl From<FileError> for RegistryError {
 pub struct Registry {
     fs: Arc<dyn Filesystem>,
     path: PathBuf,
-    key: LogKey,
+    /// Replaced by a rotation of the root key.
+    key: Mutex<LogKey>,
     state: Mutex<State>,
     /// Wakes those who wait for the thread that writes notes.
     written: Condvar,
@@ -118,11 +120,12 @@ impl Registry {
     pub(crate) fn create(
         fs: Arc<dyn Filesystem>,
         path: &Path,
-        root: &Key,
-        header: &Container,
+        roots: &Roots,
+        vault: [u8; 16],
     ) -> Result<Self, RegistryError> {
-        let registry = Self::new(fs, path, registry_key(root, header), Content::default());
-        let writer = registry.write_snapshot(&Content::default())?;
+        let key = registry_key(roots, vault);
+        let registry = Self::new(fs, path, key.share(), Content::default());
+        let writer = registry.write_snapshot(&Content::default(), &key)?;
         registry.lock().writer = Some(writer);
         Ok(registry)
     }
@@ -131,15 +134,15 @@ impl Registry {
     pub(crate) fn open(
         fs: Arc<dyn Filesystem>,
         path: &Path,
-        root: &Key,
-        header: &Container,
+        roots: &Roots,
+        vault: [u8; 16],
     ) -> Result<Self, RegistryError> {
         if fs::probe_private(&*fs, path, Kind::File)?.is_none() {
             return Err(RegistryError::Missing {
                 path: path.to_path_buf(),
             });
         }
-        let key = registry_key(root, header);
+        let key = registry_key(roots, vault);
         let file = fs.open(path, false).on("open", path)?;
         let mut scanner = Scanner::new(file, path, key.share(), HighWater::default());
         let unreadable = || RegistryError::Unreadable {
@@ -172,7 +175,7 @@ impl Registry {
         Self {
             fs,
             path: path.to_path_buf(),
-            key,
+            key: Mutex::new(key),
             state,
             written,
         }
@@ -361,7 +364,7 @@ impl Registry {
             None => {
                 let (fs, mark) = (Arc::clone(&self.fs), HighWater::default());
                 writer.insert(SealedLogWriter::open_existing(
-                    fs, &self.key, &self.path, mark,
+                    fs, &self.key(), &self.path, mark,
                 )?)
             }
         };
@@ -394,7 +397,16 @@ impl Registry {
         }
         let mut content = state.content.clone();
         change(&mut content);
-        match self.write_snapshot(&content) {
+        self.put_in_place(state, content, &self.key())
+    }
+
+    fn put_in_place(
+        &self,
+        state: &mut State,
+        content: Content,
+        key: &LogKey,
+    ) -> Result<(), RegistryError> {
+        match self.write_snapshot(&content, key) {
             Ok(writer) => {
                 state.content = content;
                 state.writer = Some(writer);
@@ -424,12 +436,16 @@ impl Registry {
         }
     }
 
-    fn write_snapshot(&self, content: &Content) -> Result<SealedLogWriter, RegistryError> {
+    fn write_snapshot(
+        &self,
+        content: &Content,
+        key: &LogKey,
+    ) -> Result<SealedLogWriter, RegistryError> {
         let fs = &*self.fs;
         fs::remove_leftover(fs, &self.path)?;
         let beside = fs::temporary(&self.path);
         let file = fs.create(&beside).on("create", &beside)?;
-        let mut writer = SealedLogWriter::fresh(file, &beside, &self.key);
+        let mut writer = SealedLogWriter::fresh(file, &beside, key);
         let written = writer.append(&content.encode()).and_then(|_| writer.sync());
         if let Err(error) = written {
             let _ = fs.remove_file(&beside);
@@ -441,19 +457,45 @@ impl Registry {
         Ok(writer)
     }
 
+    /// Writes everything anew under another key, and goes on under it. Durable when this returns.
+    ///
+    /// # Errors
+    /// When it could not be written; the file is under the old key or the new one.
+    pub(crate) fn rekey(&self, roots: &Roots, vault: [u8; 16]) -> Result<(), RegistryError> {
+        let mut state = self.lock();
+        while state.busy {
+            state = self
+                .written
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.broken {
+            return Err(RegistryError::Broken);
+        }
+        let key = registry_key(roots, vault);
+        let content = state.content.clone();
+        self.put_in_place(&mut state, content, &key)?;
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+
+    /// The same key, without what it could read of before.
+    pub(crate) fn forget_earlier(&self, roots: &Roots, vault: [u8; 16]) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = registry_key(roots, vault);
+    }
+
+    fn key(&self) -> LogKey {
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        key.share()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn registry_key(root: &Key, header: &Container) -> LogKey {
-    LogKey::under_root(
-        root,
-        header.epoch,
-        Purpose::Registry,
-        Owner::System,
-        header.vault,
-    )
+fn registry_key(roots: &Roots, vault: [u8; 16]) -> LogKey {
+    roots.log_key(Purpose::Registry, Owner::System, vault)
 }
 
 fn check_name(id: &str) -> Result<(), RegistryError> {

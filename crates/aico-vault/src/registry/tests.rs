@@ -1,27 +1,33 @@
 //! Crashes of and damage to the registry, each test named after the fault.
 
 use super::*;
-use crate::container::Form;
 use crate::fs::faulty::{Dice, Faulty};
+use crate::key::Key;
 
 fn path() -> &'static Path {
     Path::new("/registry")
 }
 
-fn root() -> Key {
-    Key::from_bytes(&[3; 32])
+fn roots_of(key: u8) -> Roots {
+    Roots {
+        root: Key::from_bytes(&[key; 32]),
+        epoch: 1,
+        earlier: None,
+    }
 }
 
-fn header() -> Container {
-    Container::new(Form::Header, 1, [4; 16], [0; 16])
+fn roots() -> Roots {
+    roots_of(3)
 }
+
+const VAULT: [u8; 16] = [4; 16];
 
 fn create(fs: &Faulty) -> Registry {
-    Registry::create(Arc::new(fs.clone()), path(), &root(), &header()).unwrap()
+    Registry::create(Arc::new(fs.clone()), path(), &roots(), VAULT).unwrap()
 }
 
 fn open(fs: &Faulty) -> Result<Registry, RegistryError> {
-    Registry::open(Arc::new(fs.clone()), path(), &root(), &header())
+    Registry::open(Arc::new(fs.clone()), path(), &roots(), VAULT)
 }
 
 fn content(registry: &Registry) -> Content {
@@ -34,6 +40,7 @@ fn store(generation: u64) -> StoreRecord {
         generation,
         last_sequence: 10,
         closed_hash: Some([8; 32]),
+        key: 0,
     }
 }
 
@@ -119,10 +126,10 @@ fn every_flipped_bit_in_the_snapshot_is_an_error() {
 fn a_registry_of_another_vault_is_refused() {
     let fs = Faulty::new();
     drop(create(&fs));
-    let other_key = Key::from_bytes(&[9; 32]);
-    assert!(Registry::open(Arc::new(fs.clone()), path(), &other_key, &header()).is_err());
-    let other_vault = Container::new(Form::Header, 1, [5; 16], [0; 16]);
-    assert!(Registry::open(Arc::new(fs), path(), &root(), &other_vault).is_err());
+    let other_key = Registry::open(Arc::new(fs.clone()), path(), &roots_of(9), VAULT);
+    assert!(other_key.is_err());
+    let other_vault = Registry::open(Arc::new(fs), path(), &roots(), [5; 16]);
+    assert!(other_vault.is_err());
 }
 
 #[test]

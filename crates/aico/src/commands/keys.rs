@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Context, kit, setup};
+use super::{Context, kit, rotate, setup};
 use crate::cli::{Password, PasswordFrom, Vault};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure, sentence};
@@ -53,6 +53,7 @@ pub(super) async fn run(context: &Context, what: &Vault) -> Result<(), Failure> 
             phrase_changed();
             Ok(())
         }
+        Vault::Rotate(what) => rotate::run(context, what).await,
         Vault::Recover {
             phrase_file,
             new_password_file,
@@ -65,7 +66,7 @@ pub(super) async fn run(context: &Context, what: &Vault) -> Result<(), Failure> 
     }
 }
 
-fn file(path: &Option<std::path::PathBuf>) -> PasswordFrom {
+pub(super) fn file(path: &Option<std::path::PathBuf>) -> PasswordFrom {
     PasswordFrom {
         password_file: path.clone(),
         password_stdin: false,
@@ -73,17 +74,17 @@ fn file(path: &Option<std::path::PathBuf>) -> PasswordFrom {
 }
 
 /// The daemon, or the home right here with the lock on its folder.
-enum Way {
+pub(super) enum Way {
     Daemon(Daemon),
     Here(Box<Here>),
 }
 
-struct Here {
+pub(super) struct Here {
     home: Home,
     _folder: DataFolder,
 }
 
-async fn way(context: &Context) -> Result<Way, Failure> {
+pub(super) async fn way(context: &Context) -> Result<Way, Failure> {
     match DataFolder::claim(context.places.data()) {
         Ok(folder) => {
             let home = Home::open(crate::daemon::home_config(folder.path(), 24))?;
@@ -102,7 +103,7 @@ async fn way(context: &Context) -> Result<Way, Failure> {
 
 impl Here {
     /// Opens the home and does something; whatever becomes of it, the stores are closed.
-    async fn with<T>(
+    pub(super) async fn with<T>(
         &self,
         password: &Secret,
         act: impl AsyncFnOnce(&Home, PersonId) -> Result<T, aico_access::HomeError>,
@@ -116,11 +117,11 @@ impl Here {
     }
 }
 
-fn secret(text: &Zeroizing<String>) -> Result<Secret, Failure> {
+pub(super) fn secret(text: &Zeroizing<String>) -> Result<Secret, Failure> {
     Secret::new(text).map_err(|error| Failure::new(Exit::Refused, sentence(&error.to_string())))
 }
 
-fn ask(from: &PasswordFrom) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn ask(from: &PasswordFrom) -> Result<Zeroizing<String>, Failure> {
     prompt::raw_password(from, "Master password")
 }
 
@@ -153,7 +154,7 @@ impl Place {
     }
 }
 
-fn texts(list: &Value) -> Vec<String> {
+pub(super) fn texts(list: &Value) -> Vec<String> {
     let all = list.as_array().into_iter().flatten();
     all.filter_map(|one| Some(one.as_str()?.to_owned()))
         .collect()
@@ -175,7 +176,7 @@ pub(super) fn remembered(place: &Place) {
 
 const KEY_FILE: &str = "whoever can read the key file and the data folder can read everything";
 
-fn still_there(left: &[String]) {
+pub(super) fn still_there(left: &[String]) {
     for item in left {
         style::warning(&format!(
             "this is still there; remove it by hand: {}",

@@ -14,6 +14,8 @@ mod logs;
 mod model;
 mod module;
 mod person;
+mod rotate;
+mod seal;
 mod setup;
 mod status;
 mod token;

@@ -2,13 +2,34 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, checked_id};
+use super::{Context, checked_id, seal};
 use crate::cli::{PasswordFrom, Person};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::{prompt, style};
 
 pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure> {
+    // These are the person's own: they sign in with their password.
+    match what {
+        Person::Seal {
+            name,
+            yes,
+            password,
+            recovery_file,
+        } => {
+            let file = recovery_file.as_deref();
+            return seal::seal(context, name.as_deref(), *yes, password, file).await;
+        }
+        Person::Unseal { name, password } => {
+            return seal::unseal(context, name.as_deref(), password).await;
+        }
+        Person::Recover {
+            name,
+            phrase_file,
+            new_password_file,
+        } => return seal::recover(context, name, phrase_file, new_password_file).await,
+        _ => {}
+    }
     let from = PasswordFrom::default();
     let daemon = Daemon::find_as(&context.places, context.person.as_deref(), &from).await?;
     match what {
@@ -26,13 +47,19 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
             }
             for one in all["items"].as_array().into_iter().flatten() {
                 let field = |key: &str| one[key].as_str().unwrap_or_default();
+                let seal = match field("seal") {
+                    "locked" => ", sealed",
+                    "signed-in" => ", sealed, signed in",
+                    _ => "",
+                };
                 style::line(&format!(
                     "{}  {}",
                     style::harmless(field("name")),
-                    style::faint(field("role"))
+                    style::faint(&format!("{}{seal}", field("role")))
                 ));
             }
         }
+        Person::Seal { .. } | Person::Unseal { .. } | Person::Recover { .. } => {}
         Person::Erase { name, password } => {
             let id = id_of(&daemon, name).await?;
             style::warning(

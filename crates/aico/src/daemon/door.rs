@@ -65,8 +65,16 @@ impl Door {
         let mut stage = self.home.watch_stage();
         let mut listener: Option<Listener> = None;
         let mut known: Vec<Identity> = Vec::new();
+        let mut key = self.home.bus_key_changes();
         loop {
             changes.borrow_and_update();
+            if std::mem::replace(&mut key, self.home.bus_key_changes()) != key
+                && let Some(listener) = listener.take()
+            {
+                // Under another key from now on.
+                self.opened.send_replace(None);
+                listener.close().await;
+            }
             let ready = *stage.borrow_and_update() == Stage::Ready;
             let admitted = match ready {
                 true => self.home.modules().await.unwrap_or_default(),

@@ -7,6 +7,7 @@
 mod door;
 mod logs;
 mod modules;
+pub(crate) mod rekey;
 mod signals;
 mod status;
 
@@ -107,6 +108,14 @@ async fn run(
         async move { gateway.serve_local(local).await }
     });
     home.set_serving(false);
+    let (asks, asked) = tokio::sync::mpsc::channel(1);
+    home.set_sealed_parts(Arc::new(rekey::Running {
+        home: home.clone(),
+        logging: logging.clone(),
+        settings: config.logging.clone(),
+        data: folder.path().to_owned(),
+        asks,
+    }));
     let watching = tokio::spawn(modules::watch(modules::Parts {
         home: home.clone(),
         bus: bus.clone(),
@@ -115,9 +124,10 @@ async fn run(
         config: config.clone(),
         data: folder.path().to_owned(),
         run: run.clone(),
-    }));
+    }, asked));
     let door = tokio::spawn(door.watch());
     tokio::spawn(tell_erased(home.clone(), bus.clone()));
+    tokio::spawn(lock_who_left(home.clone(), bus.clone()));
     tokio::spawn(auto_lock(home.clone(), config.vault.auto_lock_minutes));
 
     let outcome = match &serve.password_file {
@@ -372,6 +382,23 @@ async fn tell_erased(home: Home, bus: Bus) {
         };
         if let Err(error) = client.publish(topics::SYSTEM_PERSON_REMOVED, &message, Meta::new()) {
             tracing::warn!(%error, "the removal of a person could not be told");
+        }
+    }
+}
+
+/// How often sessions of sealed persons are looked at whose time is up.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Sealed persons are locked when their last session has ended: nothing of theirs stays with the
+/// bus.
+async fn lock_who_left(home: Home, bus: Bus) {
+    let mut locked = home.locked_persons();
+    loop {
+        match tokio::time::timeout(LOOK, locked.recv()).await {
+            Ok(Ok(person)) => bus.lock_person(person),
+            Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
+            Ok(Err(_)) => {}
+            Err(_) => home.lock_who_left().await,
         }
     }
 }

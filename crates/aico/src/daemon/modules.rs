@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{Home, Stage};
+use aico_access::{Home, PartsError, Stage};
 use aico_bus::{Bus, Identity, Journal, Retention, link};
 use aico_companion::Companion;
 use aico_config::Config;
 use aico_logging::Logging;
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
+use tokio::sync::mpsc;
 
 use super::door;
+use super::rekey::{self, Ask};
 
 /// What the modules are made of.
 pub(super) struct Parts {
@@ -39,7 +41,7 @@ const START_AGAIN: Duration = Duration::from_secs(2);
 
 /// Starts the modules when the home becomes ready and stops them when it no longer is; ends with
 /// the home.
-pub(super) async fn watch(parts: Parts) {
+pub(super) async fn watch(parts: Parts, mut asked: mpsc::Receiver<Ask>) {
     let mut stage = parts.home.watch_stage();
     let mut modules: Option<Modules> = None;
     loop {
@@ -68,6 +70,17 @@ pub(super) async fn watch(parts: Parts) {
         tokio::select! {
             changed = stage.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(START_AGAIN), if lacking => {}
+            Some(ask) = asked.recv() => {
+                let done = match &mut modules {
+                    Some(running) => running.rekey_journal(&parts, ask.all).await,
+                    None => match parts.home.vault() {
+                        Ok(vault) => rekey::journal(vault, ask.all).await,
+                        Err(error) => Err(error.into()),
+                    },
+                };
+                // Whoever asked may have ended: it is asked for again.
+                let _ = ask.done.send(done);
+            }
         }
     }
 }
@@ -173,6 +186,16 @@ impl Modules {
         let listener = Arc::new(link::Listener::bind(&parts.bus, &endpoint).await?);
         let registry = Arc::new(SystemRegistry::new(parts.home.system()?));
         Ok(ModelManager::start(&parts.bus, listener, registry, config).await?)
+    }
+
+    /// Closes the journal while its files are written anew. What is published meanwhile is told
+    /// that there is no journal, and stays in its outbox.
+    async fn rekey_journal(&mut self, parts: &Parts, all: bool) -> Result<(), PartsError> {
+        let vault = parts.home.vault()?;
+        close_journal(parts, self.journal.take()).await;
+        let done = rekey::journal(vault, all).await;
+        self.journal = open_journal(parts, true).await;
+        done
     }
 
     /// The companion first: its answers end while the model still can.

@@ -31,6 +31,8 @@ mod persons;
 mod privacy;
 mod programs;
 mod reading;
+mod rotation;
+mod sealed;
 mod streams;
 mod support;
 mod traces;

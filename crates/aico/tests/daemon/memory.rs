@@ -127,6 +127,11 @@ fn derived(world: &World) -> Vec<Needle> {
 
 /// The names of the secrets that a dump of the process would hold, each once.
 fn found(pid: u32, needles: &[Needle]) -> Vec<String> {
+    found_in(pid, needles, &dumped(pid))
+}
+
+/// The same for these mappings.
+fn found_in(pid: u32, needles: &[Needle], mappings: &[(u64, u64)]) -> Vec<String> {
     let longest = needles
         .iter()
         .map(|(_, needle)| needle.len())
@@ -140,7 +145,7 @@ fn found(pid: u32, needles: &[Needle]) -> Vec<String> {
     let mut names = Vec::new();
     let mut memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut read = 0_u64;
-    for (start, end) in dumped(pid) {
+    for &(start, end) in mappings {
         let mut at = start;
         let mut window = Vec::new();
         while at < end {
@@ -176,13 +181,18 @@ fn search(hay: &[u8], needles: &[Needle], begins: &[bool], names: &mut Vec<Strin
 
 /// The mappings that belong into a dump: readable, private or anonymous, not excluded.
 fn dumped(pid: u32) -> Vec<(u64, u64)> {
+    mapped(pid, false)
+}
+
+/// All that were written to, with those that are left out of dumps or without.
+fn mapped(pid: u32, excluded_too: bool) -> Vec<(u64, u64)> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let mut all: Vec<(u64, u64)> = Vec::new();
     let mut here = None;
     for line in maps.lines() {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
             let excluded = flags.split_whitespace().any(|flag| flag == "dd");
-            all.extend(here.take().filter(|_| !excluded));
+            all.extend(here.take().filter(|_| excluded_too || !excluded));
         } else if let Some((range, rest)) = line.split_once(' ')
             && let Some((start, end)) = range.split_once('-')
             && let (Ok(start), Ok(end)) =
@@ -268,6 +278,52 @@ fn a_forced_core_of_an_unlocked_daemon_has_neither_password_nor_root_key_and_a_l
         assert_eq!(found(world.pid(), &everything), none, "locked after {how}");
         world.stop();
     }
+}
+
+/// What a compromised key was for is over: neither the root key nor the keys of databases from before
+/// are anywhere in the daemon, not even where no dump reaches.
+#[test]
+fn after_a_rotation_no_key_from_before_is_left_in_memory() {
+    let test = "after_a_rotation_no_key_from_before_is_left_in_memory";
+    let mut world = world();
+    let mut old = derived(&world);
+    old.retain(|(name, _)| name.contains("database"));
+    assert!(old.len() >= 6, "raw and in hex, of two databases");
+    let header = std::fs::read(world.home().join("vault.hdr")).unwrap();
+    let root = forms("the root key", &root_key(&header));
+    world.serve();
+    if !may_look(test, world.pid()) {
+        return;
+    }
+    world.chat(None, "Hello");
+    let pid = world.pid();
+    let before = found_in(pid, &root, &mapped(pid, true));
+    if before.is_empty() {
+        eprintln!("{test}: this system hides the locked memory from everybody");
+    }
+    let password = world.path("password");
+    let phrase = world.path("next-phrase");
+    world.said(&[
+        "vault",
+        "rotate",
+        "--compromised",
+        "--password-file",
+        password.to_str().unwrap(),
+        "--recovery-file",
+        phrase.to_str().unwrap(),
+    ]);
+    world.chat(None, "Hello again");
+    let none: [String; 0] = [];
+    assert_eq!(found_in(pid, &root, &mapped(pid, true)), none, "the old root");
+    assert_eq!(found(pid, &old), none, "old keys of databases");
+    // The present one is where it belongs, and nowhere else.
+    let header = std::fs::read(world.home().join("vault.hdr")).unwrap();
+    let present = forms("the present root key", &root_key(&header));
+    assert_eq!(found(pid, &present), none);
+    assert_eq!(
+        found_in(pid, &present, &mapped(pid, true)).is_empty(),
+        before.is_empty()
+    );
 }
 
 /// A killed process leaves no core, wherever the system would put one.

@@ -3,6 +3,7 @@
 mod damage;
 mod model;
 mod persons;
+mod rekeyed;
 mod tails;
 
 use std::path::Path;
@@ -31,7 +32,7 @@ pub(super) fn data() -> &'static Path {
     Path::new("/home")
 }
 
-fn password() -> Password {
+pub(super) fn password() -> Password {
     Password::new("velvet harbour moss lantern").unwrap()
 }
 

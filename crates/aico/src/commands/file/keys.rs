@@ -55,11 +55,12 @@ impl Keys {
         })
     }
 
-    /// The key of the file with this id.
-    pub(super) async fn get(&self, id: Uuid) -> Result<FileKey, Failure> {
+    /// The key of the file with this id; of the epoch in its header, when it has one.
+    pub(super) async fn get(&self, id: Uuid, epoch: Option<u32>) -> Result<FileKey, Failure> {
         let (owner, epoch, key) = match self {
             Self::Daemon(daemon) => {
-                let path = format!("/api/v1/me/files/{id}/key");
+                let epoch = epoch.map_or(String::new(), |epoch| format!("?epoch={epoch}"));
+                let path = format!("/api/v1/me/files/{id}/key{epoch}");
                 let mut answer = daemon.get(&path).await?;
                 let hex = match answer["key"].take() {
                     serde_json::Value::String(hex) => Zeroizing::new(hex),
@@ -78,7 +79,7 @@ impl Keys {
                 let Some(owner) = home.local_principal().person() else {
                     return Err(aico_access::HomeError::Locked.into());
                 };
-                let found = home.file_key(owner, id.into_bytes()).await?;
+                let found = home.file_key(owner, id.into_bytes(), epoch).await?;
                 (owner.uuid(), found.epoch, found.key)
             }
         };

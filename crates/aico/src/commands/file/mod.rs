@@ -61,7 +61,7 @@ async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
     };
     let keys = Keys::find(context, &copy.password).await?;
     let id = copy.id.unwrap_or_else(Uuid::new_v4);
-    let done = match keys.get(id).await {
+    let done = match keys.get(id, None).await {
         Ok(key) => {
             let made = match copy.force {
                 true => EncryptedFile::create(&key, &out),
@@ -169,7 +169,7 @@ async fn open(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<EncryptedFil
     }
     // What the file says of itself chooses the key; whether it is that file the key tells.
     let id = id.unwrap_or(Uuid::from_bytes(claim.id));
-    let key = keys.get(id).await?;
+    let key = keys.get(id, Some(claim.epoch)).await?;
     let mut options = EncryptedFile::options();
     let mut file = options.read(true).from_elsewhere(true).open(&key, path)?;
     file.verify()?;

@@ -1,0 +1,736 @@
+//! Changing keys while everything runs: what is to be done, one step after another, and how far
+//! it is.
+//!
+//! The steps stand in `system.db`. Each can be done twice without harm, and is taken off the list
+//! once it is done; a start finds the list and goes on. The one step that needs the master
+//! password, the new header, is done before anybody is answered. What was listed and not begun
+//! when the process ended is forgotten: everything is as before.
+//!
+//! A job that runs by itself calls [`Home::rotate`] with purposes and without a password.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aico_contracts::ids::PersonId;
+use aico_store::{Migration, ModuleMigrations, Progress};
+use aico_vault::{KeychainError, Kept, Owner, Password, PersonKeyError, Purpose, RecoveryPhrase};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rusqlite::OptionalExtension as _;
+use serde::{Deserialize, Serialize};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::home::{Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
+use crate::modules::BROKER_KEY;
+use crate::token::{self, Tokens};
+use crate::{Home, HomeError, Role, Source, Stage};
+
+/// The table of what is still to be done.
+pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
+    module: "rotation",
+    migrations: &[Migration {
+        version: 1,
+        name: "a rotation in progress",
+        sql: "
+            -- At most one row: the steps that are left, as JSON, in their order.
+            CREATE TABLE rotation_plan (
+                one         INTEGER PRIMARY KEY CHECK (one = 1),
+                plan        TEXT NOT NULL
+            ) STRICT;
+        ",
+    }],
+};
+
+/// What is noted in the audit's table.
+const ROTATED: &str = "vault.rotate";
+
+/// Room that is left free beside the largest copy, in bytes.
+const MARGIN: u64 = 16 << 20;
+
+/// Which keys are to be changed.
+#[derive(Clone, Debug, Default)]
+pub struct Rotate {
+    /// The root key. Needs the master password.
+    pub root: bool,
+    /// With the root key: each person's key, each database's, and the keys that sign.
+    pub compromised: bool,
+    /// These keys alone, under the keys above them as they are.
+    pub purposes: Vec<Purpose>,
+    /// With purposes: of this person. Without: this person's own key and what is under it.
+    pub person: Option<PersonId>,
+}
+
+/// A change of keys has begun.
+pub struct Begun {
+    /// A new root key has a new recovery phrase; the one before opens nothing here any more.
+    pub phrase: Option<RecoveryPhrase>,
+    /// Keychains that could not be given a new key: starting needs the password from now on.
+    pub dropped: Vec<(Kept, KeychainError)>,
+    /// Items in keychains that could not be removed.
+    pub left: Vec<(Kept, KeychainError)>,
+    /// Archives within reach that open with what was changed.
+    pub archives: Vec<PathBuf>,
+}
+
+/// How far a change of keys is.
+#[derive(Clone, Debug, Default)]
+pub struct RotationState {
+    /// Whether one runs.
+    pub running: bool,
+    /// The step that runs, or that failed.
+    pub step: &'static str,
+    /// Bytes that are rewritten.
+    pub done_bytes: u64,
+    /// Bytes that there are to rewrite.
+    pub all_bytes: u64,
+    /// Why it stopped; it goes on at the next start, or when it is asked for again.
+    pub failed: Option<String>,
+    /// Sealed persons whose keys only they can change.
+    pub skipped: Vec<PersonId>,
+    /// When the last one was done, since the daemon runs.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What [`SealedParts`] could not do.
+pub type PartsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Sealed files that belong to other parts: the log's and the bus's.
+#[async_trait::async_trait]
+pub trait SealedParts: Send + Sync {
+    /// Puts the log's files under the present root key.
+    async fn logs(&self) -> Result<(), PartsError>;
+    /// Puts the journal's files under the present root key; with `all`, what is inside them under
+    /// the persons' present keys as well.
+    async fn journal(&self, all: bool) -> Result<(), PartsError>;
+    /// Their bytes.
+    fn bytes(&self) -> (u64, u64);
+    /// Archives within reach.
+    fn archives(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// One thing to do. The names are stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Step {
+    /// The header with the root key of this epoch.
+    Header(u32),
+    /// The header for certain, and the registry.
+    Registry,
+    /// The wrap of each person's key under the root key.
+    Keyrings,
+    /// `system.db`; `true`: its own next key.
+    System(bool),
+    /// What is sealed in `system.db`.
+    SealedKeys,
+    /// A new key that signs tokens: everybody signs in again.
+    SigningKey,
+    /// A new key by which modules know the daemon.
+    BusKey,
+    /// A key of this epoch for a person.
+    PersonKey(PersonId, u32),
+    /// A person's database; `true`: its own next key.
+    PersonStore(PersonId, bool),
+    /// The log's files.
+    Logs,
+    /// The journal's files; `true`: for the persons' keys too.
+    Journal(bool),
+    /// The root key from before is forgotten.
+    Finish,
+}
+
+impl Step {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Header(_) => "header",
+            Self::Registry => "registry",
+            Self::Keyrings => "keyrings",
+            Self::System(_) => "system",
+            Self::SealedKeys => "sealed-keys",
+            Self::SigningKey => "signing-key",
+            Self::BusKey => "bus-key",
+            Self::PersonKey(..) => "person-key",
+            Self::PersonStore(..) => "person-store",
+            Self::Logs => "logs",
+            Self::Journal(_) => "journal",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// What is left to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Plan {
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Everything under the root key, and nothing below it.
+    fn of_root(epoch: u32) -> Self {
+        Self {
+            steps: vec![
+                Step::Header(epoch),
+                Step::Registry,
+                Step::Keyrings,
+                Step::System(false),
+                Step::SealedKeys,
+                Step::Logs,
+                Step::Journal(false),
+                Step::Finish,
+            ],
+        }
+    }
+}
+
+/// The state of it, in memory.
+#[derive(Default)]
+pub(crate) struct Rotation {
+    running: AtomicBool,
+    state: Mutex<RotationState>,
+    /// Bytes of the step that runs.
+    progress: Mutex<Option<Progress>>,
+    parts: Mutex<Option<Arc<dyn SealedParts>>>,
+    /// Rises when the key is changed by which modules know the daemon.
+    bus_key: std::sync::atomic::AtomicU64,
+}
+
+impl Rotation {
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+}
+
+/// Ends the running state, whatever becomes of the task.
+struct Running(Home);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let rotation = &self.0.inner.rotation;
+        *rotation.progress.lock() = None;
+        rotation.state.lock().running = false;
+        rotation.running.store(false, Ordering::Release);
+    }
+}
+
+impl Home {
+    /// Says who has the log's and the journal's files.
+    pub fn set_sealed_parts(&self, parts: Arc<dyn SealedParts>) {
+        *self.inner.rotation.parts.lock() = Some(parts);
+    }
+
+    /// How far a change of keys is.
+    #[must_use]
+    pub fn rotation(&self) -> RotationState {
+        let rotation = &self.inner.rotation;
+        let mut state = rotation.state.lock().clone();
+        if let Some(progress) = &*rotation.progress.lock() {
+            state.done_bytes += progress.bytes();
+        }
+        state.done_bytes = state.done_bytes.min(state.all_bytes);
+        state
+    }
+
+    /// Rises when the key is changed by which modules know the daemon.
+    #[must_use]
+    pub fn bus_key_changes(&self) -> u64 {
+        self.inner.rotation.bus_key.load(Ordering::Acquire)
+    }
+
+    /// Begins to change keys; the rest is done while everything goes on, and by the next start
+    /// when this process ends. One that was not finished is gone on with instead.
+    ///
+    /// # Errors
+    /// [`HomeError::WrongPassword`]; [`HomeError::NoRoom`]; [`HomeError::Rotation`] while one
+    /// runs, or for keys that don't change alone. Then nothing has changed.
+    pub async fn rotate(
+        &self,
+        what: Rotate,
+        master: Option<&Password>,
+        source: impl Into<Source>,
+    ) -> Result<Begun, HomeError> {
+        let open = self.opened()?;
+        let _one = self.inner.change.lock().await;
+        if let Some(master) = master {
+            self.prove_master(&open, master, &source.into()).await?;
+        }
+        if self.inner.rotation.is_running() {
+            return Err(HomeError::Rotation("keys are being changed already"));
+        }
+        let mut begun = Begun {
+            phrase: None,
+            dropped: Vec::new(),
+            left: Vec::new(),
+            archives: Vec::new(),
+        };
+        if let Some(plan) = self.unfinished(&open).await? {
+            self.run_in_background(open, plan, None);
+            return Ok(begun);
+        }
+        let plan = self.planned(&open, &what, master.is_some()).await?;
+        self.check_room(&open, &plan).await?;
+        self.save_plan(&open, &plan).await?;
+        fault("planned");
+        if let (true, Some(master)) = (what.root, master) {
+            let (vault, master) = (open.vault.clone(), master.duplicate());
+            let keychains = Arc::clone(&self.inner.config.keychains);
+            let done = self
+                .with_kdf(move || Ok(vault.begin_rotation(&master, &keychains)?))
+                .await;
+            let done = match done {
+                Ok(done) => done,
+                Err(error) => {
+                    self.forget_plan(&open).await?;
+                    return Err(error);
+                }
+            };
+            fault("header");
+            begun.phrase = Some(done.phrase);
+            begun.dropped = done.dropped;
+            begun.left = done.left;
+        }
+        if let Some(parts) = self.parts() {
+            begun.archives = parts.archives();
+        }
+        self.run_in_background(open, plan, master.map(Password::duplicate));
+        Ok(begun)
+    }
+
+    /// Goes on with what the last run did not finish.
+    pub(crate) async fn resume_rotation(&self) {
+        let Ok(open) = self.opened() else { return };
+        match self.unfinished(&open).await {
+            Ok(Some(plan)) => {
+                tracing::info!(steps = plan.steps.len(), "a change of keys is gone on with");
+                self.run_in_background(open, plan, None);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "what is left of a change of keys is not known"),
+        }
+    }
+
+    /// The steps that are left. One that was listed and never begun is forgotten.
+    async fn unfinished(&self, open: &Open) -> Result<Option<Plan>, HomeError> {
+        let plan = open
+            .system
+            .read(|db| {
+                let sql = "SELECT plan FROM rotation_plan WHERE one = 1";
+                Ok(db
+                    .query_row(sql, [], |row| row.get::<_, String>(0))
+                    .optional()?)
+            })
+            .await?;
+        let plan: Option<Plan> = plan.and_then(|text| serde_json::from_str(&text).ok());
+        let earlier = open.vault.earlier_epoch();
+        match plan {
+            Some(plan) => {
+                let begins = plan.steps.first();
+                let vain = matches!(begins, Some(Step::Header(epoch)) if *epoch > open.vault.key_epoch());
+                if vain {
+                    self.forget_plan(open).await?;
+                    return Ok(None);
+                }
+                Ok(Some(plan))
+            }
+            // The header says so itself.
+            None if earlier.is_some() => Ok(Some(Plan::of_root(open.vault.key_epoch()))),
+            None => Ok(None),
+        }
+    }
+
+    async fn planned(
+        &self,
+        open: &Open,
+        what: &Rotate,
+        proven: bool,
+    ) -> Result<Plan, HomeError> {
+        let mut steps = Vec::new();
+        if what.root {
+            if !proven {
+                return Err(HomeError::WrongPassword);
+            }
+            let all = Plan::of_root(open.vault.key_epoch() + 1).steps;
+            if !what.compromised {
+                return Ok(Plan { steps: all });
+            }
+            steps.extend(all.into_iter().take(4));
+            for person in self.persons().await? {
+                steps.extend(self.new_person_key(open, person.id)?);
+            }
+            steps.extend([
+                Step::Logs,
+                Step::Journal(true),
+                Step::BusKey,
+                Step::SigningKey,
+                Step::Finish,
+            ]);
+            return Ok(Plan { steps });
+        }
+        for purpose in &what.purposes {
+            match purpose {
+                Purpose::SystemDatabase => steps.push(Step::System(true)),
+                Purpose::PersonDatabase => {
+                    for person in self.persons().await? {
+                        if what.person.is_none_or(|only| only == person.id) {
+                            steps.push(Step::PersonStore(person.id, true));
+                        }
+                    }
+                }
+                Purpose::SigningKey => steps.push(Step::SigningKey),
+                Purpose::BusKey => steps.push(Step::BusKey),
+                _ => {
+                    return Err(HomeError::Rotation(
+                        "this key changes with the key above it: aico vault rotate",
+                    ));
+                }
+            }
+        }
+        if let (Some(person), true) = (what.person, what.purposes.is_empty()) {
+            self.known(open, person).await?;
+            steps.extend(self.new_person_key(open, person)?);
+            steps.push(Step::Journal(true));
+        }
+        Ok(Plan { steps })
+    }
+
+    fn new_person_key(&self, open: &Open, person: PersonId) -> Result<Vec<Step>, HomeError> {
+        let epoch = match open.vault.open_person(*person.as_bytes()) {
+            Ok(keys) => keys.key_epoch() + 1,
+            // Told as skipped when it is its turn.
+            Err(PersonKeyError::Sealed { .. }) => 0,
+            Err(error) => return Err(HomeError::Keyring(error)),
+        };
+        Ok(vec![
+            Step::PersonKey(person, epoch),
+            Step::PersonStore(person, false),
+        ])
+    }
+
+    /// One copy at a time lies beside what it replaces.
+    async fn check_room(&self, open: &Open, plan: &Plan) -> Result<(), HomeError> {
+        let largest = plan
+            .steps
+            .iter()
+            .map(|step| self.bytes_of(open, step))
+            .max()
+            .unwrap_or(0);
+        let needed = largest + MARGIN;
+        match aico_vault::fs::free_bytes(self.root()) {
+            Some(free) if free < needed => Err(HomeError::NoRoom { needed, free }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that a step rewrites.
+    fn bytes_of(&self, open: &Open, step: &Step) -> u64 {
+        let of_file = |path: PathBuf| std::fs::metadata(path).map_or(0, |about| about.len());
+        match step {
+            Step::System(_) => of_file(open.vault.data().join(SYSTEM_DB)),
+            Step::PersonStore(person, _) => {
+                of_file(person_folder(self.root(), *person).join(PERSON_DB))
+            }
+            Step::Logs => self.parts().map_or(0, |parts| parts.bytes().0),
+            Step::Journal(_) => self.parts().map_or(0, |parts| parts.bytes().1),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn parts(&self) -> Option<Arc<dyn SealedParts>> {
+        self.inner.rotation.parts.lock().clone()
+    }
+
+    async fn save_plan(&self, open: &Open, plan: &Plan) -> Result<(), HomeError> {
+        let text = serde_json::to_string(plan).map_err(|_| HomeError::Task)?;
+        open.system
+            .write(move |tx| {
+                let sql = "INSERT OR REPLACE INTO rotation_plan (one, plan) VALUES (1, ?1)";
+                Ok(tx.execute(sql, [text]).map(drop)?)
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn forget_plan(&self, open: &Open) -> Result<(), HomeError> {
+        open.system
+            .write(|tx| Ok(tx.execute("DELETE FROM rotation_plan", []).map(drop)?))
+            .await?;
+        Ok(())
+    }
+
+    fn run_in_background(&self, open: Arc<Open>, plan: Plan, master: Option<Password>) {
+        let rotation = &self.inner.rotation;
+        if rotation.running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let all_bytes = plan.steps.iter().map(|step| self.bytes_of(&open, step)).sum();
+        *rotation.state.lock() = RotationState {
+            running: true,
+            all_bytes,
+            ..RotationState::default()
+        };
+        let running = Running(self.clone());
+        let hold = self.hold();
+        let home = self.clone();
+        tokio::spawn(async move {
+            home.run(&open, plan, master, hold).await;
+            drop(running);
+        });
+    }
+
+    async fn run(
+        &self,
+        open: &Arc<Open>,
+        mut plan: Plan,
+        master: Option<Password>,
+        hold: TaskTrackerToken,
+    ) {
+        let mut stage = self.watch_stage();
+        let work = async {
+            while let Some(step) = plan.steps.first().cloned() {
+                self.inner.rotation.state.lock().step = step.name();
+                let bytes = self.bytes_of(open, &step);
+                self.step(open, &step, master.as_ref()).await?;
+                fault(step.name());
+                plan.steps.remove(0);
+                self.save_plan(open, &plan).await?;
+                let rotation = &self.inner.rotation;
+                *rotation.progress.lock() = None;
+                rotation.state.lock().done_bytes += bytes;
+            }
+            self.forget_plan(open).await?;
+            self.noted(open, ROTATED).await;
+            Ok::<_, HomeError>(())
+        };
+        let over = async {
+            let _ = stage.wait_for(|stage| *stage != Stage::Ready).await;
+        };
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = over => Err(HomeError::Stopping),
+        };
+        drop(hold);
+        let mut state = self.inner.rotation.state.lock();
+        match outcome {
+            Ok(()) => {
+                state.done_bytes = state.all_bytes;
+                state.finished_at = Some(Timestamp::now());
+                tracing::info!("keys were changed");
+            }
+            Err(HomeError::Stopping) => {
+                tracing::info!("a change of keys is gone on with when it is unlocked again");
+            }
+            Err(error) => {
+                let mut why = error.to_string();
+                let mut cause = std::error::Error::source(&error);
+                while let Some(inner) = cause {
+                    why.push_str(": ");
+                    why.push_str(&inner.to_string());
+                    cause = inner.source();
+                }
+                tracing::error!(step = state.step, error = why, "a change of keys stopped");
+                state.failed = Some(why);
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        open: &Arc<Open>,
+        step: &Step,
+        master: Option<&Password>,
+    ) -> Result<(), HomeError> {
+        let progress = Progress::default();
+        *self.inner.rotation.progress.lock() = Some(progress.clone());
+        match step {
+            // Done before anybody was answered.
+            Step::Header(_) => Ok(()),
+            Step::Registry => {
+                self.on_vault(open, |vault| {
+                    vault.settle_header()?;
+                    fault("settled");
+                    vault
+                        .rekey_registry()
+                        .map_err(aico_vault::VaultError::from)?;
+                    Ok(())
+                })
+                .await
+            }
+            Step::Keyrings => {
+                let persons = self.persons().await?;
+                self.on_vault(open, move |vault| {
+                    for person in persons {
+                        match vault.rewrap_person(*person.id.as_bytes()) {
+                            Ok(_) | Err(PersonKeyError::Absent { .. }) => fault("keyring"),
+                            Err(error) => return Err(HomeError::Keyring(error)),
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Step::System(next) => self.rekey_system(open, *next, progress).await,
+            Step::SealedKeys => self.seal_anew(open).await,
+            Step::SigningKey => self.new_signing_key(open).await,
+            Step::BusKey => self.new_bus_key(open).await,
+            Step::PersonKey(person, epoch) => {
+                self.person_key_step(open, *person, *epoch, master).await
+            }
+            Step::PersonStore(person, next) => {
+                match self.rekey_person(*person, *next, progress).await {
+                    // Sealed and not signed in, or gone meanwhile.
+                    Err(HomeError::PersonLocked) => {
+                        self.skipped(*person);
+                        Ok(())
+                    }
+                    Err(HomeError::NotFound) => Ok(()),
+                    other => other,
+                }
+            }
+            Step::Logs => match self.parts() {
+                Some(parts) => parts.logs().await.map_err(HomeError::Parts),
+                None => Ok(()),
+            },
+            Step::Journal(all) => match self.parts() {
+                Some(parts) => parts.journal(*all).await.map_err(HomeError::Parts),
+                None => Ok(()),
+            },
+            Step::Finish => {
+                self.on_vault(open, |vault| {
+                    // Persons who were added or unsealed meanwhile are under the present root key.
+                    Ok(vault.finish_rotation()?)
+                })
+                .await
+            }
+        }
+    }
+
+    async fn person_key_step(
+        &self,
+        open: &Arc<Open>,
+        person: PersonId,
+        epoch: u32,
+        master: Option<&Password>,
+    ) -> Result<(), HomeError> {
+        let about = match self.known(open, person).await {
+            Ok(about) => about,
+            Err(HomeError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // The owner's own password is the master password; of others nobody has theirs.
+        let own = match about.role {
+            Role::Owner => master.map(Password::duplicate),
+            Role::Member => None,
+        };
+        let vault = open.vault.clone();
+        let done = self
+            .with_kdf(move || {
+                let id = *person.as_bytes();
+                if vault.is_sealed(id).map_err(HomeError::Keyring)? {
+                    return Ok(false);
+                }
+                let keys = vault.open_person(id).map_err(HomeError::Keyring)?;
+                if keys.key_epoch() < epoch {
+                    vault
+                        .rotate_person(id, own.as_ref())
+                        .map_err(HomeError::Keyring)?;
+                }
+                Ok(true)
+            })
+            .await?;
+        if !done {
+            self.skipped(person);
+        }
+        Ok(())
+    }
+
+    fn skipped(&self, person: PersonId) {
+        let mut state = self.inner.rotation.state.lock();
+        if !state.skipped.contains(&person) {
+            state.skipped.push(person);
+        }
+    }
+
+    /// What is sealed in `system.db`, under the present root key.
+    async fn seal_anew(&self, open: &Open) -> Result<(), HomeError> {
+        let vault = open.vault.clone();
+        open.system
+            .write(move |tx| {
+                for (table, column, purpose, name) in SEALED {
+                    let sql = format!("SELECT {column} FROM {table} WHERE one = 1");
+                    let sealed: Option<Vec<u8>> =
+                        tx.query_row(&sql, [], |row| row.get(0)).optional()?;
+                    let Some(sealed) = sealed else { continue };
+                    let opened = vault
+                        .open_sealed(*purpose, Owner::System, name, &sealed)
+                        .map_err(|error| {
+                            aico_store::StoreError::Caller(Box::new(HomeError::from(error)))
+                        })?;
+                    let fresh = vault.seal(*purpose, Owner::System, name, &opened);
+                    let sql = format!("UPDATE {table} SET {column} = ?1 WHERE one = 1");
+                    tx.execute(&sql, [fresh])?;
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Another signing key: no token from before counts, and the sessions go with them.
+    async fn new_signing_key(&self, open: &Open) -> Result<(), HomeError> {
+        let key = token::new_signing_key().map_err(|_| HomeError::Crypto)?;
+        let sealed = open
+            .vault
+            .seal(Purpose::SigningKey, Owner::System, SIGNING_KEY, &key);
+        let instance = open
+            .system
+            .write(move |tx| {
+                tx.execute(
+                    "UPDATE access_instance SET signing_key = ?1 WHERE one = 1",
+                    [sealed],
+                )?;
+                let sql = "SELECT id FROM access_instance WHERE one = 1";
+                Ok(tx.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0))?)
+            })
+            .await?;
+        let instance = uuid::Uuid::from_slice(&instance).map_err(|_| HomeError::Crypto)?;
+        *open.tokens.write() = Tokens::new(instance, &key).map_err(|_| HomeError::Crypto)?;
+        let everyone = open.sessions.everyone();
+        self.end(open, &everyone).await
+    }
+
+    /// Another key by which modules know the daemon; they need a new connection file.
+    async fn new_bus_key(&self, open: &Open) -> Result<(), HomeError> {
+        open.system
+            .write(|tx| Ok(tx.execute("DELETE FROM access_broker", []).map(drop)?))
+            .await?;
+        self.inner.rotation.bus_key.fetch_add(1, Ordering::AcqRel);
+        self.inner.modules.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+}
+
+/// Table, column, purpose and name of what is sealed under the root key in `system.db`.
+const SEALED: &[(&str, &str, Purpose, &[u8])] = &[
+    (
+        "access_instance",
+        "signing_key",
+        Purpose::SigningKey,
+        SIGNING_KEY,
+    ),
+    ("access_broker", "key", Purpose::BusKey, BROKER_KEY),
+];
+
+/// A place where a test ends the process as a power cut would. Not in a release.
+#[cfg(debug_assertions)]
+fn fault(point: &str) {
+    if std::env::var_os("AICO_TEST_ROTATION_FAULT").is_some_and(|wanted| wanted == point) {
+        let _ = std::process::Command::new("kill")
+            .args(["-KILL", &std::process::id().to_string()])
+            .status();
+        std::process::abort();
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn fault(_point: &str) {}

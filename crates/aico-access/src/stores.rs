@@ -1,0 +1,159 @@
+//! Which key a database is under, and putting it under another.
+//!
+//! The registry numbers the keys ([`KeyId`]): epoch of the key above, and version. A change of a
+//! key is one record in the registry, so that after whatever interruption the number says which
+//! key it is, and nothing has to be tried. Only a database from before any change has no number.
+
+use std::path::Path;
+
+use aico_contracts::ids::PersonId;
+use aico_store::{Identity, NewKey, Progress, Store, StoreError};
+use aico_vault::{Key, KeyId, PersonKeys, Vault};
+
+use crate::home::{Open, blocking};
+use crate::{Home, HomeError, Stage};
+
+/// The number in the registry: of the file that is there, or of the one that is to take its place.
+fn numbered(vault: &Vault, store_id: &str) -> Option<KeyId> {
+    let registry = vault.registry();
+    let record = registry
+        .get(&format!("{store_id}/rekeyed"))
+        .or_else(|| registry.get(store_id))?;
+    KeyId::from_number(record.key)
+}
+
+/// Which key `system.db` is under.
+pub(crate) fn system_key_id(vault: &Vault) -> KeyId {
+    // Without a number it was made under the root key before the one that is being brought in.
+    let first = || KeyId::first_of(vault.earlier_epoch().unwrap_or(vault.key_epoch()));
+    numbered(vault, &Identity::system().store_id()).unwrap_or_else(first)
+}
+
+pub(crate) fn system_key(vault: &Vault) -> Result<Key, HomeError> {
+    vault
+        .store_key(system_key_id(vault))
+        .ok_or(HomeError::Crypto)
+}
+
+/// Which key a person's database is under, when it has a number.
+pub(crate) fn person_key_id(vault: &Vault, keys: &PersonKeys) -> Option<KeyId> {
+    numbered(vault, &Identity::person(keys.id()).store_id())
+}
+
+pub(crate) fn person_key(
+    vault: &Vault,
+    keys: &PersonKeys,
+    path: &Path,
+) -> Result<Key, HomeError> {
+    if let Some(id) = person_key_id(vault, keys) {
+        return keys.store_key(id).ok_or(HomeError::Crypto);
+    }
+    // From before any change of the key of this file: their key of then is one of few.
+    let epochs = (1..=keys.key_epoch()).rev();
+    let mut all = epochs.filter_map(|epoch| keys.store_key(KeyId::first_of(epoch)));
+    let present = all.next().ok_or(HomeError::Crypto)?;
+    if keys.key_epoch() == 1 || Store::opens_with(path, present.expose()) {
+        return Ok(present);
+    }
+    Ok(all
+        .find(|key| Store::opens_with(path, key.expose()))
+        // What is wrong with the file is told by opening it.
+        .unwrap_or(present))
+}
+
+impl Home {
+    /// Puts `system.db` under another key: the next of its own, or the first under the present
+    /// root key, if it is not there yet.
+    pub(crate) async fn rekey_system(
+        &self,
+        open: &Open,
+        next: bool,
+        progress: Progress,
+    ) -> Result<(), HomeError> {
+        let (now, epoch) = (system_key_id(&open.vault), open.vault.key_epoch());
+        let to = match next {
+            true if now.epoch == epoch => now.next(),
+            _ if now.epoch == epoch => return Ok(()),
+            _ => KeyId::first_of(epoch),
+        };
+        let key = open.vault.store_key(to).ok_or(HomeError::Crypto)?;
+        let key = NewKey::new(key.expose(), to.number());
+        Ok(open.system.rekey(key, progress).await?)
+    }
+
+    /// The same for a person's database, under their key.
+    pub(crate) async fn rekey_person(
+        &self,
+        person: PersonId,
+        next: bool,
+        progress: Progress,
+    ) -> Result<(), HomeError> {
+        let open = self.opened()?;
+        let store = self.store_of(person).await?;
+        let keys = open
+            .vault
+            .open_person(*person.as_bytes())
+            .map_err(HomeError::Keyring)?;
+        let epoch = keys.key_epoch();
+        // A number of 0 is one of the first keys; which, only matters when it is the present one.
+        let now = KeyId::from_number(store.key());
+        let to = match now {
+            Some(now) if now.epoch == epoch && !next => return Ok(()),
+            Some(now) if now.epoch == epoch => now.next(),
+            None if epoch == 1 && !next => return Ok(()),
+            None if next => KeyId::first_of(epoch).next(),
+            _ => KeyId::first_of(epoch),
+        };
+        let key = keys.store_key(to).ok_or(HomeError::Crypto)?;
+        let key = NewKey::new(key.expose(), to.number());
+        match store.rekey(key, progress).await {
+            Err(StoreError::Closed) => {
+                // It is decided and could not be gone on with: opening it anew finishes it.
+                let mut persons = open.persons.lock().await;
+                if let Some(store) = persons.remove(&person) {
+                    let _ = store.close().await;
+                }
+                drop(persons);
+                let again = self.store_of(person).await?;
+                match again.key() == to.number() {
+                    true => Ok(()),
+                    false => Err(HomeError::Store(StoreError::Closed)),
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// A store that was opened under a key from before its person's present one was left behind by
+    /// a change that was cut off. It is put under the present one while it is used.
+    pub(crate) fn catch_up_with_key(&self, person: PersonId, store: &Store, epoch: u32) {
+        let behind = match KeyId::from_number(store.key()) {
+            Some(id) => id.epoch < epoch,
+            None => epoch > 1,
+        };
+        let served = self.inner.serving.borrow().is_some();
+        if !behind || !served || self.inner.rotation.is_running() {
+            return;
+        }
+        let home = self.clone();
+        tokio::spawn(async move {
+            let hold = home.hold();
+            if home.stage() == Stage::Ready
+                && let Err(error) = home.rekey_person(person, false, Progress::default()).await
+            {
+                tracing::warn!(%error, "a store is still under a key from before");
+            }
+            drop(hold);
+        });
+    }
+
+    /// Work on keys and files, off the async threads.
+    pub(crate) async fn on_vault<T: Send + 'static>(
+        &self,
+        open: &Open,
+        work: impl FnOnce(&Vault) -> Result<T, HomeError> + Send + 'static,
+    ) -> Result<T, HomeError> {
+        let vault = open.vault.clone();
+        blocking(move || work(&vault)).await
+    }
+}

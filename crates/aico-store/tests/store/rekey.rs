@@ -1,0 +1,217 @@
+//! Another key for a database that is used, and what an interruption leaves.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aico_store::{
+    FaultHook, FaultPoint, NewKey, OpenError, OpenOptions, Progress, Store, StoreError,
+    StoreRegistry,
+};
+
+use crate::{
+    children::{self, MIXED},
+    support::{Bench, KEY, NOTES, PERSON, SmallDisk, add_note, add_notes, count, names},
+};
+
+/// The key after [`KEY`].
+pub(crate) const NEXT: [u8; 32] = [9; 32];
+
+fn next() -> NewKey {
+    NewKey::new(&NEXT, 2)
+}
+
+#[tokio::test]
+async fn a_store_in_use_gets_another_key_and_nobody_notices() {
+    let bench = Bench::new();
+    bench.filled(3000).await;
+    let before = fs::read(bench.path()).unwrap();
+    let store = bench.open().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let mut n = 3000;
+            while !stop.load(Ordering::Relaxed) {
+                add_note(&store, n).await.unwrap();
+                n += 1;
+                // What was acknowledged is read back, whichever file it is in.
+                assert_eq!(count(&store).await, n);
+            }
+            n
+        }
+    });
+    let progress = Progress::default();
+    store.rekey(next(), progress.clone()).await.unwrap();
+    assert!(progress.bytes() > 500_000, "{}", progress.bytes());
+    assert_eq!(store.key(), 2);
+    stop.store(true, Ordering::Relaxed);
+    let notes = writing.await.unwrap();
+    add_note(&store, notes).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(bench.names(), ["person.db"]);
+    let record = bench.registry.record(&bench.id()).unwrap();
+    assert_eq!((record.key, record.generation), (2, 2));
+    assert_eq!(bench.registry.records.lock().unwrap().len(), 1);
+
+    let after = fs::read(bench.path()).unwrap();
+    assert_ne!(before[..16], after[..16], "a salt of its own");
+    match bench.open() {
+        Err(OpenError::WrongKeyOrDamaged { .. }) => {}
+        other => panic!("the old key: {other:?}"),
+    }
+    let store = bench.open_as(&NEXT, &PERSON, &[NOTES]).unwrap();
+    assert_eq!(count(&store).await, notes + 1);
+    let sound: String = store
+        .read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert_eq!(sound, "ok");
+    store.close().await.unwrap();
+    // The file from before, put back: under either key it is refused.
+    fs::write(bench.path(), &before).unwrap();
+    for key in [KEY, NEXT] {
+        assert!(bench.open_as(&key, &PERSON, &[NOTES]).is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_key_that_fails_leaves_the_old_one() {
+    for point in [FaultPoint::RekeyBuilt] {
+        let bench = Bench::new();
+        bench.filled(50).await;
+        let options = OpenOptions {
+            fault: Some(FaultHook::new(move |reached| reached != point)),
+            ..OpenOptions::default()
+        };
+        let store = bench.open_with(&[NOTES], options).unwrap();
+        store.rekey(next(), Progress::default()).await.unwrap_err();
+        add_note(&store, 50).await.unwrap();
+        assert_eq!(count(&store).await, 51);
+        store.close().await.unwrap();
+        let store = bench.open().unwrap();
+        assert_eq!(count(&store).await, 51);
+        assert_eq!(bench.names()[0], "person.db");
+        store.close().await.unwrap();
+        assert_eq!(bench.names(), ["person.db"]);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_can_not_be_gone_on_with_is_finished_by_the_next_opening() {
+    for point in [
+        FaultPoint::RekeyNoted,
+        FaultPoint::RekeySwapped,
+        FaultPoint::RekeyRecorded,
+    ] {
+        let bench = Bench::new();
+        bench.filled(50).await;
+        let options = OpenOptions {
+            fault: Some(FaultHook::new(move |reached| reached != point)),
+            ..OpenOptions::default()
+        };
+        let store = bench.open_with(&[NOTES], options).unwrap();
+        match store.rekey(next(), Progress::default()).await {
+            Err(StoreError::Closed) => {}
+            other => panic!("{point:?}: {other:?}"),
+        }
+        assert!(add_note(&store, 50).await.is_err(), "{point:?}");
+        let _ = store.close().await;
+        let store = bench.open_as(&NEXT, &PERSON, &[NOTES]).unwrap();
+        assert_eq!(count(&store).await, 50, "{point:?}");
+        assert_eq!(store.key(), 2);
+        add_notes(&store, 50, 60).await;
+        store.close().await.unwrap();
+        assert_eq!(bench.names(), ["person.db"], "{point:?}");
+    }
+}
+
+/// Rows 1 and 2 for a change of the key: the process dies at each point, while it writes.
+#[tokio::test]
+async fn a_process_that_dies_in_a_change_of_the_key_loses_nothing_it_acknowledged() {
+    for point in [
+        Some(FaultPoint::RekeyBuilt),
+        Some(FaultPoint::RekeyNoted),
+        Some(FaultPoint::RekeySwapped),
+        Some(FaultPoint::RekeyRecorded),
+        None,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        fs::create_dir(folder.path().join("registry")).unwrap();
+        let (path, registry) = (
+            children::path(folder.path()),
+            children::registry(folder.path()),
+        );
+        let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+        store.close().await.unwrap();
+        let mut child = children::start("rekey", folder.path(), point);
+        let acknowledged = children::acknowledged(&mut child, || ());
+        assert!(!child.wait().unwrap().success(), "{point:?}");
+        // Which key it is under is what the registry says, and nothing has to be tried.
+        let id = PERSON.store_id();
+        let next = registry.get(&format!("{id}/rekeyed")).unwrap();
+        let decided = next.is_some_and(|next| next.key == 2)
+            || registry.get(&id).unwrap().unwrap().key == 2;
+        assert_eq!(decided, point != Some(FaultPoint::RekeyBuilt), "{point:?}");
+        let (right, wrong) = if decided { (NEXT, KEY) } else { (KEY, NEXT) };
+        assert!(
+            Store::open(&path, &wrong, &PERSON, &[MIXED], registry.clone()).is_err(),
+            "{point:?}"
+        );
+        let store = Store::open(&path, &right, &PERSON, &[MIXED], registry.clone()).unwrap();
+        for (task, acknowledged) in acknowledged.into_iter().enumerate() {
+            let value: i64 = store
+                .read(move |db| {
+                    let sql = "SELECT coalesce(max(value), 0) FROM counter WHERE task = ?1";
+                    Ok(db.query_row(sql, [task as i64], |row| row.get(0))?)
+                })
+                .await
+                .unwrap();
+            assert!(
+                value == acknowledged || value == acknowledged + 1,
+                "{point:?}: task {task} at {value}, acknowledged {acknowledged}"
+            );
+        }
+        store.close().await.unwrap();
+        assert_eq!(names(path.parent().unwrap()), ["person.db"], "{point:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_a_change_of_the_key_and_leaves_the_old_one() {
+    let Some(disk) = SmallDisk::mount(
+        "rekey::a_full_disk_ends_a_change_of_the_key_and_leaves_the_old_one",
+        "6m",
+    ) else {
+        return;
+    };
+    let path = disk.0.path().join("person.db");
+    let registry = Arc::new(crate::support::MemoryRegistry::default());
+    let open = || Store::open(&path, &KEY, &PERSON, &[NOTES], registry.clone());
+    let store = Store::create(&path, &KEY, &PERSON, &[NOTES], registry.clone()).unwrap();
+    add_notes(&store, 0, 3000).await;
+    store.close().await.unwrap();
+    let store = open().unwrap();
+    fill(&disk.0.path().join("filler"), 600 << 10);
+    match store.rekey(next(), Progress::default()).await {
+        Err(StoreError::StorageFull) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(count(&store).await, 3000);
+    add_note(&store, 3000).await.unwrap();
+    store.close().await.unwrap();
+    let store = open().unwrap();
+    assert_eq!(count(&store).await, 3001);
+    store.close().await.unwrap();
+    assert_eq!(names(disk.0.path()), ["filler", "person.db"]);
+}
+
+/// Fills a disk up, and leaves this many bytes.
+fn fill(path: &std::path::Path, leave: u64) {
+    use std::io::Write as _;
+    let mut file = fs::File::create(path).unwrap();
+    while file.write_all(&[0; 64 << 10]).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length - leave).unwrap();
+}

@@ -1,0 +1,119 @@
+//! `aico person seal`, `unseal`, `recover`.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use aico_vault::RecoveryPhrase;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Context, keys, setup};
+use crate::cli::PasswordFrom;
+use crate::client::Daemon;
+use crate::exit::{Exit, Failure};
+use crate::{prompt, style};
+
+/// What it means, before it is done.
+const MEANING: [&str; 5] = [
+    "A sealed person's conversations open only while they are signed in: nothing works for them",
+    "after a restart until they sign in, and no module reaches their data meanwhile.",
+    "Nobody else recovers them, the owner neither: who loses both the password and the phrase that",
+    "follows loses everything. Backups made before still open as they did: destroy them where",
+    "that matters.",
+];
+
+/// The person who is meant: the owner can't be, and says so.
+fn named<'a>(context: &'a Context, name: Option<&'a str>) -> Result<&'a str, Failure> {
+    name.or(context.person.as_deref()).ok_or_else(|| {
+        Failure::new(
+            Exit::Refused,
+            "The owner can't be sealed: their own password is the master password.",
+        )
+        .do_this("To seal somebody else: aico person seal NAME. To start with the password only: aico vault forget")
+    })
+}
+
+pub(super) async fn seal(
+    context: &Context,
+    name: Option<&str>,
+    yes: bool,
+    from: &PasswordFrom,
+    recovery_file: Option<&Path>,
+) -> Result<(), Failure> {
+    let name = named(context, name)?;
+    for line in MEANING {
+        style::note(line);
+    }
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::new(Exit::Usage, "Nobody is here to say that it is meant.")
+                .do_this("Say so: --yes"));
+        }
+        if !prompt::agrees(&format!("Seal {}?", style::harmless(name)))? {
+            return Ok(());
+        }
+    }
+    let mut file = setup::phrase_file(recovery_file)?;
+    let sealed = async {
+        let password = prompt::raw_password(from, &format!("Password of {name}"))?;
+        let daemon = Daemon::sign_in(&context.places, name, &password).await?;
+        let body = json!({ "password": password.as_str() });
+        let done = daemon.post("/api/v1/me/seal", &body).await;
+        // This session was for this; it is their last unless they are signed in elsewhere.
+        let out = daemon.delete("/api/v1/sessions/current").await;
+        let words = keys::texts(&done?["recovery_phrase"]);
+        out?;
+        Ok::<_, Failure>(Zeroizing::new(words))
+    };
+    let words = match sealed.await {
+        Ok(words) => words,
+        Err(failure) => {
+            if let Some(path) = recovery_file {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(failure);
+        }
+    };
+    match (&mut file, recovery_file) {
+        (Some(file), Some(path)) => setup::write_phrase(file, path, &words)?,
+        _ => setup::show_phrase(&words)?,
+    }
+    style::note("Sealed. This phrase is theirs alone: aico person recover uses it.");
+    Ok(())
+}
+
+pub(super) async fn unseal(
+    context: &Context,
+    name: Option<&str>,
+    from: &PasswordFrom,
+) -> Result<(), Failure> {
+    let name = named(context, name)?;
+    let password = prompt::raw_password(from, &format!("Password of {name}"))?;
+    let daemon = Daemon::sign_in(&context.places, name, &password).await?;
+    let body = json!({ "password": password.as_str() });
+    let done = daemon
+        .send(http::Method::DELETE, "/api/v1/me/seal", Some(&body))
+        .await;
+    let out = daemon.delete("/api/v1/sessions/current").await;
+    done?;
+    out?;
+    style::note("No longer sealed: whoever has the master password and the disk can read it.");
+    style::note("The phrase of their own opens nothing any more.");
+    Ok(())
+}
+
+pub(super) async fn recover(
+    context: &Context,
+    name: &str,
+    phrase_file: &Option<PathBuf>,
+    new_password_file: &Option<PathBuf>,
+) -> Result<(), Failure> {
+    let daemon = Daemon::find(&context.places).await?;
+    let phrase = prompt::raw_password(&keys::file(phrase_file), "Their own phrase, 12 words")?;
+    RecoveryPhrase::parse(&phrase).map_err(aico_access::HomeError::from)?;
+    let new = prompt::new_raw_password(&keys::file(new_password_file), name)?;
+    let body = json!({ "name": name, "phrase": phrase.as_str(), "new": new.as_str() });
+    daemon.post("/api/v1/persons/recover", &body).await?;
+    style::note("The new password counts. Their other sessions have ended.");
+    Ok(())
+}
