@@ -103,7 +103,9 @@ pub enum HomeError {
     #[error("the owner can't be removed")]
     OwnerStays,
     /// The owner's own password is the master password.
-    #[error("the owner can't be sealed: their own password is the master password, which opens everything else")]
+    #[error(
+        "the owner can't be sealed: their own password is the master password, which opens everything else"
+    )]
     OwnerIsOpen,
     /// Their key has no wrap that opens unattended.
     #[error("this person's data opens only when they sign in")]

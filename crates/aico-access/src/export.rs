@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::backup::{self, BackupError};
-use crate::home::blocking;
-use crate::{Home, HomeError, Role, Source};
+use crate::home::{PERSON_DB, blocking, person_folder};
+use crate::{Home, HomeError, Role, Source, stores};
 
 /// Takes a file, by name and content, and says whether more are wanted.
 pub type TakeFile<'a> = &'a mut dyn FnMut(&str, &str) -> bool;
@@ -84,11 +84,13 @@ impl Home {
         let store = self.store_of(person).await?;
         let system = open.system.clone();
         let account = system.read(move |db| account(db, person)).await?;
+        let path = person_folder(self.root(), person).join(PERSON_DB);
         let vault = open.vault.clone();
         let exports = self.inner.config.person_exports.clone();
         blocking(move || {
             let keys = backup::person_keys(&vault, *person.as_bytes())?;
-            let view = store.view(backup::person_key(&keys).expose())?;
+            let (_, key) = stores::person_key(&vault, &keys, &path)?;
+            let view = store.view(key.expose())?;
             let mut out = Out {
                 emit: &mut emit,
                 exported: Exported::default(),

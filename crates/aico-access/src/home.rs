@@ -692,7 +692,7 @@ impl Home {
         let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
         let modules = self.system_modules();
         blocking(move || {
-            let key = stores::system_key(&vault)?;
+            let (_, key) = stores::system_key(&vault)?;
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(
                 &path,
@@ -739,7 +739,7 @@ impl Home {
         let vault = vault.clone();
         let modules = self.inner.config.person_migrations.clone();
         blocking(move || {
-            let key = stores::person_key(&vault, &keys, &path)?;
+            let (_, key) = stores::person_key(&vault, &keys, &path)?;
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(VaultRegistry(vault.clone()));
             Ok(Store::open(

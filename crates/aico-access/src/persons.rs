@@ -65,7 +65,9 @@ impl Home {
         let session = self.new_session(&open, person, &source).await?;
         // Once there is a session: without one a sealed person is locked.
         if let Some(keys) = keys {
-            open.vault.unlock_person(&keys).map_err(HomeError::Keyring)?;
+            open.vault
+                .unlock_person(&keys)
+                .map_err(HomeError::Keyring)?;
         }
         Ok(session)
     }
@@ -474,7 +476,11 @@ impl Home {
         row.ok_or(HomeError::NotFound)?.into_person()
     }
 
-    pub(crate) async fn find_by_name(&self, open: &Open, key: &str) -> Result<Option<Person>, HomeError> {
+    pub(crate) async fn find_by_name(
+        &self,
+        open: &Open,
+        key: &str,
+    ) -> Result<Option<Person>, HomeError> {
         let key = key.to_owned();
         let row = open
             .system

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aico_contracts::ids::PersonId;
 use aico_store::{Migration, ModuleMigrations, Progress};
-use aico_vault::{KeychainError, Kept, Owner, Password, PersonKeyError, Purpose, RecoveryPhrase};
+use aico_vault::{Kept, KeychainError, Owner, Password, PersonKeyError, Purpose, RecoveryPhrase};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::OptionalExtension as _;
@@ -326,7 +326,8 @@ impl Home {
         match plan {
             Some(plan) => {
                 let begins = plan.steps.first();
-                let vain = matches!(begins, Some(Step::Header(epoch)) if *epoch > open.vault.key_epoch());
+                let vain =
+                    matches!(begins, Some(Step::Header(epoch)) if *epoch > open.vault.key_epoch());
                 if vain {
                     self.forget_plan(open).await?;
                     return Ok(None);
@@ -339,12 +340,7 @@ impl Home {
         }
     }
 
-    async fn planned(
-        &self,
-        open: &Open,
-        what: &Rotate,
-        proven: bool,
-    ) -> Result<Plan, HomeError> {
+    async fn planned(&self, open: &Open, what: &Rotate, proven: bool) -> Result<Plan, HomeError> {
         let mut steps = Vec::new();
         if what.root {
             if !proven {
@@ -463,7 +459,11 @@ impl Home {
         if rotation.running.swap(true, Ordering::AcqRel) {
             return;
         }
-        let all_bytes = plan.steps.iter().map(|step| self.bytes_of(&open, step)).sum();
+        let all_bytes = plan
+            .steps
+            .iter()
+            .map(|step| self.bytes_of(&open, step))
+            .sum();
         *rotation.state.lock() = RotationState {
             running: true,
             all_bytes,

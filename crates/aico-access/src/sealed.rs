@@ -47,7 +47,9 @@ impl Home {
             return Err(HomeError::OwnerIsOpen);
         }
         if self.rotation().running {
-            return Err(HomeError::Rotation("keys are being changed; seal afterwards"));
+            return Err(HomeError::Rotation(
+                "keys are being changed; seal afterwards",
+            ));
         }
         let (vault, own) = (open.vault.clone(), own.duplicate());
         let work = self.with_kdf(move || {
@@ -197,10 +199,7 @@ impl Home {
     /// Their key is another: so are the keys under it, of the database and of what waits for
     /// modules. What fails now is done when they sign in next.
     async fn under_new_key(&self, person: PersonId) {
-        if let Err(error) = self
-            .rekey_person(person, false, Progress::default())
-            .await
-        {
+        if let Err(error) = self.rekey_person(person, false, Progress::default()).await {
             tracing::warn!(%error, "a store is still under a key from before");
         }
         if let Some(parts) = self.parts()

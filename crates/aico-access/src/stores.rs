@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, NewKey, Progress, Store, StoreError};
+use aico_store::{Identity, NumberedKey, Progress, Store, StoreError};
 use aico_vault::{Key, KeyId, PersonKeys, Vault};
 
 use crate::home::{Open, blocking};
@@ -17,7 +17,8 @@ use crate::{Home, HomeError, Stage};
 fn numbered(vault: &Vault, store_id: &str) -> Option<KeyId> {
     let registry = vault.registry();
     let record = registry
-        .get(&format!("{store_id}/rekeyed"))
+        .get(&format!("{store_id}/restore"))
+        .or_else(|| registry.get(&format!("{store_id}/rekeyed")))
         .or_else(|| registry.get(store_id))?;
     KeyId::from_number(record.key)
 }
@@ -29,34 +30,31 @@ pub(crate) fn system_key_id(vault: &Vault) -> KeyId {
     numbered(vault, &Identity::system().store_id()).unwrap_or_else(first)
 }
 
-pub(crate) fn system_key(vault: &Vault) -> Result<Key, HomeError> {
-    vault
-        .store_key(system_key_id(vault))
-        .ok_or(HomeError::Crypto)
+pub(crate) fn system_key(vault: &Vault) -> Result<(KeyId, Key), HomeError> {
+    let id = system_key_id(vault);
+    let key = vault.store_key(id).ok_or(HomeError::Crypto)?;
+    Ok((id, key))
 }
 
-/// Which key a person's database is under, when it has a number.
-pub(crate) fn person_key_id(vault: &Vault, keys: &PersonKeys) -> Option<KeyId> {
-    numbered(vault, &Identity::person(keys.id()).store_id())
-}
-
+/// Which key a person's database is under.
 pub(crate) fn person_key(
     vault: &Vault,
     keys: &PersonKeys,
     path: &Path,
-) -> Result<Key, HomeError> {
-    if let Some(id) = person_key_id(vault, keys) {
-        return keys.store_key(id).ok_or(HomeError::Crypto);
+) -> Result<(KeyId, Key), HomeError> {
+    let with = |id: KeyId| Some((id, keys.store_key(id)?));
+    if let Some(id) = numbered(vault, &Identity::person(keys.id()).store_id()) {
+        return with(id).ok_or(HomeError::Crypto);
     }
     // From before any change of the key of this file: their key of then is one of few.
     let epochs = (1..=keys.key_epoch()).rev();
-    let mut all = epochs.filter_map(|epoch| keys.store_key(KeyId::first_of(epoch)));
+    let mut all = epochs.filter_map(|epoch| with(KeyId::first_of(epoch)));
     let present = all.next().ok_or(HomeError::Crypto)?;
-    if keys.key_epoch() == 1 || Store::opens_with(path, present.expose()) {
+    if keys.key_epoch() == 1 || Store::opens_with(path, present.1.expose()) {
         return Ok(present);
     }
     Ok(all
-        .find(|key| Store::opens_with(path, key.expose()))
+        .find(|(_, key)| Store::opens_with(path, key.expose()))
         // What is wrong with the file is told by opening it.
         .unwrap_or(present))
 }
@@ -77,7 +75,7 @@ impl Home {
             _ => KeyId::first_of(epoch),
         };
         let key = open.vault.store_key(to).ok_or(HomeError::Crypto)?;
-        let key = NewKey::new(key.expose(), to.number());
+        let key = NumberedKey::new(key.expose(), to.number());
         Ok(open.system.rekey(key, progress).await?)
     }
 
@@ -105,7 +103,7 @@ impl Home {
             _ => KeyId::first_of(epoch),
         };
         let key = keys.store_key(to).ok_or(HomeError::Crypto)?;
-        let key = NewKey::new(key.expose(), to.number());
+        let key = NumberedKey::new(key.expose(), to.number());
         match store.rekey(key, progress).await {
             Err(StoreError::Closed) => {
                 // It is decided and could not be gone on with: opening it anew finishes it.

@@ -37,8 +37,8 @@ mod panic;
 mod query;
 mod reader;
 mod record;
-mod rekey;
 pub mod redact;
+mod rekey;
 mod sealed;
 mod writer;
 

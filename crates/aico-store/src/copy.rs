@@ -24,6 +24,7 @@ use crate::{
     place::{self, PAGE, Place, beside, io_error},
     platform,
     registry::{StoreRecord, StoreRegistry},
+    rekey::{self, NumberedKey},
     schema::{self, ModuleMigrations},
     snapshot,
     store::Store,
@@ -91,7 +92,7 @@ impl Store {
     pub fn adopt(
         from: &Path,
         to: &Path,
-        key: &[u8; 32],
+        key: &NumberedKey,
         identity: &Identity,
         modules: &[ModuleMigrations],
         registry: std::sync::Arc<dyn StoreRegistry>,
@@ -99,7 +100,7 @@ impl Store {
     ) -> Result<(), OpenError> {
         let opening = Opening::new(
             to,
-            key,
+            key.expose(),
             identity,
             modules,
             registry,
@@ -111,7 +112,7 @@ impl Store {
             });
         }
         let unborn = opening.place.unborn();
-        let record = opening.copy_of(from, &unborn, check)?;
+        let record = opening.copy_of(from, &unborn, key.number(), check)?;
         opening.registry.put(&opening.id, &record)?;
         opening.place.take_place(&unborn)
     }
@@ -125,7 +126,7 @@ impl Store {
     pub fn put_back(
         from: &Path,
         to: &Path,
-        key: &[u8; 32],
+        key: &NumberedKey,
         identity: &Identity,
         modules: &[ModuleMigrations],
         registry: std::sync::Arc<dyn StoreRegistry>,
@@ -133,15 +134,19 @@ impl Store {
     ) -> Result<Option<PathBuf>, OpenError> {
         let opening = Opening::new(
             to,
-            key,
+            key.expose(),
             identity,
             modules,
             registry,
             crate::fault::Faults::default(),
         )?;
         snapshot::finish_put_back(&opening)?;
+        if let Err(error) = rekey::finish(&opening) {
+            tracing::warn!(%error, "a change of the key is given up: the store is replaced");
+            rekey::forget(&*opening.registry, &opening.id)?;
+        }
         let unborn = opening.place.unborn();
-        let record = opening.copy_of(from, &unborn, check)?;
+        let record = opening.copy_of(from, &unborn, key.number(), check)?;
         let kept = keep_previous(&opening.place)?;
         opening
             .place
@@ -269,6 +274,7 @@ impl Opening<'_> {
         &self,
         from: &Path,
         to: &Path,
+        key: u64,
         check: &dyn Fn(&AtRest) -> bool,
     ) -> Result<StoreRecord, OpenError> {
         let failed = engine(from);
@@ -310,6 +316,7 @@ impl Opening<'_> {
             generation,
             last_sequence: sequence,
             closed_hash: None,
+            key,
         };
         connection::fold_log(&connection).map_err(&failed)?;
         inspect::verify_pages(&place, &connection, &unsound)?;

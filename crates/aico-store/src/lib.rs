@@ -75,7 +75,7 @@ pub use fault::{FaultHook, FaultPoint};
 pub use identity::{Identity, StoreKind};
 pub use outbox::{OutboxEvent, enqueue};
 pub use registry::{RegistryError, StoreRecord, StoreRegistry};
-pub use rekey::{NewKey, Progress};
+pub use rekey::{NumberedKey, Progress};
 pub use schema::{Migration, ModuleMigrations};
 pub use shared::Health;
 pub use store::{OpenOptions, Store};

@@ -92,8 +92,10 @@ pub(crate) fn run(
             Ok(ReadWork::Pause(pause)) => {
                 drop(open);
                 let key = pause.wait_it_out();
-                let again = connection::open(place.path(), &key, Mode::Read)
-                    .and_then(|mut connection| Guard::install(&mut connection).map(|guard| (connection, guard)));
+                let again =
+                    connection::open(place.path(), &key, Mode::Read).and_then(|mut connection| {
+                        Guard::install(&mut connection).map(|guard| (connection, guard))
+                    });
                 match again {
                     Ok(again) => open = again,
                     Err(error) => {

@@ -36,13 +36,13 @@ use crate::{
 /// Pages that are copied at once: a fraction of a millisecond that a write waits.
 const STRETCH: c_int = 128;
 
-/// A key that a database is to be put under.
-pub struct NewKey {
+/// A key of a database, and which one it is.
+pub struct NumberedKey {
     bytes: Zeroizing<[u8; 32]>,
     number: u64,
 }
 
-impl NewKey {
+impl NumberedKey {
     /// A key, and the number by which whoever gives it knows it again ([`StoreRecord::key`]).
     #[must_use]
     pub fn new(bytes: &[u8; 32], number: u64) -> Self {
@@ -50,6 +50,14 @@ impl NewKey {
             bytes: Zeroizing::new(*bytes),
             number,
         }
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 }
 
@@ -78,7 +86,7 @@ pub(crate) struct Rekey {
 
 impl Rekey {
     pub(crate) fn new(
-        key: NewKey,
+        key: NumberedKey,
         progress: Progress,
         reads: mpsc::SyncSender<ReadWork>,
         readers: usize,
@@ -352,7 +360,10 @@ pub(crate) fn finish(opening: &Opening<'_>) -> Result<(), OpenError> {
             });
         }
         swap(place, registry, &opening.id, &next, &opening.faults)?;
-        tracing::info!(store = opening.id, "an interrupted change of the key was finished");
+        tracing::info!(
+            store = opening.id,
+            "an interrupted change of the key was finished"
+        );
     }
     remove(place)
 }

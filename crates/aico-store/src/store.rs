@@ -25,7 +25,7 @@ use crate::{
     place::{self, Place},
     reader::{self, ReadWork},
     registry::StoreRegistry,
-    rekey::{NewKey, Progress, Rekey},
+    rekey::{NumberedKey, Progress, Rekey},
     schema::ModuleMigrations,
     shared::{Health, Shared},
     snapshot,
@@ -295,7 +295,8 @@ impl Store {
         let mut writes = None;
         if !read_only {
             let (sender, jobs) = mpsc::sync_channel(QUEUE);
-            let writer = Writer::new(place, connection, key, jobs, shared.clone()).map_err(&failed)?;
+            let writer =
+                Writer::new(place, connection, key, jobs, shared.clone()).map_err(&failed)?;
             threads.writer = Some(spawn("store-writer", &path, move || writer.run())?);
             writes = Some(sender);
         }
@@ -360,12 +361,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] while another such change runs; those of the disk, after which it is
     /// under the old key as before, or [`StoreError::Closed`], after which it is to be opened anew.
-    pub async fn rekey(&self, key: NewKey, progress: Progress) -> Result<(), StoreError> {
+    pub async fn rekey(&self, key: NumberedKey, progress: Progress) -> Result<(), StoreError> {
         if self.inner.read_only && !self.is_closed() {
             return Err(StoreError::ReadOnly);
         }
         let reads = self.inner.reads.lock().clone().ok_or(StoreError::Closed)?;
-        let readers = self.inner.threads.lock().as_ref().map(|it| it.readers.len());
+        let readers = self
+            .inner
+            .threads
+            .lock()
+            .as_ref()
+            .map(|it| it.readers.len());
         let readers = readers.ok_or(StoreError::Closed)?;
         let (rekey, answer) = Rekey::new(key, progress, reads, readers);
         // Beyond the slots: nobody else sends more than there are.

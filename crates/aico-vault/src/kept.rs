@@ -203,7 +203,10 @@ fn load(keychains: &Keychains, kept: &Kept) -> Result<Key, KeychainError> {
     place(keychains, kept)?.load(&kept.item())
 }
 
-pub(crate) fn place<'a>(keychains: &'a Keychains, kept: &Kept) -> Result<&'a dyn Keychain, KeychainError> {
+pub(crate) fn place<'a>(
+    keychains: &'a Keychains,
+    kept: &Kept,
+) -> Result<&'a dyn Keychain, KeychainError> {
     keychains
         .named(kept.backend())
         .ok_or_else(|| KeychainError::absent("this system has no such keychain"))

@@ -361,12 +361,7 @@ fn earlier_keys(id: [u8; 16], keyring: &Container, key: &Key) -> Vec<(u32, Key)>
     let wraps = keyring.wraps.iter();
     let mut all: Vec<_> = wraps
         .filter(|wrap| wrap.kind() == WrapKind::EarlierKey)
-        .filter_map(|wrap| {
-            Some((
-                wrap.earlier()?,
-                wrap.open(&keyring.fixed(), kek.expose())?,
-            ))
-        })
+        .filter_map(|wrap| Some((wrap.earlier()?, wrap.open(&keyring.fixed(), kek.expose())?)))
         .collect();
     all.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
     all

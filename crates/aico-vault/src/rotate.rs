@@ -318,7 +318,9 @@ impl Vault {
                 .map_err(|OutOfMemory| PersonKeyError::OutOfMemory)?,
             None => {
                 let wraps = old.wraps.iter();
-                keyring.wraps.extend(wraps.filter_map(|wrap| wrap.retired(old.epoch)));
+                keyring
+                    .wraps
+                    .extend(wraps.filter_map(|wrap| wrap.retired(old.epoch)));
             }
         }
         let phrase = (!root).then(RecoveryPhrase::random);

@@ -43,8 +43,7 @@ fn unlock(fs: &Faulty, secret: &Secret<'_>) -> Result<Vault, UnlockError> {
 fn made() -> (Faulty, RecoveryPhrase, Vec<u8>) {
     let fs = Faulty::new();
     let shared = Arc::new(fs.clone());
-    let (vault, phrase) =
-        Vault::create_on(shared, data(), &master(), KdfCost::minimum()).unwrap();
+    let (vault, phrase) = Vault::create_on(shared, data(), &master(), KdfCost::minimum()).unwrap();
     vault.create_person(BEN, &own()).unwrap();
     let record = StoreRecord {
         salt: [1; 16],
@@ -62,7 +61,10 @@ fn made() -> (Faulty, RecoveryPhrase, Vec<u8>) {
     for n in 0..10_u8 {
         log.append(&[n; 300]).unwrap();
     }
-    vault.registry().note_sequence(MARK, log.sync().unwrap()).unwrap();
+    vault
+        .registry()
+        .note_sequence(MARK, log.sync().unwrap())
+        .unwrap();
     drop(log);
     let sealed = vault.seal(Purpose::SigningKey, Owner::System, b"key", b"signs");
     (fs.after_kill(), phrase, sealed)
@@ -71,7 +73,9 @@ fn made() -> (Faulty, RecoveryPhrase, Vec<u8>) {
 /// All steps; those that are done already do nothing. `false`: something refused.
 fn rotate(vault: &Vault, persons: bool) -> bool {
     let begun = vault.earlier_epoch().is_some()
-        || vault.begin_rotation(&master(), &Keychains::default()).is_ok();
+        || vault
+            .begin_rotation(&master(), &Keychains::default())
+            .is_ok();
     begun
         && vault.settle_header().is_ok()
         && vault.rekey_registry().is_ok()
@@ -178,13 +182,20 @@ fn a_new_root_key_ends_the_old_phrase_and_what_is_under_the_old_key() {
     assert!(rotate(&vault, true));
     assert_eq!((vault.key_epoch(), vault.earlier_epoch()), (2, None));
     assert!(vault.0.roots().root != old);
-    assert!(vault.open_sealed(Purpose::SigningKey, Owner::System, b"key", &sealed).is_err());
+    assert!(
+        vault
+            .open_sealed(Purpose::SigningKey, Owner::System, b"key", &sealed)
+            .is_err()
+    );
     drop(vault);
     unlock(&fs, &Secret::Phrase(&new)).unwrap();
     // With the old root key nothing of the new folder opens: neither registry nor keyring.
     let before = unlock(&copy, &Secret::Phrase(&phrase)).unwrap();
     assert!(before.0.roots().root == old);
-    for name in ["registry", "persons/07070707070707070707070707070707/keyring"] {
+    for name in [
+        "registry",
+        "persons/07070707070707070707070707070707/keyring",
+    ] {
         let path = data().join(name);
         copy.plant(&path, &fs.read(&path).unwrap());
     }
@@ -212,7 +223,10 @@ fn a_password_that_nobody_had_proves_itself_by_the_key_before_and_then_wraps_the
     let keys = vault.open_person_with_password(BEN, &own()).unwrap();
     assert_eq!(keys.key_epoch(), 4);
     for epoch in 1..5 {
-        assert!(keys.derive_of(epoch, Purpose::EncryptedFile, b"x").is_some());
+        assert!(
+            keys.derive_of(epoch, Purpose::EncryptedFile, b"x")
+                .is_some()
+        );
     }
     let derived = before.derive_with(Purpose::EncryptedFile, b"x");
     assert!(keys.derive_of(1, Purpose::EncryptedFile, b"x") == Some(derived));

@@ -119,24 +119,40 @@ impl Vault {
 
     /// Forgets a sealed person's key. Tells whether there was one.
     pub fn lock_person(&self, id: [u8; 16]) -> bool {
-        let mut all = self.0.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .0
+            .unsealed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.remove(&id).is_some()
     }
 
     pub(crate) fn keep_unsealed(&self, keys: &PersonKeys) {
-        let mut all = self.0.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .0
+            .unsealed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.insert(keys.id(), keys.clone());
     }
 
     pub(crate) fn unsealed(&self, id: [u8; 16]) -> Option<PersonKeys> {
-        let all = self.0.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self
+            .0
+            .unsealed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.get(&id).cloned()
     }
 
     /// Sealed persons who are signed in.
     #[must_use]
     pub fn unsealed_persons(&self) -> Vec<[u8; 16]> {
-        let all = self.0.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self
+            .0
+            .unsealed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.keys().copied().collect()
     }
 }

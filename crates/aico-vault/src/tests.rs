@@ -602,7 +602,11 @@ fn derivation_gives_the_published_vectors() {
             .iter()
             .find(|known| known.as_str() == purpose)
             .unwrap();
-        let owner = if owner == "system" { Owner::System } else { person };
+        let owner = if owner == "system" {
+            Owner::System
+        } else {
+            person
+        };
         let context = hex::decode(context.replace('\u{2013}', "")).unwrap();
         let label = Label::new(purpose, owner)
             .with_version(version.parse().unwrap())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aico_contracts::ids::PersonId;
 use aico_store::{Identity, OpenError, StoreError, StoreView};
 use aico_vault::archive::{ArchiveError, ArchiveWriter, PartKind};
-use aico_vault::{Key, Owner, Vault};
+use aico_vault::{Key, KeyId, Owner, Vault};
 use jiff::Timestamp;
 use rusqlite::Transaction;
 
@@ -20,7 +20,7 @@ use super::manifest::{
 };
 use super::set::{self, Erasures, Keep};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
-use crate::{Home, HomeError, Person, Role, Stage, folder};
+use crate::{Home, HomeError, Person, Role, Stage, folder, stores};
 
 /// Begins the name of the folder that copies lie in while an archive is made.
 pub(crate) const STAGING: &str = ".backup-";
@@ -79,6 +79,7 @@ pub struct BackupMade {
 struct Held {
     view: StoreView,
     key: Key,
+    which: KeyId,
 }
 
 struct HeldPerson {
@@ -206,14 +207,14 @@ impl Home {
             Some(_) => Scope::OnePerson,
         };
         blocking(move || {
-            let key = keys::system_key(&vault);
+            let (which, key) = stores::system_key(&vault)?;
             let view = system.view(key.expose())?;
-            let system = Held { view, key };
+            let system = Held { view, key, which };
             let (mut persons, mut left_out) = (Vec::new(), Vec::new());
             for (person, store) in wanted.into_iter().zip(stores) {
                 let held = match store {
-                    Ok(store) => hold_person(&vault, &person, Some(&store)),
-                    Err(HomeError::PersonLocked) => hold_person(&vault, &person, None),
+                    Ok(store) => hold_person(&vault, &root, &person, Some(&store)),
+                    Err(HomeError::PersonLocked) => hold_person(&vault, &root, &person, None),
                     Err(error) => Err(error),
                 };
                 match held {
@@ -316,6 +317,7 @@ pub(crate) fn read_tombstones(db: &rusqlite::Connection) -> Result<Erasures, Sto
 
 fn hold_person(
     vault: &Vault,
+    root: &Path,
     person: &Person,
     store: Option<&aico_store::Store>,
 ) -> Result<HeldPerson, HomeError> {
@@ -324,9 +326,11 @@ fn hold_person(
     let store = match store {
         None => None,
         Some(store) => {
-            let key = keys::person_key(&keys::person_keys(vault, id)?);
+            let keys = keys::person_keys(vault, id)?;
+            let path = person_folder(root, person.id).join(PERSON_DB);
+            let (which, key) = stores::person_key(vault, &keys, &path)?;
             let view = store.view(key.expose())?;
-            Some(Held { view, key })
+            Some(Held { view, key, which })
         }
     };
     Ok(HeldPerson {
@@ -401,8 +405,7 @@ impl Plan {
         let mut archive = self.vault.begin_archive(fs, &path, self.scope, created)?;
         let copy = staging.0.join("copy.db");
 
-        let (key, view) = (&self.system.key, &self.system.view);
-        let copied = copy_store(view, key, &copy, &strip_system, &mut meter)?;
+        let system = copy_store(&self.system, &copy, &strip_system, &mut meter)?;
         let mut part = archive.part(PartKind::System, Owner::System);
         pour(&copy, &mut part, &mut meter)?;
         part.finish()?;
@@ -410,7 +413,7 @@ impl Plan {
         let mut manifest = Manifest {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             created: self.now,
-            system: copied.into(),
+            system,
             persons: Vec::new(),
             left_out: Vec::new(),
             configuration: None,
@@ -460,7 +463,7 @@ impl Plan {
         let database: Database = match &held.store {
             Some(store) => {
                 let nothing = |_: &Transaction<'_>| Ok(());
-                copy_store(&store.view, &store.key, copy, &nothing, meter)?.into()
+                copy_store(store, copy, &nothing, meter)?
             }
             None => self.copy_sealed(person, copy)?,
         };
@@ -515,7 +518,7 @@ impl Plan {
             salt: record.salt,
             generation: record.generation,
             sequence: record.last_sequence,
-            key: 0,
+            key: record.key,
         })
     }
 
@@ -563,25 +566,29 @@ fn strip_system(tx: &Transaction<'_>) -> Result<(), StoreError> {
 }
 
 fn copy_store(
-    view: &StoreView,
-    key: &Key,
+    held: &Held,
     to: &Path,
     edit: &dyn Fn(&Transaction<'_>) -> Result<(), StoreError>,
     meter: &mut Meter<'_>,
-) -> Result<aico_store::Copied, HomeError> {
+) -> Result<Database, HomeError> {
     let mut before = 0;
-    let copied = view.copy_to(to, key.expose(), edit, &mut |done, _| {
+    let key = held.key.expose();
+    let copied = held.view.copy_to(to, key, edit, &mut |done, _| {
         let more = done.saturating_sub(before);
         before = done;
         meter.add(more)
     });
-    copied.map_err(|error| match error {
-        OpenError::Engine {
+    match copied {
+        Ok(copied) => Ok(Database {
+            key: held.which.number(),
+            ..copied.into()
+        }),
+        Err(OpenError::Engine {
             source: StoreError::Cancelled,
             ..
-        } => BackupError::Stopped.into(),
-        other => other.into(),
-    })
+        }) => Err(BackupError::Stopped.into()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// Moves a copy into a part.

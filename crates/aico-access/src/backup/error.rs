@@ -132,7 +132,9 @@ pub(crate) fn archive_kind(error: &ArchiveError) -> ErrorKind {
         | ArchiveError::Damaged { .. }
         | ArchiveError::NoSuchWrap { .. }
         | ArchiveError::KdfOutOfBounds { .. } => ErrorKind::ArchiveDamaged,
-        ArchiveError::OtherKey { .. } | ArchiveError::Cancelled => ErrorKind::BackupConflict,
+        ArchiveError::OtherKey { .. } | ArchiveError::Cancelled | ArchiveError::KeysChange => {
+            ErrorKind::BackupConflict
+        }
         _ => ErrorKind::Other,
     }
 }

@@ -1,22 +1,27 @@
-//! Which keys the databases are under, in one place for making and for restoring.
+//! Which keys the databases in an archive are under: the manifest numbers them as the registry does.
 
-use aico_vault::{Key, Label, Owner, PersonKeyError, PersonKeys, Purpose, Vault};
+use aico_store::NumberedKey;
+use aico_vault::{KeyId, PersonKeyError, PersonKeys, Vault};
 
 use crate::HomeError;
 
-/// The label of the system's database.
-pub(crate) fn system_label() -> Label {
-    Label::new(Purpose::SystemDatabase, Owner::System)
+/// 0 is the first there was.
+fn named(number: u64) -> KeyId {
+    KeyId::from_number(number).unwrap_or(KeyId::first_of(1))
 }
 
-/// The key of the system's database.
-pub(crate) fn system_key(vault: &Vault) -> Key {
-    vault.derive(system_label())
+/// A key of the system's database, by a vault that has it.
+pub(crate) fn system_key(vault: &Vault, number: u64) -> Result<NumberedKey, HomeError> {
+    let id = named(number);
+    let key = vault.store_key(id).ok_or(HomeError::Crypto)?;
+    Ok(NumberedKey::new(key.expose(), id.number()))
 }
 
-/// The key of a person's database.
-pub(crate) fn person_key(keys: &PersonKeys) -> Key {
-    keys.derive(Purpose::PersonDatabase)
+/// A key of a person's database.
+pub(crate) fn person_key(keys: &PersonKeys, number: u64) -> Result<NumberedKey, HomeError> {
+    let id = named(number);
+    let key = keys.store_key(id).ok_or(HomeError::Crypto)?;
+    Ok(NumberedKey::new(key.expose(), id.number()))
 }
 
 /// A person's key, where it opens without them.

@@ -31,7 +31,7 @@ pub use verify::{Verified, verify};
 
 pub(crate) use create::STAGING;
 pub(crate) use error::{archive_kind, backup_kind};
-pub(crate) use keys::{person_key, person_keys};
+pub(crate) use keys::person_keys;
 pub(crate) use schema::MIGRATIONS;
 
 use std::path::{Path, PathBuf};

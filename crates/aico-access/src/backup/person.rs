@@ -107,12 +107,12 @@ async fn put_back(
         let (row, keyring, mut reader) = open_piece(&archive, entry.id)?;
         unpack(&mut reader, &from, &mut |_| true)?;
         let keys = keys_of(&vault, &entry, &keyring)?;
-        let key = keys::person_key(&keys);
+        let key = keys::person_key(&keys, entry.database.key)?;
         let expected = entry.database.rows;
         let kept = Store::put_back(
             &from,
             &to,
-            key.expose(),
+            &key,
             &Identity::person(*entry.id.as_bytes()),
             &modules,
             Arc::new(VaultRegistry(vault)),

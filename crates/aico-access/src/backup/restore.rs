@@ -9,7 +9,7 @@ use aico_contracts::ids::PersonId;
 use aico_store::{Identity, Store, StoreError, StoreRegistry};
 use aico_vault::archive::{Archive, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{Owner, Password, Purpose, RecoveryPhrase, Vault};
+use aico_vault::{Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -163,21 +163,32 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Versions of the key of a system's store that are tried.
+const MOST_VERSIONS: u16 = 16;
+
 /// Who was erased in a home that is there, if its system's store opens with the archive's key.
 async fn erased_at(
     there: &Path,
     archive: &Archive,
     config: &HomeConfig,
 ) -> Result<Erasures, HomeError> {
-    let label = keys::system_label();
-    let key = archive.derive(label).ok_or(HomeError::Crypto)?;
     let (path, modules) = (
         there.join(SYSTEM_DB),
         crate::home::modules_of_system(config),
     );
+    // Which of them it is, only its registry knows, which need not be whole.
+    let label = Label::new(Purpose::SystemDatabase, Owner::System);
+    let known: Option<Vec<Key>> = (1..=MOST_VERSIONS)
+        .map(|version| archive.derive(label.clone().with_version(version)))
+        .collect();
+    let known = known.ok_or(HomeError::Crypto)?;
     let store = blocking(move || {
         let registry = Arc::new(NoRegistry);
         let identity = Identity::system();
+        let key = known
+            .iter()
+            .find(|key| Store::opens_with(&path, key.expose()))
+            .ok_or(HomeError::Crypto)?;
         Ok(Store::open_read_only(
             &path,
             key.expose(),
@@ -280,14 +291,14 @@ impl Building<'_> {
             return Ok(row);
         }
         let keys = keys::person_keys(&self.vault, id)?;
-        let key = keys::person_key(&keys);
+        let key = keys::person_key(&keys, entry.database.key)?;
         let (vault, expected) = (self.vault.clone(), entry.database.rows.clone());
         let modules = self.home.inner.config.person_migrations.clone();
         blocking(move || {
             Store::adopt(
                 &from,
                 &to,
-                key.expose(),
+                &key,
                 &Identity::person(id),
                 &modules,
                 Arc::new(VaultRegistry(vault)),
@@ -298,7 +309,7 @@ impl Building<'_> {
         .await?;
         let store = self
             .home
-            .open_person_store(&self.vault, entry.id, &keys)
+            .open_person_store(&self.vault, entry.id, keys)
             .await?;
         store.close().await?;
         Ok(row)
@@ -311,6 +322,7 @@ impl Building<'_> {
             generation,
             sequence,
             sha256,
+            key,
             ..
         } = entry.database;
         let record = aico_store::StoreRecord {
@@ -318,6 +330,7 @@ impl Building<'_> {
             generation,
             last_sequence: sequence,
             closed_hash: Some(sha256),
+            key,
         };
         StoreRegistry::put(&self.vault, &id, &record)
             .map_err(|error| HomeError::Store(StoreError::Registry(error)))
@@ -371,11 +384,11 @@ impl Building<'_> {
         let vault = self.vault.clone();
         let modules = crate::home::modules_of_system(&self.home.inner.config);
         blocking(move || {
-            let key = keys::system_key(&vault);
+            let key = keys::system_key(&vault, packed.key)?;
             Store::adopt(
                 &from,
                 &to,
-                key.expose(),
+                &key,
                 &Identity::system(),
                 &modules,
                 Arc::new(VaultRegistry(vault)),

@@ -191,10 +191,7 @@ mod tests {
         let (read, at) = Head::decode(&over).unwrap();
         assert!(read == Head::decode(&record).unwrap().0);
         assert_eq!(&over[at..], b"sealed body");
-        assert_eq!(
-            before_carrying(&over, at),
-            Some((record, [5; CONTEXT]))
-        );
+        assert_eq!(before_carrying(&over, at), Some((record, [5; CONTEXT])));
         for cut in 0..at {
             assert!(Head::decode(&over[..cut]).is_none(), "cut at {cut}");
         }

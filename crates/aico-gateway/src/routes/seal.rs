@@ -31,10 +31,7 @@ pub(crate) async fn seal(
     let form: api::OwnProof = input.json().await?;
     let phrase = guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::WrongPassword)?;
-        Ok(app
-            .home
-            .seal_person(me, &password, caller.source())
-            .await?)
+        Ok(app.home.seal_person(me, &password, caller.source()).await?)
     })
     .await?;
     Ok(Json(api::Sealed {

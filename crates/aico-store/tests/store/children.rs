@@ -146,8 +146,11 @@ fn child() {
 /// Writes, and is put under another key meanwhile.
 async fn rekey_while_writing(store: Store) {
     let writing = tokio::spawn(write_until_killed(store.clone()));
-    let key = aico_store::NewKey::new(&crate::rekey::NEXT, 2);
-    store.rekey(key, aico_store::Progress::default()).await.unwrap();
+    let key = aico_store::NumberedKey::new(&crate::rekey::NEXT, 2);
+    store
+        .rekey(key, aico_store::Progress::default())
+        .await
+        .unwrap();
     println!("rekeyed");
     // Some more under the new key, then the end without a warning.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use aico_store::{AtRest, Copied, OpenError, Store, StoreError};
+use aico_store::{AtRest, Copied, NumberedKey, OpenError, Store, StoreError};
 
 use crate::support::*;
 
@@ -31,7 +31,7 @@ fn adopt(bench: &Bench, from: &Path) -> Result<(), OpenError> {
     Store::adopt(
         from,
         &bench.path(),
-        &KEY,
+        &NumberedKey::new(&KEY, 7),
         &PERSON,
         &[NOTES],
         bench.registry.clone(),
@@ -197,7 +197,8 @@ async fn a_damaged_foreign_or_unexpected_copy_becomes_no_database() {
     let refused = |key: &[u8; 32], identity, modules: &[_], check: &dyn Fn(&AtRest) -> bool| {
         let other = Bench::new();
         let registry = other.registry.clone();
-        Store::adopt(&to, &other.path(), key, identity, modules, registry, check).unwrap_err()
+        let key = NumberedKey::new(key, 7);
+        Store::adopt(&to, &other.path(), &key, identity, modules, registry, check).unwrap_err()
     };
     let another = aico_store::Identity::person([9; 16]);
     assert!(matches!(
@@ -232,7 +233,7 @@ async fn a_copy_takes_the_place_of_a_damaged_database_and_what_was_there_is_kept
         Store::put_back(
             &to,
             &bench.path(),
-            &KEY,
+            &NumberedKey::new(&KEY, 7),
             &PERSON,
             &[NOTES],
             bench.registry.clone(),
@@ -249,6 +250,7 @@ async fn a_copy_takes_the_place_of_a_damaged_database_and_what_was_there_is_kept
     assert_eq!(fs::read(&kept).unwrap(), broken);
     let store = bench.open().unwrap();
     assert_eq!(count(&store).await, 20);
+    assert_eq!(store.key(), 7, "it is known which key it is under");
     store.close().await.unwrap();
     // Once more, where there is none at all.
     fs::remove_file(bench.path()).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aico_store::{
-    FaultHook, FaultPoint, NewKey, OpenError, OpenOptions, Progress, Store, StoreError,
+    FaultHook, FaultPoint, NumberedKey, OpenError, OpenOptions, Progress, Store, StoreError,
     StoreRegistry,
 };
 
@@ -17,8 +17,8 @@ use crate::{
 /// The key after [`KEY`].
 pub(crate) const NEXT: [u8; 32] = [9; 32];
 
-fn next() -> NewKey {
-    NewKey::new(&NEXT, 2)
+fn next() -> NumberedKey {
+    NumberedKey::new(&NEXT, 2)
 }
 
 #[tokio::test]
@@ -151,8 +151,8 @@ async fn a_process_that_dies_in_a_change_of_the_key_loses_nothing_it_acknowledge
         // Which key it is under is what the registry says, and nothing has to be tried.
         let id = PERSON.store_id();
         let next = registry.get(&format!("{id}/rekeyed")).unwrap();
-        let decided = next.is_some_and(|next| next.key == 2)
-            || registry.get(&id).unwrap().unwrap().key == 2;
+        let decided =
+            next.is_some_and(|next| next.key == 2) || registry.get(&id).unwrap().unwrap().key == 2;
         assert_eq!(decided, point != Some(FaultPoint::RekeyBuilt), "{point:?}");
         let (right, wrong) = if decided { (NEXT, KEY) } else { (KEY, NEXT) };
         assert!(

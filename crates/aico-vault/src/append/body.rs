@@ -66,7 +66,9 @@ impl BodyKey {
     ) -> Result<&'a [u8], BodyForged> {
         let (head, secret) = record.split_at_mut_checked(body).ok_or(BodyForged)?;
         // A try that fails leaves nothing of the ciphertext, so that each but the last has a copy.
-        let mut ciphers = std::iter::once(&self.present).chain(&self.earlier).peekable();
+        let mut ciphers = std::iter::once(&self.present)
+            .chain(&self.earlier)
+            .peekable();
         while let Some(cipher) = ciphers.next() {
             if ciphers.peek().is_none() {
                 return cipher

@@ -89,6 +89,10 @@ pub enum ArchiveError {
         /// Which file.
         path: PathBuf,
     },
+    /// The root key is being changed: what is under the one before could not be read with what
+    /// the archive has.
+    #[error("keys are being changed")]
+    KeysChange,
     /// It does not open the way that was asked for.
     #[error("{} can't be opened this way: it has no such wrap", path.display())]
     NoSuchWrap {

@@ -19,7 +19,10 @@ use crate::key::Key;
 use crate::password::Password;
 use crate::phrase::RecoveryPhrase;
 use crate::registry::Registry;
-use crate::vault::{HEADER, REGISTRY, Secret, Vault, header_mac_key, open_header, read_header};
+use crate::rotate;
+use crate::vault::{
+    HEADER, REGISTRY, Roots, Secret, Vault, header_mac_key, open_header, read_header,
+};
 
 /// What an archive says of itself in clear: enough to list it, and proof of nothing.
 pub struct Preface {
@@ -173,13 +176,14 @@ impl Preface {
     /// # Errors
     /// [`ArchiveError::OtherKey`] when it was made by another, or under another key.
     pub fn open_in(self, vault: &Vault) -> Result<Archive, ArchiveError> {
-        if self.header.vault != vault.0.id
-            || self.header.epoch != vault.0.epoch
-            || !self.header.authentic(&header_mac_key(&vault.0.root))
-        {
+        let roots = vault.0.roots();
+        let root = roots.of(self.header.epoch).filter(|root| {
+            self.header.vault == vault.0.id && self.header.authentic(&header_mac_key(root))
+        });
+        let Some(root) = root.map(|root| Key::from_bytes(root.expose())) else {
             return Err(ArchiveError::OtherKey { path: self.path });
-        }
-        let root = Key::from_bytes(vault.0.root.expose());
+        };
+        drop(roots);
         self.open_under(root)
     }
 
@@ -417,10 +421,16 @@ impl Archive {
         if !same || !header.authentic(&header_mac_key(&root)) {
             return Err(other());
         }
+        let earlier = rotate::earlier_root(data, &header, &root).map_err(|_| other())?;
+        let roots = Roots {
+            root,
+            epoch: header.epoch,
+            earlier,
+        };
         let path = data.join(REGISTRY);
-        let registry = Registry::open(Arc::clone(&fs), &path, &root, &header)
+        let registry = Registry::open(Arc::clone(&fs), &path, &roots, header.vault)
             .map_err(|error| vault_error(error.into()))?;
-        Ok(Vault::unlocked(fs, data, root, &header, cost, registry))
+        Ok(Vault::unlocked(fs, data, roots, &header, cost, registry))
     }
 
     /// Makes a vault of what it holds in a folder that is private and empty: the header, with the
@@ -447,13 +457,18 @@ impl Archive {
         }
         let bytes = self.header.encode(&header_mac_key(&root));
         fs::write_atomically(&*fs, &data.join(HEADER), &bytes)?;
+        let roots = Roots {
+            root,
+            epoch: self.header.epoch,
+            earlier: None,
+        };
         let path = data.join(REGISTRY);
-        let registry = Registry::create(Arc::clone(&fs), &path, &root, &self.header)
+        let registry = Registry::create(Arc::clone(&fs), &path, &roots, self.header.vault)
             .map_err(|error| vault_error(error.into()))?;
         Ok(Vault::unlocked(
             fs,
             data,
-            root,
+            roots,
             &self.header,
             cost,
             registry,

@@ -16,7 +16,7 @@ use crate::error::UnlockError;
 use crate::file::Beside;
 use crate::fs::{self, Context, FileError, Filesystem};
 use crate::key::{Key, random_array};
-use crate::vault::{Vault, header_mac_key, read_header};
+use crate::vault::{Roots, Vault, header_mac_key, read_header};
 use crate::wrap::WrapKind;
 
 /// Bytes that are handed to the system at once.
@@ -39,7 +39,8 @@ impl Vault {
     /// Begins an archive of this vault's in a place where nothing is. The folder must be there.
     ///
     /// # Errors
-    /// [`ArchiveError::Exists`]; what the system says of the folder, or of the vault's header.
+    /// [`ArchiveError::Exists`]; [`ArchiveError::KeysChange`] while the root key is being changed;
+    /// what the system says of the folder, or of the vault's header.
     pub fn begin_archive(
         &self,
         fs: Arc<dyn Filesystem>,
@@ -47,25 +48,30 @@ impl Vault {
         scope: Scope,
         created_ms: u64,
     ) -> Result<ArchiveWriter, ArchiveError> {
-        let header = self.header_for_archive()?;
+        let roots = self.0.roots();
+        if roots.earlier.is_some() {
+            return Err(ArchiveError::KeysChange);
+        }
+        let header = self.header_for_archive(&roots)?;
         let (id, key): ([u8; 16], _) = (random_array(), Key::random());
         let mut preface = format::preface(id, created_ms, scope, &header);
         let label =
             Label::new(Purpose::Archive, Owner::System).with_context(&format::key_name(&preface));
         let sealed = crate::sealed::seal(
-            &self.0.root,
+            &roots.root,
             crate::derive::ROOT_SALT,
-            self.0.epoch,
+            roots.epoch,
             &label,
             key.expose(),
         );
+        drop(roots);
         preface.extend_from_slice(&sealed);
         let beside = Beside::create(fs, path, false)?;
         Ok(ArchiveWriter::new(beside, id, key, preface))
     }
 
     /// The header as it is now, with what a person has and without what a machine keeps.
-    fn header_for_archive(&self) -> Result<Vec<u8>, ArchiveError> {
+    fn header_for_archive(&self, roots: &Roots) -> Result<Vec<u8>, ArchiveError> {
         let inner = &*self.0;
         let damaged = |reason| ArchiveError::Damaged {
             path: inner.data.join(crate::vault::HEADER),
@@ -75,7 +81,7 @@ impl Vault {
             UnlockError::File(error) => ArchiveError::File(error),
             _ => damaged("it can't be read"),
         })?;
-        let mac = header_mac_key(&inner.root);
+        let mac = header_mac_key(&roots.root);
         if !now.authentic(&mac) {
             return Err(damaged("it was exchanged for another vault's"));
         }

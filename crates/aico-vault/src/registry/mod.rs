@@ -364,7 +364,10 @@ impl Registry {
             None => {
                 let (fs, mark) = (Arc::clone(&self.fs), HighWater::default());
                 writer.insert(SealedLogWriter::open_existing(
-                    fs, &self.key(), &self.path, mark,
+                    fs,
+                    &self.key(),
+                    &self.path,
+                    mark,
                 )?)
             }
         };

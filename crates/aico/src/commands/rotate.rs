@@ -97,7 +97,9 @@ async fn rotate(
                     });
                     home.set_sealed_parts(parts);
                     let wanted = wanted(home, what, context.person.as_deref()).await?;
-                    let begun = home.rotate(wanted, Some(&password), Source::local()).await?;
+                    let begun = home
+                        .rotate(wanted, Some(&password), Source::local())
+                        .await?;
                     shown = told(what, file, begun.into());
                     Ok(until_done(home).await)
                 })
@@ -126,9 +128,8 @@ async fn wanted(
         None => None,
         Some(name) => {
             let all = home.persons().await?;
-            let named = |it: &&aico_access::Person| {
-                it.name.as_str().to_lowercase() == name.to_lowercase()
-            };
+            let named =
+                |it: &&aico_access::Person| it.name.as_str().to_lowercase() == name.to_lowercase();
             let found = all.iter().find(named).ok_or(HomeError::NotFound)?;
             Some(found.id)
         }
@@ -145,7 +146,12 @@ impl From<aico_access::Begun> for Begun {
     fn from(begun: aico_access::Begun) -> Self {
         let words = |phrase: aico_vault::RecoveryPhrase| {
             let words = phrase.words();
-            Zeroizing::new(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+            Zeroizing::new(
+                words
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect::<Vec<_>>(),
+            )
         };
         let item = |(kept, why): &(aico_vault::Kept, aico_vault::KeychainError)| {
             format!("{}, item {}: {why}", kept.backend(), kept.item())

@@ -46,8 +46,10 @@ pub(super) async fn seal(
     }
     if !yes {
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::new(Exit::Usage, "Nobody is here to say that it is meant.")
-                .do_this("Say so: --yes"));
+            return Err(
+                Failure::new(Exit::Usage, "Nobody is here to say that it is meant.")
+                    .do_this("Say so: --yes"),
+            );
         }
         if !prompt::agrees(&format!("Seal {}?", style::harmless(name)))? {
             return Ok(());

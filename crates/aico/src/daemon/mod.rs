@@ -116,15 +116,18 @@ async fn run(
         data: folder.path().to_owned(),
         asks,
     }));
-    let watching = tokio::spawn(modules::watch(modules::Parts {
-        home: home.clone(),
-        bus: bus.clone(),
-        door: view,
-        logging: logging.clone(),
-        config: config.clone(),
-        data: folder.path().to_owned(),
-        run: run.clone(),
-    }, asked));
+    let watching = tokio::spawn(modules::watch(
+        modules::Parts {
+            home: home.clone(),
+            bus: bus.clone(),
+            door: view,
+            logging: logging.clone(),
+            config: config.clone(),
+            data: folder.path().to_owned(),
+            run: run.clone(),
+        },
+        asked,
+    ));
     let door = tokio::spawn(door.watch());
     tokio::spawn(tell_erased(home.clone(), bus.clone()));
     tokio::spawn(lock_who_left(home.clone(), bus.clone()));

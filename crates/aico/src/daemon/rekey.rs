@@ -92,7 +92,10 @@ async fn blocking(
 
 fn told(unreadable: usize) {
     if unreadable > 0 {
-        tracing::warn!(files = unreadable, "damaged log files stay under the old key");
+        tracing::warn!(
+            files = unreadable,
+            "damaged log files stay under the old key"
+        );
     }
 }
 

@@ -314,7 +314,11 @@ fn after_a_rotation_no_key_from_before_is_left_in_memory() {
     ]);
     world.chat(None, "Hello again");
     let none: [String; 0] = [];
-    assert_eq!(found_in(pid, &root, &mapped(pid, true)), none, "the old root");
+    assert_eq!(
+        found_in(pid, &root, &mapped(pid, true)),
+        none,
+        "the old root"
+    );
     assert_eq!(found(pid, &old), none, "old keys of databases");
     // The present one is where it belongs, and nowhere else.
     let header = std::fs::read(world.home().join("vault.hdr")).unwrap();

@@ -57,7 +57,10 @@ fn rotate(world: &World, more: &[&str]) -> std::process::Output {
     let _ = std::fs::remove_file(&phrase);
     let password = path(world, "password");
     let mut arguments = vec!["vault", "rotate", "--password-file", &password];
-    if more.iter().all(|it| *it != "--purpose" && *it != "--person") {
+    if more
+        .iter()
+        .all(|it| *it != "--purpose" && *it != "--person")
+    {
         arguments.extend(["--recovery-file", &phrase]);
     }
     arguments.extend(more);
@@ -116,7 +119,9 @@ fn files(folder: &std::path::Path, ending: &str) -> Vec<Vec<u8>> {
     crate::privacy::files(folder, &mut all);
     all.retain(|path| path.to_str().unwrap().ends_with(ending));
     assert!(!all.is_empty(), "{ending}");
-    all.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    all.iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
 }
 
 /// Epoch of each segment header's key at the beginning of files.
@@ -139,7 +144,10 @@ fn a_new_root_key_comes_in_while_everything_runs_and_all_is_under_it() {
     whole(&world, &conversation);
     world.stop();
     // The page that was signed in stays so: nothing that signs was changed.
-    let (old, new) = (files(&before, "system.db"), files(&world.home(), "system.db"));
+    let (old, new) = (
+        files(&before, "system.db"),
+        files(&world.home(), "system.db"),
+    );
     assert_ne!(old[0][..16], new[0][..16]);
     for (folder, ending) in [
         (world.home(), "registry"),
@@ -166,8 +174,14 @@ fn a_new_root_key_comes_in_while_everything_runs_and_all_is_under_it() {
     world.serve();
     whole(&world, &conversation);
     let logs = world.said(&["logs"]);
-    assert!(logs.lines().any(|line| line.contains("there is a new root key")));
-    assert!(logs.contains("unlocked"), "what was logged before it: {logs}");
+    assert!(
+        logs.lines()
+            .any(|line| line.contains("there is a new root key"))
+    );
+    assert!(
+        logs.contains("unlocked"),
+        "what was logged before it: {logs}"
+    );
     world.stop();
 }
 
@@ -228,19 +242,41 @@ fn one_key_or_one_persons_changes_alone() {
     assert_eq!(changed, 1);
     rotated(&world, &["--person", "Ben"]);
     whole(&world, &conversation);
-    rotated(&world, &["--purpose", "system-database", "--purpose", "person-database"]);
+    rotated(
+        &world,
+        &[
+            "--purpose",
+            "system-database",
+            "--purpose",
+            "person-database",
+        ],
+    );
     assert!(salts(&world).iter().all(|salt| !one.contains(salt)));
     assert_eq!(status(&world)["key_epoch"], 1, "the root key stays");
     let password = path(&world, "password");
     let refused = |purpose: &str, words: &str| {
-        let arguments = ["vault", "rotate", "--purpose", purpose, "--password-file", &password];
+        let arguments = [
+            "vault",
+            "rotate",
+            "--purpose",
+            purpose,
+            "--password-file",
+            &password,
+        ];
         fails(&world, &arguments, 15, words);
     };
     refused("registry", "changes with the key above it");
     refused("nonsense", "no key for that purpose");
     world.write("wrong", "not the master password");
     let wrong = path(&world, "wrong");
-    let arguments = ["vault", "rotate", "--purpose", "bus-key", "--password-file", &wrong];
+    let arguments = [
+        "vault",
+        "rotate",
+        "--purpose",
+        "bus-key",
+        "--password-file",
+        &wrong,
+    ];
     fails(&world, &arguments, 5, "password");
     world.stop();
     world.serve();
@@ -323,7 +359,11 @@ fn killed_at_random_moments_it_goes_on() {
         let password = path(&world, "password");
         let phrase = path(&world, "next-phrase");
         let _ = std::fs::remove_file(&phrase);
-        let kind: &[&str] = if round % 2 == 0 { &["--compromised"] } else { &[] };
+        let kind: &[&str] = if round % 2 == 0 {
+            &["--compromised"]
+        } else {
+            &[]
+        };
         let mut command = world.command(&[
             "vault",
             "rotate",
@@ -337,7 +377,9 @@ fn killed_at_random_moments_it_goes_on() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(300 + round.wrapping_mul(2_654_435_761) % 900));
+        std::thread::sleep(Duration::from_millis(
+            300 + round.wrapping_mul(2_654_435_761) % 900,
+        ));
         world.kill();
         running.wait().unwrap();
         world.serve();
@@ -363,7 +405,8 @@ fn without_room_nothing_is_begun_and_it_is_said_how_much_is_needed() {
     let mut file = std::fs::File::create(&filler).unwrap();
     use std::io::Write as _;
     while file.write_all(&[0; 1 << 16]).is_ok() {}
-    file.set_len(file.metadata().unwrap().len() - (6 << 20)).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (6 << 20))
+        .unwrap();
     let refused = rotate(&world, &[]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(12), "{said}");

@@ -53,15 +53,26 @@ fn finds(api: &crate::http::Api) -> (u16, Value) {
 #[test]
 fn a_sealed_person_is_open_while_signed_in_and_locked_afterwards() {
     let mut world = sealed();
-    assert!(list(&world).contains("Ben  member, sealed\n"), "{}", list(&world));
+    assert!(
+        list(&world).contains("Ben  member, sealed\n"),
+        "{}",
+        list(&world)
+    );
     // What is asked for in their name meanwhile hears why not, as a type.
     let ben = world.api().sign_in("Ben", BEN);
-    assert!(list(&world).contains("sealed, signed in"), "{}", list(&world));
+    assert!(
+        list(&world).contains("sealed, signed in"),
+        "{}",
+        list(&world)
+    );
     let (status, found) = finds(&ben);
     assert_eq!(status, 200, "{found}");
     assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
     let other = world.api().sign_in("Ben", BEN);
-    assert_eq!(other.call("DELETE", "/api/v1/sessions/current", None).0, 204);
+    assert_eq!(
+        other.call("DELETE", "/api/v1/sessions/current", None).0,
+        204
+    );
     assert_eq!(finds(&ben).0, 200, "one session is left");
 
     // After a restart the session counts and opens nothing.
@@ -73,9 +84,17 @@ fn a_sealed_person_is_open_while_signed_in_and_locked_afterwards() {
     };
     assert_eq!(ben.get("/api/v1/me").0, 200);
     let (status, problem) = finds(&ben);
-    assert_eq!((status, &problem["code"]), (423, &"person-locked".into()), "{problem}");
+    assert_eq!(
+        (status, &problem["code"]),
+        (423, &"person-locked".into()),
+        "{problem}"
+    );
     let again = world.api().sign_in("Ben", BEN);
-    assert_eq!(finds(&ben).0, 200, "they are signed in: all their sessions work");
+    assert_eq!(
+        finds(&ben).0,
+        200,
+        "they are signed in: all their sessions work"
+    );
     for api in [&again, &ben] {
         assert_eq!(api.call("DELETE", "/api/v1/sessions/current", None).0, 204);
     }
@@ -136,10 +155,9 @@ fn their_own_phrase_recovers_them_and_unsealing_ends_it() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let ben = world.api().sign_in("Ben", NEW);
     assert_eq!(finds(&ben).0, 200);
-    let (status, _) = world.api().post(
-        "/api/v1/sessions",
-        &json!({"name": "Ben", "password": BEN}),
-    );
+    let (status, _) = world
+        .api()
+        .post("/api/v1/sessions", &json!({"name": "Ben", "password": BEN}));
     assert_eq!(status, 401, "the old password");
     let new = path(&world, "new");
     world.said(&["person", "unseal", "Ben", "--password-file", &new]);
@@ -163,7 +181,11 @@ fn the_owner_can_not_be_sealed_and_rotation_passes_over_who_is_locked() {
     fails(&world, &["person", "seal"], 15, "master password");
     let mia = world.api().sign_in("Mia", PASSWORD);
     let (status, problem) = mia.post("/api/v1/me/seal", &json!({"password": PASSWORD}));
-    assert_eq!((status, &problem["code"]), (409, &"conflict".into()), "{problem}");
+    assert_eq!(
+        (status, &problem["code"]),
+        (409, &"conflict".into()),
+        "{problem}"
+    );
     let phrase = path(&world, "next-phrase");
     let password = path(&world, "password");
     let done = world.aico(&[
@@ -177,7 +199,10 @@ fn the_owner_can_not_be_sealed_and_rotation_passes_over_who_is_locked() {
     ]);
     let said = text(&done.stderr);
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("1 sealed: only they can change their key"), "{said}");
+    assert!(
+        said.contains("1 sealed: only they can change their key"),
+        "{said}"
+    );
     let ben = world.api().sign_in("Ben", BEN);
     let (status, found) = finds(&ben);
     assert_eq!(status, 200, "{found}");
