@@ -42,7 +42,7 @@ class Phase:
     of the first stage, so that what that taught is not forgotten; of the rest a share may be
     `drills`, which are about facts, or `twins`, about facts that are easily taken for each other.
     `wide` draws from all texts, otherwise from those that stood when the stage began. `averaged`
-    begins with the mean of the weights where rates fell to nothing (`RESTS`).
+    begins with the mean of the weights at so many of the last ends of a fall to nothing.
     """
 
     steps: int
@@ -54,7 +54,7 @@ class Phase:
     drills: float = 0.0
     twins: float = 0.0
     wide: bool = False
-    averaged: bool = False
+    averaged: int = 0
 
 
 FIRST = [Phase(1200, 256, 12), Phase(400, 896, 4)]
@@ -82,13 +82,22 @@ SECOND = [
     Phase(50, 384, 7, rate=0.22, plain=0.2, twins=0.2, wide=True),
     Phase(1800, 384, 7, rate=0.1, plain=0.2, twins=0.2, wide=True),
     Phase(950, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
-    Phase(50, 384, 7, rate=0.15, plain=0.2, twins=0.2, wide=True, averaged=True),
+    Phase(50, 384, 7, rate=0.15, plain=0.2, twins=0.2, wide=True, averaged=3),
     Phase(1300, 384, 7, rate=0.08, plain=0.2, twins=0.2, wide=True),
     Phase(900, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
-    Phase(0, 896, 3, wide=True, averaged=True),
+    Phase(50, 384, 7, rate=0.15, plain=0.2, twins=0.2, wide=True, averaged=3),
+    Phase(1300, 384, 7, rate=0.08, plain=0.2, twins=0.2, wide=True),
+    Phase(900, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
+    Phase(50, 384, 7, rate=0.15, plain=0.2, twins=0.2, wide=True, averaged=3),
+    Phase(1300, 384, 7, rate=0.08, plain=0.2, twins=0.2, wide=True),
+    Phase(900, 896, 3, rate=0.0, plain=0.2, twins=0.2, wide=True),
+    Phase(50, 256, 10, rate=0.22, plain=0.15, drills=0.35, twins=0.1, wide=True, averaged=5),
+    Phase(1500, 256, 10, rate=0.12, plain=0.15, drills=0.35, twins=0.1, wide=True),
+    Phase(1000, 896, 3, rate=0.0, plain=0.2, drills=0.2, twins=0.1, wide=True),
+    Phase(0, 896, 3, wide=True, averaged=5),
 ]
-# So many of the last ends of a fall to nothing are averaged.
-RESTS = 3
+# So many of the last ends of a fall to nothing are kept, to be averaged.
+RESTS = 5
 SECOND_START_RATE = 0.4
 MATRIX_RATE = 8e-3
 EMBEDDING_RATE = 4e-3
@@ -200,9 +209,10 @@ class Run:
         weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
         self.rests = [*self.rests, weights][-RESTS:]
 
-    def average(self) -> None:
+    def average(self, count: int) -> None:
         """Goes on from the mean of the last rests, which is better than any of them."""
-        mean = {name: sum(rest[name] for rest in self.rests) / len(self.rests) for name in self.rests[0]}
+        rests = self.rests[-count:]
+        mean = {name: sum(rest[name] for rest in rests) / len(rests) for name in rests[0]}
         self.model.load_state_dict(mean)
 
     def save(self, work: Path) -> None:
@@ -248,7 +258,7 @@ def train(tokenizer: Tokenizer, run: Run, stage: Stage, work: Path) -> None:
     for phase in stage.phases:
         done = min(max(run.step - before, 0), phase.steps)
         if phase.averaged and run.step == before:
-            run.average()
+            run.average(phase.averaged)
         for inputs, targets, counts in batches(tokenizer, stage.conversation, phase, done, run.rng):
             for optimiser in groups:
                 for group in optimiser.param_groups:

@@ -116,7 +116,7 @@ pub(crate) struct Inner {
     /// Set-up, unlocking and locking happen one at a time.
     pub(crate) change: tokio::sync::Mutex<()>,
     /// One backup is made at a time, and nobody is erased meanwhile.
-    pub(crate) backup: tokio::sync::Mutex<()>,
+    pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
     /// One password is turned into a key at a time: each takes 64 MiB.
     pub(crate) kdf: tokio::sync::Semaphore,
     open: RwLock<Option<Arc<Open>>>,
@@ -180,7 +180,7 @@ impl Home {
                 root,
                 stage: watch::Sender::new(stage),
                 change: tokio::sync::Mutex::new(()),
-                backup: tokio::sync::Mutex::new(()),
+                backup: Arc::default(),
                 kdf: tokio::sync::Semaphore::new(1),
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),

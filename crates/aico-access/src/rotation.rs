@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::home::{Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
@@ -258,6 +259,12 @@ impl Home {
         if self.inner.rotation.is_running() {
             return Err(HomeError::Rotation("keys are being changed already"));
         }
+        // A backup that is being made has what is under the old keys.
+        let Ok(alone) = self.inner.backup.clone().try_lock_owned() else {
+            return Err(HomeError::Rotation(
+                "a backup is being made; try again when it is finished",
+            ));
+        };
         let mut begun = Begun {
             phrase: None,
             dropped: Vec::new(),
@@ -265,7 +272,7 @@ impl Home {
             archives: Vec::new(),
         };
         if let Some(plan) = self.unfinished(&open).await? {
-            self.run_in_background(open, plan, None);
+            self.run_in_background(open, plan, None, alone);
             return Ok(begun);
         }
         let plan = self.planned(&open, &what, master.is_some()).await?;
@@ -293,7 +300,8 @@ impl Home {
         if let Some(parts) = self.parts() {
             begun.archives = parts.archives();
         }
-        self.run_in_background(open, plan, master.map(Password::duplicate));
+        let master = master.map(Password::duplicate);
+        self.run_in_background(open, plan, master, alone);
         Ok(begun)
     }
 
@@ -303,7 +311,8 @@ impl Home {
         match self.unfinished(&open).await {
             Ok(Some(plan)) => {
                 tracing::info!(steps = plan.steps.len(), "a change of keys is gone on with");
-                self.run_in_background(open, plan, None);
+                let alone = self.inner.backup.clone().lock_owned().await;
+                self.run_in_background(open, plan, None, alone);
             }
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "what is left of a change of keys is not known"),
@@ -454,7 +463,14 @@ impl Home {
         Ok(())
     }
 
-    fn run_in_background(&self, open: Arc<Open>, plan: Plan, master: Option<Password>) {
+    /// With the lock that keeps backups away.
+    fn run_in_background(
+        &self,
+        open: Arc<Open>,
+        plan: Plan,
+        master: Option<Password>,
+        alone: OwnedMutexGuard<()>,
+    ) {
         let rotation = &self.inner.rotation;
         if rotation.running.swap(true, Ordering::AcqRel) {
             return;
@@ -474,7 +490,7 @@ impl Home {
         let home = self.clone();
         tokio::spawn(async move {
             home.run(&open, plan, master, hold).await;
-            drop(running);
+            drop((running, alone));
         });
     }
 

@@ -6,7 +6,7 @@ mod score;
 
 /// The goal is 0.95; models/starter/README.md says how far it is. What is committed must not
 /// answer worse than it did when it was trained.
-const FLOOR: f64 = 0.93;
+const FLOOR: f64 = 0.95;
 
 #[test]
 fn the_score_of_the_committed_model_has_not_fallen() {

@@ -126,7 +126,10 @@ impl Home {
     ) -> Result<BackupMade, HomeError> {
         let open = self.opened()?;
         let Ok(_one) = self.inner.backup.try_lock() else {
-            return Err(BackupError::Running.into());
+            return Err(match self.rotation().running {
+                true => BackupError::KeysChange.into(),
+                false => BackupError::Running.into(),
+            });
         };
         // The stores stay open until this is dropped, which happens soon after a lock.
         let _hold = self.hold();
@@ -322,7 +325,6 @@ fn hold_person(
     store: Option<&aico_store::Store>,
 ) -> Result<HeldPerson, HomeError> {
     let id = *person.id.as_bytes();
-    let keyring = vault.keyring_of(id).map_err(HomeError::Keyring)?;
     let store = match store {
         None => None,
         Some(store) => {
@@ -333,6 +335,8 @@ fn hold_person(
             Some(Held { view, key, which })
         }
     };
+    // After the database: a keyring has the keys from before as well.
+    let keyring = vault.keyring_of(id).map_err(HomeError::Keyring)?;
     Ok(HeldPerson {
         person: person.clone(),
         keyring: keyring.bytes,

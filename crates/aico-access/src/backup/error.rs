@@ -33,6 +33,9 @@ pub enum BackupError {
     /// One at a time.
     #[error("a backup is being made already")]
     Running,
+    /// What is copied would be under one key and the archive's header under another.
+    #[error("keys are being changed")]
+    KeysChange,
     /// It was stopped by whoever asked for it, or because AICO is being locked.
     #[error("the backup was stopped before it was finished")]
     Stopped,
@@ -79,6 +82,9 @@ impl BackupError {
                 "Choose a folder that is there and that you may write to: --to FOLDER".to_owned()
             }
             Self::Running => "Wait until it is finished.".to_owned(),
+            Self::KeysChange => {
+                "Wait until that is finished: aico vault rotate --status".to_owned()
+            }
             Self::Stopped => {
                 "The backups that there were are untouched. Start it again.".to_owned()
             }

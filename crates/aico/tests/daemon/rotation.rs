@@ -6,6 +6,7 @@ use std::time::Duration;
 use aico_vault::{Password, Vault};
 use serde_json::Value;
 
+use crate::backups::{backup, restore};
 use crate::support::{PASSWORD, World, fails, text, until};
 
 const BEN: &str = "copper Ben meadow trumpet glass";
@@ -416,4 +417,36 @@ fn without_room_nothing_is_begun_and_it_is_said_how_much_is_needed() {
     rotated(&world, &[]);
     whole(&world, &conversation);
     world.stop();
+}
+
+#[test]
+fn backups_from_before_and_after_a_change_of_keys_bring_everything_back() {
+    let world = World::ready();
+    let conversation = family(&world);
+    let ben = path(&world, "ben");
+    let mut archives = vec![backup(&world, &[])];
+    rotated(&world, &["--compromised"]);
+    rotated(&world, &["--purpose", "system-database"]);
+    rotated(&world, &["--purpose", "person-database"]);
+    archives.push(backup(&world, &[]));
+    let own = path(&world, "own-phrase");
+    let seal = ["person", "seal", "Ben", "--yes", "--password-file", &ben];
+    world.said(&[&seal[..], &["--recovery-file", &own]].concat());
+    archives.push(backup(&world, &[]));
+
+    for archive in archives {
+        let mut other = World::new();
+        let copy = other.path("copy.aicobackup");
+        std::fs::copy(&archive, &copy).unwrap();
+        restore(&other, &copy);
+        other.serve();
+        other.write("ben", BEN);
+        whole(&other, &conversation);
+        rotated(&other, &["--compromised"]);
+        whole(&other, &conversation);
+        // With the new keys after a start, too.
+        other.stop();
+        other.serve();
+        whole(&other, &conversation);
+    }
 }
