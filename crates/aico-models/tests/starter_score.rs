@@ -4,8 +4,8 @@
 #[path = "support/score.rs"]
 mod score;
 
-/// The goal is 0.95; models/starter/README.md says how far it is. What is committed must not
-/// answer worse than it did when it was trained.
+/// What is promised. On another machine a case or two may turn out otherwise, which the score has
+/// room for.
 const FLOOR: f64 = 0.95;
 
 #[test]
