@@ -20,6 +20,8 @@ mod grants;
 mod health;
 mod home;
 mod keys;
+#[cfg(test)]
+mod migrations;
 mod modules;
 mod named;
 mod person;

@@ -19,6 +19,8 @@ mod export;
 mod fault;
 mod live;
 mod messages;
+#[cfg(test)]
+mod migrations;
 mod model;
 mod outbox;
 mod schema;

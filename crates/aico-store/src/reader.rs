@@ -91,11 +91,14 @@ pub(crate) fn run(
             Ok(ReadWork::Job(job)) => job(&open.0, &open.1, &shared),
             Ok(ReadWork::Pause(pause)) => {
                 drop(open);
-                let key = pause.wait_it_out();
-                let again =
-                    connection::open(place.path(), &key, Mode::Read).and_then(|mut connection| {
+                let Some(key) = pause.wait_it_out() else {
+                    return;
+                };
+                let again = connection::open(place.path(), key.expose(), Mode::Read).and_then(
+                    |mut connection| {
                         Guard::install(&mut connection).map(|guard| (connection, guard))
-                    });
+                    },
+                );
                 match again {
                     Ok(again) => open = again,
                     Err(error) => {

@@ -16,10 +16,10 @@ use std::{
     },
 };
 
+use aico_vault::Key;
 use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use crate::{
     connection::{self, Mode},
@@ -36,9 +36,9 @@ use crate::{
 /// Pages that are copied at once: a fraction of a millisecond that a write waits.
 const STRETCH: c_int = 128;
 
-/// A key of a database, and which one it is.
+/// A key of a database, and which one it is. In locked memory: what moves leaves copies behind.
 pub struct NumberedKey {
-    bytes: Zeroizing<[u8; 32]>,
+    key: Arc<Key>,
     number: u64,
 }
 
@@ -47,13 +47,13 @@ impl NumberedKey {
     #[must_use]
     pub fn new(bytes: &[u8; 32], number: u64) -> Self {
         Self {
-            bytes: Zeroizing::new(*bytes),
+            key: Arc::new(Key::from_bytes(bytes)),
             number,
         }
     }
 
     pub(crate) fn expose(&self) -> &[u8; 32] {
-        &self.bytes
+        self.key.expose()
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -75,7 +75,7 @@ impl Progress {
 
 /// A change of the key on its way to the writing thread.
 pub(crate) struct Rekey {
-    pub(crate) key: Zeroizing<[u8; 32]>,
+    pub(crate) key: Arc<Key>,
     number: u64,
     pub(crate) progress: Progress,
     /// Keeps the readers there until it is done.
@@ -93,7 +93,7 @@ impl Rekey {
     ) -> (Self, oneshot::Receiver<Result<StoreRecord, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
         let rekey = Self {
-            key: key.bytes,
+            key: key.key,
             number: key.number,
             progress,
             reads,
@@ -119,7 +119,8 @@ pub(crate) struct Pause {
 #[derive(Default)]
 struct Waiting {
     arrived: usize,
-    key: Option<Zeroizing<[u8; 32]>>,
+    /// Once it is over; without a key there is nothing to go on with.
+    over: Option<Option<Arc<Key>>>,
 }
 
 impl Pause {
@@ -145,19 +146,19 @@ impl Pause {
         }
     }
 
-    /// Lets them go on, with this key.
-    pub(crate) fn end(&self, key: Zeroizing<[u8; 32]>) {
-        self.state.lock().key = Some(key);
+    /// Lets them go on with this key, or end.
+    pub(crate) fn end(&self, key: Option<Arc<Key>>) {
+        self.state.lock().over = Some(key);
         self.changed.notify_all();
     }
 
     /// A reader's part, without a connection.
-    pub(crate) fn wait_it_out(&self) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn wait_it_out(&self) -> Option<Arc<Key>> {
         let mut state = self.state.lock();
         state.arrived += 1;
         self.changed.notify_all();
         loop {
-            if let Some(key) = &state.key {
+            if let Some(key) = &state.over {
                 return key.clone();
             }
             self.changed.wait(&mut state);
@@ -198,7 +199,7 @@ impl Copying {
         platform::create_private(&path)
             .map_err(io_error("create", &path))
             .map_err(to_store_error)?;
-        let target = connection::open(&path, &rekey.key, Mode::Write)?;
+        let target = connection::open(&path, rekey.key.expose(), Mode::Write)?;
         // SAFETY: both handles belong to connections that this thread alone uses, and the names
         // are NUL-terminated.
         let backup = unsafe {

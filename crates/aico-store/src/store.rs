@@ -295,8 +295,7 @@ impl Store {
         let mut writes = None;
         if !read_only {
             let (sender, jobs) = mpsc::sync_channel(QUEUE);
-            let writer =
-                Writer::new(place, connection, key, jobs, shared.clone()).map_err(&failed)?;
+            let writer = Writer::new(place, connection, jobs, shared.clone()).map_err(&failed)?;
             threads.writer = Some(spawn("store-writer", &path, move || writer.run())?);
             writes = Some(sender);
         }

@@ -14,7 +14,6 @@ use std::{
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use zeroize::Zeroizing;
 
 use crate::{
     connection::{self, Mode},
@@ -124,8 +123,6 @@ pub(crate) struct Writer {
     place: Arc<Place>,
     connection: Connection,
     guard: Guard,
-    /// The key that the file is under.
-    key: Zeroizing<[u8; 32]>,
     jobs: mpsc::Receiver<Work>,
     /// A change of the key that was met among jobs.
     next_key: Option<Rekey>,
@@ -138,7 +135,6 @@ impl Writer {
     pub(crate) fn new(
         place: Arc<Place>,
         mut connection: Connection,
-        key: &[u8; 32],
         jobs: mpsc::Receiver<Work>,
         shared: Arc<Shared>,
     ) -> Result<Self, StoreError> {
@@ -147,7 +143,6 @@ impl Writer {
             place,
             connection,
             guard,
-            key: Zeroizing::new(*key),
             jobs,
             next_key: None,
             shared,
@@ -376,7 +371,7 @@ impl Writer {
             rekey::swap(&place, &*shared.registry, &shared.id, &open, &shared.faults)?;
             let failed = |error| to_open_error(&place, error);
             let mut connection =
-                connection::open(place.path(), &rekey.key, Mode::Write).map_err(failed)?;
+                connection::open(place.path(), rekey.key.expose(), Mode::Write).map_err(failed)?;
             connection::use_log(&connection).map_err(failed)?;
             let guard = Guard::install(&mut connection).map_err(failed)?;
             Ok::<_, OpenError>((connection, guard))
@@ -384,9 +379,8 @@ impl Writer {
         match swapped {
             Ok((connection, guard)) => {
                 (self.connection, self.guard) = (connection, guard);
-                self.key = rekey.key.clone();
                 self.shared.committed(built.last_sequence);
-                pause.end(rekey.key.clone());
+                pause.end(Some(Arc::clone(&rekey.key)));
                 tracing::info!(store = self.shared.id, "a store is under another key");
                 rekey.settle(Ok(open));
                 true
@@ -397,8 +391,7 @@ impl Writer {
                     ?error,
                     "a store under another key could not be gone on with; it is opened anew"
                 );
-                // Readers find no file that this key opens, and end.
-                pause.end(self.key.clone());
+                pause.end(None);
                 rekey.settle(Err(StoreError::Closed));
                 false
             }

@@ -335,6 +335,8 @@ impl Vault {
             wraps: header
                 .wraps
                 .iter()
+                // No person and no keychain opens with it: it is what a rotation left to do.
+                .filter(|wrap| wrap.kind() != WrapKind::EarlierRoot)
                 .map(|wrap| WrapInfo {
                     kind: wrap.kind(),
                     kept: wrap.kept(),

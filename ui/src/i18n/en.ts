@@ -448,6 +448,8 @@ export const en = {
   'problem.password-too-weak': 'This password is too weak.',
   'problem.not-a-model': 'This file is not a model that AICO can read.',
   'problem.locked': 'AICO is locked.',
+  'problem.person-locked':
+    'Your conversations are sealed and AICO was restarted or you signed out everywhere. Sign out here and sign in again to open them.',
   'problem.storage-full': 'The disk is full. Make room and try again.',
   'problem.not-found': 'This is not here any more.',
   'problem.too-long': 'This is too long.',

@@ -9,6 +9,8 @@ export function problemText(error: unknown): string {
       count: error.retryAfter ?? error.problem.retry_after_seconds ?? 5,
     });
   }
+  // The daemon speaks of a person to others; this is that person.
+  if (error.code === 'person-locked') return t('problem.person-locked');
   const { detail, title, what_to_do } = error.problem;
   const parts = [codeText(error.code, title), detail, what_to_do];
   return [...new Set(parts.filter((part): part is string => Boolean(part)))].join(' ');

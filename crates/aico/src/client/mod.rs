@@ -8,6 +8,8 @@ mod events;
 #[cfg_attr(windows, path = "windows.rs")]
 mod platform;
 
+use std::sync::{Mutex, PoisonError};
+
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -22,7 +24,21 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::prompt;
 
+/// Sessions that this command began. They end with it: a session that nobody uses any more would
+/// keep a sealed person open.
+static SIGNED_IN: Mutex<Vec<Daemon>> = Mutex::new(Vec::new());
+
+/// Ends the sessions that this command began.
+pub(crate) async fn sign_out() {
+    let all = std::mem::take(&mut *SIGNED_IN.lock().unwrap_or_else(PoisonError::into_inner));
+    for daemon in all {
+        // One that has ended by itself (a lock, a change of the password) is no failure.
+        let _ = daemon.delete("/api/v1/sessions/current").await;
+    }
+}
+
 /// A way to the daemon, for the owner or for the person who signed in.
+#[derive(Clone)]
 pub(crate) struct Daemon {
     places: Places,
     token: Option<Zeroizing<String>>,
@@ -82,10 +98,17 @@ impl Daemon {
         let mut daemon = Self::find(places).await?;
         let body = json!({ "name": name, "password": password.as_str() });
         let session = daemon.post("/api/v1/sessions", &body).await?;
-        daemon.token = session["token"]
+        daemon.takes(&session);
+        Ok(daemon)
+    }
+
+    /// Goes on in this session, which ends with this command.
+    pub(crate) fn takes(&mut self, session: &Value) {
+        self.token = session["token"]
             .as_str()
             .map(|t| Zeroizing::new(t.to_owned()));
-        Ok(daemon)
+        let mut signed_in = SIGNED_IN.lock().unwrap_or_else(PoisonError::into_inner);
+        signed_in.push(self.clone());
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {

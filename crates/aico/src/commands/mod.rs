@@ -72,7 +72,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::new(Exit::Unexpected, "The program can't start.").because(&e))?;
     runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
             Command::Setup(setup) => setup::run(&context, &setup).await,
             Command::Unlock(from) => vault::unlock(&context, &from).await,
             Command::Lock => vault::lock(&context).await,
@@ -98,7 +98,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             | Command::Man
             | Command::Contracts(_)
             | Command::Modelservice => Ok(()),
-        }
+        };
+        crate::client::sign_out().await;
+        done
     })
 }
 

@@ -46,8 +46,8 @@ pub(super) async fn run(context: &Context, what: &Rotate) -> Result<(), Failure>
         false => None,
     };
     let done = rotate(context, what, &mut file).await;
-    if done.is_err()
-        && let (Some(file), Some(path)) = (&file, &what.recovery_file)
+    // Refused, or gone on with a change that had its phrase before.
+    if let (Some(file), Some(path)) = (&file, &what.recovery_file)
         && file.metadata().is_ok_and(|about| about.len() == 0)
     {
         let _ = std::fs::remove_file(path);
@@ -177,6 +177,12 @@ fn told(what: &Rotate, file: &mut Option<std::fs::File>, begun: Begun) -> Result
             _ => setup::show_phrase(words)?,
         }
         style::note("The recovery phrase before this one opens nothing here any more.");
+    }
+    if begun.phrase.is_none() && what.purpose.is_empty() && what.recovery_file.is_some() {
+        style::note(
+            "A change of keys that was cut off is gone on with; the phrase that was shown with it counts.",
+        );
+        style::note("For another one, ask again afterwards.");
     }
     for place in &begun.dropped {
         style::warning(&format!(

@@ -61,10 +61,7 @@ pub(super) async fn seal(
         let daemon = Daemon::sign_in(&context.places, name, &password).await?;
         let body = json!({ "password": password.as_str() });
         let done = daemon.post("/api/v1/me/seal", &body).await;
-        // This session was for this; it is their last unless they are signed in elsewhere.
-        let out = daemon.delete("/api/v1/sessions/current").await;
         let words = keys::texts(&done?["recovery_phrase"]);
-        out?;
         Ok::<_, Failure>(Zeroizing::new(words))
     };
     let words = match sealed.await {
@@ -93,12 +90,9 @@ pub(super) async fn unseal(
     let password = prompt::raw_password(from, &format!("Password of {name}"))?;
     let daemon = Daemon::sign_in(&context.places, name, &password).await?;
     let body = json!({ "password": password.as_str() });
-    let done = daemon
+    daemon
         .send(http::Method::DELETE, "/api/v1/me/seal", Some(&body))
-        .await;
-    let out = daemon.delete("/api/v1/sessions/current").await;
-    done?;
-    out?;
+        .await?;
     style::note("No longer sealed: whoever has the master password and the disk can read it.");
     style::note("The phrase of their own opens nothing any more.");
     Ok(())
@@ -110,12 +104,13 @@ pub(super) async fn recover(
     phrase_file: &Option<PathBuf>,
     new_password_file: &Option<PathBuf>,
 ) -> Result<(), Failure> {
-    let daemon = Daemon::find(&context.places).await?;
+    let mut daemon = Daemon::find(&context.places).await?;
     let phrase = prompt::raw_password(&keys::file(phrase_file), "Their own phrase, 12 words")?;
     RecoveryPhrase::parse(&phrase).map_err(aico_access::HomeError::from)?;
     let new = prompt::new_raw_password(&keys::file(new_password_file), name)?;
     let body = json!({ "name": name, "phrase": phrase.as_str(), "new": new.as_str() });
-    daemon.post("/api/v1/persons/recover", &body).await?;
+    let session = daemon.post("/api/v1/persons/recover", &body).await?;
+    daemon.takes(&session);
     style::note("The new password counts. Their other sessions have ended.");
     Ok(())
 }

@@ -284,6 +284,82 @@ fn one_key_or_one_persons_changes_alone() {
     whole(&world, &conversation);
 }
 
+/// The only key file.
+fn key_file(world: &World) -> (PathBuf, Vec<u8>) {
+    let folder = world.path("config").join("aico/keys");
+    let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+    assert_eq!(all.len(), 1, "one key file");
+    let path = all.remove(0).unwrap().path();
+    let bytes = std::fs::read(&path).unwrap();
+    (path, bytes)
+}
+
+#[test]
+fn a_start_without_a_password_goes_on_and_the_key_that_was_kept_before_opens_nothing() {
+    let mut world = World::ready();
+    let conversation = family(&world);
+    let password = path(&world, "password");
+    world.said(&[
+        "vault",
+        "remember",
+        "--key-file",
+        "--password-file",
+        &password,
+    ]);
+    let old = key_file(&world);
+    rotated(&world, &[]);
+    let new = key_file(&world);
+    assert_ne!(old, new);
+    assert_eq!(wraps(&world), [1, 2, 4]);
+    world.stop();
+    let line = world.serve_with(&[]);
+    assert!(line.contains("ready"), "{line}");
+    whole(&world, &conversation);
+    world.stop();
+    // The old key in the place of the new one.
+    std::fs::write(&new.0, &old.1).unwrap();
+    let line = world.serve_with(&[]);
+    assert!(line.contains("locked"), "{line}");
+}
+
+/// Who talks meanwhile waits a moment at most, and nothing that was acknowledged is lost.
+#[test]
+fn a_conversation_goes_on_while_the_keys_change() {
+    let world = World::ready();
+    let conversation = family(&world);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let said = std::thread::scope(|scope| {
+        let talking = scope.spawn(|| {
+            let mut said = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = world.chat(Some(&conversation), &format!("number {said}"));
+                assert_eq!(answer["status"], "complete");
+                said += 1;
+            }
+            said
+        });
+        for more in [
+            &["--compromised"][..],
+            &[
+                "--purpose",
+                "person-database",
+                "--purpose",
+                "system-database",
+            ],
+            &[],
+        ] {
+            rotated(&world, more);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        talking.join().unwrap()
+    });
+    assert!(said > 3, "{said}");
+    let shown = world.said(&["conversation", "show", &conversation]);
+    for n in 0..said {
+        assert!(shown.contains(&format!("number {n}")), "{n}: {shown}");
+    }
+}
+
 #[test]
 fn it_needs_no_daemon() {
     let mut world = World::ready();
@@ -411,8 +487,9 @@ fn without_room_nothing_is_begun_and_it_is_said_how_much_is_needed() {
     let refused = rotate(&world, &[]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(12), "{said}");
-    assert!(said.contains("MiB free") || said.contains("MiB"), "{said}");
+    assert!(said.contains("17 MiB free"), "{said}");
     assert_eq!(status(&world)["key_epoch"], 1);
+    drop(file);
     std::fs::remove_file(&filler).unwrap();
     rotated(&world, &[]);
     whole(&world, &conversation);
