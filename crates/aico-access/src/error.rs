@@ -137,6 +137,9 @@ pub enum HomeError {
         #[source]
         source: std::io::Error,
     },
+    /// A file of the data folder.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// An archive.
     #[error("the backup can't be used")]
     Archive(#[source] ArchiveError),
@@ -289,6 +292,8 @@ impl HomeError {
                 ErrorKind::StorageFull
             }
             Self::Folder { .. } => ErrorKind::FolderUnusable,
+            Self::File(FileError::Io { .. }) => ErrorKind::FolderUnusable,
+            Self::File(error) => file_kind(error),
             Self::Archive(error) => backup::archive_kind(error),
             Self::Backup(error) => backup::backup_kind(error),
             Self::Crypto | Self::Task => ErrorKind::Other,

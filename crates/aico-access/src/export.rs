@@ -47,6 +47,8 @@ pub struct Exported {
 
 /// Tables of the store's own, which say nothing about anybody.
 const INTERNAL: [&str; 3] = ["store_identity", "store_ledger", "store_sequence"];
+/// In the audit's table.
+const EXPORTED: &str = "self.export";
 /// Text that is gathered before it is handed out, in bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -83,6 +85,23 @@ impl Home {
         let _hold = self.hold();
         let store = self.store_of(person).await?;
         let system = open.system.clone();
+        // Where the person sees it: it is a line of what they get.
+        let noted = system.write(move |tx| {
+            tx.execute(
+                "INSERT INTO access_audit (at_ms, action, person, outcome)
+                 VALUES (?1, ?2, ?3, 'done')",
+                rusqlite::params![
+                    Timestamp::now().as_millisecond(),
+                    EXPORTED,
+                    person.as_bytes()
+                ],
+            )?;
+            Ok(())
+        });
+        if let Err(error) = noted.await {
+            // A full disk must not keep anybody from leaving with what is theirs.
+            tracing::warn!(%error, "an export could not be noted");
+        }
         let account = system.read(move |db| account(db, person)).await?;
         let path = person_folder(self.root(), person).join(PERSON_DB);
         let vault = open.vault.clone();

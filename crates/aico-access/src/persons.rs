@@ -9,7 +9,7 @@ use aico_vault::{Password, PersonKeyError, PersonKeys};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::OptionalExtension as _;
 
-use crate::backup::Erased;
+use crate::backup::{self, Erased};
 use crate::home::{MASTER_ACCOUNT, Open, PERSON_DB, blocking, person_folder};
 use crate::keys;
 use crate::{Home, HomeError, Person, PersonName, Principal, Role, Session, SessionInfo, Source};
@@ -270,6 +270,11 @@ impl Home {
                     "INSERT OR REPLACE INTO access_tombstone (person, erased_ms) VALUES (?1, ?2)",
                     rusqlite::params![id.as_bytes(), Timestamp::now().as_millisecond()],
                 )?;
+                tx.execute(
+                    "DELETE FROM access_audit WHERE person = ?1",
+                    [id.as_bytes()],
+                )?;
+                keys::note(tx, ERASED)?;
                 Ok(())
             })
             .await?;
@@ -335,6 +340,9 @@ impl Home {
         let strays: Vec<_> = found.into_iter().filter(|id| !known.contains(id)).collect();
         for id in &strays {
             self.remove_files(&open, *id).await?;
+        }
+        // An erasure can have been cut off after the last of their files here.
+        for id in backup::erased_in(&open).await?.keys() {
             self.erase_kept(*id).await?;
         }
         if let Ok(_no_backup) = self.inner.backup.try_lock()
@@ -531,6 +539,9 @@ impl Home {
         })
     }
 }
+
+/// In the audit's table.
+const ERASED: &str = "person.erase";
 
 struct PersonRow {
     id: Vec<u8>,

@@ -13,14 +13,15 @@
 //!
 //! The caller holds the data folder's lock, and nothing of the home is open.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use aico_vault::FileError;
+use aico_vault::fs::{Context as _, Filesystem, Kind, OsFilesystem};
 use uuid::Uuid;
 
 use crate::HomeError;
-use crate::folder::{create_private, sync_folder};
 
 /// Begins the name of what is in the making.
 const MAKING: &str = ".next-";
@@ -28,6 +29,8 @@ const MAKING: &str = ".next-";
 const NEXT: &str = "next";
 /// Names what is moved, in the folder of what is whole.
 const PLAN: &str = "plan";
+/// Longest plan, in bytes.
+const MOST_PLAN: usize = 4096;
 /// Begins the name of what is kept.
 const KEPT: &str = "before-";
 /// In the plan: something new takes the place of what has this name.
@@ -35,8 +38,11 @@ const PUT: &str = "put";
 /// In the plan: what has this name is only moved away.
 const AWAY: &str = "away";
 
+type Fs = dyn Filesystem;
+
 /// Something new for a data folder, in the making. Dropped, it is removed.
 pub(crate) struct Next {
+    fs: Arc<Fs>,
     data: PathBuf,
     folder: PathBuf,
     done: bool,
@@ -45,10 +51,15 @@ pub(crate) struct Next {
 impl Next {
     /// Begins; the data folder must be there.
     pub(crate) fn begin(data: &Path) -> Result<Self, HomeError> {
+        Self::begin_on(Arc::new(OsFilesystem), data)
+    }
+
+    pub(crate) fn begin_on(fs: Arc<Fs>, data: &Path) -> Result<Self, HomeError> {
         let random = Uuid::new_v4().simple().to_string();
         let folder = data.join(format!("{MAKING}{}", &random[..16]));
-        create_private(&folder).map_err(at(&folder))?;
+        fs.make_folder(&folder).on("create", &folder)?;
         Ok(Self {
+            fs,
             data: data.to_owned(),
             folder,
             done: false,
@@ -67,10 +78,11 @@ impl Next {
         names: &[&str],
         why: &str,
     ) -> Result<Option<PathBuf>, HomeError> {
-        let kept = free_name(&self.data, why);
+        let fs = &*self.fs;
+        let kept = free_name(fs, &self.data, why)?;
         let mut plan = kept.clone();
         for name in names {
-            let verb = if there(&self.folder.join(name)) {
+            let verb = if there(fs, &self.folder.join(name))? {
                 PUT
             } else {
                 AWAY
@@ -78,128 +90,151 @@ impl Next {
             plan.push_str(&format!("\n{verb} {name}"));
         }
         let path = self.folder.join(PLAN);
-        fs::write(&path, plan)
-            .and_then(|()| fs::File::open(&path)?.sync_all())
-            .map_err(at(&path))?;
-        sync_all(&self.folder).map_err(at(&self.folder))?;
+        fs.create(&path)
+            .and_then(|mut file| file.write_at(plan.as_bytes(), 0))
+            .on("write", &path)?;
+        sync_all(fs, &self.folder)?;
         let next = self.data.join(NEXT);
         // From this rename on it is decided.
-        fs::rename(&self.folder, &next).map_err(at(&next))?;
+        fs.rename(&self.folder, &next).on("create", &next)?;
         self.done = true;
-        sync_folder(&self.data).map_err(at(&self.data))?;
-        finish(&self.data)?;
+        fs.sync_folder(&self.data).on("sync", &self.data)?;
+        finish_on(fs, &self.data)?;
         let kept = self.data.join(kept);
-        Ok(kept.exists().then_some(kept))
+        Ok(there(fs, &kept)?.then_some(kept))
     }
 }
 
 impl Drop for Next {
     fn drop(&mut self) {
         if !self.done {
-            let _ = fs::remove_dir_all(&self.folder);
+            let _ = remove_all(&*self.fs, &self.folder);
         }
     }
 }
 
 /// Finishes what was decided, and removes what was not. Called whenever a data folder is opened.
 pub(crate) fn finish(data: &Path) -> Result<(), HomeError> {
-    finish_until(data, &mut || true)
+    finish_on(&OsFilesystem, data)
 }
 
-/// As [`finish`]; `go_on` is asked before each step, so that a test can stop it anywhere.
-fn finish_until(data: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<(), HomeError> {
-    let entries = match fs::read_dir(data) {
-        Ok(entries) => entries,
+fn finish_on(fs: &Fs, data: &Path) -> Result<(), HomeError> {
+    let names = match fs.list(data) {
+        Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(at(data)(error)),
+        Err(error) => return Err(FileError::new("read", data, error).into()),
     };
-    for entry in entries {
-        let entry = entry.map_err(at(data))?;
-        let is_ours = entry.file_name().to_string_lossy().starts_with(MAKING);
-        if is_ours && entry.file_type().map_err(at(data))?.is_dir() {
-            fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+    for name in names {
+        let path = data.join(&name);
+        if name.to_string_lossy().starts_with(MAKING) && is_folder(fs, &path)? {
+            remove_all(fs, &path)?;
             tracing::warn!("removed what a restore or a change of keys that was cut off had left");
         }
     }
     let next = data.join(NEXT);
-    if !there(&next) {
+    if !there(fs, &next)? {
         return Ok(());
     }
     let path = next.join(PLAN);
-    let plan = match fs::read_to_string(&path) {
-        Ok(plan) => plan,
-        // Everything was moved, and removing the rest was cut off.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return remove_rest(data, &next);
+    // Without a plan everything was moved, and removing the rest was cut off.
+    if let Some(plan) = read_plan(fs, &path)? {
+        move_all(fs, data, &next, &path, &plan)?;
+        fs.remove_file(&path).on("remove", &path)?;
+        fs.sync_folder(&next).on("sync", &next)?;
+    }
+    remove_all(fs, &next)?;
+    fs.sync_folder(data).on("sync", data)?;
+    Ok(())
+}
+
+fn read_plan(fs: &Fs, path: &Path) -> Result<Option<String>, HomeError> {
+    if !there(fs, path)? {
+        return Ok(None);
+    }
+    let file = fs.open(path, false).on("read", path)?;
+    let mut bytes = vec![0; MOST_PLAN];
+    let mut length = 0;
+    while length < bytes.len() {
+        match file
+            .read_at(&mut bytes[length..], length as u64)
+            .on("read", path)?
+        {
+            0 => break,
+            count => length += count,
         }
-        Err(error) => return Err(at(&path)(error)),
-    };
+    }
+    bytes.truncate(length);
+    let plan = String::from_utf8(bytes).map_err(|_| unreadable(path))?;
+    Ok(Some(plan))
+}
+
+fn move_all(fs: &Fs, data: &Path, next: &Path, path: &Path, plan: &str) -> Result<(), HomeError> {
     let mut lines = plan.lines();
-    let kept = lines.next().map(plain).unwrap_or_default();
-    let kept = kept.ok_or_else(|| unreadable(&path))?;
+    let kept = lines
+        .next()
+        .and_then(plain)
+        .ok_or_else(|| unreadable(path))?;
     let kept = data.join(kept);
     for line in lines {
-        let (verb, name) = line.split_once(' ').ok_or_else(|| unreadable(&path))?;
-        let name = plain(name).ok_or_else(|| unreadable(&path))?;
+        let (verb, name) = line.split_once(' ').ok_or_else(|| unreadable(path))?;
+        let name = plain(name).ok_or_else(|| unreadable(path))?;
         let (new, now, old) = (next.join(name), data.join(name), kept.join(name));
         // Something new that is here no longer is in place, and so is what was before it.
         let to_move = match verb {
-            PUT => there(&new),
-            AWAY => !there(&old),
-            _ => return Err(unreadable(&path)),
+            PUT => there(fs, &new)?,
+            AWAY => !there(fs, &old)?,
+            _ => return Err(unreadable(path)),
         };
-        if to_move && there(&now) {
-            step(go_on)?;
-            create_private(&kept).map_err(at(&kept))?;
-            fs::rename(&now, &old).map_err(at(&now))?;
+        if to_move && there(fs, &now)? {
+            if !there(fs, &kept)? {
+                fs.make_folder(&kept).on("create", &kept)?;
+                fs.sync_folder(data).on("sync", data)?;
+            }
+            rename(fs, &now, &old)?;
         }
-        if verb == PUT && there(&new) {
-            step(go_on)?;
-            fs::rename(&new, &now).map_err(at(&now))?;
+        if verb == PUT && there(fs, &new)? {
+            rename(fs, &new, &now)?;
         }
     }
-    if there(&kept) {
-        sync_folder(&kept).map_err(at(&kept))?;
+    Ok(())
+}
+
+/// From one folder to another: durable in the one that it comes to before it is gone from the
+/// other, so that no power cut loses it.
+fn rename(fs: &Fs, from: &Path, to: &Path) -> Result<(), HomeError> {
+    fs.rename(from, to).on("replace", to)?;
+    for folder in [to.parent(), from.parent()].into_iter().flatten() {
+        fs.sync_folder(folder).on("sync", folder)?;
     }
-    sync_folder(data).map_err(at(data))?;
-    step(go_on)?;
-    fs::remove_file(&path).map_err(at(&path))?;
-    step(go_on)?;
-    remove_rest(data, &next)
-}
-
-fn step(go_on: &mut dyn FnMut() -> bool) -> Result<(), HomeError> {
-    go_on().then_some(()).ok_or(HomeError::Task)
-}
-
-fn remove_rest(data: &Path, next: &Path) -> Result<(), HomeError> {
-    fs::remove_dir_all(next).map_err(at(next))?;
-    sync_folder(data).map_err(at(data))
+    Ok(())
 }
 
 /// Folders with what was there before something took its place.
 pub(crate) fn kept_folders(data: &Path) -> Result<Vec<PathBuf>, HomeError> {
+    kept_folders_on(&OsFilesystem, data)
+}
+
+fn kept_folders_on(fs: &Fs, data: &Path) -> Result<Vec<PathBuf>, HomeError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(data).map_err(at(data))? {
-        let entry = entry.map_err(at(data))?;
-        let is_kept = entry.file_name().to_string_lossy().starts_with(KEPT);
-        if is_kept && entry.file_type().map_err(at(data))?.is_dir() {
-            found.push(entry.path());
+    for name in fs.list(data).on("read", data)? {
+        let path = data.join(&name);
+        if name.to_string_lossy().starts_with(KEPT) && is_folder(fs, &path)? {
+            found.push(path);
         }
     }
     found.sort();
     Ok(found)
 }
 
-fn free_name(data: &Path, why: &str) -> String {
+fn free_name(fs: &Fs, data: &Path, why: &str) -> Result<String, HomeError> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let mut name = format!("{KEPT}{why}-{now}");
     let mut count = 1;
-    while there(&data.join(&name)) {
+    while there(fs, &data.join(&name))? {
         count += 1;
         name = format!("{KEPT}{why}-{now}-{count}");
     }
-    name
+    Ok(name)
 }
 
 /// A name in a folder, and nothing that leads elsewhere.
@@ -209,144 +244,226 @@ fn plain(name: &str) -> Option<&str> {
     (one && parts.next().is_none()).then_some(name)
 }
 
-fn there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+fn there(fs: &Fs, path: &Path) -> Result<bool, HomeError> {
+    Ok(fs.probe(path).on("read", path)?.is_some())
+}
+
+fn is_folder(fs: &Fs, path: &Path) -> Result<bool, HomeError> {
+    let entry = fs.probe(path).on("read", path)?;
+    Ok(entry.is_some_and(|entry| entry.kind == Kind::Folder))
 }
 
 fn unreadable(path: &Path) -> HomeError {
-    at(path)(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "it does not say what belongs where",
-    ))
+    HomeError::Folder {
+        path: path.to_owned(),
+        source: io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it does not say what belongs where",
+        ),
+    }
 }
 
 /// Makes everything in a folder durable: its files were written by several libraries.
-fn sync_all(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_all(&entry.path())?;
+fn sync_all(fs: &Fs, folder: &Path) -> Result<(), HomeError> {
+    for name in fs.list(folder).on("read", folder)? {
+        let path = folder.join(name);
+        if is_folder(fs, &path)? {
+            sync_all(fs, &path)?;
         } else {
-            let mut options = fs::OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .open(entry.path())?
-                .sync_all()?;
+            let mut file = fs.open(&path, true).on("open", &path)?;
+            file.sync().on("sync", &path)?;
         }
     }
-    sync_folder(folder)
+    fs.sync_folder(folder).on("sync", folder)?;
+    Ok(())
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> HomeError + use<> {
-    let path = path.to_owned();
-    move |source| HomeError::Folder {
-        path: path.clone(),
-        source,
+fn remove_all(fs: &Fs, folder: &Path) -> Result<(), HomeError> {
+    for name in fs.list(folder).on("read", folder)? {
+        let path = folder.join(name);
+        if is_folder(fs, &path)? {
+            remove_all(fs, &path)?;
+        } else {
+            fs.remove_file(&path).on("remove", &path)?;
+        }
     }
+    fs.remove_folder(folder).on("remove", folder)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use aico_vault::fs::faulty::{Dice, Faulty};
+
     use super::*;
 
-    fn text(path: &Path) -> Option<String> {
-        fs::read_to_string(path).ok()
-    }
-
-    /// A data folder with an old home, logs and configuration, and something new for two of them.
-    fn prepared() -> (tempfile::TempDir, Next) {
-        let temp = tempfile::tempdir().unwrap();
-        let data = temp.path();
-        for (folder, what) in [("home", "old"), ("logs", "old")] {
-            fs::create_dir(data.join(folder)).unwrap();
-            fs::write(data.join(folder).join("file"), what).unwrap();
-        }
-        fs::write(data.join("config.yaml"), "old").unwrap();
-        let next = Next::begin(data).unwrap();
-        fs::create_dir(next.folder().join("home")).unwrap();
-        fs::write(next.folder().join("home").join("file"), "new").unwrap();
-        fs::write(next.folder().join("config.yaml"), "new").unwrap();
-        (temp, next)
-    }
-
+    const DATA: &str = "/data";
     const NAMES: [&str; 3] = ["home", "logs", "config.yaml"];
 
-    fn check_new(data: &Path) {
-        assert_eq!(text(&data.join("home/file")).as_deref(), Some("new"));
-        assert_eq!(text(&data.join("config.yaml")).as_deref(), Some("new"));
-        assert!(!data.join("logs").exists() && !data.join(NEXT).exists());
-        let kept = kept_folders(data).unwrap();
-        let [kept] = &kept[..] else {
-            panic!("{kept:?}")
-        };
-        for name in ["home/file", "logs/file", "config.yaml"] {
-            assert_eq!(text(&kept.join(name)).as_deref(), Some("old"), "{name}");
+    fn put(fs: &Fs, path: &str, text: &str) {
+        let path = Path::new(path);
+        let mut file = fs.create(path).unwrap();
+        file.write_at(text.as_bytes(), 0).unwrap();
+    }
+
+    /// A data folder, durable, with an old home, logs and configuration.
+    fn old_disk() -> Faulty {
+        let disk = Faulty::new();
+        for folder in ["/data", "/data/home", "/data/home/persons", "/data/logs"] {
+            disk.make_folder(Path::new(folder)).unwrap();
         }
+        for path in [
+            "/data/home/a",
+            "/data/home/persons/b",
+            "/data/logs/c",
+            "/data/config.yaml",
+        ] {
+            put(&disk, path, "old");
+        }
+        sync_all(&disk, Path::new(DATA)).unwrap();
+        disk.sync_folder(Path::new("/")).unwrap();
+        disk
+    }
+
+    /// Something new for two of the three, not yet durable.
+    fn prepare(disk: &Faulty) -> Result<Next, HomeError> {
+        let next = Next::begin_on(Arc::new(disk.clone()), Path::new(DATA))?;
+        let folder = next.folder().to_owned();
+        for name in ["home", "home/persons"] {
+            let path = folder.join(name);
+            disk.make_folder(&path).on("create", &path)?;
+        }
+        for name in ["home/a", "home/persons/b", "config.yaml"] {
+            let path = folder.join(name);
+            let written = disk
+                .create(&path)
+                .and_then(|mut file| file.write_at(b"new", 0));
+            written.on("write", &path)?;
+        }
+        Ok(next)
+    }
+
+    fn text(disk: &Faulty, path: &str) -> Option<String> {
+        disk.read(Path::new(path))
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    /// Whether it is all new; everything old is kept then, and otherwise in its place.
+    fn is_new(disk: &Faulty) -> bool {
+        let (old, new) = (Some("old".to_owned()), Some("new".to_owned()));
+        let left: Vec<_> = disk.files();
+        let odd = |path: &&PathBuf| {
+            let name = path.strip_prefix(DATA).unwrap_or(path).to_string_lossy();
+            name.starts_with("next") || name.starts_with(MAKING)
+        };
+        assert_eq!(left.iter().find(odd), None);
+        let kept = kept_folders_on(disk, Path::new(DATA)).unwrap();
+        if text(disk, "/data/home/a") == old {
+            assert_eq!(text(disk, "/data/home/persons/b"), old);
+            assert_eq!(text(disk, "/data/config.yaml"), old);
+            assert_eq!(text(disk, "/data/logs/c"), old);
+            assert!(kept.is_empty(), "{kept:?}");
+            return false;
+        }
+        assert_eq!(text(disk, "/data/home/a"), new);
+        assert_eq!(text(disk, "/data/home/persons/b"), new);
+        assert_eq!(text(disk, "/data/config.yaml"), new);
+        assert_eq!(text(disk, "/data/logs/c"), None);
+        assert_eq!(kept.len(), 1);
+        for name in ["home/a", "home/persons/b", "logs/c", "config.yaml"] {
+            let path = kept[0].join(name);
+            assert_eq!(text(disk, path.to_str().unwrap()), old, "{name}");
+        }
+        true
     }
 
     #[test]
     fn what_is_made_takes_the_place_of_what_was_and_that_is_kept() {
-        let (temp, next) = prepared();
+        let disk = old_disk();
+        let next = prepare(&disk).unwrap();
         let kept = next.take_place(&NAMES, "restore").unwrap().unwrap();
-        assert!(
-            kept.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("before-restore-2")
-        );
-        check_new(temp.path());
+        assert!(kept.to_string_lossy().starts_with("/data/before-restore-2"));
+        assert!(is_new(&disk));
         // Once more is nothing more.
-        finish(temp.path()).unwrap();
-        check_new(temp.path());
+        finish_on(&disk, Path::new(DATA)).unwrap();
+        assert!(is_new(&disk));
     }
 
     #[test]
-    fn stopped_before_it_is_decided_everything_is_as_it_was() {
-        let (temp, next) = prepared();
-        // As a killed process leaves it.
-        let left = next.folder().to_owned();
-        let _killed = std::mem::ManuallyDrop::new(next);
-        assert!(left.exists());
-        finish(temp.path()).unwrap();
-        assert!(!left.exists());
-        assert_eq!(text(&temp.path().join("home/file")).as_deref(), Some("old"));
-        assert_eq!(text(&temp.path().join("logs/file")).as_deref(), Some("old"));
-        assert!(kept_folders(temp.path()).unwrap().is_empty());
+    fn given_up_it_leaves_nothing() {
+        let disk = old_disk();
+        drop(prepare(&disk).unwrap());
+        assert!(!is_new(&disk));
     }
 
     #[test]
-    fn stopped_anywhere_after_it_the_next_start_finishes_it() {
+    fn killed_or_without_power_at_any_write_it_is_the_old_one_or_the_new_one() {
+        let (mut old, mut new) = (0, 0);
         for stop in 0.. {
-            let (temp, mut next) = prepared();
-            let data = temp.path().to_owned();
-            // What `take_place` does up to the rename that decides.
-            let plan = "before-restore-x\nput home\naway logs\nput config.yaml";
-            fs::write(next.folder().join(PLAN), plan).unwrap();
-            fs::rename(next.folder(), data.join(NEXT)).unwrap();
-            next.done = true;
-            let mut left = stop;
-            let stopped = finish_until(&data, &mut || {
-                left -= 1;
-                left >= 0
-            });
-            finish(&data).unwrap();
-            check_new(&data);
-            if stopped.is_ok() {
-                assert!(stop >= 7, "{stop}");
+            let disk = old_disk();
+            disk.stop_after(stop);
+            let done = prepare(&disk)
+                .and_then(|next| next.take_place(&NAMES, "restore"))
+                .is_ok();
+            let mut aftermaths = vec![disk.after_kill()];
+            for roll in 0..8 {
+                aftermaths.push(disk.after_power_cut(&mut Dice((stop * 100 + roll) as u64)));
+            }
+            for after in aftermaths {
+                // What the next start does, itself stopped anywhere and done again.
+                let again = after.fork();
+                again.stop_after(stop % 7);
+                let _ = finish_on(&again, Path::new(DATA));
+                for mut after in [
+                    after,
+                    again.after_kill(),
+                    again.after_power_cut(&mut Dice(stop as u64)),
+                ] {
+                    finish_on(&after, Path::new(DATA)).unwrap();
+                    let is_new = is_new(&after);
+                    assert!(is_new || !done, "stopped after {stop}");
+                    *(if is_new { &mut new } else { &mut old }) += 1;
+                    after = after.after_power_cut(&mut Dice(1));
+                    // Finished means finished.
+                    assert_eq!(super::tests::is_new(&after), is_new, "stopped after {stop}");
+                }
+            }
+            if done {
+                assert!(stop > 20 && old > 100 && new > 100, "{stop} {old} {new}");
                 return;
             }
         }
     }
 
     #[test]
+    fn a_full_disk_changes_nothing() {
+        let disk = old_disk();
+        disk.set_full(true);
+        let error = prepare(&disk).map(drop).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::StorageFull);
+        disk.set_full(false);
+        assert!(!is_new(&disk));
+        let next = prepare(&disk).unwrap();
+        disk.set_full(true);
+        let error = next.take_place(&NAMES, "restore").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::StorageFull);
+        disk.set_full(false);
+        assert!(!is_new(&disk));
+    }
+
+    #[test]
     fn a_plan_that_leads_elsewhere_is_refused() {
-        for plan in [
+        let plans = [
             "before-x\nput ../home",
             "../x\nput home",
             "before-x\nput /etc",
+            "before-x\nburn home",
+            "before-x\nhome",
             "",
-        ] {
+        ];
+        for plan in plans {
             let temp = tempfile::tempdir().unwrap();
             fs::create_dir(temp.path().join(NEXT)).unwrap();
             fs::write(temp.path().join(NEXT).join(PLAN), plan).unwrap();

@@ -24,6 +24,8 @@ use crate::{Home, HomeError, Person, Role, Stage, folder, stores};
 
 /// Begins the name of the folder that copies lie in while an archive is made.
 pub(crate) const STAGING: &str = ".backup-";
+/// In the audit's table.
+const MADE: &str = "backup.create";
 /// Largest configuration file that is taken along, in bytes.
 const MOST_CONFIGURATION: u64 = 1 << 20;
 
@@ -250,9 +252,10 @@ impl Home {
     async fn note_archive(&self, open: &Open, made: &Written, now: Timestamp) {
         let (id, path) = (made.id, made.path.to_string_lossy().into_owned());
         let (key, persons) = (made.key.clone(), made.persons.clone());
-        let noted = open
-            .system
-            .write(move |tx| note_archive(tx, id, &path, now.as_millisecond(), &key, &persons));
+        let noted = open.system.write(move |tx| {
+            crate::keys::note(tx, MADE)?;
+            note_archive(tx, id, &path, now.as_millisecond(), &key, &persons)
+        });
         if let Err(error) = noted.await {
             // It is found again by looking into the folder, as long as that is known.
             tracing::warn!(%error, "a backup that was made could not be noted");

@@ -29,7 +29,7 @@ pub use restore::{RestoreRequest, RestoreSecret, Restored, restore};
 pub use set::{Keep, Listed, list};
 pub use verify::{Verified, verify};
 
-pub(crate) use create::STAGING;
+pub(crate) use create::{STAGING, erased_in};
 pub(crate) use error::{archive_kind, backup_kind};
 pub(crate) use keys::person_keys;
 pub(crate) use schema::MIGRATIONS;

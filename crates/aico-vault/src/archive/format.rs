@@ -1,5 +1,7 @@
 //! The bytes of an archive: preface, parts, index, end.
 
+use std::collections::HashSet;
+
 use crate::aead::{Cipher, Forged, NONCE, TAG, sha256};
 use crate::codec::{Fields, Short};
 use crate::container::MAX_BYTES;
@@ -235,6 +237,7 @@ pub(super) fn decode_index(
     let short = |Short| "its index is cut off";
     let mut fields = Fields(bytes);
     let mut parts: Vec<Part> = Vec::new();
+    let mut numbers = HashSet::new();
     let mut next = from;
     for _ in 0..fields.u32().map_err(short)? {
         let kind = PartKind::of(fields.u8().map_err(short)?);
@@ -256,7 +259,7 @@ pub(super) fn decode_index(
             && part.plain <= MOST_CHUNKS * CHUNK as u64
             && part.length == length_of(part.plain)
             && part.number != INDEX
-            && parts.iter().all(|other| other.number != part.number);
+            && numbers.insert(part.number);
         if !fits {
             return Err("its index does not fit");
         }

@@ -66,7 +66,14 @@ impl Vault {
         );
         drop(roots);
         preface.extend_from_slice(&sealed);
-        let beside = Beside::create(fs, path, false)?;
+        if fs.probe(path).on("read", path)?.is_some() {
+            return Err(ArchiveError::Exists {
+                path: path.to_path_buf(),
+            });
+        }
+        // Not by a rename that refuses to replace: disks of other systems and networks, where
+        // archives like to lie, have none. Names of archives are random.
+        let beside = Beside::create(fs, path, true)?;
         Ok(ArchiveWriter::new(beside, id, key, preface))
     }
 

@@ -31,6 +31,23 @@ enum Change {
     Length(usize),
 }
 
+#[derive(Clone)]
+enum Entries {
+    Set(Vec<(PathBuf, Option<Node>)>),
+    MoveFolder { from: PathBuf, to: PathBuf },
+}
+
+impl Entries {
+    /// Whether one of the entries is in this folder.
+    fn is_in(&self, folder: &Path) -> bool {
+        let inside = |path: &PathBuf| path.parent() == Some(folder);
+        match self {
+            Self::Set(all) => all.iter().any(|(path, _)| inside(path)),
+            Self::MoveFolder { from, to } => inside(from) || inside(to),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Node {
     File(usize),
@@ -42,8 +59,9 @@ struct Disk {
     inodes: Vec<Inode>,
     now: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
-    /// Changes of entries since the last sync of their folder. A rename is one change of two.
-    since: Vec<Vec<(PathBuf, Option<Node>)>>,
+    /// Changes of entries since the last sync of their folder. A rename is one change of two, and
+    /// that of a folder takes along what is in it.
+    since: Vec<Entries>,
     operations: usize,
     /// Operations from this number on fail.
     stop_at: Option<usize>,
@@ -206,12 +224,29 @@ fn torn(content: &mut Vec<u8>, offset: usize, bytes: &[u8], dice: &mut Dice) {
     }
 }
 
-fn apply(entries: &mut BTreeMap<PathBuf, Node>, change: &[(PathBuf, Option<Node>)]) {
-    for (path, node) in change {
-        match node {
-            Some(node) => entries.insert(path.clone(), *node),
-            None => entries.remove(path),
-        };
+fn apply(entries: &mut BTreeMap<PathBuf, Node>, change: &Entries) {
+    match change {
+        Entries::Set(all) => {
+            for (path, node) in all {
+                match node {
+                    Some(node) => entries.insert(path.clone(), *node),
+                    None => entries.remove(path),
+                };
+            }
+        }
+        Entries::MoveFolder { from, to } => {
+            let inside = |path: &&PathBuf| path.starts_with(from);
+            let moved: Vec<PathBuf> = entries.keys().filter(inside).cloned().collect();
+            for path in moved {
+                let rest = path.strip_prefix(from).map(|rest| match rest {
+                    rest if rest.as_os_str().is_empty() => to.clone(),
+                    rest => to.join(rest),
+                });
+                if let (Some(node), Ok(new)) = (entries.remove(&path), rest) {
+                    entries.insert(new, node);
+                }
+            }
+        }
     }
 }
 
@@ -225,6 +260,10 @@ impl Disk {
     }
 
     fn change(&mut self, change: Vec<(PathBuf, Option<Node>)>) -> io::Result<()> {
+        self.change_entries(Entries::Set(change))
+    }
+
+    fn change_entries(&mut self, change: Entries) -> io::Result<()> {
         self.operation()?;
         apply(&mut self.now, &change);
         self.since.push(change);
@@ -366,6 +405,13 @@ impl Filesystem for Faulty {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         let node = *disk.now.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if node == Node::Folder {
+            if disk.now.contains_key(to) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let (from, to) = (from.to_path_buf(), to.to_path_buf());
+            return disk.change_entries(Entries::MoveFolder { from, to });
+        }
         disk.change(vec![
             (from.to_path_buf(), None),
             (to.to_path_buf(), Some(node)),
@@ -399,7 +445,7 @@ impl Filesystem for Faulty {
         }
         let Disk { durable, since, .. } = &mut *disk;
         since.retain(|change| {
-            let here = change.iter().any(|(path, _)| path.parent() == Some(folder));
+            let here = change.is_in(folder);
             if here {
                 apply(durable, change);
             }

@@ -442,3 +442,49 @@ fn older_ones_go_when_that_is_asked_for_and_others_are_not_touched() {
     assert!(lines[1].contains("one person"), "{listed}");
     assert!(lines[2].contains("can't be used"), "{listed}");
 }
+
+#[test]
+fn anothers_backup_takes_the_place_of_everything_or_of_nothing() {
+    let theirs = World::ready();
+    let ben = add_ben(&theirs);
+    ben_says(&theirs, &ben, "Elsewhere");
+    let said = theirs.chat(None, "From the other one");
+    let conversation = said["conversation"].as_str().unwrap().to_owned();
+    let archive = backup(&theirs, &[]);
+
+    let mut world = World::ready();
+    world.chat(None, "From this one");
+    world.stop();
+    assert!(world.data().join("logs").exists());
+    // One person of it has no place here, even under the same password.
+    let restore_ben = ["--person", "Ben", "restore", string(&archive)];
+    let done = opening(&world, &restore_ben);
+    assert_eq!(done.status.code(), Some(15), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("another AICO"),
+        "{}",
+        text(&done.stderr)
+    );
+    // The whole of it does. The logs of before open with the key of before: they go with it.
+    restore(&world, &archive);
+    let kept = names_in(&world.data())
+        .into_iter()
+        .find(|name| name.starts_with("before-restore-"))
+        .unwrap();
+    let kept = names_in(&world.data().join(kept));
+    assert!(
+        kept.contains(&"logs".to_owned()) && kept.contains(&"home".to_owned()),
+        "{kept:?}"
+    );
+    world.serve();
+    assert!(shown(&world, &conversation).contains("From the other one"));
+    world.said(&["logs"]);
+    // Named with --to, a place has to be free.
+    world.stop();
+    let data = world.data();
+    let done = opening(
+        &world,
+        &["restore", string(&archive), "--to", string(&data)],
+    );
+    assert_eq!(done.status.code(), Some(15), "{}", text(&done.stderr));
+}
