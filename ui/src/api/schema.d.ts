@@ -447,6 +447,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/seal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Seals oneself. From then on one's data opens only while one is signed in; without the password
+         *     and the phrase that is told here nobody recovers it.
+         */
+        post: operations["seal_self"];
+        /** Lets AICO open one's data unattended again. The phrase of one's own opens nothing any more. */
+        delete: operations["unseal_self"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -598,6 +619,23 @@ export interface paths {
         put?: never;
         /** Adds a person with a password of their own. */
         post: operations["add_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/persons/recover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A sealed person sets a new password by their own phrase, and is signed in. */
+        post: operations["recover_person"];
         delete?: never;
         options?: never;
         head?: never;
@@ -879,6 +917,29 @@ export interface paths {
         put?: never;
         /** Lets a keychain open the vault at a start, in the place of all that could before. */
         post: operations["remember"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vault/rotation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far a change of keys is. */
+        get: operations["read_rotation"];
+        put?: never;
+        /**
+         * Begins to change keys. One that was not finished is gone on with instead.
+         * @description A plain rotation makes a new root key and writes anew what is under it. It revokes nothing that
+         *     a person's own key or password opens, and no copy that was taken before. With `compromised`
+         *     each person, each database and what signs gets a new key too, and the data is rewritten.
+         */
+        post: operations["rotate_vault"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1629,6 +1690,7 @@ export interface components {
                 id: string;
                 name: string;
                 role: components["schemas"]["PersonRole"];
+                seal?: components["schemas"]["PersonSeal"] | null;
             }[];
         };
         /** @description A list that is always given whole. */
@@ -2040,12 +2102,18 @@ export interface components {
             id: string;
             name: string;
             role: components["schemas"]["PersonRole"];
+            seal?: components["schemas"]["PersonSeal"] | null;
         };
         /**
          * @description What a person may do beside using what is their own.
          * @enum {string}
          */
         PersonRole: "owner" | "member";
+        /**
+         * @description Who can open a person's data.
+         * @enum {string}
+         */
+        PersonSeal: "open" | "locked" | "signed-in";
         /**
          * @description A problem as RFC 9457 has it, with AICO's own members.
          * @example {
@@ -2119,6 +2187,14 @@ export interface components {
             /** @description The twelve words, with spaces between them. */
             phrase: components["schemas"]["Secret"];
         };
+        /** @description A new password of a sealed person. */
+        RecoverPerson: {
+            name: string;
+            /** @description At least 12 characters. */
+            new: components["schemas"]["Secret"];
+            /** @description The twelve words of their own, with spaces between them. */
+            phrase: components["schemas"]["Secret"];
+        };
         /** @description The new password counts, and the owner is signed in. */
         Recovered: {
             session: components["schemas"]["Session"];
@@ -2147,6 +2223,55 @@ export interface components {
             epoch: string;
             /** Format: int64 */
             seq: number;
+        };
+        /** @description Which keys are to be changed: without purposes and person the root key. */
+        RotateVault: {
+            /** @description With the root key: each person's key, each database's, and the keys that sign. */
+            compromised?: boolean;
+            /** @description The master password. */
+            password: components["schemas"]["Secret"];
+            /**
+             * Format: uuid
+             * @description This person's key and what is under it; with purposes, theirs of these.
+             */
+            person?: string | null;
+            /** @description These keys alone: `system-database`, `person-database`, `signing-key`, `bus-key`. */
+            purposes?: string[];
+        };
+        /** @description How far a change of keys is. */
+        Rotation: {
+            /** Format: int64 */
+            all_bytes: number;
+            /** Format: int64 */
+            done_bytes: number;
+            /** @description Why it stopped. It goes on at the next start, or when it is asked for again. */
+            failed?: string | null;
+            /**
+             * Format: date-time
+             * @description When the last one was done, since the daemon runs.
+             */
+            finished_at?: string | null;
+            running: boolean;
+            /** @description Sealed persons whose keys only they can change. */
+            skipped: string[];
+            /** @description The step that runs, or that failed. */
+            step: string;
+        };
+        /** @description A change of keys has begun. */
+        RotationBegun: {
+            /** @description Archives within reach that open with what was changed. */
+            archives: string[];
+            /** @description Keychains that could not be given a new key, and why: AICO starts with the password. */
+            dropped: string[];
+            /** @description Items in keychains that could not be removed. */
+            left: string[];
+            /** @description With a new root key: shown this once. The one before opens nothing here any more. */
+            recovery_phrase?: string[] | null;
+        };
+        /** @description Sealed. */
+        Sealed: {
+            /** @description Of one's own. Shown this once. */
+            recovery_phrase: string[];
         };
         /** @description Where it was found. */
         SearchHit: {
@@ -7393,7 +7518,10 @@ export interface operations {
     };
     file_key: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description From the file's header; the present one by default. */
+                epoch?: number;
+            };
             header?: never;
             path: {
                 /** @description The file's id, from its header. */
@@ -7734,6 +7862,484 @@ export interface operations {
                      *       "title": "This password is too easy to guess",
                      *       "type": "urn:aico:problem:password-too-weak",
                      *       "what_to_do": "Take a longer one: five random words are easy to remember and hard to guess."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `slow-down`: Too many wrong passwords. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "slow-down",
+                     *       "status": 429,
+                     *       "title": "Too many wrong passwords",
+                     *       "type": "urn:aico:problem:slow-down",
+                     *       "what_to_do": "Wait, then try again. Nothing is lost."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    seal_self: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnProof"];
+            };
+        };
+        responses: {
+            /** @description Sealed. The phrase is shown this once. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sealed"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. `wrong-password`: The password is wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `slow-down`: Too many wrong passwords. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "slow-down",
+                     *       "status": 429,
+                     *       "title": "Too many wrong passwords",
+                     *       "type": "urn:aico:problem:slow-down",
+                     *       "what_to_do": "Wait, then try again. Nothing is lost."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unseal_self: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnProof"];
+            };
+        };
+        responses: {
+            /** @description No longer sealed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. `wrong-password`: The password is wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -10350,6 +10956,264 @@ export interface operations {
                      *       "title": "This password is too easy to guess",
                      *       "type": "urn:aico:problem:password-too-weak",
                      *       "what_to_do": "Take a longer one: five random words are easy to remember and hard to guess."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    recover_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecoverPerson"];
+            };
+        };
+        responses: {
+            /** @description The new password counts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `wrong-phrase`: The recovery phrase is wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "wrong-phrase",
+                     *       "status": 401,
+                     *       "title": "The recovery phrase is wrong",
+                     *       "type": "urn:aico:problem:wrong-phrase",
+                     *       "what_to_do": "Check each word and their order. A phrase that was replaced by a new one opens nothing here any more."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `password-too-weak`: This password is too easy to guess. `phrase-invalid`: This is not a recovery phrase. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "password-too-weak",
+                     *       "status": 422,
+                     *       "title": "This password is too easy to guess",
+                     *       "type": "urn:aico:problem:password-too-weak",
+                     *       "what_to_do": "Take a longer one: five random words are easy to remember and hard to guess."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `slow-down`: Too many wrong passwords. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "slow-down",
+                     *       "status": 429,
+                     *       "title": "Too many wrong passwords",
+                     *       "type": "urn:aico:problem:slow-down",
+                     *       "what_to_do": "Wait, then try again. Nothing is lost."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -14101,6 +14965,426 @@ export interface operations {
                 };
             };
             /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_rotation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How far it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rotation"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotate_vault: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateVault"];
+            };
+        };
+        responses: {
+            /** @description It has begun. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotationBegun"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. `wrong-password`: The password is wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `slow-down`: Too many wrong passwords. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "slow-down",
+                     *       "status": 429,
+                     *       "title": "Too many wrong passwords",
+                     *       "type": "urn:aico:problem:slow-down",
+                     *       "what_to_do": "Wait, then try again. Nothing is lost."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
             500: {
                 headers: {
                     [name: string]: unknown;

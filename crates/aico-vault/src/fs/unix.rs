@@ -39,7 +39,6 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     // through the call.
     let done = unsafe { libc::statvfs(path.as_ptr(), &raw mut about) };
     // The widths of these fields differ between systems.
-    #[allow(clippy::unnecessary_cast)]
     (done == 0).then(|| (about.f_bavail as u64).saturating_mul(about.f_frsize as u64))
 }
 
