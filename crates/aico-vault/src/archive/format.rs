@@ -342,7 +342,14 @@ mod tests {
             (vec![first.clone(), part(0, second.offset, 0)], end),
             (vec![first.clone(), part(1, second.offset + 1, 0)], end + 1),
             (vec![first.clone(), part(INDEX, second.offset, 0)], end),
-            (vec![part(0, 100, u64::MAX - 500)], end),
+            // Lengths that no file has, and a sum that no number holds.
+            (
+                vec![Part {
+                    plain: u64::MAX - 500,
+                    ..first.clone()
+                }],
+                end,
+            ),
         ] {
             assert!(read(&parts, to).is_err());
         }
