@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::backup;
 use crate::home::{Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
 use crate::modules::BROKER_KEY;
 use crate::token::{self, Tokens};
@@ -106,10 +107,6 @@ pub trait SealedParts: Send + Sync {
     async fn journal(&self, all: bool) -> Result<(), PartsError>;
     /// Their bytes.
     fn bytes(&self) -> (u64, u64);
-    /// Archives within reach.
-    fn archives(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
 }
 
 /// One thing to do. The names are stored.
@@ -297,9 +294,7 @@ impl Home {
             begun.dropped = done.dropped;
             begun.left = done.left;
         }
-        if let Some(parts) = self.parts() {
-            begun.archives = parts.archives();
-        }
+        begun.archives = backup::made_archives(&open.system).await?;
         let master = master.map(Password::duplicate);
         self.run_in_background(open, plan, master, alone);
         Ok(begun)
@@ -686,7 +681,7 @@ impl Home {
                     let sql = format!("UPDATE {table} SET {column} = ?1 WHERE one = 1");
                     tx.execute(&sql, [fresh])?;
                 }
-                Ok(())
+                backup::seal_archive_keys_anew(tx, &vault)
             })
             .await?;
         Ok(())

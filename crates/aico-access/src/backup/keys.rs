@@ -1,7 +1,12 @@
 //! Which keys the databases in an archive are under: the manifest numbers them as the registry does.
+//! And what a change of the root key does to what is known of archives.
 
-use aico_store::NumberedKey;
+use std::path::PathBuf;
+
+use aico_store::{NumberedKey, Store, StoreError};
+use aico_vault::archive::ArchiveKey;
 use aico_vault::{KeyId, PersonKeyError, PersonKeys, Vault};
+use rusqlite::Transaction;
 
 use crate::HomeError;
 
@@ -30,4 +35,39 @@ pub(crate) fn person_keys(vault: &Vault, person: [u8; 16]) -> Result<PersonKeys,
         PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
         other => HomeError::Keyring(other),
     })
+}
+
+/// The archives that this home has made and not removed, oldest first, within reach or not.
+pub(crate) async fn made_archives(system: &Store) -> Result<Vec<PathBuf>, HomeError> {
+    let paths = system
+        .read(|db| {
+            let mut query = db.prepare("SELECT path FROM backup_archive ORDER BY created_ms")?;
+            let paths = query.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(paths.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await?;
+    Ok(paths.into_iter().map(PathBuf::from).collect())
+}
+
+/// Seals the archives' own keys under the present root key: with them an erasure takes somebody
+/// out of archives that the root key no longer opens.
+pub(crate) fn seal_archive_keys_anew(
+    tx: &Transaction<'_>,
+    vault: &Vault,
+) -> Result<(), StoreError> {
+    let sealed = {
+        let mut query = tx.prepare("SELECT id, key FROM backup_archive")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<Result<Vec<(Vec<u8>, Vec<u8>)>, _>>()?
+    };
+    for (row, key) in sealed {
+        let id: [u8; 16] = row[..].try_into().map_err(|_| StoreError::Conversion)?;
+        let key = ArchiveKey::open(vault, id, &key)
+            .map_err(|error| StoreError::Caller(Box::new(HomeError::from(error))))?;
+        tx.execute(
+            "UPDATE backup_archive SET key = ?2 WHERE id = ?1",
+            (row, key.seal(vault, id)),
+        )?;
+    }
+    Ok(())
 }

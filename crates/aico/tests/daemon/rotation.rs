@@ -6,7 +6,7 @@ use std::time::Duration;
 use aico_vault::{Password, Vault};
 use serde_json::Value;
 
-use crate::backups::{backup, restore};
+use crate::backups::{backup, restore, verify};
 use crate::support::{PASSWORD, World, fails, text, until};
 
 const BEN: &str = "copper Ben meadow trumpet glass";
@@ -526,4 +526,18 @@ fn backups_from_before_and_after_a_change_of_keys_bring_everything_back() {
         other.serve();
         whole(&other, &conversation);
     }
+}
+
+#[test]
+fn archives_from_before_are_named_and_an_erasure_still_reaches_them() {
+    let world = World::ready();
+    family(&world);
+    let archive = backup(&world, &[]);
+    let notes = rotated(&world, &["--compromised"]);
+    assert!(notes.contains(archive.to_str().unwrap()), "{notes}");
+    assert!(verify(&world, &archive).contains("Ben"));
+    let password = path(&world, "password");
+    world.said(&["person", "erase", "Ben", "--password-file", &password]);
+    let left = verify(&world, &archive);
+    assert!(left.contains("Mia") && !left.contains("Ben"), "{left}");
 }
