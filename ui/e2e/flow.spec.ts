@@ -339,7 +339,9 @@ test('from the first visit to the second person', async ({ browser }) => {
       await expect(page.getByRole('button', { name: 'Unlock' })).toBeVisible();
     };
     await page.getByRole('link', { name: 'Keys' }).click();
-    await expect(page.getByRole('list', { name: 'What opens AICO' })).toContainText('On paper');
+    await expect(page.getByRole('list', { name: 'What opens AICO' })).toContainText(
+      'Twelve words on paper',
+    );
     await expectAccessible(page, 'keys');
     await page.getByRole('button', { name: 'Make a new one' }).click();
     const dialog = page.getByRole('dialog');

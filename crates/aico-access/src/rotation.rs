@@ -354,7 +354,7 @@ impl Home {
             if !what.compromised {
                 return Ok(Plan { steps: all });
             }
-            steps.extend(all.into_iter().take(4));
+            steps.extend(all.into_iter().take(5));
             for person in self.persons().await? {
                 steps.extend(self.new_person_key(open, person.id)?);
             }

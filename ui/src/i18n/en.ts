@@ -336,7 +336,7 @@ export const en = {
   'keys.about.key-file':
     'Opens AICO at a start. Whoever can read it and the data can read everything.',
   'keys.about.unknown': 'This version can’t tell more.',
-  'keys.since': 'Since {day}',
+  'keys.since': 'Since {day}.',
   'keys.closed': 'does not open it now',
   'keys.state.locked': 'It is locked. Unlock it, or type the password at the next start.',
   'keys.state.absent': 'It does not answer. The password opens AICO at the next start.',

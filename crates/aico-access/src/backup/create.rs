@@ -18,7 +18,7 @@ use super::keys;
 use super::manifest::{
     ConfigurationPlace, Database, LeftOutEntry, Manifest, PersonEntry, PersonRow,
 };
-use super::set::{self, Erasures, Keep};
+use super::set::{self, Erasures, Keep, ListKey};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::{Home, HomeError, Person, Role, Stage, folder, stores};
 
@@ -94,6 +94,7 @@ struct HeldPerson {
 /// Everything that goes into an archive.
 struct Plan {
     vault: Vault,
+    list: ListKey,
     system: Held,
     persons: Vec<HeldPerson>,
     left_out: Vec<LeftOut>,
@@ -136,7 +137,8 @@ impl Home {
         // The stores stay open until this is dropped, which happens soon after a lock.
         let _hold = self.hold();
         let keep = request.keep;
-        let plan = self.plan(&open, request).await?;
+        let list = keys::list_key(&open.system).await?;
+        let plan = self.plan(&open, request, list.clone()).await?;
         let (home, folder, now) = (self.clone(), plan.folder.clone(), plan.now);
         let left_out = plan.left_out.clone();
         let made =
@@ -147,7 +149,7 @@ impl Home {
         let (vault, keys) = (open.vault.clone(), self.archive_keys(&open).await?);
         let complete = left_out.is_empty();
         let removed = blocking(move || {
-            set::note_erasures(&folder, &vault, &erased)?;
+            set::note_erasures(&folder, &vault, &list, &erased)?;
             // What was left out may be in nothing but the archives that would go.
             let keep = if complete { keep } else { Keep::default() };
             set::retain(&folder, &vault, &keys, keep)
@@ -177,7 +179,12 @@ impl Home {
     }
 
     /// Takes hold of everything at one moment.
-    async fn plan(&self, open: &Open, request: BackupRequest) -> Result<Plan, HomeError> {
+    async fn plan(
+        &self,
+        open: &Open,
+        request: BackupRequest,
+        list: ListKey,
+    ) -> Result<Plan, HomeError> {
         let config = &self.inner.config;
         let data = config.data.clone();
         let folder = request.folder.unwrap_or_else(|| config.backups.clone());
@@ -235,6 +242,7 @@ impl Home {
             }
             Ok(Plan {
                 vault,
+                list,
                 system,
                 persons,
                 left_out,
@@ -423,6 +431,7 @@ impl Plan {
             system,
             persons: Vec::new(),
             left_out: Vec::new(),
+            list_key: *self.list.bytes(),
             configuration: None,
         };
         for held in &self.persons {

@@ -12,8 +12,9 @@ use aico_vault::{Owner, Vault};
 use jiff::Timestamp;
 
 use super::create::erased_in;
+use super::keys;
 use super::manifest::Manifest;
-use super::set::{self, Erasures};
+use super::set::{self, Erasures, ListKey};
 use crate::home::{Open, blocking, person_folder};
 use crate::{Home, HomeError, swap};
 
@@ -71,9 +72,9 @@ impl Home {
             .filter_map(|archive| archive.path.parent().map(Path::to_owned))
             .collect();
         folders.insert(self.inner.config.backups.clone());
-        let vault = open.vault.clone();
+        let (vault, list) = (open.vault.clone(), keys::list_key(&open.system).await?);
         let (done, cleaned) =
-            blocking(move || Ok(reach(&vault, &known, &folders, &erased))).await?;
+            blocking(move || Ok(reach(&vault, &list, &known, &folders, &erased))).await?;
         let forget = open.system.write(move |tx| {
             for (archive, persons) in &cleaned {
                 for person in persons {
@@ -217,6 +218,7 @@ type Clean = Vec<([u8; 16], Vec<PersonId>)>;
 /// Goes through the folders. Answers what was done, and of which archives nothing is left to do.
 fn reach(
     vault: &Vault,
+    list: &ListKey,
     known: &[Known],
     folders: &BTreeSet<PathBuf>,
     erased: &Erasures,
@@ -252,7 +254,7 @@ fn reach(
                 }
             }
         }
-        if ours && let Err(error) = set::note_erasures(folder, vault, erased) {
+        if ours && let Err(error) = set::note_erasures(folder, vault, list, erased) {
             tracing::warn!(%error, "who was erased could not be noted beside the backups");
         }
     }

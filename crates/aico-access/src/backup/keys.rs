@@ -8,6 +8,7 @@ use aico_vault::archive::ArchiveKey;
 use aico_vault::{KeyId, PersonKeyError, PersonKeys, Vault};
 use rusqlite::Transaction;
 
+use super::set::ListKey;
 use crate::HomeError;
 
 /// 0 is the first there was.
@@ -47,6 +48,23 @@ pub(crate) async fn made_archives(system: &Store) -> Result<Vec<PathBuf>, HomeEr
         })
         .await?;
     Ok(paths.into_iter().map(PathBuf::from).collect())
+}
+
+/// The key of this home's lists of the erased, made when it is first needed.
+pub(crate) async fn list_key(system: &Store) -> Result<ListKey, HomeError> {
+    let mut fresh = [0; 32];
+    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| HomeError::Crypto)?;
+    let key = system
+        .write(move |tx| {
+            tx.execute(
+                "INSERT OR IGNORE INTO backup_list (one, key) VALUES (1, ?1)",
+                [fresh],
+            )?;
+            let sql = "SELECT key FROM backup_list WHERE one = 1";
+            Ok(tx.query_row(sql, [], |row| row.get::<_, [u8; 32]>(0))?)
+        })
+        .await?;
+    Ok(ListKey::new(&key))
 }
 
 /// Seals the archives' own keys under the present root key: with them an erasure takes somebody

@@ -19,6 +19,10 @@ pub(crate) struct Manifest {
     /// Who is not in it, though they belong to the home.
     #[serde(default)]
     pub(crate) left_out: Vec<LeftOutEntry>,
+    /// The key of the list of the erased beside it: one for all archives of a home, whatever root
+    /// key they were made under.
+    #[serde(with = "hex_bytes")]
+    pub(crate) list_key: [u8; 32],
     /// Where the configuration file lay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) configuration: Option<ConfigurationPlace>,

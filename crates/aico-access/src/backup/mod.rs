@@ -3,12 +3,13 @@
 //! What is in an archive, and how it is sealed, is `docs/formats/backup-archive.md`. Where it is
 //! made from and what becomes of it is here:
 //!
-//! - [`Home::create_backup`] takes hold of all stores at one moment, copies them one after the
-//!   other under their own keys, and writes one archive. Nobody waits for it.
+//! - [`Home::create_backup`](crate::Home::create_backup) takes hold of all stores at one moment,
+//!   copies them one after the other under their own keys, and writes one archive. Nobody waits for
+//!   it.
 //! - The archives of one home in one folder are a *set*. Beside them lies the list of the persons
-//!   who were erased, which a restore obeys ([`set`]).
+//!   who were erased, which a restore obeys (`set`).
 //! - [`restore`] builds a new home beside the present one, checks it, and swaps the two.
-//! - An erasure drops the person's pieces out of the archives that it can reach ([`erase`]).
+//! - An erasure drops the person's pieces out of the archives that it can reach (`erase`).
 
 mod create;
 mod erase;

@@ -66,6 +66,7 @@ pub async fn restore_person(
         Ok((archive, manifest, vault))
     })
     .await?;
+    let erased = set::read_erasures(&archive, &manifest)?;
     let entry = manifest
         .persons
         .into_iter()
@@ -73,7 +74,7 @@ pub async fn restore_person(
     let entry = entry.ok_or_else(|| BackupError::NoPiece {
         path: archive.path().to_owned(),
     })?;
-    let listed = set::read_erasures(&archive)?.contains_key(&entry.id);
+    let listed = erased.contains_key(&entry.id);
     let system = home.open_system(&vault).await?;
     let done = put_back(&home, &system, &vault, archive, entry, listed, data).await;
     let closed = system.close().await;

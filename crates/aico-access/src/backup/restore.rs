@@ -111,7 +111,7 @@ pub async fn restore(
         Ok((archive, manifest, go_on))
     })
     .await?;
-    let mut erased = set::read_erasures(&archive)?;
+    let mut erased = set::read_erasures(&archive, &manifest)?;
     let mut unread_erasures = false;
     if is_there {
         match erased_at(&there, &archive, &config).await {

@@ -17,6 +17,11 @@ pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
                 created_ms  INTEGER NOT NULL,
                 key         BLOB NOT NULL
             ) STRICT;
+            -- The key of the lists of the erased, 32 random bytes; every archive has it, too.
+            CREATE TABLE backup_list (
+                one         INTEGER PRIMARY KEY CHECK (one = 1),
+                key         BLOB NOT NULL CHECK (length(key) = 32)
+            ) STRICT;
             -- Whose pieces are in it. Of persons who were erased it says what has yet to be
             -- dropped, so it refers to nobody.
             CREATE TABLE backup_archive_person (

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
 use aico_vault::archive::{Archive, ArchiveError, ENDING, Preface, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{EncryptedFile, EncryptedFileError, FileKey, Owner, Purpose, Vault};
+use aico_vault::{EncryptedFile, EncryptedFileError, FileKey, Key, Owner, Purpose, Vault};
 use jiff::Timestamp;
 
 use super::erase::{ArchiveKeys, open_ours};
 use super::error::BackupError;
+use super::manifest::Manifest;
 use crate::HomeError;
 use crate::folder::{create_private, sync_folder};
 
@@ -275,14 +277,32 @@ pub(crate) fn erasures_path(folder: &Path, vault: [u8; 16]) -> PathBuf {
     folder.join(format!("erasures-{}", &hex::encode(vault)[..8]))
 }
 
+/// The key of a home's lists of the erased. It does not hang on the root key: an archive from before
+/// a change of that opens the list from after it, and the other way round.
+#[derive(Clone)]
+pub(crate) struct ListKey(Arc<Key>);
+
+impl ListKey {
+    pub(crate) fn new(bytes: &[u8; 32]) -> Self {
+        Self(Arc::new(Key::from_bytes(bytes)))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+
+    fn of(&self, vault: [u8; 16]) -> FileKey {
+        let key = Key::from_bytes(self.0.expose());
+        FileKey::from_derived(key, 1, Purpose::Archive, Owner::System, vault)
+    }
+}
+
 /// Reads the list beside an archive; empty where there is none.
-pub(crate) fn read_erasures(archive: &Archive) -> Result<Erasures, HomeError> {
+pub(crate) fn read_erasures(archive: &Archive, manifest: &Manifest) -> Result<Erasures, HomeError> {
     let folder = archive.path().parent().unwrap_or(Path::new("."));
     let path = erasures_path(folder, archive.vault());
-    let Some(key) = archive.file_key(archive.vault()) else {
-        return Err(BackupError::Erasures { path }.into());
-    };
-    read_list(&path, &key)
+    let key = ListKey::new(&manifest.list_key);
+    read_list(&path, &key.of(archive.vault()))
 }
 
 fn read_list(path: &Path, key: &FileKey) -> Result<Erasures, HomeError> {
@@ -322,18 +342,18 @@ fn read_list(path: &Path, key: &FileKey) -> Result<Erasures, HomeError> {
 pub(crate) fn note_erasures(
     folder: &Path,
     vault: &Vault,
+    key: &ListKey,
     erased: &Erasures,
 ) -> Result<(), HomeError> {
     if erased.is_empty() {
         return Ok(());
     }
     let path = erasures_path(folder, vault.id());
-    let key = vault.file_key(Purpose::Archive, Owner::System, vault.id());
+    let key = key.of(vault.id());
     let mut all = match read_list(&path, &key) {
         Ok(known) => known,
         Err(_) => {
-            // All that it can have said stands in the system's store as well. The old one stays,
-            // for archives that were made under another root key.
+            // It is damaged, and all that it can have said stands in the system's store as well.
             let mut aside = path.clone().into_os_string();
             aside.push(format!(".{}", Timestamp::now().strftime("%Y%m%d-%H%M%S")));
             let moved = fs::rename(&path, PathBuf::from(aside));

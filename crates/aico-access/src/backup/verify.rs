@@ -45,7 +45,7 @@ pub fn verify(
 ) -> Result<Verified, HomeError> {
     let archive = open(path, secret)?;
     let manifest = check(&archive, go_on)?;
-    let erased = set::read_erasures(&archive)?;
+    let erased = set::read_erasures(&archive, &manifest)?;
     Ok(Verified {
         created_at: set::time(archive.created_ms()),
         program: manifest.program,

@@ -12,7 +12,7 @@ use crate::codec::Fields;
 use crate::container::{Container, Form, MAX_BYTES, Unreadable};
 use crate::derive::{Label, Owner, Purpose, ROOT_SALT};
 use crate::error::UnlockError;
-use crate::file::{Beside, FileKey};
+use crate::file::Beside;
 use crate::fs::{self, Context, Filesystem, FsFile};
 use crate::kdf::KdfCost;
 use crate::key::Key;
@@ -342,20 +342,6 @@ impl Archive {
     #[must_use]
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
-    }
-
-    /// The key of an encrypted file of this vault's that lies beside it. `None` when it was opened
-    /// with its own key.
-    #[must_use]
-    pub fn file_key(&self, file: [u8; 16]) -> Option<FileKey> {
-        let (epoch, root) = (self.header.epoch, self.root.as_ref()?);
-        Some(FileKey::under_root(
-            root,
-            epoch,
-            Purpose::Archive,
-            Owner::System,
-            file,
-        ))
     }
 
     /// Its own key, to be sealed and kept.

@@ -58,17 +58,6 @@ impl PersonKeys {
 }
 
 impl FileKey {
-    /// The key of a file under a root key whose vault is not open.
-    pub(crate) fn under_root(
-        root: &Key,
-        epoch: u32,
-        purpose: Purpose,
-        owner: Owner,
-        file: [u8; 16],
-    ) -> Self {
-        Self(LogKey::under_root(root, epoch, purpose, owner, file))
-    }
-
     /// The key of one file from another process, which derived it for purpose and owner with the
     /// file id as context. It opens that file and no other.
     #[must_use]

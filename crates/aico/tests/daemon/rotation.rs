@@ -6,7 +6,7 @@ use std::time::Duration;
 use aico_vault::{Password, Vault};
 use serde_json::Value;
 
-use crate::backups::{backup, restore, verify};
+use crate::backups::{backup, opened, restore, verify};
 use crate::support::{PASSWORD, World, fails, text, until};
 
 const BEN: &str = "copper Ben meadow trumpet glass";
@@ -540,4 +540,7 @@ fn archives_from_before_are_named_and_an_erasure_still_reaches_them() {
     world.said(&["person", "erase", "Ben", "--password-file", &password]);
     let left = verify(&world, &archive);
     assert!(left.contains("Mia") && !left.contains("Ben"), "{left}");
+    // The list of the erased was begun after the change, and the archive made before it.
+    let to = path(&world, "drill");
+    opened(&world, &["restore", archive.to_str().unwrap(), "--to", &to]);
 }
