@@ -40,7 +40,7 @@ pub struct StoreRecord {
     pub last_sequence: u64,
     /// SHA-256 of the checkpointed file after a clean stop; `None` while it is open.
     pub closed_hash: Option<[u8; 32]>,
-    /// Which key it is under: [`KeyId::number`]. 0 where no key was ever changed.
+    /// Which key it is under: [`KeyId::number`](crate::KeyId::number). 0 where no key was ever changed.
     pub key: u64,
 }
 
