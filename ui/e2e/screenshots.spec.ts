@@ -77,6 +77,7 @@ test('pictures of every page', async ({ browser }) => {
     for (const part of [
       'Model',
       'Account',
+      'Keys',
       'Sessions',
       'Persons',
       'Modules',
