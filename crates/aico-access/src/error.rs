@@ -156,7 +156,10 @@ pub enum HomeError {
         /// The command that mends it.
         mend: String,
     },
-    /// Keys are being changed, or this key can't be changed like this.
+    /// Keys are being changed.
+    #[error("keys are being changed")]
+    KeysChange,
+    /// A key can't be changed like this, or not now: the sentence says what can be done.
     #[error("{0}")]
     Rotation(&'static str),
     /// Changing keys needs room for copies.
@@ -276,7 +279,7 @@ impl HomeError {
             Self::TokenExists | Self::TooManyTokens => ErrorKind::TokenConflict,
             Self::NotFound | Self::NoSuchKeychain { .. } => ErrorKind::NotFound,
             Self::OwnerStays | Self::OwnerIsOpen => ErrorKind::OwnerStays,
-            Self::Rotation(_) => ErrorKind::Rotation,
+            Self::KeysChange | Self::Rotation(_) => ErrorKind::Rotation,
             Self::NoRoom { .. } => ErrorKind::StorageFull,
             Self::Parts(_) => ErrorKind::Other,
             Self::PersonLocked => ErrorKind::PersonLocked,
@@ -370,8 +373,13 @@ impl HomeError {
                 | Self::Open(OpenError::NotPrivate { mend, .. }) => return Some(mend.clone()),
                 _ => "Check that the folder belongs to you and can be written.",
             },
-            ErrorKind::Rotation => "See how far it is: aico vault rotate --status.",
-            ErrorKind::NotFound | ErrorKind::OwnerStays | ErrorKind::Other => return None,
+            ErrorKind::Rotation if matches!(self, Self::KeysChange) => {
+                "Try again when that is finished: aico vault rotate --status."
+            }
+            ErrorKind::Rotation
+            | ErrorKind::NotFound
+            | ErrorKind::OwnerStays
+            | ErrorKind::Other => return None,
         };
         Some(text.to_owned())
     }
@@ -395,7 +403,7 @@ impl From<RotateError> for HomeError {
     fn from(error: RotateError) -> Self {
         match error {
             RotateError::Vault(error) => error.into(),
-            _ => Self::Rotation("keys are being changed already"),
+            _ => Self::KeysChange,
         }
     }
 }

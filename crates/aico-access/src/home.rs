@@ -16,10 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aico_contracts::ids::{PersonId, SessionId, TokenId};
-use aico_store::{Identity, ModuleMigrations, RegistryError, Store, StoreRecord, StoreRegistry};
-use aico_vault::{
-    KdfCost, Keychains, Label, Owner, Password, PersonKeys, Purpose, RecoveryPhrase, Vault,
-};
+use aico_store::{ModuleMigrations, Store};
+use aico_vault::{KdfCost, Keychains, Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
@@ -31,13 +29,10 @@ use crate::delay::Delays;
 use crate::folder;
 use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
-use crate::rotation::{self, Rotation};
+use crate::rotation::Rotation;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
-use crate::{
-    Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, schema, stores,
-    swap,
-};
+use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, swap};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -666,93 +661,6 @@ impl Home {
         self.inner.erased.subscribe()
     }
 
-    // ---- stores ---------------------------------------------------------------------------
-
-    fn system_modules(&self) -> Vec<ModuleMigrations> {
-        modules_of_system(&self.inner.config)
-    }
-
-    async fn create_system(&self, vault: &Vault, root: &Path) -> Result<Store, HomeError> {
-        let (vault, path, modules) = (vault.clone(), root.join(SYSTEM_DB), self.system_modules());
-        blocking(move || {
-            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
-            let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::create(
-                &path,
-                key.expose(),
-                &Identity::system(),
-                &modules,
-                registry,
-            )?)
-        })
-        .await
-    }
-
-    pub(crate) async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
-        let (vault, path) = (vault.clone(), self.inner.root.join(SYSTEM_DB));
-        let modules = self.system_modules();
-        blocking(move || {
-            let (_, key) = stores::system_key(&vault)?;
-            let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::open(
-                &path,
-                key.expose(),
-                &Identity::system(),
-                &modules,
-                registry,
-            )?)
-        })
-        .await
-    }
-
-    pub(crate) async fn create_person_store(
-        &self,
-        vault: &Vault,
-        root: &Path,
-        person: PersonId,
-        keys: &PersonKeys,
-    ) -> Result<Store, HomeError> {
-        let path = person_folder(root, person).join(PERSON_DB);
-        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
-        let modules = self.inner.config.person_migrations.clone();
-        blocking(move || {
-            let identity = Identity::person(*person.as_bytes());
-            let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::create(
-                &path,
-                key.expose(),
-                &identity,
-                &modules,
-                registry,
-            )?)
-        })
-        .await
-    }
-
-    pub(crate) async fn open_person_store(
-        &self,
-        vault: &Vault,
-        person: PersonId,
-        keys: PersonKeys,
-    ) -> Result<Store, HomeError> {
-        let path = person_folder(&self.inner.root, person).join(PERSON_DB);
-        let vault = vault.clone();
-        let modules = self.inner.config.person_migrations.clone();
-        blocking(move || {
-            let (_, key) = stores::person_key(&vault, &keys, &path)?;
-            let identity = Identity::person(*person.as_bytes());
-            let registry = Arc::new(VaultRegistry(vault.clone()));
-            Ok(Store::open(
-                &path,
-                key.expose(),
-                &identity,
-                &modules,
-                registry,
-            )?)
-        })
-        .await
-    }
-
     pub(crate) fn root(&self) -> &Path {
         &self.inner.root
     }
@@ -778,34 +686,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| HomeError::Task)?
-}
-
-/// The tables of this crate and of the modules in the system's store.
-pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
-    let mut modules = vec![schema::MIGRATIONS, rotation::MIGRATIONS, backup::MIGRATIONS];
-    modules.extend(config.system_migrations.iter().cloned());
-    modules
-}
-
-/// The vault's registry, kept alive with the vault by those who write to it.
-pub(crate) struct VaultRegistry(pub(crate) Vault);
-
-impl StoreRegistry for VaultRegistry {
-    fn get(&self, store_id: &str) -> Result<Option<StoreRecord>, RegistryError> {
-        StoreRegistry::get(self.0.registry(), store_id)
-    }
-
-    fn put(&self, store_id: &str, record: &StoreRecord) -> Result<(), RegistryError> {
-        StoreRegistry::put(self.0.registry(), store_id, record)
-    }
-
-    fn note_sequence(&self, store_id: &str, sequence: u64) -> Result<(), RegistryError> {
-        StoreRegistry::note_sequence(self.0.registry(), store_id, sequence)
-    }
-
-    fn remove(&self, store_id: &str) -> Result<(), RegistryError> {
-        StoreRegistry::remove(self.0.registry(), store_id)
-    }
 }
 
 pub(crate) const MASTER_ACCOUNT: &str = "\0master";

@@ -255,6 +255,10 @@ impl Home {
         if id == open.owner {
             return Err(HomeError::OwnerStays);
         }
+        // It may take minutes, and nobody is kept waiting that long without a word.
+        if self.rotation().running {
+            return Err(HomeError::KeysChange);
+        }
         // A backup that is being made would hold them.
         let _no_backup = self.inner.backup.lock().await;
         self.known(&open, id).await?;

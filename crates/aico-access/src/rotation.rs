@@ -240,8 +240,8 @@ impl Home {
     /// when this process ends. One that was not finished is gone on with instead.
     ///
     /// # Errors
-    /// [`HomeError::WrongPassword`]; [`HomeError::NoRoom`]; [`HomeError::Rotation`] while one
-    /// runs, or for keys that don't change alone. Then nothing has changed.
+    /// [`HomeError::WrongPassword`]; [`HomeError::NoRoom`]; [`HomeError::KeysChange`] while one
+    /// runs; [`HomeError::Rotation`] for keys that don't change alone. Then nothing has changed.
     pub async fn rotate(
         &self,
         what: Rotate,
@@ -254,7 +254,7 @@ impl Home {
             self.prove_master(&open, master, &source.into()).await?;
         }
         if self.inner.rotation.is_running() {
-            return Err(HomeError::Rotation("keys are being changed already"));
+            return Err(HomeError::KeysChange);
         }
         // A backup that is being made has what is under the old keys.
         let Ok(alone) = self.inner.backup.clone().try_lock_owned() else {
@@ -294,7 +294,7 @@ impl Home {
             begun.dropped = done.dropped;
             begun.left = done.left;
         }
-        begun.archives = backup::made_archives(&open.system).await?;
+        begun.archives = self.known_archives(&open).await?;
         let master = master.map(Password::duplicate);
         self.run_in_background(open, plan, master, alone);
         Ok(begun)

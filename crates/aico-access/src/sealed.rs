@@ -47,9 +47,7 @@ impl Home {
             return Err(HomeError::OwnerIsOpen);
         }
         if self.rotation().running {
-            return Err(HomeError::Rotation(
-                "keys are being changed; seal afterwards",
-            ));
+            return Err(HomeError::KeysChange);
         }
         let (vault, own) = (open.vault.clone(), own.duplicate());
         let work = self.with_kdf(move || {

@@ -1,17 +1,18 @@
-//! Which key a database is under, and putting it under another.
+//! Making and opening the databases; which key one is under, and putting it under another.
 //!
 //! The registry numbers the keys ([`KeyId`]): epoch of the key above, and version. A change of a
 //! key is one record in the registry, so that after whatever interruption the number says which
 //! key it is, and nothing has to be tried. Only a database from before any change has no number.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, NumberedKey, Progress, Store, StoreError};
-use aico_vault::{Key, KeyId, PersonKeys, Vault};
+use aico_store::{Identity, ModuleMigrations, NumberedKey, Progress, Store, StoreError};
+use aico_vault::{Key, KeyId, Label, Owner, PersonKeys, Purpose, Vault};
 
-use crate::home::{Open, blocking};
-use crate::{Home, HomeError, Stage};
+use crate::home::{HomeConfig, Open, PERSON_DB, SYSTEM_DB, blocking, person_folder};
+use crate::{Home, HomeError, Stage, backup, rotation, schema};
 
 /// The number in the registry: of the file that is there, or of the one that is to take its place.
 fn numbered(vault: &Vault, store_id: &str) -> Option<KeyId> {
@@ -59,7 +60,103 @@ pub(crate) fn person_key(
         .unwrap_or(present))
 }
 
+/// The tables of this crate and of the modules in the system's store.
+pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
+    let mut modules = vec![schema::MIGRATIONS, rotation::MIGRATIONS, backup::MIGRATIONS];
+    modules.extend(config.system_migrations.iter().cloned());
+    modules
+}
+
 impl Home {
+    pub(crate) async fn create_system(
+        &self,
+        vault: &Vault,
+        root: &Path,
+    ) -> Result<Store, HomeError> {
+        let (vault, path, modules) = (
+            vault.clone(),
+            root.join(SYSTEM_DB),
+            modules_of_system(&self.inner.config),
+        );
+        blocking(move || {
+            let key = vault.derive(Label::new(Purpose::SystemDatabase, Owner::System));
+            let registry = Arc::new(vault);
+            Ok(Store::create(
+                &path,
+                key.expose(),
+                &Identity::system(),
+                &modules,
+                registry,
+            )?)
+        })
+        .await
+    }
+
+    pub(crate) async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
+        let (vault, path) = (vault.clone(), self.root().join(SYSTEM_DB));
+        let modules = modules_of_system(&self.inner.config);
+        blocking(move || {
+            let (_, key) = system_key(&vault)?;
+            let registry = Arc::new(vault);
+            Ok(Store::open(
+                &path,
+                key.expose(),
+                &Identity::system(),
+                &modules,
+                registry,
+            )?)
+        })
+        .await
+    }
+
+    pub(crate) async fn create_person_store(
+        &self,
+        vault: &Vault,
+        root: &Path,
+        person: PersonId,
+        keys: &PersonKeys,
+    ) -> Result<Store, HomeError> {
+        let path = person_folder(root, person).join(PERSON_DB);
+        let (key, vault) = (keys.derive(Purpose::PersonDatabase), vault.clone());
+        let modules = self.inner.config.person_migrations.clone();
+        blocking(move || {
+            let identity = Identity::person(*person.as_bytes());
+            let registry = Arc::new(vault);
+            Ok(Store::create(
+                &path,
+                key.expose(),
+                &identity,
+                &modules,
+                registry,
+            )?)
+        })
+        .await
+    }
+
+    pub(crate) async fn open_person_store(
+        &self,
+        vault: &Vault,
+        person: PersonId,
+        keys: PersonKeys,
+    ) -> Result<Store, HomeError> {
+        let path = person_folder(self.root(), person).join(PERSON_DB);
+        let vault = vault.clone();
+        let modules = self.inner.config.person_migrations.clone();
+        blocking(move || {
+            let (_, key) = person_key(&vault, &keys, &path)?;
+            let identity = Identity::person(*person.as_bytes());
+            let registry = Arc::new(vault);
+            Ok(Store::open(
+                &path,
+                key.expose(),
+                &identity,
+                &modules,
+                registry,
+            )?)
+        })
+        .await
+    }
+
     /// Puts `system.db` under another key: the next of its own, or the first under the present
     /// root key, if it is not there yet.
     pub(crate) async fn rekey_system(

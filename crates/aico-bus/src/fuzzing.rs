@@ -1,12 +1,11 @@
 //! What the fuzz targets in `fuzz/` call: each takes any bytes at all and panics when a reader
 //! breaks a promise. `tests/fuzz.rs` calls the same with the corpus that is kept.
 
-use bytes::Bytes;
-use prost::Message as _;
-
 use std::sync::Arc;
 
 use aico_contracts::v1::Envelope;
+use bytes::Bytes;
+use prost::Message as _;
 
 use crate::journal::{FileName, Head, Kept, Place};
 use crate::parcel::{Parcel, Stamp, append_person};

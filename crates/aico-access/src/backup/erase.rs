@@ -112,19 +112,11 @@ impl Home {
         Ok(())
     }
 
-    /// The archives that were made of this home, as far as it knows: where each was, and when it was
-    /// made. They open with the password and the phrase of then.
-    ///
-    /// # Errors
-    /// While locked.
-    pub async fn known_archives(&self) -> Result<Vec<(PathBuf, Option<Timestamp>)>, HomeError> {
-        let open = self.opened()?;
-        let known = known_archives(&open, &Erasures::new()).await?;
-        let told = |archive: Known| {
-            let at = Timestamp::from_millisecond(archive.created_ms).ok();
-            (archive.path, at)
-        };
-        Ok(known.into_iter().map(told).collect())
+    /// Where the archives are that were made of this home, oldest first, within reach or not. They
+    /// open with the password and the phrase of then.
+    pub(crate) async fn known_archives(&self, open: &Open) -> Result<Vec<PathBuf>, HomeError> {
+        let known = known_archives(open, &Erasures::new()).await?;
+        Ok(known.into_iter().map(|archive| archive.path).collect())
     }
 
     /// The keys of the archives that are known.
@@ -180,7 +172,9 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
     let (archives, persons) = open
         .system
         .read(|db| {
-            let mut query = db.prepare("SELECT id, path, created_ms, key FROM backup_archive")?;
+            let mut query = db.prepare(
+                "SELECT id, path, created_ms, key FROM backup_archive ORDER BY created_ms",
+            )?;
             let archives = query
                 .query_map([], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))

@@ -1,8 +1,6 @@
 //! Which keys the databases in an archive are under: the manifest numbers them as the registry does.
 //! And what a change of the root key does to what is known of archives.
 
-use std::path::PathBuf;
-
 use aico_store::{NumberedKey, Store, StoreError};
 use aico_vault::archive::ArchiveKey;
 use aico_vault::{KeyId, PersonKeyError, PersonKeys, Vault};
@@ -36,18 +34,6 @@ pub(crate) fn person_keys(vault: &Vault, person: [u8; 16]) -> Result<PersonKeys,
         PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
         other => HomeError::Keyring(other),
     })
-}
-
-/// The archives that this home has made and not removed, oldest first, within reach or not.
-pub(crate) async fn made_archives(system: &Store) -> Result<Vec<PathBuf>, HomeError> {
-    let paths = system
-        .read(|db| {
-            let mut query = db.prepare("SELECT path FROM backup_archive ORDER BY created_ms")?;
-            let paths = query.query_map([], |row| row.get::<_, String>(0))?;
-            Ok(paths.collect::<Result<Vec<_>, _>>()?)
-        })
-        .await?;
-    Ok(paths.into_iter().map(PathBuf::from).collect())
 }
 
 /// The key of this home's lists of the erased, made when it is first needed.

@@ -32,7 +32,7 @@ pub use verify::{Verified, verify};
 
 pub(crate) use create::{STAGING, erased_in};
 pub(crate) use error::{archive_kind, backup_kind};
-pub(crate) use keys::{made_archives, person_keys, seal_archive_keys_anew};
+pub(crate) use keys::{person_keys, seal_archive_keys_anew};
 pub(crate) use schema::MIGRATIONS;
 
 use std::path::{Path, PathBuf};

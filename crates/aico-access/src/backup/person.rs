@@ -18,7 +18,7 @@ use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
 use super::restore::{RestoreSecret, at, open_piece, unpack};
 use super::{set, verify};
-use crate::home::{HomeConfig, PERSON_DB, VaultRegistry, blocking, person_folder};
+use crate::home::{HomeConfig, PERSON_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::{Home, HomeError, PersonName, folder};
 
@@ -116,7 +116,7 @@ async fn put_back(
             &key,
             &Identity::person(*entry.id.as_bytes()),
             &modules,
-            Arc::new(VaultRegistry(vault)),
+            Arc::new(vault),
             &|said| said.rows == expected,
         )?;
         Ok((row, kept))

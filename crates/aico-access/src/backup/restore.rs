@@ -20,12 +20,10 @@ use super::keys;
 use super::manifest::{ConfigurationPlace, Database, Manifest, PersonEntry, PersonRow};
 use super::set::{self, Erasures};
 use super::verify;
-use crate::home::{
-    HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, VaultRegistry, blocking, person_folder,
-};
+use crate::home::{HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::swap::Next;
-use crate::{Home, HomeError, Role, folder, token};
+use crate::{Home, HomeError, Role, folder, stores, token};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -172,10 +170,7 @@ async fn erased_at(
     archive: &Archive,
     config: &HomeConfig,
 ) -> Result<Erasures, HomeError> {
-    let (path, modules) = (
-        there.join(SYSTEM_DB),
-        crate::home::modules_of_system(config),
-    );
+    let (path, modules) = (there.join(SYSTEM_DB), stores::modules_of_system(config));
     // Which of them it is, only its registry knows, which need not be whole.
     let label = Label::new(Purpose::SystemDatabase, Owner::System);
     let known: Option<Vec<Key>> = (1..=MOST_VERSIONS)
@@ -301,7 +296,7 @@ impl Building<'_> {
                 &key,
                 &Identity::person(id),
                 &modules,
-                Arc::new(VaultRegistry(vault)),
+                Arc::new(vault),
                 &|said| said.rows == expected,
             )?;
             fs::remove_file(&from).map_err(at(&from))
@@ -382,7 +377,7 @@ impl Building<'_> {
         self.unpack(&mut reader, &from, &packed)?;
         let to = self.home.root().join(SYSTEM_DB);
         let vault = self.vault.clone();
-        let modules = crate::home::modules_of_system(&self.home.inner.config);
+        let modules = stores::modules_of_system(&self.home.inner.config);
         blocking(move || {
             let key = keys::system_key(&vault, packed.key)?;
             Store::adopt(
@@ -391,7 +386,7 @@ impl Building<'_> {
                 &key,
                 &Identity::system(),
                 &modules,
-                Arc::new(VaultRegistry(vault)),
+                Arc::new(vault),
                 &|said| said.rows == packed.rows,
             )?;
             fs::remove_file(&from).map_err(at(&from))
