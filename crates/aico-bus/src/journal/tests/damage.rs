@@ -39,6 +39,12 @@ fn made() -> (Faulty, Vault) {
     (fs, vault)
 }
 
+/// How far apart the places are that are tried: `usual`, or each one in the long tests.
+fn apart(usual: usize) -> usize {
+    let every = std::env::var_os("AICO_TEST_EVERY_BYTE").is_some();
+    if every { 1 } else { usual }
+}
+
 #[test]
 fn what_was_kept_is_there_after_a_restart_and_sequences_go_on() {
     let (fs, vault) = made();
@@ -90,7 +96,7 @@ fn any_flipped_bit_of_a_closed_file_is_told_and_the_rest_is_followed() {
     let store = three_files(&fs, &vault);
     let path = path_of(&store, 1);
     let bytes = fs.read(&path).unwrap();
-    for at in (0..bytes.len()).step_by(13) {
+    for at in (0..bytes.len()).step_by(apart(13)) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         fs.plant(&path, &damaged);
@@ -115,7 +121,7 @@ fn a_closed_file_cut_at_any_length_is_told() {
     let store = three_files(&fs, &vault);
     let path = path_of(&store, 1);
     let bytes = fs.read(&path).unwrap();
-    for len in (0..bytes.len() - 25).step_by(17) {
+    for len in (0..bytes.len() - 25).step_by(apart(17)) {
         fs.plant(&path, &bytes[..len]);
         let seen = read(&store);
         let missed: u64 = seen.skipped.iter().map(|skipped| skipped.missed).sum();
