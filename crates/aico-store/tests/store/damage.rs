@@ -11,9 +11,15 @@ use crate::support::{Bench, KEY, NOTES, PERSON, add_note, add_notes, count};
 
 const PAGE: usize = 4096;
 
+/// How far apart the places are that are tried: `usual`, or each one in the long tests.
+fn apart(usual: usize) -> usize {
+    let every = std::env::var_os("AICO_TEST_EVERY_BYTE").is_some();
+    if every { 1 } else { usual }
+}
+
 /// Cuts the file at every page boundary and around it, and at many odd lengths.
 fn lengths(whole: usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> = (0..=17).chain((0..whole).step_by(509)).collect();
+    let mut lengths: Vec<usize> = (0..=17).chain((0..whole).step_by(apart(509))).collect();
     for boundary in (PAGE..=whole).step_by(PAGE) {
         lengths.extend([boundary - 1, boundary, boundary + 1]);
     }
@@ -86,7 +92,7 @@ async fn a_flipped_byte_anywhere_is_refused_after_a_clean_stop_and_after_a_crash
     let whole = fs::read(bench.path()).unwrap();
     let stopped = bench.registry.record(&bench.id()).unwrap();
     for clean in [true, false] {
-        for at in (0..whole.len()).step_by(97) {
+        for at in (0..whole.len()).step_by(apart(97)) {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(bench.path(), &bytes).unwrap();
@@ -332,12 +338,12 @@ async fn a_log_that_was_cut_flipped_or_lost_is_noticed() {
             opened => panic!("{what}: {opened:?}"),
         }
     };
-    for length in (0..log_bytes.len()).step_by(4093) {
+    for length in (0..log_bytes.len()).step_by(apart(4093)) {
         fs::write(bench.path(), &database).unwrap();
         fs::write(&log, &log_bytes[..length]).unwrap();
         refused(format!("cut to {length}"));
     }
-    for at in (0..log_bytes.len()).step_by(1021) {
+    for at in (0..log_bytes.len()).step_by(apart(1021)) {
         fs::write(bench.path(), &database).unwrap();
         let mut flipped = log_bytes.clone();
         flipped[at] ^= 0x10;
