@@ -37,6 +37,14 @@ fn main() {
         [1; 16],
     );
     fs::write(place("text"), vec![7; SIZE]).unwrap();
+    // As much memory as ever lies in files at once: a virtual machine gets it from its host when
+    // it is touched first, which would be charged to whoever comes first.
+    for name in ["sealed", "out", "plain"] {
+        fs::write(place(name), vec![7; SIZE]).unwrap();
+    }
+    for name in ["sealed", "out", "plain"] {
+        fs::remove_file(place(name)).unwrap();
+    }
     let age = Age::find(folder.path());
 
     let mut all: Vec<(&str, Vec<Duration>)> = Vec::new();
