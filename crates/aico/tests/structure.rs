@@ -1,10 +1,12 @@
 //! Holds the two tiers: the platform knows no module, and modules never know each other.
 //!
 //! A module that needs another one speaks to it over the bus, with the messages of
-//! `aico-contracts`; only the program composes them.
+//! `aico-contracts`; only the program composes them. And what `docs/faults.md` says is tested, is.
 #![expect(clippy::expect_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -135,4 +137,40 @@ fn broken_tiers_are_noticed() {
     assert_eq!(with("aico-new", "aico-vault", "normal"), 1);
     assert_eq!(with("aico-gateway", "aico-bus", "normal"), 0);
     assert_eq!(with("aico", "aico-gateway", "normal"), 0);
+}
+
+/// The Rust files under a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn each_fault_of_the_documents_has_its_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = fs::read_to_string(root.join("docs/faults.md")).expect("the page");
+    let mut found = Vec::new();
+    sources(&root.join("crates"), &mut found);
+    let mut tests = BTreeSet::new();
+    for source in found {
+        let text = fs::read_to_string(source).expect("a source");
+        let names = text.split("fn ").skip(1);
+        tests.extend(names.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+    }
+    let rows: Vec<&str> = page.lines().filter(|line| line.contains("| `")).collect();
+    assert!(rows.len() > 20, "the tables are read");
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let is_head = row.starts_with("| what happens");
+        assert!(is_head || !named.is_empty(), "no test: {row}");
+        for name in named {
+            assert!(tests.contains(name), "there is no test {name}");
+        }
+    }
 }
