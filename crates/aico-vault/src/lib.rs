@@ -79,7 +79,7 @@ pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
 #[cfg(unix)]
 pub use process::current_uid;
 pub use process::{HardenError, harden_process};
-pub use registry::{Registry, RegistryError, StoreRecord};
+pub use registry::{Refusal, Registry, RegistryError, StoreRecord};
 pub use rewrap::OwnerPasswordError;
 pub use rotate::{KeyId, RotateError, Rotated};
 pub use vault::{Vault, VaultStatus, WrapInfo};

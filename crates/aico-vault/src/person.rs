@@ -128,6 +128,26 @@ impl Vault {
         self.open_under_root(id, &keyring)
     }
 
+    /// Reads a person's keyring again and authenticates it, with all its wraps. `false`: it is
+    /// whole, and only the person can authenticate it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_keyring(&self, id: [u8; 16]) -> Result<bool, PersonKeyError> {
+        let keyring = self.read_keyring(id)?;
+        if keyring.find(WrapKind::Root).is_some() {
+            return self.open_under_root(id, &keyring).map(|_| true);
+        }
+        match self.unsealed(id) {
+            None => Ok(false),
+            Some(keys) if keyring.authentic(&keyring_mac_key(&keys)) => Ok(true),
+            Some(_) => Err(PersonKeyError::damaged(
+                &self.keyring_path(id),
+                "it was altered by something other than AICO",
+            )),
+        }
+    }
+
     fn open_under_root(
         &self,
         id: [u8; 16],

@@ -314,6 +314,24 @@ impl Vault {
         }
     }
 
+    /// Reads the header again and authenticates it, with all its wraps, under the root key.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_header(&self) -> Result<(), UnlockError> {
+        let inner = &*self.0;
+        // Whoever writes it changes the root key in memory as well.
+        let _alone = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let header = read_header(&*inner.fs, &inner.data)?;
+        match header.authentic(&header_mac_key(&inner.roots().root)) {
+            true => Ok(()),
+            false => Err(UnlockError::damaged(
+                &inner.data.join(HEADER),
+                "it was altered by something other than AICO",
+            )),
+        }
+    }
+
     /// What can be said without a password.
     ///
     /// # Errors

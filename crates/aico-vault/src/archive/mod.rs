@@ -173,6 +173,7 @@ impl From<ArchiveError> for io::Error {
             }
             ArchiveError::Exists { .. } => io::ErrorKind::AlreadyExists,
             ArchiveError::File(FileError::StorageFull { .. }) => io::ErrorKind::StorageFull,
+            ArchiveError::File(FileError::ReadOnly { .. }) => io::ErrorKind::ReadOnlyFilesystem,
             ArchiveError::File(FileError::Io { source, .. }) => source.kind(),
             ArchiveError::File(_) => io::ErrorKind::PermissionDenied,
             ArchiveError::Cancelled => io::ErrorKind::Interrupted,

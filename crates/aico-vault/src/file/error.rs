@@ -145,6 +145,9 @@ impl From<EncryptedFileError> for io::Error {
             EncryptedFileError::WrongMode { .. } => io::ErrorKind::Unsupported,
             EncryptedFileError::Options { .. } => io::ErrorKind::InvalidInput,
             EncryptedFileError::File(FileError::StorageFull { .. }) => io::ErrorKind::StorageFull,
+            EncryptedFileError::File(FileError::ReadOnly { .. }) => {
+                io::ErrorKind::ReadOnlyFilesystem
+            }
             EncryptedFileError::File(FileError::Io { source, .. }) => source.kind(),
             EncryptedFileError::File(_) => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,

@@ -69,6 +69,8 @@ struct Disk {
     full: bool,
     /// Syncs fail.
     no_sync: bool,
+    /// Nothing can be changed.
+    read_only: bool,
 }
 
 /// The file system; clones are the same one.
@@ -128,6 +130,11 @@ impl Faulty {
         self.disk().no_sync = no_sync;
     }
 
+    /// From now on nothing can be changed, as on a disk that was remounted; or again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.disk().read_only = read_only;
+    }
+
     /// The disk as a new process finds it after this one was killed.
     #[must_use]
     pub fn after_kill(&self) -> Self {
@@ -135,6 +142,7 @@ impl Faulty {
         disk.stop_at = None;
         disk.full = false;
         disk.no_sync = false;
+        disk.read_only = false;
         Self(Arc::new(Mutex::new(disk)))
     }
 
@@ -171,6 +179,7 @@ impl Faulty {
         disk.stop_at = None;
         disk.full = false;
         disk.no_sync = false;
+        disk.read_only = false;
         Self(Arc::new(Mutex::new(disk)))
     }
 
@@ -252,6 +261,9 @@ fn apply(entries: &mut BTreeMap<PathBuf, Node>, change: &Entries) {
 
 impl Disk {
     fn operation(&mut self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if self.stop_at.is_some_and(|stop| self.operations >= stop) {
             return Err(io::Error::other("the process is gone"));
         }
@@ -302,6 +314,9 @@ impl FsFile for FaultyFile {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let full = disk.full;
         let killed = disk.operation();
+        if disk.read_only {
+            return killed;
+        }
         // A write that is refused or interrupted may have got half of the way.
         let bytes = if full || killed.is_err() {
             &bytes[..bytes.len() / 2]

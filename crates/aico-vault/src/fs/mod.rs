@@ -113,7 +113,18 @@ pub enum FileError {
         /// The command that mends it.
         mend: String,
     },
-    /// It may not be written, or the file system is read-only.
+    /// The file system can only be read: mounted so, or by the system after errors of the disk.
+    #[error("the disk of {} can only be read; mend it with: {mend}", path.display())]
+    ReadOnly {
+        /// What was to be written.
+        path: PathBuf,
+        /// The command that mends it, where nothing else is wrong with the disk.
+        mend: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It may not be written.
     #[error("{} can't be written; mend it with: {mend}", path.display())]
     NotWritable {
         /// Which.
@@ -155,15 +166,13 @@ impl FileError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::StorageFull { path, source }
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                if doing != "read" =>
-            {
+            io::ErrorKind::ReadOnlyFilesystem => {
                 let folder = path.parent().unwrap_or(&path);
-                let mend = if source.kind() == io::ErrorKind::PermissionDenied {
-                    sys::mend_mode(folder, true)
-                } else {
-                    format!("mount -o remount,rw {}", quoted(folder))
-                };
+                let mend = format!("mount -o remount,rw {}", quoted(folder));
+                Self::ReadOnly { path, mend, source }
+            }
+            io::ErrorKind::PermissionDenied if doing != "read" => {
+                let mend = sys::mend_mode(path.parent().unwrap_or(&path), true);
                 Self::NotWritable { path, mend, source }
             }
             _ => Self::Io {

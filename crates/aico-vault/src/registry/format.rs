@@ -43,6 +43,27 @@ impl Content {
         }
     }
 
+    /// Whether this says all that `known` does, and is as far or further.
+    pub(super) fn covers(&self, known: &Self) -> bool {
+        let store = |(id, known): (&String, &StoreRecord)| {
+            self.stores.get(id).is_some_and(|found| {
+                let last_sequence = found.last_sequence.max(known.last_sequence);
+                *found
+                    == StoreRecord {
+                        last_sequence,
+                        ..*known
+                    }
+            })
+        };
+        let mark = |(id, known): (&String, &HighWater)| {
+            let found = self.marks.get(id).copied().unwrap_or_default();
+            found.sequence >= known.sequence && found.closed >= known.closed
+        };
+        self.stores.len() == known.stores.len()
+            && known.stores.iter().all(store)
+            && known.marks.iter().all(mark)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let keys = self.stores.values().any(|store| store.key != 0);
         let mut out = vec![if keys { SNAPSHOT_WITH_KEYS } else { SNAPSHOT }];

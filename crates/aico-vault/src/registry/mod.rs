@@ -69,18 +69,46 @@ pub enum RegistryError {
         /// Where it is.
         path: PathBuf,
     },
+    /// It opens, and is not what this process wrote last.
+    #[error("{} is not what was written last", path.display())]
+    Behind {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A name is empty, or longer than 200 bytes.
     #[error("the name of a store has 1 to 200 bytes")]
     Name,
     /// A write that this note shared with others failed; the one who wrote has the cause.
     #[error("the registry could not be written")]
-    Refused,
-    /// A write failed before, and what is on disk is not known. Unlock again.
-    #[error("the registry has to be opened again after a failed write")]
-    Broken,
+    Refused(Refusal),
     /// Its file is damaged, foreign, of a newer program, or could not be used.
     #[error(transparent)]
     Append(#[from] AppendError),
+}
+
+/// Why a write was refused, as far as those who shared it are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The disk or the quota is full.
+    StorageFull,
+    /// The disk can only be read.
+    ReadOnly,
+    /// Anything else.
+    Other,
+}
+
+impl RegistryError {
+    /// Why the disk refused the write, if it was the disk.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(why) => *why,
+            Self::Append(AppendError::File(FileError::StorageFull { .. })) => Refusal::StorageFull,
+            Self::Append(AppendError::File(FileError::ReadOnly { .. })) => Refusal::ReadOnly,
+            _ => Refusal::Other,
+        }
+    }
 }
 
 impl From<FileError> for RegistryError {
@@ -108,10 +136,11 @@ struct State {
     queued: u64,
     durable: u64,
     /// Notes that were refused, by number: after the first of each pair, up to the second.
-    refused: Vec<(u64, u64)>,
+    refused: Vec<(u64, u64, Refusal)>,
     /// Whether a thread is writing, and has taken the writer out.
     busy: bool,
     writer: Option<SealedLogWriter>,
+    /// A write failed, and what is on disk is not known. The next one writes everything anew.
     broken: bool,
 }
 
@@ -143,20 +172,7 @@ impl Registry {
             });
         }
         let key = registry_key(roots, vault);
-        let file = fs.open(path, false).on("open", path)?;
-        let mut scanner = Scanner::new(file, path, key.share(), HighWater::default());
-        let unreadable = || RegistryError::Unreadable {
-            path: path.to_path_buf(),
-        };
-        let first = scanner.next()?.ok_or_else(|| RegistryError::Cut {
-            path: path.to_path_buf(),
-        })?;
-        let mut content = Content::decode(&first.data).ok_or_else(unreadable)?;
-        while let Some(record) = scanner.next()? {
-            for note in Note::decode_all(&record.data).ok_or_else(unreadable)? {
-                content.apply(&note);
-            }
-        }
+        let content = read(&*fs, path, &key)?;
         Ok(Self::new(fs, path, key, content))
     }
 
@@ -178,6 +194,30 @@ impl Registry {
             key: Mutex::new(key),
             state,
             written,
+        }
+    }
+
+    /// Reads the file again, every record of it, and compares it with what is known. Writers wait
+    /// meanwhile, for as long as reading a megabyte takes.
+    ///
+    /// # Errors
+    /// What is wrong with the file; [`RegistryError::Behind`] when it says less or something else
+    /// than what was acknowledged.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        let mut state = self.lock();
+        while state.busy {
+            state = self
+                .written
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let found = read(&*self.fs, &self.path, &self.key())?;
+        // What a refused write left may go further.
+        match found.covers(&state.content) {
+            true => Ok(()),
+            false => Err(RegistryError::Behind {
+                path: self.path.clone(),
+            }),
         }
     }
 
@@ -282,25 +322,17 @@ impl Registry {
     /// Queues notes and waits until they are durable. One of the waiting threads writes for all.
     fn append(&self, notes: Vec<Note>) -> Result<(), RegistryError> {
         let mut state = self.lock();
-        if state.broken {
-            return Err(RegistryError::Broken);
-        }
         state.queued += notes.len() as u64;
         let mine = state.queued;
         state.waiting.extend(notes);
         loop {
-            if state
-                .refused
-                .iter()
-                .any(|(after, upto)| mine > *after && mine <= *upto)
+            let mut refused = state.refused.iter();
+            if let Some((.., why)) = refused.find(|(after, upto, _)| mine > *after && mine <= *upto)
             {
-                return Err(RegistryError::Refused);
+                return Err(RegistryError::Refused(*why));
             }
             if state.durable >= mine {
                 return Ok(());
-            }
-            if state.broken {
-                return Err(RegistryError::Broken);
             }
             if !state.busy {
                 break;
@@ -314,9 +346,15 @@ impl Registry {
         let batch = std::mem::take(&mut state.waiting);
         let upto = state.queued;
         let after = upto - batch.len() as u64;
+        // Everything that was acknowledged is in memory: written anew as a whole, it is on disk
+        // again, whatever a failed write left there.
+        let mended = match state.broken {
+            true => self.replace_locked(&mut state, |_| {}),
+            false => Ok(()),
+        };
         let mut writer = state.writer.take();
         drop(state);
-        let result = self.write_notes(&mut writer, &batch);
+        let result = mended.and_then(|()| self.write_notes(&mut writer, &batch));
         let mut state = self.lock();
         state.busy = false;
         match &result {
@@ -336,16 +374,15 @@ impl Registry {
                 }
             }
             Err(error) => {
-                // Without room, the file is as good as before once its torn end is cut off,
-                // which opening it again does. After anything else nobody knows what is there.
-                let full = matches!(
-                    error,
-                    RegistryError::Append(AppendError::File(FileError::StorageFull { .. }))
-                );
-                state.broken = !full || writer.is_some_and(|writer| writer.is_broken());
+                // Refused by a disk that is full or can only be read, the file is as good as
+                // before once its torn end is cut off, which opening it again does. After anything
+                // else nobody knows what is there.
+                let why = error.refusal();
+                state.broken |=
+                    why == Refusal::Other || writer.is_some_and(|writer| writer.is_broken());
                 match state.refused.last_mut() {
-                    Some((_, last)) if *last == after => *last = upto,
-                    _ => state.refused.push((after, upto)),
+                    Some((_, last, known)) if *last == after && *known == why => *last = upto,
+                    _ => state.refused.push((after, upto, why)),
                 }
             }
         }
@@ -395,9 +432,6 @@ impl Registry {
         state: &mut State,
         change: impl FnOnce(&mut Content),
     ) -> Result<(), RegistryError> {
-        if state.broken {
-            return Err(RegistryError::Broken);
-        }
         let mut content = state.content.clone();
         change(&mut content);
         self.put_in_place(state, content, &self.key())
@@ -413,13 +447,14 @@ impl Registry {
             Ok(writer) => {
                 state.content = content;
                 state.writer = Some(writer);
+                state.broken = false;
                 Ok(())
             }
             Err(error) => {
                 // The old file may be in place, or the new one: appending to the one that is
                 // open could be appending to nothing.
                 state.writer = None;
-                state.broken = !self.still_old(&error);
+                state.broken |= !self.still_old(&error);
                 Err(error)
             }
         }
@@ -433,6 +468,7 @@ impl Registry {
         let beside = fs::temporary(&self.path);
         match error {
             FileError::StorageFull { path, .. }
+            | FileError::ReadOnly { path, .. }
             | FileError::NotWritable { path, .. }
             | FileError::Io { path, .. }
             | FileError::Insecure { path, .. } => *path == beside,
@@ -472,9 +508,6 @@ impl Registry {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.broken {
-            return Err(RegistryError::Broken);
-        }
         let key = registry_key(roots, vault);
         let content = state.content.clone();
         self.put_in_place(&mut state, content, &key)?;
@@ -495,6 +528,25 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Everything that the file says.
+fn read(fs: &dyn Filesystem, path: &Path, key: &LogKey) -> Result<Content, RegistryError> {
+    let file = fs.open(path, false).on("open", path)?;
+    let mut scanner = Scanner::new(file, path, key.share(), HighWater::default());
+    let unreadable = || RegistryError::Unreadable {
+        path: path.to_path_buf(),
+    };
+    let first = scanner.next()?.ok_or_else(|| RegistryError::Cut {
+        path: path.to_path_buf(),
+    })?;
+    let mut content = Content::decode(&first.data).ok_or_else(unreadable)?;
+    while let Some(record) = scanner.next()? {
+        for note in Note::decode_all(&record.data).ok_or_else(unreadable)? {
+            content.apply(&note);
+        }
+    }
+    Ok(content)
 }
 
 fn registry_key(roots: &Roots, vault: [u8; 16]) -> LogKey {

@@ -160,21 +160,71 @@ fn a_full_disk_under_a_note_is_told_and_a_later_note_gets_through() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_more_is_acknowledged() {
+fn after_a_failed_sync_everything_is_written_anew_before_more_is_acknowledged() {
+    for by_put in [false, true] {
+        let fs = Faulty::new();
+        let registry = create(&fs);
+        registry.note_sequence("log", 1).unwrap();
+        fs.set_no_sync(true);
+        assert!(registry.note_sequence("log", 2).is_err());
+        // What is on disk is not known: an append to it would be acknowledged for nothing.
+        assert!(registry.note_sequence("log", 3).is_err());
+        assert_eq!(registry.mark("log").sequence, 1);
+        fs.set_no_sync(false);
+        match by_put {
+            true => registry.put("system", store(1)).unwrap(),
+            false => registry.note_sequence("log", 4).unwrap(),
+        }
+        for seed in 1..40 {
+            let found = open(&fs.after_power_cut(&mut Dice(seed))).unwrap();
+            assert_eq!(content(&found), content(&registry), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_can_only_be_read_is_told_and_recovered_from() {
     let fs = Faulty::new();
     let registry = create(&fs);
-    fs.set_no_sync(true);
-    assert!(registry.note_sequence("log", 1).is_err());
-    fs.set_no_sync(false);
+    registry.put("system", store(1)).unwrap();
+    registry.note_sequence("log", 1).unwrap();
+    fs.set_read_only(true);
+    let told = registry.note_sequence("log", 2).unwrap_err();
+    assert_eq!(told.refusal(), Refusal::ReadOnly);
+    let told = registry.put("system", store(2)).unwrap_err();
+    assert_eq!(told.refusal(), Refusal::ReadOnly);
+    assert_eq!(registry.get("system"), Some(store(1)));
+    registry.check().unwrap();
+    fs.set_read_only(false);
+    registry.note_sequence("log", 3).unwrap();
+    registry.put("system", store(3)).unwrap();
+    let found = open(&fs).unwrap();
+    assert_eq!(found.get("system"), Some(store(3)));
+    assert_eq!(found.mark("log").sequence, 3);
+}
+
+#[test]
+fn a_check_notices_what_was_changed_behind_its_back() {
+    let fs = Faulty::new();
+    let registry = create(&fs);
+    registry.put("system", store(1)).unwrap();
+    let older = fs.read(path()).unwrap();
+    registry.note_sequence("log", 1).unwrap();
+    registry.check().unwrap();
+    let whole = fs.read(path()).unwrap();
+    for at in [0, whole.len() / 2, older.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs.plant(path(), &damaged);
+        assert!(registry.check().is_err(), "byte {at}");
+    }
+    fs.plant(path(), &older);
     assert!(matches!(
-        registry.note_sequence("log", 2),
-        Err(RegistryError::Broken)
+        registry.check(),
+        Err(RegistryError::Behind { .. })
     ));
-    assert!(matches!(
-        registry.put("system", store(1)),
-        Err(RegistryError::Broken)
-    ));
-    assert!(open(&fs).is_ok());
+    fs.plant(path(), &whole);
+    registry.check().unwrap();
 }
 
 #[test]
