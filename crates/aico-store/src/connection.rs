@@ -61,6 +61,13 @@ pub(crate) fn open(path: &Path, key: &[u8; 32], mode: Mode) -> Result<Connection
         }
         _ => Connection::open_with_flags(path, flags)?,
     };
+    if mode == Mode::Write && connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
+        // The engine opens what it may not write for reading, and would never write again.
+        return Err(match on_read_only_disk(&connection) {
+            true => StoreError::StorageReadOnly,
+            false => StoreError::ReadOnly,
+        });
+    }
     apply_key(&connection, key)?;
     connection.execute_batch(SETTINGS)?;
     connection.busy_timeout(PATIENCE)?;
@@ -196,8 +203,8 @@ fn log_line(code: c_int, _message: &str) {
     }
 }
 
-/// An error after which the system's own error number says that the disk is full becomes
-/// [`StoreError::StorageFull`].
+/// An error after which the system's own error number says that the disk is full, or can only be
+/// read, becomes [`StoreError::StorageFull`] or [`StoreError::StorageReadOnly`].
 pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
     if let StoreError::Io { .. } = error {
         // SAFETY: the handle belongs to `connection`, used by this thread alone.
@@ -205,8 +212,21 @@ pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
         if platform::is_full(errno) {
             return StoreError::StorageFull;
         }
+        if platform::is_read_only(errno) || on_read_only_disk(connection) {
+            return StoreError::StorageReadOnly;
+        }
     }
     error
+}
+
+/// Whether the file's disk says of itself that it can only be read. The error number above may be
+/// another's by the time it is asked for.
+fn on_read_only_disk(connection: &Connection) -> bool {
+    let Some(path) = connection.path().filter(|path| !path.is_empty()) else {
+        return false;
+    };
+    platform::writable(Path::new(path))
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 #[cfg(test)]

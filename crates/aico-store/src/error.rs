@@ -20,7 +20,12 @@ pub enum StoreError {
     /// No space is left on the disk. Reads go on; writes work again when space returns.
     #[error("no space is left on the disk")]
     StorageFull,
-    /// Something held the database for longer than the time limit.
+    /// The disk can only be read: remounted, or given up on by the system after errors. Reads go
+    /// on; writes work again when it can be written.
+    #[error("the disk can only be read")]
+    StorageReadOnly,
+    /// Something held the database for longer than the time limit: another change, a disk that
+    /// does not answer. Nothing was done.
     #[error("the database is busy")]
     Busy,
     /// A page failed its authentication, or the structure is broken.
@@ -164,6 +169,14 @@ impl From<rusqlite::Error> for StoreError {
                 offset: None,
             },
         }
+    }
+}
+
+impl OpenError {
+    pub(crate) fn read_only(path: PathBuf) -> Self {
+        let folder = path.parent().unwrap_or(&path).display().to_string();
+        let mend = format!("mount -o remount,rw '{}'", folder.replace('\'', r"'\''"));
+        Self::StorageReadOnly { path, mend }
     }
 }
 
@@ -344,6 +357,14 @@ pub enum OpenError {
         /// What failed.
         #[source]
         source: StoreError,
+    },
+    /// The disk can only be read.
+    #[error("the disk of {} can only be read; mend it with: {mend}", path.display())]
+    StorageReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// The command that mends it, where nothing else is wrong with the disk.
+        mend: String,
     },
     /// No space is left to open it.
     #[error("no space is left on the disk to open {}", path.display())]

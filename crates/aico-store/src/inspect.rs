@@ -236,6 +236,7 @@ pub(crate) fn engine(path: &Path) -> impl Fn(StoreError) -> OpenError + use<> {
         let path = path.clone();
         match source {
             StoreError::StorageFull => OpenError::StorageFull { path },
+            StoreError::StorageReadOnly => OpenError::read_only(path),
             StoreError::ReadOnly => OpenError::NotWritable { path },
             StoreError::Damaged { code } if code & 0xff == ffi::SQLITE_NOTADB => {
                 OpenError::WrongKeyOrDamaged { path }

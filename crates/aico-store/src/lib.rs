@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+mod check;
 mod connection;
 mod copy;
 mod create;
@@ -66,9 +67,11 @@ mod shared;
 mod snapshot;
 mod store;
 mod threads;
+mod turn;
 mod vault;
 mod writer;
 
+pub use check::{CheckedFile, Finding};
 pub use copy::{AtRest, Copied, GoOn, StoreView, tables};
 pub use error::{ConstraintKind, OpenError, StoreError};
 pub use fault::{FaultHook, FaultPoint};

@@ -112,13 +112,20 @@ impl Place {
 
     /// Checks that the file and its folder can be written.
     pub(crate) fn check_writable(&self) -> Result<(), OpenError> {
-        if platform::is_writable(&self.path) && platform::is_writable(self.folder()) {
-            Ok(())
-        } else {
-            Err(OpenError::NotWritable {
-                path: self.path.clone(),
-            })
+        for path in [&*self.path, self.folder()] {
+            match platform::writable(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    return Err(OpenError::read_only(self.path.clone()));
+                }
+                Err(_) => {
+                    return Err(OpenError::NotWritable {
+                        path: self.path.clone(),
+                    });
+                }
+            }
         }
+        Ok(())
     }
 
     /// Removes what SQLite keeps beside the database. Only where its content is known to be in
@@ -280,7 +287,7 @@ pub(crate) fn io_error(
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             OpenError::StorageFull { path }
         }
-        io::ErrorKind::ReadOnlyFilesystem => OpenError::NotWritable { path },
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::read_only(path),
         _ => OpenError::Io { step, path, source },
     }
 }

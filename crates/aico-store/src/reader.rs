@@ -14,6 +14,7 @@ use crate::{
     place::Place,
     rekey::Pause,
     shared::Shared,
+    turn::Turn,
     writer::undo_panic,
 };
 
@@ -34,6 +35,7 @@ pub(crate) type Queue = Arc<Mutex<mpsc::Receiver<ReadWork>>>;
 /// Wraps a caller's closure. One whose caller is gone is not run.
 pub(crate) fn job<T, F>(
     work: F,
+    turn: Turn,
     slot: OwnedSemaphorePermit,
 ) -> (ReadJob, oneshot::Receiver<Result<T, StoreError>>)
 where
@@ -44,7 +46,7 @@ where
     let job = Box::new(
         move |connection: &Connection, guard: &Guard, shared: &Shared| {
             let _slot = slot;
-            if !answer.is_closed() {
+            if !answer.is_closed() && turn.begin() {
                 let result = read(connection, guard, work);
                 if let Err(error) = &result {
                     shared.failed(error);

@@ -39,6 +39,9 @@ pub enum RegistryError {
     /// The disk has no room for it.
     #[error("no space is left for the registry")]
     StorageFull,
+    /// The disk can only be read.
+    #[error("the disk of the registry can only be read")]
+    StorageReadOnly,
     /// Reading, unsealing, sealing or writing failed.
     #[error("the registry cannot be used")]
     Failed(#[source] Arc<dyn Error + Send + Sync>),
@@ -56,6 +59,7 @@ impl From<std::io::Error> for RegistryError {
         use std::io::ErrorKind;
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StorageFull,
+            ErrorKind::ReadOnlyFilesystem => Self::StorageReadOnly,
             _ => Self::failed(error),
         }
     }

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use crate::{
     shared::{Health, Shared},
     snapshot,
     threads::{Inner, Threads, send, spawn},
+    turn::Turn,
     writer::{Work, WriteJob, Writer},
 };
 
@@ -42,6 +44,8 @@ const QUEUE: usize = 1024;
 pub struct OpenOptions {
     /// Reading threads, each with a connection and a cache of up to 4 MiB.
     pub readers: usize,
+    /// How long a read or a write waits for its beginning, before [`StoreError::Busy`].
+    pub patience: Duration,
     /// For tests: called at each named fault point.
     pub fault: Option<FaultHook>,
 }
@@ -50,6 +54,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             readers: 2,
+            patience: Duration::from_secs(10),
             fault: None,
         }
     }
@@ -109,15 +114,7 @@ impl Store {
             faults.clone(),
         )?;
         let opened = opening.create()?;
-        Self::start(
-            opened,
-            key,
-            identity,
-            registry,
-            faults,
-            options.readers,
-            false,
-        )
+        Self::start(opened, key, identity, registry, faults, &options, false)
     }
 
     /// Opens a database that is there, migrating it where steps are pending. Never makes one.
@@ -163,15 +160,7 @@ impl Store {
             faults.clone(),
         )?;
         let opened = opening.open()?;
-        Self::start(
-            opened,
-            key,
-            identity,
-            registry,
-            faults,
-            options.readers,
-            false,
-        )
+        Self::start(opened, key, identity, registry, faults, &options, false)
     }
 
     /// Opens a database for reading only, whatever the registry says of its age: for one that
@@ -202,7 +191,7 @@ impl Store {
             identity,
             registry,
             faults,
-            OpenOptions::default().readers,
+            &OpenOptions::default(),
             true,
         )
     }
@@ -259,7 +248,7 @@ impl Store {
         identity: &Identity,
         registry: Arc<dyn StoreRegistry>,
         faults: Faults,
-        readers: usize,
+        options: &OpenOptions,
         read_only: bool,
     ) -> Result<Self, OpenError> {
         let Opened {
@@ -283,7 +272,7 @@ impl Store {
             writer: None,
             readers: Vec::new(),
         };
-        for _ in 0..readers.max(1) {
+        for _ in 0..options.readers.max(1) {
             let mut connection = connection::open(&path, key, mode).map_err(&failed)?;
             let guard = Guard::install(&mut connection).map_err(&failed)?;
             let (place, shared, jobs) = (place.clone(), shared.clone(), jobs.clone());
@@ -305,6 +294,8 @@ impl Store {
                 shared,
                 record: Mutex::new(record),
                 read_only,
+                patience: options.patience,
+                identity: *identity,
                 closed: AtomicBool::new(false),
                 writes: Mutex::new(writes),
                 reads: Mutex::new(Some(reads)),
@@ -318,6 +309,9 @@ impl Store {
     /// Runs the closure in a transaction and answers when what it did is durable. Its error undoes
     /// what it did. Several closures may share a commit; none sees another's failure.
     ///
+    /// What has not begun within [`OpenOptions::patience`] is given up: [`StoreError::Busy`]. What
+    /// has begun is waited for.
+    ///
     /// # Errors
     /// The closure's own, and those of [`StoreError`].
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -329,9 +323,10 @@ impl Store {
             return Err(StoreError::ReadOnly);
         }
         let slot = self.slot(&self.inner.write_slots).await?;
-        let (job, answer) = WriteJob::new(work, slot);
+        let turn = Turn::default();
+        let (job, answer) = WriteJob::new(work, turn.clone(), slot);
         send(&self.inner.writes, Work::Job(Box::new(job)))?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        turn.wait(self.inner.patience, answer).await
     }
 
     /// Runs the closure on a connection that can't write, in a consistent view of everything that
@@ -345,13 +340,15 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let slot = self.slot(&self.inner.read_slots).await?;
-        let (job, answer) = reader::job(work, slot);
+        let turn = Turn::default();
+        let (job, answer) = reader::job(work, turn.clone(), slot);
         send(&self.inner.reads, ReadWork::Job(job))?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        turn.wait(self.inner.patience, answer).await
     }
 
     /// Puts the database under another key, by copy, while it is used: reads and writes go on
-    /// while the pages are copied and wait only while the copy takes the file's place. The copy
+    /// while the pages are copied and wait only while the copy takes the file's place, and then no
+    /// longer than [`OpenOptions::patience`]. The copy
     /// has a salt and a generation of its own; the file that it replaces is refused from then on.
     ///
     /// Interrupted anywhere, the file is under the old key as before, or the next opening finds in
@@ -421,6 +418,21 @@ impl Store {
         &self.inner.path
     }
 
+    pub(crate) fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
+    /// The name of its record, and where that is.
+    pub(crate) fn registered(&self) -> (&str, &dyn StoreRegistry) {
+        (&self.inner.shared.id, &*self.inner.shared.registry)
+    }
+
+    /// A check met damage.
+    pub(crate) fn met_damage(&self) {
+        let code = rusqlite::ffi::SQLITE_CORRUPT;
+        self.inner.shared.failed(&StoreError::Damaged { code });
+    }
+
     /// The state of the store.
     pub fn health(&self) -> Health {
         self.inner
@@ -436,11 +448,11 @@ impl Store {
         if self.is_closed() {
             return Err(StoreError::Closed);
         }
-        slots
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| StoreError::Closed)
+        let slot = slots.clone().acquire_owned();
+        match tokio::time::timeout(self.inner.patience, slot).await {
+            Ok(slot) => slot.map_err(|_| StoreError::Closed),
+            Err(_) => Err(StoreError::Busy),
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 
 use crate::{
     error::{OpenError, StoreError},
+    identity::Identity,
     place::{self, Place},
     reader::ReadWork,
-    registry::StoreRecord,
+    registry::{RegistryError, StoreRecord},
     shared::Shared,
     writer::Work,
 };
@@ -25,10 +26,13 @@ use crate::{
 /// A store, once: shared by its handles.
 pub(crate) struct Inner {
     pub(crate) path: PathBuf,
+    pub(crate) identity: Identity,
     pub(crate) shared: Arc<Shared>,
     /// Another one after the key was changed.
     pub(crate) record: Mutex<StoreRecord>,
     pub(crate) read_only: bool,
+    /// How long a job waits for its beginning.
+    pub(crate) patience: std::time::Duration,
     pub(crate) closed: AtomicBool,
     pub(crate) writes: Mutex<Option<mpsc::SyncSender<Work>>>,
     pub(crate) reads: Mutex<Option<mpsc::SyncSender<ReadWork>>>,
@@ -147,6 +151,9 @@ pub(crate) fn spawn<T: Send + 'static>(
 pub(crate) fn to_store_error(error: OpenError) -> StoreError {
     match error {
         OpenError::StorageFull { .. } => StoreError::StorageFull,
+        OpenError::StorageReadOnly { .. } => StoreError::StorageReadOnly,
+        OpenError::Registry(RegistryError::StorageFull) => StoreError::StorageFull,
+        OpenError::Registry(RegistryError::StorageReadOnly) => StoreError::StorageReadOnly,
         OpenError::Engine { source, .. } => source,
         _ => StoreError::Io {
             code: rusqlite::ffi::SQLITE_IOERR,

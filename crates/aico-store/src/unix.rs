@@ -29,12 +29,13 @@ pub(crate) fn privacy_fault(path: &Path, metadata: &Metadata) -> Option<String> 
 }
 
 /// Whether this process may write here, told without writing.
-pub(crate) fn is_writable(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
-        return false;
-    };
+pub(crate) fn writable(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` is a NUL-terminated string that lives for the whole call.
-    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Makes the names in a folder durable.
@@ -60,4 +61,9 @@ pub(crate) fn address_bytes(path: &Path) -> Vec<u8> {
 /// Whether the operating system's error number says that a disk or quota is full.
 pub(crate) fn is_full(errno: i32) -> bool {
     errno == libc::ENOSPC || errno == libc::EDQUOT
+}
+
+/// Whether it says that a disk can only be read.
+pub(crate) fn is_read_only(errno: i32) -> bool {
+    errno == libc::EROFS
 }

@@ -1,6 +1,6 @@
 //! The vault's sealed registry, as the stores see it.
 
-use aico_vault::{FileError, Registry, RegistryError as VaultError, Vault, append::AppendError};
+use aico_vault::{Refusal, Registry, RegistryError as VaultError, Vault};
 
 use crate::registry::{RegistryError, StoreRecord, StoreRegistry};
 
@@ -55,10 +55,9 @@ impl StoreRegistry for Vault {
 }
 
 fn translate(error: VaultError) -> RegistryError {
-    match error {
-        VaultError::Append(AppendError::File(FileError::StorageFull { .. })) => {
-            RegistryError::StorageFull
-        }
-        error => RegistryError::failed(error),
+    match error.refusal() {
+        Refusal::StorageFull => RegistryError::StorageFull,
+        Refusal::ReadOnly => RegistryError::StorageReadOnly,
+        _ => RegistryError::failed(error),
     }
 }

@@ -22,11 +22,11 @@ pub(crate) fn privacy_fault(_path: &Path, _metadata: &Metadata) -> Option<String
 
 /// Whether this process may write here. A folder is taken to be writable: its read-only
 /// attribute says nothing on Windows, and the engine answers for itself.
-pub(crate) fn is_writable(path: &Path) -> bool {
-    match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => true,
-        Ok(metadata) => !metadata.permissions().readonly(),
-        Err(_) => false,
+pub(crate) fn writable(path: &Path) -> io::Result<()> {
+    let metadata = path.metadata()?;
+    match !metadata.is_dir() && metadata.permissions().readonly() {
+        true => Err(io::ErrorKind::PermissionDenied.into()),
+        false => Ok(()),
     }
 }
 
@@ -56,4 +56,10 @@ pub(crate) fn is_full(error: i32) -> bool {
         error,
         ERROR_HANDLE_DISK_FULL | ERROR_DISK_FULL | ERROR_DISK_QUOTA_EXCEEDED
     )
+}
+
+/// Whether it says that a disk can only be read.
+pub(crate) fn is_read_only(error: i32) -> bool {
+    const ERROR_WRITE_PROTECT: i32 = 19;
+    error == ERROR_WRITE_PROTECT
 }

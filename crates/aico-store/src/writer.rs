@@ -28,6 +28,7 @@ use crate::{
     schema,
     shared::Shared,
     threads::to_store_error,
+    turn::Turn,
 };
 
 /// Jobs in one commit, at most.
@@ -60,6 +61,7 @@ pub(crate) trait Job: Send {
 /// A caller's closure.
 pub(crate) struct WriteJob<T, F> {
     work: Option<F>,
+    turn: Turn,
     kept: Result<T, StoreError>,
     answer: oneshot::Sender<Result<T, StoreError>>,
     _slot: OwnedSemaphorePermit,
@@ -68,11 +70,13 @@ pub(crate) struct WriteJob<T, F> {
 impl<T, F> WriteJob<T, F> {
     pub(crate) fn new(
         work: F,
+        turn: Turn,
         slot: OwnedSemaphorePermit,
     ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
         let job = Self {
             work: Some(work),
+            turn,
             kept: Err(StoreError::Aborted),
             answer,
             _slot: slot,
@@ -90,6 +94,10 @@ where
         let Some(work) = self.work.take() else {
             return false;
         };
+        if !self.turn.begin() {
+            self.kept = Err(StoreError::Busy);
+            return false;
+        }
         self.kept = undo_panic(|| work(tx)).map_err(|error| connection::refine(tx, error));
         self.kept.is_ok()
     }
@@ -197,7 +205,7 @@ impl Writer {
                     return Ok(None);
                 }
                 let sequence = schema::bump_sequence(&tx)?;
-                tx.commit()?;
+                self.shared.on_disk(|| tx.commit())?;
                 Ok(Some(sequence))
             })
             .map_err(|error| connection::refine(&self.connection, error));
@@ -253,13 +261,13 @@ impl Writer {
             }
             if tx.is_autocommit() {
                 // Ended by the engine (a full disk, an `OR ROLLBACK`), with everything in it.
-                let full = matches!(job.error(), Some(StoreError::StorageFull));
+                let why = match job.error() {
+                    Some(StoreError::StorageFull) => StoreError::StorageFull,
+                    Some(StoreError::StorageReadOnly) => StoreError::StorageReadOnly,
+                    _ => StoreError::Aborted,
+                };
                 job.settle(succeeded.then_some(StoreError::Aborted));
-                return Err(if full {
-                    StoreError::StorageFull
-                } else {
-                    StoreError::Aborted
-                });
+                return Err(why);
             }
             if succeeded {
                 done.push(job);
@@ -403,9 +411,11 @@ impl Writer {
         self.unnoted = true;
         self.shared.committed(sequence);
         let noted = if self.shared.faults.pass(FaultPoint::WriteCommitted) {
-            self.shared
-                .registry
-                .note_sequence(&self.shared.id, sequence)
+            self.shared.on_disk(|| {
+                self.shared
+                    .registry
+                    .note_sequence(&self.shared.id, sequence)
+            })
         } else {
             Err(RegistryError::failed(OpenError::Interrupted))
         };
@@ -459,6 +469,7 @@ fn to_open_error(place: &Place, error: StoreError) -> OpenError {
 pub(crate) fn not_written(error: RegistryError) -> StoreError {
     match error {
         RegistryError::StorageFull => StoreError::StorageFull,
+        RegistryError::StorageReadOnly => StoreError::StorageReadOnly,
         error => StoreError::Registry(error),
     }
 }
@@ -467,6 +478,7 @@ pub(crate) fn not_written(error: RegistryError) -> StoreError {
 fn repeat(error: &StoreError) -> StoreError {
     match error {
         StoreError::StorageFull => StoreError::StorageFull,
+        StoreError::StorageReadOnly => StoreError::StorageReadOnly,
         StoreError::ReadOnly => StoreError::ReadOnly,
         StoreError::Busy => StoreError::Busy,
         StoreError::Damaged { code } => StoreError::Damaged { code: *code },

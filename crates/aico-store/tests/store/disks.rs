@@ -159,7 +159,7 @@ async fn a_read_only_folder_is_told_and_can_be_read_from() {
     disk.remount("ro");
     let opened = Store::open(&path, &KEY, &PERSON, &[NOTES], registry.clone());
     assert!(
-        matches!(opened, Err(OpenError::NotWritable { .. })),
+        matches!(opened, Err(OpenError::StorageReadOnly { .. })),
         "{opened:?}"
     );
     assert_eq!(registry.record(&PERSON.store_id()), record);
@@ -175,7 +175,7 @@ async fn a_read_only_folder_is_told_and_can_be_read_from() {
         Arc::new(MemoryRegistry::default()),
     );
     assert!(
-        matches!(created, Err(OpenError::NotWritable { .. })),
+        matches!(created, Err(OpenError::StorageReadOnly { .. })),
         "{created:?}"
     );
     disk.remount("rw");

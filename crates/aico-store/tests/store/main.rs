@@ -8,6 +8,7 @@
 )]
 
 mod basics;
+mod checks;
 mod children;
 mod copies;
 mod damage;

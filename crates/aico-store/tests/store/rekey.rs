@@ -1,8 +1,9 @@
 //! Another key for a database that is used, and what an interruption leaves.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use aico_store::{
     FaultHook, FaultPoint, NumberedKey, OpenError, OpenOptions, Progress, Store, StoreError,
@@ -176,6 +177,49 @@ async fn a_process_that_dies_in_a_change_of_the_key_loses_nothing_it_acknowledge
         store.close().await.unwrap();
         assert_eq!(names(path.parent().unwrap()), ["person.db"], "{point:?}");
     }
+}
+
+/// While the copy takes the file's place nobody can read or write. That is told after a while, and
+/// what was told so is not done later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_meets_a_swap_that_takes_long_is_told_and_nothing_of_it_is_done() {
+    let bench = Bench::new();
+    bench.filled(50).await;
+    let (swapping, reached) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let ends = Mutex::new((swapping, wait));
+    let hook = FaultHook::new(move |point| {
+        if point == FaultPoint::RekeyNoted {
+            let ends = ends.lock().unwrap();
+            ends.0.send(()).unwrap();
+            ends.1.recv().unwrap();
+        }
+        true
+    });
+    let options = OpenOptions {
+        patience: Duration::from_millis(300),
+        fault: Some(hook),
+        ..OpenOptions::default()
+    };
+    let store = bench.open_with(&[NOTES], options).unwrap();
+    let changing = tokio::spawn({
+        let store = store.clone();
+        async move { store.rekey(next(), Progress::default()).await }
+    });
+    tokio::task::spawn_blocking(move || reached.recv().unwrap())
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let written = add_note(&store, 50).await;
+    assert!(matches!(written, Err(StoreError::Busy)), "{written:?}");
+    let read = store.read(|_| Ok(())).await;
+    assert!(matches!(read, Err(StoreError::Busy)), "{read:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    go_on.send(()).unwrap();
+    changing.await.unwrap().unwrap();
+    assert_eq!(count(&store).await, 50, "what was given up was done");
+    add_note(&store, 50).await.unwrap();
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
