@@ -50,8 +50,9 @@ pub use hub::Bus;
 pub use identity::AllowAll;
 pub use identity::{Direction, Identity, Policy, Refusal};
 pub use journal::{
-    DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys, JournalStats,
-    NoBodyKey, Place, Receipt, Rekeyed, Retention, Skipped, Start, Why, rekey as rekey_journal,
+    CheckedJournal, DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys,
+    JournalStats, NoBodyKey, Place, Receipt, Rekeyed, Retention, Skipped, Start, Why,
+    check as check_journal, rekey as rekey_journal,
 };
 pub use meta::Meta;
 pub use pattern::{Pattern, TopicError};

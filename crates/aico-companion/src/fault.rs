@@ -19,7 +19,16 @@ pub(crate) fn from_store(error: StoreError) -> Fault {
         StoreError::StorageFull
         | StoreError::Registry(RegistryError::StorageFull)
         | StoreError::Unacknowledged(RegistryError::StorageFull) => Fault::storage_full(),
+        StoreError::StorageReadOnly
+        | StoreError::Registry(RegistryError::StorageReadOnly)
+        | StoreError::Unacknowledged(RegistryError::StorageReadOnly) => Fault::storage_read_only(),
+        StoreError::Busy => Fault::busy("Your conversations can't be reached just now"),
         StoreError::Closed => Fault::locked(),
+        StoreError::Damaged { .. } => Fault::new("store-damaged", "Your conversations are damaged")
+            .with_detail("A part of them can't be read any more.")
+            .with_what_to_do(
+                "`aico store check` says what is damaged and what can be put back from where.",
+            ),
         error => {
             tracing::error!(error = %error, "a person's store failed");
             Fault::internal("The conversation could not be stored")
@@ -33,6 +42,7 @@ pub(crate) fn may_pass(error: &StoreError) -> bool {
     matches!(
         error,
         StoreError::StorageFull
+            | StoreError::StorageReadOnly
             | StoreError::Registry(_)
             | StoreError::Unacknowledged(_)
             | StoreError::Busy
@@ -46,6 +56,8 @@ pub(crate) fn from_home(error: HomeError) -> Fault {
         ErrorKind::PersonLocked => Fault::new("person-locked", "This person has to sign in first"),
         ErrorKind::NotFound => unknown(),
         ErrorKind::StorageFull => Fault::storage_full(),
+        ErrorKind::StorageReadOnly => Fault::storage_read_only(),
+        ErrorKind::Busy => Fault::busy("Your conversations can't be reached just now"),
         ErrorKind::NewerData => Fault::new(
             "newer-data",
             "Your conversations were written by a newer AICO",
@@ -61,17 +73,22 @@ pub(crate) fn from_home(error: HomeError) -> Fault {
             tracing::error!(error = %error, "a person's store can't be opened");
             Fault::new("store-damaged", "Your conversations can't be opened")
                 .with_detail(sentence(&error))
-                .with_what_to_do(
-                    "Nothing was changed. Run `aico doctor`, and restore a backup if it says so.",
-                )
+                .with_what_to_do(error.what_to_do().unwrap_or_default())
         }
     }
 }
 
 /// What happened and why: paths and versions, nothing that people wrote.
 fn sentence(error: &HomeError) -> String {
-    let cause = std::error::Error::source(error);
-    cause.map_or_else(|| format!("{error}."), |cause| format!("{error}: {cause}."))
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text.push('.');
+    text
 }
 
 /// The same for what does not exist and for what is somebody else's.

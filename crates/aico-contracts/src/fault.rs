@@ -66,6 +66,12 @@ impl Fault {
         Self::new("storage-full", "The disk is full").with_what_to_do("Free some disk space.")
     }
 
+    /// `storage-read-only`: the disk can only be read.
+    pub fn storage_read_only() -> Self {
+        Self::new("storage-read-only", "The disk can only be read")
+            .with_what_to_do("Make the disk writable again; AICO goes on by itself.")
+    }
+
     /// `model-failed`: the model process could not answer.
     pub fn model_failed(title: impl Into<String>) -> Self {
         Self::new("model-failed", title)

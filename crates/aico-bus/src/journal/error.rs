@@ -3,9 +3,9 @@
 use std::io;
 
 use aico_contracts::v1::Fault;
-use aico_vault::RegistryError;
 use aico_vault::append::AppendError;
 use aico_vault::fs::FileError;
+use aico_vault::{Refusal, RegistryError};
 
 use super::format::MAX_BODY;
 
@@ -43,6 +43,9 @@ pub enum JournalFault {
     /// The disk is full.
     #[error("there is no room left on the disk")]
     StorageFull,
+    /// The disk can only be read.
+    #[error("the disk can only be read")]
+    StorageReadOnly,
     /// More waits to be written than is taken. Try again.
     #[error("too much waits to be written")]
     Busy,
@@ -74,6 +77,7 @@ impl JournalFault {
     pub(crate) fn of_write(error: &AppendError) -> Self {
         match error {
             AppendError::File(FileError::StorageFull { .. }) => Self::StorageFull,
+            AppendError::File(FileError::ReadOnly { .. }) => Self::StorageReadOnly,
             other => Self::Failed {
                 reason: other.to_string(),
             },
@@ -83,6 +87,8 @@ impl JournalFault {
     pub(crate) fn of_registry(error: &RegistryError) -> Self {
         match error {
             RegistryError::Append(error) => Self::of_write(error),
+            RegistryError::Refused(Refusal::StorageFull) => Self::StorageFull,
+            RegistryError::Refused(Refusal::ReadOnly) => Self::StorageReadOnly,
             other => Self::Failed {
                 reason: other.to_string(),
             },
@@ -98,6 +104,7 @@ impl JournalFault {
                 .with_what_to_do("It can be sent again when they have signed in."),
             Self::PersonGone => Fault::not_found("There is no such person"),
             Self::StorageFull => Fault::storage_full(),
+            Self::StorageReadOnly => Fault::storage_read_only(),
             Self::Busy => Fault::busy("Too much waits to be written"),
             Self::NotDurable => Fault::invalid("The topic is not a durable one"),
             Self::TooLarge { bytes } => {
@@ -122,6 +129,7 @@ impl JournalFault {
             "locked" => Self::Locked,
             "not-found" => Self::PersonGone,
             "storage-full" => Self::StorageFull,
+            "storage-read-only" => Self::StorageReadOnly,
             "busy" => Self::Busy,
             "invalid" => Self::NotDurable,
             "too-long" => Self::TooLarge {
@@ -150,6 +158,7 @@ mod tests {
             JournalFault::PersonLocked,
             JournalFault::PersonGone,
             JournalFault::StorageFull,
+            JournalFault::StorageReadOnly,
             JournalFault::Busy,
             JournalFault::NotDurable,
             JournalFault::TooLarge { bytes: 7 },

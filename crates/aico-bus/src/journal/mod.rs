@@ -18,6 +18,7 @@
 //! * **What a person's message says** lies under the person's key, inside a record of the
 //!   system's: see [`aico_vault::append::BodyKey`].
 
+mod check;
 mod cursors;
 mod dedup;
 mod disk;
@@ -42,6 +43,7 @@ use std::sync::atomic::Ordering;
 
 use aico_contracts::ids::PersonId;
 
+pub use check::{CheckedJournal, check};
 pub(crate) use disk::Item;
 pub use disk::{Skipped, Why};
 pub use error::{JournalError, JournalFault};

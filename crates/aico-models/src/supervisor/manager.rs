@@ -9,7 +9,7 @@ use aico_contracts::ids::ModelId;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, Fault};
 use aico_contracts::{Payload, topics};
-use aico_store::StoreError;
+use aico_store::{RegistryError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::child::{News, Run, Starter};
@@ -608,7 +608,13 @@ async fn look(model: &ModelRecord) -> (Presence, Option<u64>) {
 
 fn registry_fault(error: &StoreError) -> Fault {
     match error {
-        StoreError::StorageFull => Fault::storage_full(),
+        StoreError::StorageFull
+        | StoreError::Registry(RegistryError::StorageFull)
+        | StoreError::Unacknowledged(RegistryError::StorageFull) => Fault::storage_full(),
+        StoreError::StorageReadOnly
+        | StoreError::Registry(RegistryError::StorageReadOnly)
+        | StoreError::Unacknowledged(RegistryError::StorageReadOnly) => Fault::storage_read_only(),
+        StoreError::Busy => Fault::busy("The registry of models can't be reached just now"),
         StoreError::Closed => Fault::locked(),
         _ => Fault::internal("The registry of models can't be used"),
     }
