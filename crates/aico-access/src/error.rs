@@ -7,12 +7,12 @@ use aico_store::{OpenError, RegistryError, StoreError};
 use aico_vault::archive::ArchiveError;
 use aico_vault::{
     FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError, PersonKeyError,
-    PhraseError, RotateError, UnlockError, VaultError, WeakPassword,
+    PhraseError, Refusal, RotateError, UnlockError, VaultError, WeakPassword,
 };
 
 use crate::backup::{self, BackupError};
 use crate::keys;
-use crate::{GrantError, ModuleNameError, NameError, Stage};
+use crate::{GrantError, ModuleNameError, NameError, Rescue, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,15 @@ pub enum HomeError {
     /// A database at opening.
     #[error("a store can't be opened")]
     Open(#[source] OpenError),
+    /// A person's database or keyring is damaged; nobody else's is.
+    #[error("a person's data is damaged")]
+    PersonDamaged {
+        /// What it was met with.
+        #[source]
+        source: Box<HomeError>,
+        /// Where they can be put back from.
+        rescue: Rescue,
+    },
     /// A database in use.
     #[error("a store failed")]
     Store(#[source] StoreError),
@@ -236,6 +245,10 @@ pub enum ErrorKind {
     TokenInvalid,
     /// 507
     StorageFull,
+    /// 507: reading goes on.
+    StorageReadOnly,
+    /// 503: nothing was done; a repeat may do.
+    Busy,
     /// 500: data is damaged, missing, or not what was left here.
     Damaged,
     /// 500: the data was written by a newer program.
@@ -291,10 +304,8 @@ impl HomeError {
             Self::Keyring(error) => keyring_kind(error),
             Self::Open(error) => open_kind(error),
             Self::Store(error) => store_kind(error),
-            Self::Folder { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                ErrorKind::StorageFull
-            }
-            Self::Folder { .. } => ErrorKind::FolderUnusable,
+            Self::PersonDamaged { .. } => ErrorKind::Damaged,
+            Self::Folder { source, .. } => io_kind(source).unwrap_or(ErrorKind::FolderUnusable),
             Self::File(FileError::Io { .. }) => ErrorKind::FolderUnusable,
             Self::File(error) => file_kind(error),
             Self::Archive(error) => backup::archive_kind(error),
@@ -311,6 +322,9 @@ impl HomeError {
         }
         if let Self::Backup(error) = self {
             return error.what_to_do();
+        }
+        if let Self::PersonDamaged { rescue, .. } = self {
+            return Some(rescue.advice("NAME"));
         }
         let text = match self.kind() {
             ErrorKind::TargetUnusable => {
@@ -362,6 +376,11 @@ impl HomeError {
             ErrorKind::PersonLocked => "They have to sign in themselves.",
             ErrorKind::TokenInvalid => "Sign in again.",
             ErrorKind::StorageFull => "Free some space on the disk; AICO goes on by itself.",
+            ErrorKind::StorageReadOnly => match self.remount() {
+                Some(mend) => return Some(format!("{READ_ONLY} {mend}")),
+                None => READ_ONLY,
+            },
+            ErrorKind::Busy => "Nothing was done. Try again in a moment.",
             ErrorKind::Damaged => {
                 "Nothing was changed. Run `aico doctor`, and restore a backup if it says so."
             }
@@ -384,6 +403,18 @@ impl HomeError {
         Some(text.to_owned())
     }
 
+    /// The command that makes the disk writable again, where nothing else is wrong with it.
+    fn remount(&self) -> Option<&str> {
+        match self {
+            Self::File(FileError::ReadOnly { mend, .. })
+            | Self::Open(OpenError::StorageReadOnly { mend, .. })
+            | Self::Unlock(UnlockError::File(FileError::ReadOnly { mend, .. }))
+            | Self::Vault(VaultError::File(FileError::ReadOnly { mend, .. }))
+            | Self::Keyring(PersonKeyError::File(FileError::ReadOnly { mend, .. })) => Some(mend),
+            _ => None,
+        }
+    }
+
     pub(crate) fn wrong_stage(stage: Stage) -> Self {
         match stage {
             Stage::New => Self::NotSetUp,
@@ -391,6 +422,20 @@ impl HomeError {
             Stage::Ready => Self::AlreadySetUp,
             Stage::Stopping => Self::Stopping,
         }
+    }
+}
+
+const READ_ONLY: &str = "What is there can be read. See why the system took the disk to be \
+    read-only (its log tells), then make it writable; AICO goes on by itself.";
+
+/// Of the system's refusals those that are the disk's.
+pub(crate) fn io_kind(error: &std::io::Error) -> Option<ErrorKind> {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Some(ErrorKind::StorageFull)
+        }
+        std::io::ErrorKind::ReadOnlyFilesystem => Some(ErrorKind::StorageReadOnly),
+        _ => None,
     }
 }
 
@@ -416,6 +461,7 @@ fn unlock_kind(error: &UnlockError) -> ErrorKind {
         UnlockError::Unsupported { .. } => ErrorKind::NewerData,
         UnlockError::File(error) => file_kind(error),
         UnlockError::OutOfMemory => ErrorKind::Other,
+        UnlockError::Registry(error) => refusal_kind(error.refusal()),
         _ => ErrorKind::Damaged,
     }
 }
@@ -424,10 +470,17 @@ fn vault_kind(error: &VaultError) -> ErrorKind {
     match error {
         VaultError::File(error) => file_kind(error),
         VaultError::Unsupported { .. } => ErrorKind::NewerData,
-        VaultError::Damaged { .. } | VaultError::Forged | VaultError::Registry(_) => {
-            ErrorKind::Damaged
-        }
+        VaultError::Registry(error) => refusal_kind(error.refusal()),
+        VaultError::Damaged { .. } | VaultError::Forged => ErrorKind::Damaged,
         _ => ErrorKind::Other,
+    }
+}
+
+fn refusal_kind(refusal: Refusal) -> ErrorKind {
+    match refusal {
+        Refusal::StorageFull => ErrorKind::StorageFull,
+        Refusal::ReadOnly => ErrorKind::StorageReadOnly,
+        _ => ErrorKind::Damaged,
     }
 }
 
@@ -444,6 +497,7 @@ fn keyring_kind(error: &PersonKeyError) -> ErrorKind {
 fn file_kind(error: &FileError) -> ErrorKind {
     match error {
         FileError::StorageFull { .. } => ErrorKind::StorageFull,
+        FileError::ReadOnly { .. } => ErrorKind::StorageReadOnly,
         FileError::Insecure { .. } | FileError::NotWritable { .. } => ErrorKind::FolderUnusable,
         _ => ErrorKind::Damaged,
     }
@@ -452,19 +506,19 @@ fn file_kind(error: &FileError) -> ErrorKind {
 fn open_kind(error: &OpenError) -> ErrorKind {
     match error {
         OpenError::SchemaNewer { .. } => ErrorKind::NewerData,
-        OpenError::StorageFull { .. }
-        | OpenError::Registry(RegistryError::StorageFull)
-        | OpenError::MigrationFailed {
-            source: StoreError::StorageFull,
-            ..
-        }
-        | OpenError::Engine {
-            source: StoreError::StorageFull,
-            ..
-        } => ErrorKind::StorageFull,
-        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        OpenError::StorageFull { .. } | OpenError::Registry(RegistryError::StorageFull) => {
             ErrorKind::StorageFull
         }
+        OpenError::StorageReadOnly { .. } | OpenError::Registry(RegistryError::StorageReadOnly) => {
+            ErrorKind::StorageReadOnly
+        }
+        OpenError::MigrationFailed { source, .. } | OpenError::Engine { source, .. } => {
+            match store_kind(source) {
+                kind @ (ErrorKind::StorageFull | ErrorKind::StorageReadOnly) => kind,
+                _ => ErrorKind::Damaged,
+            }
+        }
+        OpenError::Io { source, .. } => io_kind(source).unwrap_or(ErrorKind::Damaged),
         OpenError::NotWritable { .. } | OpenError::NotPrivate { .. } => ErrorKind::FolderUnusable,
         _ => ErrorKind::Damaged,
     }
@@ -475,6 +529,10 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         StoreError::StorageFull
         | StoreError::Registry(RegistryError::StorageFull)
         | StoreError::Unacknowledged(RegistryError::StorageFull) => ErrorKind::StorageFull,
+        StoreError::StorageReadOnly
+        | StoreError::Registry(RegistryError::StorageReadOnly)
+        | StoreError::Unacknowledged(RegistryError::StorageReadOnly) => ErrorKind::StorageReadOnly,
+        StoreError::Busy => ErrorKind::Busy,
         StoreError::Closed => ErrorKind::Locked,
         StoreError::Damaged { .. } => ErrorKind::Damaged,
         _ => ErrorKind::Other,

@@ -83,7 +83,7 @@ impl Home {
             self.guarded(&about.name.key(), &source, check).await?;
         }
         let _hold = self.hold();
-        let store = self.store_of(person).await?;
+        let store = self.store_in_time(person).await?;
         let system = open.system.clone();
         // Where the person sees it: it is a line of what they get.
         let noted = system.write(move |tx| {

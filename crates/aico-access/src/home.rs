@@ -8,7 +8,6 @@
 //! The first set-up builds `home` under another name and renames it when it is whole: either
 //! there is a home with an owner who knows the password, or there is none.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use crate::delay::Delays;
 use crate::folder;
 use crate::keys::{self, Waits};
 use crate::named::NamedTokens;
+use crate::open_stores::PersonStores;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) change: tokio::sync::Mutex<()>,
     /// One backup is made at a time, and nobody is erased meanwhile.
     pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
+    /// One check of the stores runs at a time, and no keys are changed meanwhile.
+    pub(crate) checking: Arc<tokio::sync::Mutex<()>>,
     /// One password is turned into a key at a time: each takes 64 MiB.
     pub(crate) kdf: tokio::sync::Semaphore,
     open: RwLock<Option<Arc<Open>>>,
@@ -152,7 +154,7 @@ pub(crate) struct Open {
     pub(crate) tokens: RwLock<Tokens>,
     pub(crate) sessions: Sessions,
     pub(crate) named: NamedTokens,
-    pub(crate) persons: tokio::sync::Mutex<HashMap<PersonId, Store>>,
+    pub(crate) persons: PersonStores,
 }
 
 impl Home {
@@ -176,6 +178,7 @@ impl Home {
                 stage: watch::Sender::new(stage),
                 change: tokio::sync::Mutex::new(()),
                 backup: Arc::default(),
+                checking: Arc::default(),
                 kdf: tokio::sync::Semaphore::new(1),
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),
@@ -488,7 +491,7 @@ impl Home {
             return Ok(());
         };
         let mut result = Ok(());
-        for (_, store) in open.persons.lock().await.drain() {
+        for store in open.persons.end().await {
             if let Err(error) = store.close().await {
                 result = Err(error.into());
             }
@@ -527,7 +530,7 @@ impl Home {
             tokens: RwLock::new(tokens),
             sessions,
             named,
-            persons: tokio::sync::Mutex::default(),
+            persons: PersonStores::default(),
         });
         if let Err(error) = self.apply_grants(&open).await {
             let _ = open.system.close().await;
@@ -603,41 +606,6 @@ impl Home {
     /// While locked.
     pub fn vault(&self) -> Result<Vault, HomeError> {
         Ok(self.opened()?.vault.clone())
-    }
-
-    /// This person's own store, opened when it is first asked for.
-    ///
-    /// # Errors
-    /// Unknown person, a sealed one who has not signed in, damage.
-    pub async fn store_of(&self, person: PersonId) -> Result<Store, HomeError> {
-        let open = self.opened()?;
-        self.used();
-        let mut persons = open.persons.lock().await;
-        if let Some(entry) = persons.get(&person) {
-            return Ok(entry.clone());
-        }
-        self.known(&open, person).await?;
-        let keys = open
-            .vault
-            .open_person(*person.as_bytes())
-            .map_err(|error| match error {
-                aico_vault::PersonKeyError::Sealed { .. } => HomeError::PersonLocked,
-                other => HomeError::Keyring(other),
-            })?;
-        let epoch = keys.key_epoch();
-        let store = self.open_person_store(&open.vault, person, keys).await?;
-        persons.insert(person, store.clone());
-        drop(persons);
-        self.catch_up_with_key(person, &store, epoch);
-        Ok(store)
-    }
-
-    /// How many persons' stores are open.
-    pub async fn open_persons(&self) -> usize {
-        match self.opened() {
-            Ok(open) => open.persons.lock().await.len(),
-            Err(_) => 0,
-        }
     }
 
     /// Who is on the other side of the local socket.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
+mod check;
 mod delay;
 mod error;
 mod export;
@@ -24,10 +25,12 @@ mod keys;
 mod migrations;
 mod modules;
 mod named;
+mod open_stores;
 mod person;
 mod persons;
 mod policy;
 mod principal;
+mod rescue;
 mod rotation;
 mod schema;
 mod sealed;
@@ -37,6 +40,7 @@ mod stores;
 mod swap;
 mod token;
 
+pub use check::{CheckState, Checked, CheckedPart, Tally};
 pub use error::{ErrorKind, HomeError};
 pub use export::{ExportPiece, Exported, PersonExport, TakeFile};
 pub use files::OwnFileKey;
@@ -52,7 +56,8 @@ pub use named::{
 pub use person::{NameError, Person, PersonName, Role};
 pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use principal::Principal;
-pub use rotation::{Begun, PartsError, Rotate, RotationState, SealedParts};
+pub use rescue::Rescue;
+pub use rotation::{Begun, PartChecked, PartsError, Rotate, RotationState, SealedParts};
 pub use sealed::Seal;
 pub use sessions::{Session, SessionInfo, Source};
 pub use setup_code::SetupCode;

@@ -234,7 +234,9 @@ impl Home {
             added?;
             return Err(HomeError::NameTaken);
         }
-        open.persons.lock().await.insert(person.id, store);
+        if !open.persons.insert(person.id, store.clone()) {
+            let _ = store.close().await;
+        }
         Ok(person)
     }
 
@@ -286,10 +288,12 @@ impl Home {
         self.forget_tokens(&open, id);
         self.load_grants().await?;
         let _ = self.inner.erased.send(id);
-        if let Some(store) = open.persons.lock().await.remove(&id) {
+        let gate = open.persons.gate(id).await;
+        if let Some(store) = open.persons.remove(id) {
             let _ = store.close().await;
         }
         self.remove_files(&open, id).await?;
+        drop(gate);
         self.erase_kept(id).await?;
         self.drop_erased(&open).await
     }

@@ -166,6 +166,8 @@ actions! {
     UseModel = "model.use" => Owner,
     /// Forgets a model.
     RemoveModel = "model.remove" => Owner,
+    /// Looks whether the stored data is sound.
+    CheckStores = "store.check" => Owner,
     /// How the daemon is.
     ReadStatus = "status.read" => Owner,
     /// Which modules of other makers there are; a member sees those that ask for their data.

@@ -97,6 +97,17 @@ pub struct RotationState {
 /// What [`SealedParts`] could not do.
 pub type PartsError = Box<dyn std::error::Error + Send + Sync>;
 
+/// One of these files, checked.
+#[derive(Clone, Debug)]
+pub struct PartChecked {
+    /// Where it is.
+    pub path: std::path::PathBuf,
+    /// Records in it that are authentic.
+    pub records: u64,
+    /// What is wrong with it, if anything.
+    pub wrong: Option<String>,
+}
+
 /// Sealed files that belong to other parts: the log's and the bus's.
 #[async_trait::async_trait]
 pub trait SealedParts: Send + Sync {
@@ -105,6 +116,12 @@ pub trait SealedParts: Send + Sync {
     /// Puts the journal's files under the present root key; with `all`, what is inside them under
     /// the persons' present keys as well.
     async fn journal(&self, all: bool) -> Result<(), PartsError>;
+    /// Reads the journal's files again, every record of them; tells of each, and stops when that
+    /// answers `false`.
+    async fn check_journal(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError>;
     /// Their bytes.
     fn bytes(&self) -> (u64, u64);
 }
@@ -262,6 +279,13 @@ impl Home {
                 "a backup is being made; try again when it is finished",
             ));
         };
+        // A check has the files open that change places.
+        let Ok(unchecked) = self.inner.checking.clone().try_lock_owned() else {
+            return Err(HomeError::Rotation(
+                "the stored data is being checked; try again when that is finished",
+            ));
+        };
+        let alone = [alone, unchecked];
         let mut begun = Begun {
             phrase: None,
             dropped: Vec::new(),
@@ -306,7 +330,10 @@ impl Home {
         match self.unfinished(&open).await {
             Ok(Some(plan)) => {
                 tracing::info!(steps = plan.steps.len(), "a change of keys is gone on with");
-                let alone = self.inner.backup.clone().lock_owned().await;
+                let alone = [
+                    self.inner.backup.clone().lock_owned().await,
+                    self.inner.checking.clone().lock_owned().await,
+                ];
                 self.run_in_background(open, plan, None, alone);
             }
             Ok(None) => {}
@@ -464,7 +491,7 @@ impl Home {
         open: Arc<Open>,
         plan: Plan,
         master: Option<Password>,
-        alone: OwnedMutexGuard<()>,
+        alone: [OwnedMutexGuard<()>; 2],
     ) {
         let rotation = &self.inner.rotation;
         if rotation.running.swap(true, Ordering::AcqRel) {

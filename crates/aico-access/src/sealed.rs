@@ -181,14 +181,14 @@ impl Home {
 
     async fn lock_one(&self, open: &Open, person: PersonId) {
         // Under the lock of the stores: none is opened with the key between these.
-        let mut persons = open.persons.lock().await;
+        let gate = open.persons.gate(person).await;
         open.vault.lock_person(*person.as_bytes());
-        if let Some(store) = persons.remove(&person)
+        if let Some(store) = open.persons.remove(person)
             && let Err(error) = store.close().await
         {
             tracing::warn!(%error, "a sealed person's store was not closed well");
         }
-        drop(persons);
+        drop(gate);
         // Nobody listening is fine.
         let _ = self.inner.locked.send(person);
         tracing::info!("a sealed person is locked");

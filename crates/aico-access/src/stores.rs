@@ -184,7 +184,7 @@ impl Home {
         progress: Progress,
     ) -> Result<(), HomeError> {
         let open = self.opened()?;
-        let store = self.store_of(person).await?;
+        let store = self.store_in_time(person).await?;
         let keys = open
             .vault
             .open_person(*person.as_bytes())
@@ -204,12 +204,12 @@ impl Home {
         match store.rekey(key, progress).await {
             Err(StoreError::Closed) => {
                 // It is decided and could not be gone on with: opening it anew finishes it.
-                let mut persons = open.persons.lock().await;
-                if let Some(store) = persons.remove(&person) {
+                let gate = open.persons.gate(person).await;
+                if let Some(store) = open.persons.remove(person) {
                     let _ = store.close().await;
                 }
-                drop(persons);
-                let again = self.store_of(person).await?;
+                drop(gate);
+                let again = self.store_in_time(person).await?;
                 match again.key() == to.number() {
                     true => Ok(()),
                     false => Err(HomeError::Store(StoreError::Closed)),

@@ -206,7 +206,7 @@ impl Home {
         // Opened before anything is held: opening takes time, holding does not.
         let mut stores = Vec::new();
         for person in &wanted {
-            stores.push(self.store_of(person.id).await);
+            stores.push(self.store_in_time(person.id).await);
         }
         let (vault, root, system) = (
             open.vault.clone(),
