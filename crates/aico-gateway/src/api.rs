@@ -8,6 +8,7 @@ pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;
 pub(crate) mod rotation;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod vault;
 

@@ -63,6 +63,7 @@ const TALK: &[Code] = &[
     Code::Unavailable,
     Code::Busy,
     Code::StorageFull,
+    Code::StorageReadOnly,
 ];
 /// What a model file can be refused for.
 const FILE: &[Code] = &[
@@ -79,6 +80,7 @@ const FILE: &[Code] = &[
     Code::Unavailable,
     Code::Busy,
     Code::StorageFull,
+    Code::StorageReadOnly,
 ];
 
 /// What asking as another program can fail with.
@@ -93,6 +95,7 @@ const ASK: &[Code] = &[
     Code::Unavailable,
     Code::Busy,
     Code::StorageFull,
+    Code::StorageReadOnly,
 ];
 /// What looking as another program can fail with.
 const LOOK: &[Code] = &[Code::TooManyRequests, Code::Unavailable, Code::Busy];
@@ -117,6 +120,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::SlowDown,
             Code::FolderUnusable,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -131,6 +135,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::NewerData,
             Code::FolderUnusable,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line("lock", Action::Lock, Owner, &[]),
@@ -148,6 +153,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::NewerData,
             Code::FolderUnusable,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line("vault", Action::ReadVault, Owner, &[Code::Damaged]),
@@ -164,19 +170,30 @@ pub const OPERATIONS: &[Operation] = &[
             Code::KeychainChanged,
             Code::KeychainWrong,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
         "forget",
         Action::RememberVault,
         Owner,
-        &[Code::WrongPassword, Code::SlowDown, Code::StorageFull],
+        &[
+            Code::WrongPassword,
+            Code::SlowDown,
+            Code::StorageFull,
+            Code::StorageReadOnly,
+        ],
     ),
     line(
         "new_phrase",
         Action::ReissuePhrase,
         Owner,
-        &[Code::WrongPassword, Code::SlowDown, Code::StorageFull],
+        &[
+            Code::WrongPassword,
+            Code::SlowDown,
+            Code::StorageFull,
+            Code::StorageReadOnly,
+        ],
     ),
     line(
         "rotate_vault",
@@ -190,6 +207,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::Invalid,
             Code::Damaged,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line("read_rotation", Action::ReadVault, Owner, &[]),
@@ -202,6 +220,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::SlowDown,
             Code::Conflict,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -213,6 +232,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::SlowDown,
             Code::Conflict,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -227,6 +247,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::NotSetUp,
             Code::SlowDown,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -259,6 +280,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::PasswordTooWeak,
             Code::SlowDown,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -291,7 +313,14 @@ pub const OPERATIONS: &[Operation] = &[
             Code::PersonLocked,
             Code::Damaged,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
+    ),
+    line(
+        "check_stores",
+        Action::CheckStores,
+        Owner,
+        &[Code::Conflict],
     ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
@@ -303,6 +332,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::NameInvalid,
             Code::PasswordTooWeak,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
@@ -314,6 +344,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::Conflict,
             Code::SlowDown,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line("list_characters", Action::ListCharacters, Person, MODULE),
@@ -377,6 +408,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::ModuleExists,
             Code::NotFound,
             Code::StorageFull,
+            Code::StorageReadOnly,
             Code::Unavailable,
         ],
     ),
@@ -388,6 +420,7 @@ pub const OPERATIONS: &[Operation] = &[
             Code::GrantInvalid,
             Code::ModuleExists,
             Code::StorageFull,
+            Code::StorageReadOnly,
             Code::Unavailable,
         ],
     ),
@@ -395,19 +428,19 @@ pub const OPERATIONS: &[Operation] = &[
         "revoke_module",
         Action::RevokeModule,
         Owner,
-        &[Code::StorageFull],
+        &[Code::StorageFull, Code::StorageReadOnly],
     ),
     line(
         "consent_to_module",
         Action::ConsentToModule,
         Person,
-        &[Code::StorageFull],
+        &[Code::StorageFull, Code::StorageReadOnly],
     ),
     line(
         "withdraw_from_module",
         Action::ConsentToModule,
         Person,
-        &[Code::StorageFull],
+        &[Code::StorageFull, Code::StorageReadOnly],
     ),
     line("list_tokens", Action::ListTokens, Person, &[]),
     line(
@@ -419,13 +452,14 @@ pub const OPERATIONS: &[Operation] = &[
             Code::Invalid,
             Code::Conflict,
             Code::StorageFull,
+            Code::StorageReadOnly,
         ],
     ),
     line(
         "revoke_token",
         Action::RevokeToken,
         Person,
-        &[Code::StorageFull],
+        &[Code::StorageFull, Code::StorageReadOnly],
     ),
     line("openai_models", Action::ProgramLook, Program, LOOK),
     line("openai_model", Action::ProgramLook, Program, LOOK),

@@ -165,8 +165,12 @@ codes! {
     Busy = "busy", 503, "AICO has too much to do right now", "Try again in a moment.";
     /// A part of AICO did not answer in time.
     TookTooLong = "took-too-long", 504, "This took too long", "Try again.";
+    /// The disk takes long for what is written. Told by `/readyz`; requests wait.
+    StorageSlow = "storage-slow", 503, "The disk is slow", "See what else uses the disk, and how it is.";
     /// No space left.
     StorageFull = "storage-full", 507, "The disk is full", "Free some space on the disk; AICO goes on by itself.";
+    /// Remounted, or given up on by the system after errors.
+    StorageReadOnly = "storage-read-only", 507, "The disk can only be read", "What is there can be read. See why the system took the disk to be read-only (its log tells), then make it writable; AICO goes on by itself.";
 }
 
 impl Code {
@@ -186,6 +190,9 @@ impl Code {
         }
     }
 }
+
+/// When what was busy is worth another try.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A failure on its way to the client.
 #[derive(Clone, Debug)]
@@ -373,6 +380,8 @@ impl From<HomeError> for Problem {
             ErrorKind::PersonLocked => Code::PersonLocked,
             ErrorKind::TokenInvalid => Code::TokenInvalid,
             ErrorKind::StorageFull => Code::StorageFull,
+            ErrorKind::StorageReadOnly => Code::StorageReadOnly,
+            ErrorKind::Busy => Code::Busy,
             ErrorKind::TargetUnusable => Code::TargetUnusable,
             ErrorKind::ArchiveDamaged => Code::ArchiveDamaged,
             ErrorKind::BackupConflict => Code::Conflict,
@@ -402,6 +411,10 @@ impl From<HomeError> for Problem {
                 problem.detail = Some(error.to_string());
             }
             // The path and what the system says of it: those who name a folder know it already.
+            Code::Damaged if matches!(error, HomeError::PersonDamaged { .. }) => {
+                problem.title = Some(sentence(&error.to_string()));
+                problem.detail = Some(chain(&error).into_owned());
+            }
             Code::TargetUnusable | Code::ArchiveDamaged => {
                 problem.detail = Some(chain(&error).into_owned());
             }
@@ -412,8 +425,10 @@ impl From<HomeError> for Problem {
             }
             _ => {}
         }
-        if let ErrorKind::SlowDown { retry_after } = error.kind() {
-            problem.retry_after = Some(retry_after);
+        match error.kind() {
+            ErrorKind::SlowDown { retry_after } => problem.retry_after = Some(retry_after),
+            ErrorKind::Busy => problem.retry_after = Some(SOON),
+            _ => {}
         }
         // The fixed advice of the code stands unless the error knows better (a command, say).
         problem.what_to_do = error.what_to_do();
@@ -433,7 +448,7 @@ impl From<Fault> for Problem {
             title: text(fault.title),
             detail: text(fault.detail),
             what_to_do: text(fault.what_to_do),
-            retry_after: None,
+            retry_after: (code == Code::Busy).then_some(SOON),
         }
     }
 }
@@ -500,6 +515,7 @@ mod tests {
             Fault::busy("x"),
             Fault::locked(),
             Fault::storage_full(),
+            Fault::storage_read_only(),
             Fault::model_failed("x"),
             Fault::internal("x"),
         ] {

@@ -14,6 +14,7 @@ pub(crate) mod rotation;
 pub(crate) mod seal;
 pub(crate) mod sessions;
 mod steps;
+pub(crate) mod stores;
 pub(crate) mod system;
 pub(crate) mod tokens;
 pub(crate) mod vault;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(files::key))
         .routes(routes!(backups::export))
         .routes(routes!(backups::create))
+        .routes(routes!(stores::check))
         .routes(routes!(persons::list, persons::add))
         .routes(routes!(persons::erase))
         .routes(routes!(conversations::characters))

@@ -111,7 +111,9 @@ pub(crate) struct Live {
 pub(crate) struct Readiness {
     pub(crate) status: Stage,
     /// What does not work at present, by the codes of the problems that tell it: with
-    /// `storage-full` reading goes on and nothing can be added. Left out while all is well.
+    /// `storage-full` and `storage-read-only` reading goes on and nothing can be added; with
+    /// `storage-slow` it takes long; `damaged` is what `POST /api/v1/stores/check` tells more of.
+    /// Left out while all is well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) degraded: Vec<Code>,

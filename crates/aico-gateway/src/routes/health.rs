@@ -46,6 +46,8 @@ pub(crate) async fn readyz(
     let health = app.home.health().await;
     let degraded = [
         (health.storage_full, Code::StorageFull),
+        (health.storage_read_only, Code::StorageReadOnly),
+        (health.slow_commit.is_some(), Code::StorageSlow),
         (health.damaged, Code::Damaged),
     ];
     Ok(Json(Readiness {

@@ -38,6 +38,11 @@ impl Lines {
         self.0.blocking_send(Told::Line(line)).is_ok()
     }
 
+    /// Tells a line, waiting for the reader; `false` when nobody reads any more.
+    pub(crate) async fn send(&self, line: Value) -> bool {
+        self.0.send(Told::Line(line)).await.is_ok()
+    }
+
     /// Tells a line that may be left out; `false` when nobody reads any more.
     pub(crate) fn mention(&self, line: Value) -> bool {
         match self.0.try_send(Told::Line(line)) {

@@ -81,6 +81,7 @@ const TABLE: &[Row] = &[
     Row("file_key", NOT_HERE),
     Row("export", NOT_HERE),
     Row("create_backup", FOR_THE_OWNER),
+    Row("check_stores", FOR_THE_OWNER),
     // The member's password: who else proves themselves with it fails; the owner can't.
     Row("seal_self", [401, 401, 401, 200, 409]),
     Row("unseal_self", [401, 401, 409, 204, 409]),
@@ -143,7 +144,7 @@ fn body(id: &str) -> Option<Value> {
         // Of the member's: whoever else proves themselves with it fails.
         "change_password" => json!({"current": MEMBER, "new": MEMBER}),
         "add_person" => json!({"name": "Lin", "password": "pepper saddle comet drizzle"}),
-        "create_conversation" | "create_backup" => json!({}),
+        "create_conversation" | "create_backup" | "check_stores" => json!({}),
         "export" => json!({"password": OWNER}),
         "change_conversation" => json!({"title": "Tea"}),
         "send_message" | "edit_message" => json!({"text": "Hello"}),
