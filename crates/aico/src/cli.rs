@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Makes backups while AICO runs, lists and checks them.
     #[command(subcommand)]
     Backup(Backup),
+    /// Looks whether the stored data is sound.
+    #[command(subcommand)]
+    Store(Store),
     /// Makes the data folder what it was when a backup was made; with `--person`, that person's
     /// data only. What was there is kept.
     Restore(Restore),
@@ -341,6 +344,20 @@ pub(crate) enum Backup {
     },
     /// The same as `aico restore`.
     Restore(Restore),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Store {
+    /// Says of each store what is sound and what is damaged, while AICO goes on, and what can be
+    /// put back from where. Changes nothing.
+    Check {
+        /// Authenticates every page and every record too: everything is read.
+        #[arg(long)]
+        full: bool,
+        /// One JSON object for each, and a last one that counts.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]

@@ -59,6 +59,10 @@ pub(crate) enum Exit {
     KeychainWrong = 23,
     /// The folder for backups or exports can't be used.
     Target = 24,
+    /// The disk can only be read.
+    StorageReadOnly = 25,
+    /// `store check` found damage.
+    DamageFound = 26,
 }
 
 impl Exit {
@@ -133,6 +137,14 @@ impl Exit {
             Self::Target,
             "the folder for backups or exports can't be used; the message says what mends it",
         ),
+        (
+            Self::StorageReadOnly,
+            "the disk can only be read; nothing acknowledged is lost",
+        ),
+        (
+            Self::DamageFound,
+            "`aico store check` found damage; the message says what can be put back from where",
+        ),
     ];
 }
 
@@ -161,6 +173,10 @@ impl Failure {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
                 Exit::StorageFull,
                 "Free some space on the disk, then try again.",
+            ),
+            std::io::ErrorKind::ReadOnlyFilesystem => (
+                Exit::StorageReadOnly,
+                "Make the disk writable, then try again.",
             ),
             _ => (
                 Exit::Folder,
@@ -243,12 +259,13 @@ impl From<HomeError> for Failure {
             | ErrorKind::Rotation => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
+            ErrorKind::StorageReadOnly => Exit::StorageReadOnly,
             ErrorKind::Damaged | ErrorKind::ArchiveDamaged => Exit::Damaged,
             ErrorKind::BackupConflict => Exit::Refused,
             ErrorKind::TargetUnusable => Exit::Target,
             ErrorKind::NewerData => Exit::NewerData,
             ErrorKind::FolderUnusable => Exit::Folder,
-            ErrorKind::Other => Exit::Unexpected,
+            ErrorKind::Busy | ErrorKind::Other => Exit::Unexpected,
         };
         let mut failure = Self::new(exit, sentence(&error.to_string()));
         failure.why = std::error::Error::source(&error).map(chain);

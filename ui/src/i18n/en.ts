@@ -451,6 +451,8 @@ export const en = {
   'problem.person-locked':
     'Your conversations are sealed and AICO was restarted or you signed out everywhere. Sign out here and sign in again to open them.',
   'problem.storage-full': 'The disk is full. Make room and try again.',
+  'problem.storage-read-only':
+    'The disk can only be read, so nothing new can be stored. Make it writable and try again.',
   'problem.not-found': 'This is not here any more.',
   'problem.too-long': 'This is too long.',
   'problem.other': 'That did not work.',

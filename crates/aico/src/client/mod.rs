@@ -290,6 +290,7 @@ impl Problem {
             ("keychain-wrong", _) => Exit::KeychainWrong,
             (_, 401) => Exit::WrongPassword,
             (_, 404) => Exit::NotFound,
+            ("storage-read-only", _) => Exit::StorageReadOnly,
             (_, 507) => Exit::StorageFull,
             (_, 400..500) => Exit::Refused,
             _ => Exit::Unexpected,

@@ -62,7 +62,7 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
             Err(failure)
                 if matches!(
                     failure.exit,
-                    Exit::ModelFailed | Exit::StorageFull | Exit::Refused
+                    Exit::ModelFailed | Exit::StorageFull | Exit::StorageReadOnly | Exit::Refused
                 ) =>
             {
                 failure.report();
@@ -221,6 +221,7 @@ impl Shown {
                 let said = |key: &str| error[key].as_str().map(str::to_owned);
                 let exit = match error["code"].as_str() {
                     Some("storage-full") => Exit::StorageFull,
+                    Some("storage-read-only") => Exit::StorageReadOnly,
                     Some("locked") => Exit::Locked,
                     Some("too-long") => Exit::Refused,
                     _ => Exit::ModelFailed,

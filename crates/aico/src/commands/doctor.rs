@@ -211,6 +211,7 @@ async fn running(context: &Context) -> Vec<Found> {
         ),
         other => Found::Well(format!("the model is {}", other.unwrap_or("unknown"))),
     });
+    found.push(stores(&daemon).await);
     let warnings = status["warnings"].as_array().into_iter().flatten();
     found.extend(
         warnings
@@ -218,6 +219,39 @@ async fn running(context: &Context) -> Vec<Found> {
             .map(|w| Found::Odd(w.to_owned(), None)),
     );
     found
+}
+
+/// Whether the stored data is sound, as far as a quick look tells.
+async fn stores(daemon: &Daemon) -> Found {
+    let mut damaged = Vec::new();
+    let mut advice = Vec::new();
+    let looked = super::store::check(daemon, false, |store| {
+        if store["state"] == "damaged" {
+            let text = |key: &str| style::harmless(store[key].as_str().unwrap_or_default());
+            damaged.push(match store["name"].is_string() {
+                true => format!("the {} of {}", text("part"), text("name")),
+                false => format!("the {}", text("part")),
+            });
+            let one = text("what_to_do");
+            if !one.is_empty() && !advice.contains(&one) {
+                advice.push(one);
+            }
+        }
+    });
+    match looked.await {
+        Ok(_) if !damaged.is_empty() => Found::Ill(
+            format!("damaged: {}; the rest is sound", damaged.join(", ")),
+            Some(match advice.is_empty() {
+                true => "aico store check".to_owned(),
+                false => advice.join("\n      "),
+            }),
+        ),
+        Ok(_) => Found::Well("the stored data is sound in its structure".into()),
+        Err(failure) => Found::Odd(
+            format!("the stored data was not looked at: {}", failure.what),
+            failure.what_to_do,
+        ),
+    }
 }
 
 fn wrap_name(wrap: WrapKind) -> &'static str {

@@ -18,6 +18,7 @@ mod rotate;
 mod seal;
 mod setup;
 mod status;
+mod store;
 mod token;
 mod vault;
 
@@ -82,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Chat(chat) => chat::run(&context, &chat).await,
             Command::Conversation(what) => conversation::run(&context, &what).await,
             Command::Backup(what) => backup::run(&context, &what).await,
+            Command::Store(what) => store::run(&context, &what).await,
             Command::Restore(what) => backup::restore(&context, &what).await,
             Command::Export(what) => export::run(&context, &what).await,
             Command::Person(what) => person::run(&context, &what).await,

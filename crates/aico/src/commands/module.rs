@@ -236,6 +236,7 @@ fn write(mut file: File, path: &Path, mut keys: Connection, door: &Value) -> Res
 fn cant_write(path: &Path, error: &std::io::Error) -> Failure {
     let exit = match error.kind() {
         std::io::ErrorKind::StorageFull => Exit::StorageFull,
+        std::io::ErrorKind::ReadOnlyFilesystem => Exit::StorageReadOnly,
         _ => Exit::Refused,
     };
     Failure::new(exit, format!("{} can't be written.", path.display())).because(error)

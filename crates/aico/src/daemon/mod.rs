@@ -179,8 +179,25 @@ async fn run(
 
 async fn unlock(home: &Home, file: &Path) -> Result<(), Failure> {
     let password = prompt::password_file(file)?;
-    home.unlock(&password, Source::local()).await?;
+    let unlocked = home.unlock(&password, Source::local()).await;
+    unlocked.map_err(|error| with_backup(home, error.into()))?;
     Ok(())
+}
+
+/// What is damaged for everybody is put back from the newest backup that is at hand.
+fn with_backup(home: &Home, mut failure: Failure) -> Failure {
+    if failure.exit == Exit::Damaged
+        && let Some(newest) = home.newest_backup()
+    {
+        let when = newest.created_at.map_or_else(String::new, |at| {
+            format!(" of {}", at.strftime("%Y-%m-%d %H:%M UTC"))
+        });
+        failure.what_to_do = Some(format!(
+            "Nothing was changed. What the backup{when} holds can be put back: aico restore '{}'",
+            newest.path.display()
+        ));
+    }
+    failure
 }
 
 /// Opens with what a keychain holds. Whatever keeps that from opening, damage included, the daemon
@@ -201,7 +218,7 @@ async fn unattended(home: &Home) {
         Ok(Start::Unlocked | Start::NothingKept) => {}
         Err(error) => {
             style::warning("a keychain has the key, and the vault does not open all the same");
-            let failure = Failure::from(error);
+            let failure = with_backup(home, error.into());
             let _ = failure.report();
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aico_access::{Home, PartsError, SealedParts};
+use aico_access::{Home, PartChecked, PartsError, SealedParts};
 use aico_logging::Logging;
 use aico_vault::Vault;
 use tokio::sync::{mpsc, oneshot};
@@ -43,6 +43,13 @@ impl SealedParts for Running {
         answer.await?
     }
 
+    async fn check_journal(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        check_journal(self.home.vault()?, told).await
+    }
+
     fn bytes(&self) -> (u64, u64) {
         bytes(&self.data)
     }
@@ -69,6 +76,13 @@ impl SealedParts for AtRest {
         journal(self.home.vault()?, all).await
     }
 
+    async fn check_journal(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        check_journal(self.home.vault()?, told).await
+    }
+
     fn bytes(&self) -> (u64, u64) {
         bytes(&self.data)
     }
@@ -82,6 +96,32 @@ pub(super) async fn journal(vault: Vault, all: bool) -> Result<(), PartsError> {
         Ok(())
     })
     .await
+}
+
+/// Reads the files of the journal again, beside whoever writes them.
+async fn check_journal(
+    vault: Vault,
+    told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+) -> Result<(), PartsError> {
+    let folder = vault.data().join("journal");
+    let (files, mut checked) = mpsc::channel(16);
+    let reading = tokio::task::spawn_blocking(move || {
+        aico_bus::check_journal(Arc::new(vault), &folder, &mut |file| {
+            files.blocking_send(file).is_ok()
+        })
+    });
+    while let Some(file) = checked.recv().await {
+        let part = PartChecked {
+            path: file.path,
+            records: file.records,
+            wrong: file.wrong,
+        };
+        if !told(part) {
+            break;
+        }
+    }
+    drop(checked);
+    Ok(reading.await??)
 }
 
 async fn blocking(

@@ -31,8 +31,28 @@ impl Status {
                     .to_owned(),
             );
         }
+        if health.storage_read_only {
+            warnings.push(
+                "The disk can only be read: nothing new is stored. Make it writable; AICO goes on \
+                 by itself."
+                    .to_owned(),
+            );
+        }
+        if let Some(took) = health.slow_commit {
+            warnings.push(format!(
+                "The disk is slow: storing takes {:.1} seconds.",
+                took.as_secs_f64()
+            ));
+        }
         if health.damaged {
-            warnings.push("Stored data is damaged. Stop AICO and restore a backup.".to_owned());
+            let whose = match health.persons_damaged {
+                0 => "Stored data is damaged".to_owned(),
+                1 => "The data of one person is damaged, nobody else's".to_owned(),
+                count => format!("The data of {count} persons is damaged, nobody else's"),
+            };
+            warnings.push(format!(
+                "{whose}. What, and what can be put back from where: aico store check"
+            ));
         }
         if !self.logging.is_attached() {
             warnings.push("The log goes to the console only.".to_owned());

@@ -115,7 +115,7 @@ fn a_database_that_is_cut_emptied_gone_or_exchanged_is_noticed() {
         let done = world.aico(&["conversation", "list"]);
         assert!(!done.status.success(), "{name}");
         assert!(
-            text(&done.stderr).contains("doctor"),
+            text(&done.stderr).contains("No backup holds"),
             "{name}: {}",
             text(&done.stderr)
         );

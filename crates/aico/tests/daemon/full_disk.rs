@@ -267,7 +267,7 @@ fn a_folder_that_can_only_be_read_is_refused_with_words() {
     };
     let refused = |done: &std::process::Output| {
         let words = text(&done.stderr);
-        assert_eq!(done.status.code(), Some(9), "{words}");
+        assert_eq!(done.status.code(), Some(25), "{words}");
         assert!(words.to_lowercase().contains("read-only"), "{words}");
         assert!(words.contains("try:"), "{words}");
     };

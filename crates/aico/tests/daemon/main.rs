@@ -11,6 +11,8 @@ mod disk;
 mod drill;
 mod erasing;
 mod exports;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 mod failures;
 mod files;
 mod full_disk;
@@ -18,6 +20,8 @@ mod full_disk;
 mod gguf_writer;
 mod hostile;
 mod http;
+#[cfg(target_os = "linux")]
+mod interpose;
 #[cfg(target_os = "linux")]
 mod keychain;
 mod keys;
@@ -33,6 +37,7 @@ mod programs;
 mod reading;
 mod rotation;
 mod sealed;
+mod store_check;
 mod streams;
 mod support;
 mod traces;

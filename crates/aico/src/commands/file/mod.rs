@@ -265,6 +265,7 @@ fn cant(path: &Path, what: &str, error: &std::io::Error) -> Failure {
     let exit = match error.kind() {
         ErrorKind::NotFound => Exit::NotFound,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Exit::StorageFull,
+        ErrorKind::ReadOnlyFilesystem => Exit::StorageReadOnly,
         ErrorKind::PermissionDenied | ErrorKind::AlreadyExists => Exit::Refused,
         _ => Exit::Unexpected,
     };
@@ -300,6 +301,7 @@ impl From<EncryptedFileError> for Failure {
                 Some("Free some space on the disk, then try again."),
             ),
             // The message has the command that mends it.
+            E::File(FileError::ReadOnly { .. }) => (Exit::StorageReadOnly, None),
             E::File(FileError::Insecure { .. } | FileError::NotWritable { .. }) => {
                 (Exit::Refused, None)
             }

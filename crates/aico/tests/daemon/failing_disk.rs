@@ -1,0 +1,264 @@
+//! A disk that fails under the running daemon: it can only be read, does not sync, or is slow
+//! (rows 3 and 9). A full one is a real one: `full_disk.rs`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::backups::{add_ben, names_in};
+use crate::http::Api;
+use crate::interpose::{Fault, FaultyDisk};
+use crate::support::{PASSWORD, World, fails, text, until};
+
+const BEN: &str = "copper ben meadow trumpet glass";
+const CONVERSATIONS: &str = "/api/v1/conversations";
+
+/// Mia and Ben, nobody of whom has been there since the start; the folder of each.
+struct Family {
+    world: World,
+    disk: FaultyDisk,
+    mia: PathBuf,
+    mia_api: Api,
+    ben_api: Api,
+}
+
+impl Family {
+    fn at_home() -> Self {
+        let mut world = World::new();
+        let disk = FaultyDisk::under(&mut world);
+        let done = world.setup();
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        world.serve();
+        let persons = world.home().join("persons");
+        let mia = persons.join(&names_in(&persons)[0]);
+        add_ben(&world);
+        world.stop();
+        world.serve();
+        let mia_api = world.api().sign_in("Mia", PASSWORD);
+        let ben_api = world.api().sign_in("Ben", BEN);
+        Self {
+            world,
+            disk,
+            mia,
+            mia_api,
+            ben_api,
+        }
+    }
+
+    fn degraded(&self) -> Value {
+        let (status, ready) = self.mia_api.get("/readyz");
+        assert_eq!(status, 200, "{ready}");
+        ready.get("degraded").cloned().unwrap_or_default()
+    }
+
+    fn well_again(&self) {
+        until("nothing is degraded", || {
+            self.degraded().is_null().then_some(())
+        });
+    }
+}
+
+fn messages(world: &World, conversation: &str) -> Value {
+    let shown = world.said(&["conversation", "show", conversation, "--json"]);
+    serde_json::from_str::<Value>(&shown).unwrap()["messages"].clone()
+}
+
+#[test]
+fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart() {
+    let mut family = Family::at_home();
+    let said = family.world.chat(None, "Hello");
+    let conversation = said["conversation"].as_str().unwrap().to_owned();
+    until("what follows an answer is stored", || {
+        let all = messages(&family.world, &conversation);
+        (all[1]["status"] == "complete").then_some(())
+    });
+    let before = messages(&family.world, &conversation);
+
+    family.disk.fails(Fault::ReadOnly, &family.world.data());
+    let path = format!("{CONVERSATIONS}/{conversation}/messages");
+    let (status, problem) = family.mia_api.post(&path, &json!({"text": "Hello"}));
+    assert_eq!(
+        (status, &problem["code"]),
+        (507, &"storage-read-only".into()),
+        "{problem}"
+    );
+    assert!(problem["what_to_do"].is_string(), "{problem}");
+    let ben = json!({"name": "Lin", "password": "pepper saddle comet drizzle"});
+    let (status, problem) = family.mia_api.post("/api/v1/persons", &ben);
+    assert_eq!(
+        (status, &problem["code"]),
+        (507, &"storage-read-only".into()),
+        "{problem}"
+    );
+    // Not open yet, and not damaged for that.
+    let (status, problem) = family.ben_api.get(CONVERSATIONS);
+    assert_eq!(
+        (status, &problem["code"]),
+        (507, &"storage-read-only".into()),
+        "{problem}"
+    );
+    assert_eq!(family.degraded(), json!(["storage-read-only"]));
+    let chat = ["chat", "--once", "Hello", "--conversation", &conversation];
+    fails(&family.world, &chat, 25, "can only be read");
+    let told = family.world.aico(&["status"]);
+    assert!(
+        text(&told.stderr).contains("can only be read"),
+        "{}",
+        text(&told.stderr)
+    );
+    assert_eq!(messages(&family.world, &conversation), before);
+    let found = family.world.said(&["conversation", "search", "hello"]);
+    assert!(found.contains(&conversation), "{found}");
+
+    family.disk.mend();
+    family.well_again();
+    let more = family.world.chat(Some(&conversation), "Hello again");
+    assert_eq!(more["status"], "complete");
+    let (status, theirs) = family.ben_api.post(CONVERSATIONS, &json!({}));
+    assert_eq!(status, 201, "{theirs}");
+    let (status, added) = family.mia_api.post("/api/v1/persons", &ben);
+    assert_eq!(status, 201, "{added}");
+    let now = messages(&family.world, &conversation);
+    family.world.stop();
+    family.world.serve();
+    assert_eq!(messages(&family.world, &conversation), now);
+    family.world.said(&["store", "check", "--full"]);
+}
+
+#[test]
+fn a_registry_that_could_not_be_synced_is_written_anew_when_it_can() {
+    let mut family = Family::at_home();
+    family
+        .disk
+        .fails(Fault::NoSync, &family.world.home().join("registry"));
+    let (status, problem) = family.mia_api.post(CONVERSATIONS, &json!({}));
+    assert!(status >= 500, "acknowledged all the same: {problem}");
+    let (status, problem) = family.mia_api.post(CONVERSATIONS, &json!({}));
+    assert!(status >= 500, "acknowledged all the same: {problem}");
+    family.disk.mend();
+    until("it is written again", || {
+        (family.mia_api.post(CONVERSATIONS, &json!({})).0 == 201).then_some(())
+    });
+    let (status, theirs) = family.ben_api.post(CONVERSATIONS, &json!({}));
+    assert_eq!(status, 201, "{theirs}");
+    family.world.said(&["store", "check", "--full"]);
+    family.world.kill();
+    family.world.serve();
+    family.world.said(&["store", "check", "--full"]);
+}
+
+#[test]
+fn a_slow_commit_holds_up_nobody_elses_and_what_waits_too_long_is_told() {
+    let family = Family::at_home();
+    let model = family.world.children();
+    for api in [&family.mia_api, &family.ben_api] {
+        assert_eq!(api.post(CONVERSATIONS, &json!({})).0, 201);
+    }
+    let count = |api: &Api| {
+        let (status, all) = api.get(CONVERSATIONS);
+        assert_eq!(status, 200, "{all}");
+        all["items"].as_array().unwrap().len()
+    };
+    let slow = Duration::from_secs(13);
+    family.disk.fails(Fault::Slow(slow), &family.mia);
+    std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let first = scope.spawn(|| family.mia_api.post(CONVERSATIONS, &json!({})));
+        std::thread::sleep(Duration::from_secs(1));
+        let second = scope.spawn(|| {
+            family
+                .mia_api
+                .call_with("POST", CONVERSATIONS, Some(&json!({})), "")
+        });
+        // Meanwhile: her own reads, and everything of others.
+        let mut told = false;
+        while begun.elapsed() < Duration::from_secs(6) {
+            let one = Instant::now();
+            assert_eq!(count(&family.mia_api), 1);
+            let (status, theirs) = family.ben_api.post(CONVERSATIONS, &json!({}));
+            assert_eq!(status, 201, "{theirs}");
+            assert!(one.elapsed() < Duration::from_secs(5), "held up");
+            told |= family.degraded() == json!(["storage-slow"]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(told, "nobody says that it is slow: {}", family.degraded());
+        let status = family.world.aico(&["status"]);
+        assert!(
+            text(&status.stderr).contains("The disk is slow"),
+            "{}",
+            text(&status.stderr)
+        );
+        let (head, status, problem) = second.join().unwrap();
+        assert_eq!((status, &problem["code"]), (503, &"busy".into()), "{head}");
+        assert!(head.to_lowercase().contains("retry-after:"), "{head}");
+        assert!(begun.elapsed() < slow, "it waited for the first");
+        family.disk.mend();
+        let (status, made) = first.join().unwrap();
+        assert_eq!(status, 201, "{made}");
+        assert!(begun.elapsed() >= slow, "nothing was slow");
+    });
+    // What was told to be busy was not done.
+    assert_eq!(count(&family.mia_api), 2);
+    assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
+    family.well_again();
+    assert_eq!(family.world.children(), model, "something was restarted");
+}
+
+#[test]
+fn the_opening_of_one_persons_store_holds_up_nobody_else() {
+    let family = Family::at_home();
+    assert_eq!(family.ben_api.get(CONVERSATIONS).0, 200);
+    let slow = Duration::from_secs(7);
+    // The registry notes each opening, and nothing else happens meanwhile.
+    family.disk.fails(Fault::Slow(slow), &family.world.home());
+    std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let opening = scope.spawn(|| family.mia_api.get(CONVERSATIONS));
+        while begun.elapsed() < slow / 3 {
+            let one = Instant::now();
+            assert_eq!(family.ben_api.get(CONVERSATIONS).0, 200);
+            family.degraded();
+            assert!(one.elapsed() < slow / 2, "held up");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        family.disk.mend();
+        let (status, opened) = opening.join().unwrap();
+        assert!(status == 200 || opened["code"] == "busy", "{opened}");
+        assert!(begun.elapsed() >= slow, "nothing was slow");
+    });
+    until("it is open", || {
+        (family.mia_api.get(CONVERSATIONS).0 == 200).then_some(())
+    });
+}
+
+#[test]
+fn who_meets_a_database_that_changes_places_is_told_when_to_come_again() {
+    let family = Family::at_home();
+    let world = &family.world;
+    assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
+    family.disk.fails(
+        Fault::SlowSwap(Duration::from_secs(13)),
+        &family.mia.join("person.db"),
+    );
+    let rotate = ["vault", "rotate", "--person", "Mia"];
+    let file = world.path("password");
+    let begun = world.aico(&[&rotate[..], &["--password-file", file.to_str().unwrap()]].concat());
+    assert!(begun.status.success(), "{}", text(&begun.stderr));
+    let (head, problem) = until("the database changes places", || {
+        let one = Instant::now();
+        let (head, status, body) = family.mia_api.call_with("GET", CONVERSATIONS, None, "");
+        assert!(one.elapsed() < Duration::from_secs(12), "it waits for ever");
+        (status != 200).then(|| (head, body))
+    });
+    assert!(head.starts_with("HTTP/1.1 503"), "{head} {problem}");
+    assert_eq!(problem["code"], "busy", "{problem}");
+    assert!(head.to_lowercase().contains("retry-after:"), "{head}");
+    // Others don't meet it.
+    assert_eq!(family.ben_api.get(CONVERSATIONS).0, 200);
+    family.disk.mend();
+    until("it is there again", || {
+        (family.mia_api.get(CONVERSATIONS).0 == 200).then_some(())
+    });
+    assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
+}
