@@ -494,6 +494,7 @@ impl Operation {
             Code::HostNotAllowed,
             Code::OriginNotAllowed,
             Code::Internal,
+            Code::Busy,
             Code::Stopping,
             Code::TookTooLong,
         ];
