@@ -6,13 +6,13 @@ use std::time::Duration;
 use aico_store::{OpenError, RegistryError, StoreError};
 use aico_vault::archive::ArchiveError;
 use aico_vault::{
-    FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError, PersonKeyError,
-    PhraseError, Refusal, RotateError, UnlockError, VaultError, WeakPassword,
+    EncryptedFileError, FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError,
+    PersonKeyError, PhraseError, Refusal, RotateError, UnlockError, VaultError, WeakPassword,
 };
 
 use crate::backup::{self, BackupError};
 use crate::keys;
-use crate::{GrantError, ModuleNameError, NameError, Rescue, Stage};
+use crate::{GrantError, ModuleNameError, NameError, Rescue, SecretError, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +165,12 @@ pub enum HomeError {
         /// The command that mends it.
         mend: String,
     },
+    /// Not something that can be kept as a secret of the configuration.
+    #[error("{0}")]
+    BadSecret(#[from] SecretError),
+    /// The file of the configuration's secrets.
+    #[error("the secrets of the configuration can't be used")]
+    Secrets(#[from] EncryptedFileError),
     /// Keys are being changed.
     #[error("keys are being changed")]
     KeysChange,
@@ -259,6 +265,8 @@ pub enum ErrorKind {
     TargetUnusable,
     /// 422: an archive is damaged, or is none.
     ArchiveDamaged,
+    /// 422
+    Invalid,
     /// 409: a backup or restore contradicts what is.
     BackupConflict,
     /// 500
@@ -310,6 +318,10 @@ impl HomeError {
             Self::File(error) => file_kind(error),
             Self::Archive(error) => backup::archive_kind(error),
             Self::Backup(error) => backup::backup_kind(error),
+            Self::BadSecret(_) => ErrorKind::Invalid,
+            Self::Secrets(EncryptedFileError::File(error)) => file_kind(error),
+            Self::Secrets(EncryptedFileError::Unsupported { .. }) => ErrorKind::NewerData,
+            Self::Secrets(_) => ErrorKind::Damaged,
             Self::Crypto | Self::Task => ErrorKind::Other,
         }
     }
@@ -396,6 +408,7 @@ impl HomeError {
                 "Try again when that is finished: aico vault rotate --status."
             }
             ErrorKind::Rotation
+            | ErrorKind::Invalid
             | ErrorKind::NotFound
             | ErrorKind::OwnerStays
             | ErrorKind::Other => return None,

@@ -194,6 +194,12 @@ actions! {
     ProgramLook = "program.look" => Program,
     /// Another program asks a model, or talks with the companion.
     ProgramAsk = "program.ask" => Program,
+    /// The names of the configuration's secrets.
+    ListSecrets = "config.secret.list" => Owner,
+    /// A secret of the configuration.
+    SetSecret = "config.secret.set" => Owner,
+    /// Removes one.
+    RemoveSecret = "config.secret.remove" => Owner,
     /// The configuration in force.
     ReadConfig = "config.read" => Owner,
     /// The daemon's log.
@@ -277,6 +283,8 @@ const MODULE_TOPICS: &[(&str, Action, &str)] = &[
     ("gateway", Action::BusSubscribe, "system.#"),
     ("models", Action::BusServe, "models.*"),
     ("models", Action::BusPublish, "models.state"),
+    ("models", Action::BusRequest, "models.cache.*"),
+    ("model-process", Action::BusServe, "models.cache.*"),
     ("model-process", Action::BusServe, "models.generate"),
     ("model-process", Action::BusServe, "models.count"),
     ("model-process", Action::BusServe, "models.pause"),

@@ -673,6 +673,8 @@ impl Home {
                         .rotate_person(id, own.as_ref())
                         .map_err(HomeError::Keyring)?;
                 }
+                // Cut off after the change of the key, it is left to do.
+                vault.drop_prompt_cache(id);
                 Ok(true)
             })
             .await?;
@@ -711,7 +713,7 @@ impl Home {
                 backup::seal_archive_keys_anew(tx, &vault)
             })
             .await?;
-        Ok(())
+        self.seal_secrets_anew(open).await
     }
 
     /// Another signing key: no token from before counts, and the sessions go with them.

@@ -22,7 +22,7 @@ use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown}
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
 use crate::outbox::{Outbox, put};
-use crate::{LONGEST_MESSAGE, character, conversations, messages, search, thread};
+use crate::{LONGEST_MESSAGE, character, conversations, messages, model, search, thread};
 
 /// Requests of all persons that are worked on at once.
 const CONCURRENCY: usize = 64;
@@ -372,6 +372,7 @@ impl Inner {
         if let Some(answer) = self.live.in_conversation(asked.person, id) {
             answer.cancel.cancel();
         }
+        model::discard(&self.bus, asked.person, id.as_bytes()).await;
         self.publish_outbox(&asked.store, asked.person).await;
         Ok(v1::Empty {})
     }

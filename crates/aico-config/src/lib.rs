@@ -37,12 +37,14 @@ mod loaded;
 mod model;
 pub mod paths;
 pub mod schema;
+mod secret;
 
 pub use error::{ConfigError, Problem, Problems, Source};
 pub use loaded::{Entry, Loaded};
 pub use model::{
     Companion, Config, Gateway, Level, Logging, ModelStart, Models, Session, UnknownLevel, Vault,
 };
+pub use secret::{NoSecretRef, SecretRef};
 
 use std::path::PathBuf;
 

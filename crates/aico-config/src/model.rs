@@ -92,6 +92,12 @@ pub struct Models {
     pub start: ModelStart,
     /// Minutes without a question after which the model is unloaded; 0: never.
     pub idle_unload_minutes: u32,
+    /// MiB that kept prompts of all persons may take; 0: none are kept.
+    pub prompt_cache_megabytes: u32,
+    /// MiB of these that one person's may take.
+    pub prompt_cache_person_megabytes: u32,
+    /// Milliseconds: a prompt that is read faster is not kept.
+    pub prompt_cache_least_ms: u32,
 }
 
 /// When the model process loads its model.

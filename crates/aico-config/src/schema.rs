@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::model::Level;
+use crate::secret::SecretRef;
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub enum Kind {
     Names,
     /// A level for each of any number of modules: `key.<module>`.
     Levels,
+    /// The name of a secret, as `secret:NAME`; a secret itself is refused.
+    Secret,
 }
 
 /// Words for a level.
@@ -153,6 +156,28 @@ pub const KEYS: &[Key] = &[
         description: "Minutes without a question after which the model is unloaded. 0: never.",
     },
     Key {
+        name: "models.prompt_cache_megabytes",
+        kind: Kind::Integer(0, 1_048_576),
+        default: "1024",
+        description: "MiB that all persons' prompts may take on the disk, kept sealed so that a \
+                      conversation goes on at once after a restart; the least recently used go \
+                      first. 0: none are kept.",
+    },
+    Key {
+        name: "models.prompt_cache_person_megabytes",
+        kind: Kind::Integer(1, 1_048_576),
+        default: "256",
+        description: "MiB of these that one person's prompts may take; no more than \
+                      models.prompt_cache_megabytes.",
+    },
+    Key {
+        name: "models.prompt_cache_least_ms",
+        kind: Kind::Integer(0, 60_000),
+        default: "250",
+        description: "Milliseconds of reading that keeping a prompt has to save at least; others \
+                      are not kept. 0: all are.",
+    },
+    Key {
         name: "companion.history_messages",
         kind: Kind::Integer(2, 10_000),
         default: "400",
@@ -208,6 +233,9 @@ impl Kind {
             Self::Address => "an IP address with a port, such as 127.0.0.1:8771".to_owned(),
             Self::Names => "a list of host names".to_owned(),
             Self::Levels => format!("for each module one of {}", LEVELS.join(", ")),
+            Self::Secret => "the name of a secret, as secret:NAME; `aico config secret set NAME` \
+                             keeps the secret itself"
+                .to_owned(),
         }
     }
 
@@ -235,6 +263,10 @@ impl Kind {
                     .filter(|item| !item.is_empty());
                 host_names(items)
             }
+            Self::Secret => text
+                .parse::<SecretRef>()
+                .ok()
+                .map(|reference| Value::Text(reference.to_string())),
             Self::Levels => text
                 .parse::<Level>()
                 .ok()

@@ -82,6 +82,16 @@ pub const MODELS_COUNT: &str = "models.count";
 pub const MODELS_PAUSE: &str = "models.pause";
 /// `ResumeGeneration` → `Empty`; served by the model process.
 pub const MODELS_RESUME: &str = "models.resume";
+/// `PreparePrompt` → `Empty`.
+pub const MODELS_PREPARE: &str = "models.prepare";
+/// `DiscardPrompt` → `Empty`.
+pub const MODELS_DISCARD: &str = "models.discard";
+/// `ListPrompts` → `PromptList`; served by the model process, for the manager alone.
+pub const MODELS_CACHE_LIST: &str = "models.cache.list";
+/// `SavePrompt` → stream of `PromptPiece`; served by the model process, for the manager alone.
+pub const MODELS_CACHE_SAVE: &str = "models.cache.save";
+/// `RestorePrompt` → `RestoredPrompt`; served by the model process, for the manager alone.
+pub const MODELS_CACHE_RESTORE: &str = "models.cache.restore";
 /// `ListModels` → `ModelList`.
 pub const MODELS_LIST: &str = "models.list";
 /// `AddModel` → `Model`.
@@ -221,6 +231,17 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_COUNT, Talk::Request("CountTokens", "TokenCount")),
     line(MODELS_PAUSE, Talk::Request("PauseGeneration", "Empty")),
     line(MODELS_RESUME, Talk::Request("ResumeGeneration", "Empty")),
+    line(MODELS_PREPARE, Talk::Request("PreparePrompt", "Empty")),
+    line(MODELS_DISCARD, Talk::Request("DiscardPrompt", "Empty")),
+    line(
+        MODELS_CACHE_LIST,
+        Talk::Request("ListPrompts", "PromptList"),
+    ),
+    line(MODELS_CACHE_SAVE, Talk::Stream("SavePrompt", "PromptPiece")),
+    line(
+        MODELS_CACHE_RESTORE,
+        Talk::Request("RestorePrompt", "RestoredPrompt"),
+    ),
     line(MODELS_LIST, Talk::Request("ListModels", "ModelList")),
     line(MODELS_ADD, Talk::Request("AddModel", "Model")),
     line(MODELS_USE, Talk::Request("UseModel", "Empty")),

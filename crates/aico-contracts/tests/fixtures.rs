@@ -582,7 +582,65 @@ fn model_messages(seen: &mut BTreeSet<String>) {
     );
     check(seen, UseModel { id: id(5) });
     check(seen, RemoveModel { id: id(5) });
+    check(seen, PreparePrompt { cache_key: id(2) });
+    check(seen, DiscardPrompt { cache_key: id(2) });
+    prompt_messages(seen);
     check(seen, state());
+}
+
+fn prompt_messages(seen: &mut BTreeSet<String>) {
+    let head = || PromptHead {
+        tokens: vec![0, 0, 0, 1],
+        bytes: 2,
+        revision: 3,
+    };
+    let cached = || CachedPrompt {
+        person: id(9),
+        cache_key: id(2),
+        tokens: 3,
+        bytes: 4,
+        revision: 5,
+        prefill_us: 6,
+        busy: true,
+    };
+    check(seen, ListPrompts {});
+    check(
+        seen,
+        PromptList {
+            items: vec![cached()],
+        },
+    );
+    check(seen, cached());
+    check(
+        seen,
+        SavePrompt {
+            cache_key: id(2),
+            most_bytes: 4,
+        },
+    );
+    check(
+        seen,
+        PromptPiece {
+            piece: Some(prompt_piece::Piece::Head(head())),
+        },
+    );
+    check(seen, head());
+    check(
+        seen,
+        RestorePrompt {
+            cache_key: id(2),
+            transfer: id(1),
+            head: Some(head()),
+            state: vec![7, 8],
+        },
+    );
+    check(
+        seen,
+        RestoredPrompt {
+            outcome: restored_prompt::Outcome::Taken.into(),
+            revision: 5,
+        },
+    );
 }
 
 fn system_messages(seen: &mut BTreeSet<String>) {

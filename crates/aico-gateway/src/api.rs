@@ -9,6 +9,7 @@ pub(crate) mod model;
 pub(crate) mod module;
 pub(crate) mod rotation;
 pub(crate) mod store;
+pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod vault;
 

@@ -477,6 +477,34 @@ pub const OPERATIONS: &[Operation] = &[
     line("tail_bus", Action::TailBus, Owner, &[Code::Invalid]),
     line("status", Action::ReadStatus, Owner, &[]),
     line("config", Action::ReadConfig, Owner, &[]),
+    line(
+        "list_config_secrets",
+        Action::ListSecrets,
+        Owner,
+        &[Code::Damaged, Code::NewerData],
+    ),
+    line(
+        "set_config_secret",
+        Action::SetSecret,
+        Owner,
+        &[
+            Code::Invalid,
+            Code::Damaged,
+            Code::NewerData,
+            Code::StorageFull,
+        ],
+    ),
+    line(
+        "remove_config_secret",
+        Action::RemoveSecret,
+        Owner,
+        &[
+            Code::NotFound,
+            Code::Damaged,
+            Code::NewerData,
+            Code::StorageFull,
+        ],
+    ),
     line("logs", Action::ReadLogs, Owner, &[]),
     line(
         "open_events",

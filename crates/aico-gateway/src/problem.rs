@@ -388,6 +388,7 @@ impl From<HomeError> for Problem {
             ErrorKind::Damaged => Code::Damaged,
             ErrorKind::NewerData => Code::NewerData,
             ErrorKind::FolderUnusable => Code::FolderUnusable,
+            ErrorKind::Invalid => Code::Invalid,
             ErrorKind::Other => Code::Internal,
         };
         if code.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -404,6 +405,7 @@ impl From<HomeError> for Problem {
             | Code::NameInvalid
             | Code::GrantInvalid
             | Code::PhraseInvalid
+            | Code::Invalid
             | Code::KeychainLocked
             | Code::KeychainAbsent
             | Code::KeychainChanged

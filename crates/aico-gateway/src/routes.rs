@@ -12,6 +12,7 @@ pub(crate) mod modules;
 pub(crate) mod persons;
 pub(crate) mod rotation;
 pub(crate) mod seal;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 mod steps;
 pub(crate) mod stores;
@@ -99,6 +100,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(bus::tail))
         .routes(routes!(system::status))
         .routes(routes!(system::config))
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::remove))
         .routes(routes!(system::logs))
         .routes(routes!(ws::upgrade::events))
 }

@@ -5,6 +5,8 @@
 //! this confined, for a model file is hostile input. [`supervisor`] is the part in the daemon:
 //! it keeps the registry of models, starts and watches the process, and tells its state.
 //!
+//! [`prompt_cache`] keeps, sealed, what the process has read of a conversation.
+//!
 //! [`gguf`] reads what a file says of itself, in the daemon and without the native library.
 
 pub mod batch;
@@ -12,6 +14,7 @@ pub mod engine;
 pub mod gguf;
 pub mod process;
 pub mod prompt;
+pub mod prompt_cache;
 pub mod starter;
 pub mod supervisor;
 pub mod template;

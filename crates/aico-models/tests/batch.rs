@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
-use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request};
+use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request, Saved};
 use aico_models::engine::{SamplingPlan, Vocabulary};
 use support::gguf_writer::Shape;
 use support::{finish, load, load_starter, request};
@@ -341,4 +342,112 @@ fn control_tokens_are_read_as_such_and_stand_for_no_text() {
         .for_each(|token| loaded.model.piece(*token, &mut bytes));
     assert_eq!(bytes, b"a");
     assert_eq!(loaded.model.marks().len(), 2);
+}
+
+fn wait<T>(what: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(what)
+}
+
+const MOST: usize = 64 << 20;
+
+fn copy(saved: &Saved) -> Saved {
+    Saved {
+        tokens: saved.tokens.clone(),
+        state: saved.state.clone(),
+        revision: saved.revision,
+    }
+}
+
+#[test]
+fn a_prompt_that_was_saved_goes_on_in_another_process_as_if_it_had_been_read() {
+    let ann = PersonId::new();
+    let before = load_starter(2);
+    let first = said("My name is Mira and I live in Lisbon.");
+    let (answer, _) = before.answer(of(ann, b"c", request(before.tokens(&first), 60)));
+    let saved = wait(before.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    assert!(saved.tokens.starts_with(&before.tokens(&first)));
+    let second = format!("{first}{answer}<|im_end|>\n{}", said("What is my name?"));
+    let second = before.tokens(&second);
+    let (cold, _) = before.answer(request(second.clone(), 60));
+    drop(before);
+
+    let after = load_starter(2);
+    let held = saved.tokens.len();
+    wait(after.batcher.restore(ann, b"c".to_vec(), saved)).unwrap();
+    let listed = wait(after.batcher.held());
+    assert_eq!((listed.len(), listed[0].tokens), (1, held));
+    let (warm, end) = after.answer(of(ann, b"c", request(second, 60)));
+    assert_eq!(warm, cold);
+    assert!(end.cached_tokens as usize >= held - 1, "{end:?}");
+}
+
+#[test]
+fn what_was_saved_of_one_person_serves_nobody_else() {
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let loaded = load(&Shape::tiny(), 4);
+    let tokens = loaded.tokens(LONG);
+    loaded.answer(of(ann, b"c", request(tokens.clone(), 3)));
+    let save = |person, key: &[u8]| wait(loaded.batcher.save(person, key.to_vec(), MOST));
+    assert!(save(ben, b"c").is_none() && save(ann, b"d").is_none());
+    assert!(save(ann, b"").is_none());
+    let saved = save(ann, b"c").unwrap();
+    let too_small = saved.state.len() - 1;
+    assert!(wait(loaded.batcher.save(ann, b"c".to_vec(), too_small)).is_none());
+
+    let other = load(&Shape::tiny(), 4);
+    wait(other.batcher.restore(ann, b"c".to_vec(), copy(&saved))).unwrap();
+    let cached = |person, key: &[u8]| {
+        let answer = other.answer(of(person, key, request(tokens.clone(), 3)));
+        answer.1.cached_tokens
+    };
+    assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
+    assert_eq!(cached(ann, b"d"), 0, "another conversation");
+    assert!(cached(ann, b"c") > 0);
+    // It has more of it than what was saved.
+    assert!(wait(other.batcher.restore(ann, b"c".to_vec(), copy(&saved))).is_none());
+    other.batcher.discard(ann, b"c".to_vec());
+    assert_eq!(cached(ann, b"c"), 0, "discarded");
+    assert!(cached(ben, b"c") > 0);
+}
+
+#[test]
+fn a_state_that_is_none_is_refused_and_nothing_is_harmed() {
+    let ann = PersonId::new();
+    let loaded = load(&Shape::tiny(), 2);
+    let tokens = loaded.tokens(LONG);
+    let (text, _) = loaded.answer(of(ann, b"c", request(tokens.clone(), 8)));
+    let saved = wait(loaded.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    loaded.batcher.forget(None);
+    let refused = |what: &str, saved: Saved| {
+        let taken = wait(loaded.batcher.restore(ann, b"c".to_vec(), saved));
+        assert!(taken.is_none(), "{what}");
+        assert!(wait(loaded.batcher.held()).is_empty(), "{what}");
+    };
+    for cut in [0, 1, 8, 40, saved.state.len() / 2, saved.state.len() - 1] {
+        let mut short = copy(&saved);
+        short.state.truncate(cut);
+        refused("cut", short);
+    }
+    let mut fewer = copy(&saved);
+    fewer.tokens.pop();
+    refused("other tokens than it stands for", fewer);
+    let mut none = copy(&saved);
+    none.tokens.clear();
+    refused("no tokens", none);
+    let wider = load(
+        &Shape {
+            width: 128,
+            ..Shape::tiny()
+        },
+        2,
+    );
+    wider.answer(of(ann, b"c", request(wider.tokens(LONG), 8)));
+    let foreign = wait(wider.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    refused("of another model", foreign);
+
+    let again = loaded.answer(of(ann, b"c", request(tokens, 8)));
+    assert_eq!((again.0, again.1.cached_tokens), (text, 0));
 }

@@ -76,6 +76,7 @@ async fn it_ends_with_the_pipe_while_it_answers() {
         threads: 1,
         context: 256,
         sequences: 1,
+        most_kept: 0,
     };
     let mut child = start();
     let mut input = child.stdin.take().unwrap();

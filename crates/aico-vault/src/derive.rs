@@ -38,6 +38,10 @@ pub enum Purpose {
     Configuration,
     /// Encrypted files.
     EncryptedFile,
+    /// Prompts that the model has read, kept across its restarts.
+    PromptCache,
+    /// The names of their files.
+    PromptCacheName,
     /// Archives.
     Archive,
     /// Keyed content ids.
@@ -68,6 +72,8 @@ impl Purpose {
             Self::BusKey => "bus-key",
             Self::Configuration => "configuration",
             Self::EncryptedFile => "encrypted-file",
+            Self::PromptCache => "prompt-cache",
+            Self::PromptCacheName => "prompt-cache-name",
             Self::Archive => "archive",
             Self::ContentId => "content-id",
             Self::HeaderMac => "header-mac",
@@ -90,6 +96,8 @@ impl Purpose {
         Self::BusKey,
         Self::Configuration,
         Self::EncryptedFile,
+        Self::PromptCache,
+        Self::PromptCacheName,
         Self::Archive,
         Self::ContentId,
         Self::HeaderMac,

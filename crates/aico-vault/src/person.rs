@@ -15,6 +15,8 @@ use crate::wrap::{Params, WrapKind};
 
 /// The keyring's file name in a person's folder.
 const KEYRING: &str = "keyring";
+/// The folder of kept prompts in a person's folder.
+const PROMPT_CACHE: &str = "prompt-cache";
 
 /// A person's key, open. Clones share it; it is wiped when the last of them is dropped.
 #[derive(Clone)]
@@ -303,6 +305,23 @@ impl Vault {
     #[must_use]
     pub fn person_folder(&self, id: [u8; 16]) -> PathBuf {
         self.0.data.join(PERSONS).join(hex::encode(id))
+    }
+
+    /// The folder of what the model has read of a person's conversations. It saves time and
+    /// nothing else: it can be removed whenever.
+    #[must_use]
+    pub fn prompt_cache_folder(&self, id: [u8; 16]) -> PathBuf {
+        self.person_folder(id).join(PROMPT_CACHE)
+    }
+
+    /// Removes it: with a new key of the person's nothing stays under the one before.
+    pub fn drop_prompt_cache(&self, id: [u8; 16]) {
+        match std::fs::remove_dir_all(self.prompt_cache_folder(id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "kept prompts under an earlier key could not be removed");
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn keyring_path(&self, id: [u8; 16]) -> PathBuf {

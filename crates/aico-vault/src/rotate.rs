@@ -343,6 +343,7 @@ impl Vault {
         }));
         let bytes = keyring.encode(&keyring_mac_key(&new));
         fs::write_atomically(&*inner.fs, &path, &bytes)?;
+        self.drop_prompt_cache(id);
         if !root {
             self.keep_unsealed(&new);
         }

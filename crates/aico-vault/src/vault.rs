@@ -508,7 +508,7 @@ pub(crate) fn open_header(
 
 /// Whether there is anything beside header and registry that is encrypted under a root key.
 fn encrypted_data(fs: &dyn Filesystem, data: &Path) -> Result<bool, fs::FileError> {
-    for name in ["system.db", "system.db-wal"] {
+    for name in ["system.db", "system.db-wal", "secrets"] {
         let path = data.join(name);
         if fs.probe(&path).on("read", &path)?.is_some() {
             return Ok(true);

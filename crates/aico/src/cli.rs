@@ -402,6 +402,10 @@ pub(crate) struct Export {
     /// A folder that is not there yet.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
+    /// Packs it into one file that only you can open, with `aico file decrypt` and this AICO; FOLDER
+    /// is then the name of that file. Nothing of it is written in clear.
+    #[arg(long)]
+    pub(crate) encrypt: bool,
     #[command(flatten)]
     pub(crate) password: PasswordFrom,
 }
@@ -630,6 +634,29 @@ pub(crate) enum Config {
     Explain {
         /// `section.key`.
         key: String,
+    },
+    /// Secrets that the configuration refers to as `secret:NAME`, kept sealed.
+    #[command(subcommand)]
+    Secret(ConfigSecret),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigSecret {
+    /// Keeps one: asked for without being shown, or one line on standard input.
+    Set {
+        /// Small letters, digits, dots, dashes and underscores.
+        name: String,
+    },
+    /// Their names, and when each was set. Nothing tells a secret again.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes one.
+    Remove {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -256,7 +256,8 @@ impl From<HomeError> for Failure {
             | ErrorKind::ModuleExists
             | ErrorKind::TokenConflict
             | ErrorKind::OwnerStays
-            | ErrorKind::Rotation => Exit::Refused,
+            | ErrorKind::Rotation
+            | ErrorKind::Invalid => Exit::Refused,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
             ErrorKind::StorageReadOnly => Exit::StorageReadOnly,

@@ -83,6 +83,19 @@ fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
         .map_err(|e| Failure::new(Exit::Usage, "The password can't be read.").because(&e))
 }
 
+/// A secret of a service, as it was given by it: asked for without showing what is typed, or one
+/// line on standard input.
+pub(crate) fn secret(question: &str) -> Result<Zeroizing<String>, Failure> {
+    if std::io::stdin().is_terminal() {
+        return ask(question);
+    }
+    let from = PasswordFrom {
+        password_file: None,
+        password_stdin: true,
+    };
+    raw_password(&from, question)
+}
+
 /// A new password, good enough; asked twice, with a generated one offered.
 pub(crate) fn new_password(from: &PasswordFrom, name: &str) -> Result<Password, Failure> {
     let text = new_raw_password(from, name)?;

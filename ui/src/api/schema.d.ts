@@ -232,6 +232,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/config/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The names of the configuration's secrets. */
+        get: operations["list_config_secrets"];
+        put?: never;
+        /** Sets one, in the place of another of that name. It is kept sealed, and told by nothing. */
+        post: operations["set_config_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config/secrets/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Removes one. */
+        post: operations["remove_config_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/conversations": {
         parameters: {
             query?: never;
@@ -1407,6 +1442,28 @@ export interface components {
          * @enum {string}
          */
         Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageFull";
+        /**
+         * @description A secret in a list. Nothing tells the secret itself.
+         * @example {
+         *       "name": "openai",
+         *       "set_at": "2026-01-31T12:00:00Z"
+         *     }
+         */
+        ConfigSecret: {
+            /** @description As it stands in the configuration, after `secret:`. */
+            name: string;
+            /** Format: date-time */
+            set_at: string;
+        };
+        /**
+         * @description Which secret is meant.
+         * @example {
+         *       "name": "openai"
+         *     }
+         */
+        ConfigSecretName: {
+            name: string;
+        };
         /** @description Whether a person lets a module have their data. */
         Consent: {
             agreed: boolean;
@@ -1650,6 +1707,16 @@ export interface components {
                 description: string;
                 id: string;
                 name: string;
+            }[];
+        };
+        /** @description A list that is always given whole. */
+        Items_ConfigSecret: {
+            /** @description The entries. */
+            items: {
+                /** @description As it stands in the configuration, after `secret:`. */
+                name: string;
+                /** Format: date-time */
+                set_at: string;
             }[];
         };
         /** @description A list that is always given whole. */
@@ -1981,6 +2048,22 @@ export interface components {
             serve: string[];
             /** @description Patterns that it may subscribe to. */
             subscribe: string[];
+        };
+        /**
+         * @description A secret to be set.
+         * @example {
+         *       "name": "openai",
+         *       "value": "sk-…"
+         *     }
+         */
+        NewConfigSecret: {
+            /** @description Small letters, digits, dots, dashes and underscores, a letter first; at most 64. */
+            name: string;
+            /**
+             * Format: password
+             * @description One line of text, at most 4096 bytes.
+             */
+            value: string;
         };
         /**
          * @description A new conversation.
@@ -4439,6 +4522,626 @@ export interface operations {
                      *       "title": "This took too long",
                      *       "type": "urn:aico:problem:took-too-long",
                      *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_config_secrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By name. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Items_ConfigSecret"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_config_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewConfigSecret"];
+            };
+        };
+        responses: {
+            /** @description Kept. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_config_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfigSecretName"];
+            };
+        };
+        responses: {
+            /** @description Removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];

@@ -20,7 +20,7 @@ use super::manifest::{
 };
 use super::set::{self, Erasures, Keep, ListKey};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
-use crate::{Home, HomeError, Person, Role, Stage, folder, stores};
+use crate::{Home, HomeError, Person, Role, Stage, folder, secrets, stores};
 
 /// Begins the name of the folder that copies lie in while an archive is made.
 pub(crate) const STAGING: &str = ".backup-";
@@ -433,6 +433,7 @@ impl Plan {
             left_out: Vec::new(),
             list_key: *self.list.bytes(),
             configuration: None,
+            secrets: self.secrets(),
         };
         for held in &self.persons {
             let entry = self.write_person(held, &mut archive, &copy, &mut meter)?;
@@ -536,6 +537,18 @@ impl Plan {
             sequence: record.last_sequence,
             key: record.key,
         })
+    }
+
+    fn secrets(&self) -> Option<String> {
+        if self.scope == Scope::OnePerson {
+            return None;
+        }
+        // A backup without them is better than none.
+        let text = secrets::to_archive(&self.vault).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the configuration's secrets could not be taken into a backup");
+            None
+        });
+        text.map(|text| text.as_str().to_owned())
     }
 
     fn write_configuration(

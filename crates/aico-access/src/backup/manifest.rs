@@ -26,6 +26,9 @@ pub(crate) struct Manifest {
     /// Where the configuration file lay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) configuration: Option<ConfigurationPlace>,
+    /// The secrets that it refers to, as their file has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secrets: Option<String>,
 }
 
 /// A database in an archive.

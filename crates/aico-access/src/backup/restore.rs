@@ -23,7 +23,7 @@ use super::verify;
 use crate::home::{HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::swap::Next;
-use crate::{Home, HomeError, Role, folder, stores, token};
+use crate::{Home, HomeError, Role, folder, secrets, stores, token};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -241,6 +241,9 @@ impl Building<'_> {
         }
         let modules = self.system(&rows, erased).await?;
         let configuration = self.configuration()?;
+        if let Some(secrets) = &self.manifest.secrets {
+            secrets::put_back(&self.vault, secrets)?;
+        }
         fs::remove_dir_all(&self.scratch).map_err(at(&self.scratch))?;
         let restored = Restored {
             created_at: None,

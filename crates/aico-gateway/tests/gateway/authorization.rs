@@ -129,6 +129,9 @@ const TABLE: &[Row] = &[
     Row("tail_bus", FOR_THE_OWNER),
     Row("status", FOR_THE_OWNER),
     Row("config", FOR_THE_OWNER),
+    Row("list_config_secrets", FOR_THE_OWNER),
+    Row("set_config_secret", with(FOR_THE_OWNER, 204)),
+    Row("remove_config_secret", with(FOR_THE_OWNER, 204)),
     Row("logs", FOR_THE_OWNER),
     Row("end_all_sessions", with(OWN, 204)),
     Row("erase_person", FOR_THE_OWNER),
@@ -155,6 +158,8 @@ fn body(id: &str) -> Option<Value> {
         }),
         "rotate_module" => json!({"public_key": write_public_key([2; 32])}),
         "create_token" => json!({"name": "Editor"}),
+        "set_config_secret" => json!({"name": "openai", "value": "sk-1"}),
+        "remove_config_secret" => json!({"name": "openai"}),
         "openai_chat" | "ollama_chat" => json!({
             "model": "aico", "messages": [{"role": "user", "content": "Hello"}]
         }),

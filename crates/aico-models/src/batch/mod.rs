@@ -9,7 +9,9 @@
 //! - `slots`: whose prompt is still in the cache.
 //! - `pace`: how many tokens a step may take.
 //! - `run`: the loop.
+//! - `kept`: handing out what is in the cache, and taking it back.
 
+mod kept;
 mod pace;
 mod queue;
 mod run;
@@ -26,6 +28,8 @@ use uuid::Uuid;
 
 use crate::engine::{Engine, EngineConfig, EngineError, Model, SamplingPlan, Token};
 use crate::text::Thinking;
+
+pub use kept::{Held, Saved};
 
 /// Requests that may wait for a slot; one more is refused.
 pub const QUEUE_LIMIT: usize = 64;
@@ -96,6 +100,8 @@ enum Command {
     Cancel(Uuid),
     Pause(Uuid, bool),
     Forget(Option<PersonId>),
+    Discard(PersonId, Vec<u8>),
+    Ask(kept::Ask),
     Stop,
 }
 
@@ -172,6 +178,11 @@ impl Batcher {
     /// being generated for them go on.
     pub fn forget(&self, person: Option<PersonId>) {
         let _loop_ended = self.commands.send(Command::Forget(person));
+    }
+
+    /// Empties what the cache holds under one key of a person's, as [`forget`](Self::forget).
+    pub fn discard(&self, person: PersonId, key: Vec<u8>) {
+        let _loop_ended = self.commands.send(Command::Discard(person, key));
     }
 
     /// Ends the loop after the step that is running.

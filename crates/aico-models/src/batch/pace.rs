@@ -32,6 +32,11 @@ impl Pace {
         wanted.clamp(LEAST.min(self.limit), self.limit)
     }
 
+    /// What reading a prompt of so many tokens takes, once anything was measured.
+    pub(super) fn foretold(&self, tokens: usize) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.cost? * tokens as f64).ok()
+    }
+
     /// Takes note of a step with `tokens` of prompts.
     pub(super) fn measured(&mut self, tokens: usize, took: Duration) {
         if tokens < LEAST {

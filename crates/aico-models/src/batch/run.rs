@@ -10,6 +10,7 @@ use aico_contracts::v1::Priority;
 use tokio::sync::mpsc as channel;
 use uuid::Uuid;
 
+use super::kept::Ask;
 use super::pace::Pace;
 use super::queue::{Queue, Waiting, rank};
 use super::slots::{Owner, Slots};
@@ -168,10 +169,37 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
                     }
                 }
             }
-            Command::Forget(person) => self.slots.forget(&mut self.engine, person),
+            Command::Forget(person) => self.slots.forget(&mut self.engine, |owner| {
+                person.is_none() || owner.person == person
+            }),
+            Command::Discard(person, key) => self.slots.forget(&mut self.engine, |owner| {
+                owner.person == Some(person) && owner.key == key
+            }),
+            Command::Ask(ask) => self.tell(ask),
             Command::Stop => return false,
         }
         true
+    }
+
+    /// What the cache holds; whoever asked may be gone.
+    fn tell(&mut self, ask: Ask) {
+        match ask {
+            Ask::Held(answer) => {
+                let mut held = self.slots.held(&self.engine);
+                for prompt in &mut held {
+                    prompt.prefill = self.pace.foretold(prompt.tokens);
+                }
+                let _gone = answer.send(held);
+            }
+            Ask::Save(owner, most, answer) => {
+                let _gone = answer.send(self.slots.save(&self.engine, &owner, most));
+            }
+            Ask::Restore(owner, saved, answer) => {
+                let fits = saved.tokens.len() <= self.engine.context_length();
+                let taken = fits.then(|| self.slots.restore(&mut self.engine, owner, saved));
+                let _gone = answer.send(taken.flatten());
+            }
+        }
     }
 
     fn accept(&mut self, request: Request, events: channel::UnboundedSender<Event>) {

@@ -6,6 +6,7 @@
 
 use aico_contracts::ids::PersonId;
 
+use super::kept::{Held, Saved};
 use crate::engine::{Engine, Token};
 
 /// Who may reuse what a slot holds.
@@ -103,12 +104,11 @@ impl Slots {
         self.empty(engine, index);
     }
 
-    /// Empties what is held of a person, or of everybody.
-    pub(super) fn forget<E: Engine>(&mut self, engine: &mut E, person: Option<PersonId>) {
+    /// Empties what is held of these.
+    pub(super) fn forget<E: Engine>(&mut self, engine: &mut E, which: impl Fn(&Owner) -> bool) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let theirs = |owner: &Owner| person.is_none() || owner.person == person;
-            if !slot.owner.as_ref().is_some_and(theirs) {
+            if !slot.owner.as_ref().is_some_and(&which) {
                 continue;
             }
             if slot.busy {
@@ -118,6 +118,88 @@ impl Slots {
                 self.empty(engine, index);
             }
         }
+    }
+
+    /// What is held under a key of a person's. An answer that is being written counts: nobody else
+    /// need bring its prompt.
+    pub(super) fn held<E: Engine>(&self, engine: &E) -> Vec<Held> {
+        let theirs = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let owner = slot.owner.as_ref().filter(|owner| !owner.key.is_empty())?;
+            let person = owner.person?;
+            if !slot.busy && slot.tokens.is_empty() {
+                return None;
+            }
+            let bytes = match slot.busy {
+                true => 0,
+                false => engine.state_size(index),
+            };
+            Some(Held {
+                person,
+                key: owner.key.clone(),
+                tokens: slot.tokens.len(),
+                bytes,
+                revision: slot.used,
+                prefill: None,
+                busy: slot.busy,
+            })
+        });
+        theirs.collect()
+    }
+
+    /// The state of what was used last of an owner's.
+    pub(super) fn save<E: Engine>(&self, engine: &E, owner: &Owner, most: usize) -> Option<Saved> {
+        let theirs = |slot: &Slot| {
+            !slot.busy && !slot.tokens.is_empty() && slot.owner.as_ref() == Some(owner)
+        };
+        let (index, slot) = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| theirs(slot))
+            .max_by_key(|(_, slot)| slot.used)?;
+        // Asked before memory is taken for it.
+        if owner.key.is_empty() || engine.state_size(index) > most {
+            return None;
+        }
+        Some(Saved {
+            tokens: slot.tokens.clone(),
+            state: engine.save(index)?,
+            revision: slot.used,
+        })
+    }
+
+    /// Puts what was saved of an owner's into a slot. `None`: there is none free, the engine
+    /// refuses it, or more is there already. Otherwise its revision.
+    pub(super) fn restore<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        owner: Owner,
+        saved: Saved,
+    ) -> Option<u64> {
+        let known = |slot: &Slot| {
+            (slot.busy || !slot.tokens.is_empty()) && slot.owner.as_ref() == Some(&owner)
+        };
+        if owner.key.is_empty() || saved.tokens.is_empty() || self.slots.iter().any(known) {
+            return None;
+        }
+        let index = (0..self.slots.len())
+            .filter(|&index| !self.slots[index].busy)
+            .max_by_key(|&index| {
+                let slot = &self.slots[index];
+                (slot.tokens.is_empty(), std::cmp::Reverse(slot.used))
+            })?;
+        self.empty(engine, index);
+        if !engine.restore(index, &saved.state, saved.tokens.len()) {
+            return None;
+        }
+        self.clock += 1;
+        self.slots[index] = Slot {
+            owner: Some(owner),
+            tokens: saved.tokens,
+            used: self.clock,
+            busy: false,
+        };
+        Some(self.clock)
     }
 
     fn empty<E: Engine>(&mut self, engine: &mut E, index: usize) {

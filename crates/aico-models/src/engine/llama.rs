@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
@@ -29,6 +30,10 @@ const BATCH: u32 = 512;
 /// Weights in bytes below which one thread is faster than several that wait for each other after
 /// each of a token's hundreds of small steps.
 const ONE_THREAD: u64 = 16 << 20;
+/// The library that computes: what another version saved of a sequence may mean something else. A
+/// test holds it to the version that is built in.
+pub const LIBRARY: &str = "llama-cpp-2 0.1.160";
+
 /// How far back the repeat penalty looks.
 const PENALTY_WINDOW: i32 = 64;
 
@@ -299,5 +304,58 @@ impl Engine for GgufEngine<'_> {
         // Removing a whole sequence never fails.
         let _whole = self.inner.kv_cache_seq_rm(id, None, None);
         0
+    }
+    fn state_size(&self, sequence: usize) -> usize {
+        let Ok(id) = i32::try_from(sequence) else {
+            return 0;
+        };
+        self.inner
+            .state_seq_get_size_ext(id, LlamaStateSeqFlags::empty())
+    }
+
+    fn save(&self, sequence: usize) -> Option<Vec<u8>> {
+        let id = i32::try_from(sequence).ok()?;
+        let size = self.state_size(sequence);
+        let mut state = vec![0_u8; size];
+        // SAFETY: the buffer has the size that the library has just told, on the only thread that
+        // changes the context.
+        let written = unsafe {
+            self.inner
+                .state_seq_get_data_ext(state.as_mut_ptr(), id, LlamaStateSeqFlags::empty())
+        };
+        (written > 0 && written == size).then_some(state)
+    }
+
+    fn restore(&mut self, sequence: usize, state: &[u8], tokens: usize) -> bool {
+        let (Ok(id), Ok(tokens)) = (i32::try_from(sequence), i32::try_from(tokens)) else {
+            return false;
+        };
+        self.keep(sequence, 0);
+        // SAFETY: the library reads within the slice and checks what it reads: the number of
+        // cells, their type and their size have to be those of this context. What it can't use it
+        // refuses. Only bytes that an equal engine of ours saved, and that authenticated since,
+        // come here.
+        let taken = unsafe {
+            self.inner
+                .state_seq_set_data_ext(state, id, LlamaStateSeqFlags::empty())
+        };
+        let whole = taken && self.inner.kv_cache_seq_pos_max(id) == tokens - 1;
+        if !whole {
+            self.keep(sequence, 0);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_named_with_the_version_that_is_built_in() {
+        let lock = include_str!("../../../../Cargo.lock");
+        let (name, version) = LIBRARY.split_once(' ').unwrap();
+        let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(lock.contains(&entry), "{LIBRARY} is not in Cargo.lock");
     }
 }

@@ -164,6 +164,14 @@ pub trait Engine {
     /// Keeps the first `length` tokens of a sequence and forgets the rest. Tells how many are
     /// really kept: some architectures can keep all or nothing.
     fn keep(&mut self, sequence: usize, length: usize) -> usize;
+    /// Bytes that [`Engine::save`] would give now.
+    fn state_size(&self, sequence: usize) -> usize;
+    /// What the engine knows of a sequence, for [`Engine::restore`] of the same model, program and
+    /// configuration. `None`: it can't tell.
+    fn save(&self, sequence: usize) -> Option<Vec<u8>>;
+    /// Replaces a sequence by what was saved of one of `tokens` tokens. False: the state is none
+    /// for this engine, and the sequence is empty.
+    fn restore(&mut self, sequence: usize, state: &[u8], tokens: usize) -> bool;
 }
 
 /// How tokens are chosen, cleaned of values that make no sense.

@@ -15,7 +15,7 @@ use super::confine::Confinement;
 
 /// Of this protocol; both sides come from one program file, so a difference means that it was
 /// replaced while the daemon ran.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest line in either direction.
 pub const LINE_LIMIT: usize = 64 * 1024;
 
@@ -40,6 +40,8 @@ pub struct Launch {
     pub context: u32,
     /// Sequences at once.
     pub sequences: u32,
+    /// Most bytes of a prompt's state that is handed out or taken back; 0: none is.
+    pub most_kept: u64,
 }
 
 /// What the daemon says later.
@@ -48,6 +50,8 @@ pub struct Launch {
 pub enum Control {
     /// Empties the cache of this person's prompts.
     Forget(PersonId),
+    /// Empties the cache of one of their conversations' prompts.
+    Discard(PersonId, Vec<u8>),
     /// Ends the process.
     Stop,
 }

@@ -6,6 +6,7 @@
 
 pub mod confine;
 pub mod launch;
+pub(crate) mod prompts;
 mod serve;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -97,6 +98,7 @@ async fn work(
         threads,
         context,
         sequences,
+        most_kept,
         ..
     } = launch;
     let client = link::connect(link).await.map_err(|_| Failure::Link)?;
@@ -110,7 +112,7 @@ async fn work(
     };
     let loading = tokio::task::spawn_blocking(move || {
         check(&model, size, sha256.as_deref())?;
-        load(&model, config)
+        load(&model, config, most_kept)
     });
     let speaker = tokio::select! {
         loaded = loading => loaded.map_err(|_| Failure::Refused(String::new()))??,
@@ -122,6 +124,7 @@ async fn work(
         while let Ok(control) = controls.recv() {
             match control {
                 Control::Forget(person) => batcher.forget(Some(person)),
+                Control::Discard(person, key) => batcher.discard(person, key),
                 Control::Stop => confine::leave(0),
             }
         }
@@ -181,7 +184,7 @@ pub(crate) fn hash(input: &mut impl Read) -> std::io::Result<[u8; 32]> {
     }
 }
 
-fn load(model: &Path, config: EngineConfig) -> Result<Speaker, Failure> {
+fn load(model: &Path, config: EngineConfig, most_kept: u64) -> Result<Speaker, Failure> {
     let failed = |error: EngineError| match error {
         EngineError::Load(reason) => Failure::Refused(reason.to_owned()),
         EngineError::Context { .. } => Failure::Memory,
@@ -193,5 +196,6 @@ fn load(model: &Path, config: EngineConfig) -> Result<Speaker, Failure> {
     Ok(Speaker {
         language: Arc::new(language),
         batcher,
+        most_kept,
     })
 }

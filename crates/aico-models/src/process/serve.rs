@@ -14,6 +14,7 @@ use crate::engine::SamplingPlan;
 use crate::prompt::{self, Language, Prompt};
 
 use super::launch::{Outcome, Report};
+use super::prompts::Prompts;
 
 /// A loaded model, ready to answer.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct Speaker {
     pub language: Arc<Language>,
     /// Its loop.
     pub batcher: Batcher,
+    /// Most bytes of a prompt's state that is handed out or taken.
+    pub most_kept: u64,
 }
 
 /// Serves until the link ends.
@@ -34,7 +37,19 @@ pub async fn serve(link: &Client, speaker: Speaker) -> Result<(), BusError> {
     let mut count = link.serve(topics::MODELS_COUNT, 4)?;
     let mut pause = link.serve(topics::MODELS_PAUSE, 4)?;
     let mut resume = link.serve(topics::MODELS_RESUME, 4)?;
-    for requests in [&mut generate, &mut count, &mut pause, &mut resume] {
+    let prompts = Prompts::new(speaker.batcher.clone(), speaker.most_kept);
+    let mut list = link.serve(topics::MODELS_CACHE_LIST, 2)?;
+    let mut save = link.serve(topics::MODELS_CACHE_SAVE, 1)?;
+    let mut restore = link.serve(topics::MODELS_CACHE_RESTORE, 1)?;
+    for requests in [
+        &mut generate,
+        &mut count,
+        &mut pause,
+        &mut resume,
+        &mut list,
+        &mut save,
+        &mut restore,
+    ] {
         requests.ready().await?;
     }
     super::report(&Report::Ready {
@@ -59,6 +74,15 @@ pub async fn serve(link: &Client, speaker: Speaker) -> Result<(), BusError> {
                     speaker.batcher.resume(exchange(&message.request)?);
                     Ok(())
                 });
+            }
+            Some(request) = list.recv() => {
+                tokio::spawn(prompts.clone().list(request));
+            }
+            Some(request) = save.recv() => {
+                tokio::spawn(prompts.clone().save(request));
+            }
+            Some(request) = restore.recv() => {
+                tokio::spawn(prompts.clone().restore(request));
             }
             () = link.closed() => return Ok(()),
             else => return Ok(()),

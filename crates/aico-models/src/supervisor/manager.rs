@@ -11,36 +11,49 @@ use aico_contracts::v1::{self, Empty, Fault};
 use aico_contracts::{Payload, topics};
 use aico_store::{RegistryError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::child::{News, Run, Starter};
 use super::files::{self, Presence};
+use super::keeper::Keeper;
 use super::registry::{ModelRecord, ModelRegistryStore};
-use super::{MANAGER, ManagerConfig, ManagerError, Order, PROCESS, StartWhen, backoff, memory};
+use super::{
+    MANAGER, ManagerConfig, ManagerError, Order, PROCESS, StartWhen, backoff, memory, scratch,
+};
 use crate::process::launch::{self, Control, Failure, Launch, Report};
+use crate::prompt_cache::PromptCache;
 
 /// Crashes while loading after which a model is given up until the person acts.
 const LOAD_CRASHES: u32 = 3;
 /// What the process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
+/// What keeping its prompts may take before that.
+const KEEP: Duration = Duration::from_secs(2);
 
 pub(super) struct Manager {
     bus: Bus,
-    client: Client,
+    pub(super) client: Client,
     listener: Arc<Listener>,
     registry: Arc<dyn ModelRegistryStore>,
-    config: ManagerConfig,
+    pub(super) config: ManagerConfig,
     starter: Starter,
     topics: Topics,
     inbox: mpsc::Receiver<Order>,
     state: watch::Sender<v1::ModelState>,
     /// The model that answers, as it was when its process started.
-    model: Option<ModelRecord>,
-    run: Option<Run>,
+    pub(super) model: Option<ModelRecord>,
+    pub(super) run: Option<Run>,
     /// The public key of its link.
     key: Option<String>,
-    ready_since: Option<Instant>,
+    pub(super) ready_since: Option<Instant>,
     /// When somebody was about to ask a question, or an answer was being written.
     asked: Instant,
+    /// Keeps the prompts of the process that runs, once it is ready and its model's hash known.
+    pub(super) keeper: Option<Keeper>,
+    /// Tokens of a sequence of the process that is ready.
+    pub(super) context: u32,
+    /// Transfers of prompts.
+    pub(super) transfers: JoinSet<()>,
     /// When it is started again, or given up while loading.
     timer: Option<tokio::time::Instant>,
     crashes: u32,
@@ -58,6 +71,8 @@ struct Topics {
     choose: Requests,
     remove: Requests,
     state: Requests,
+    prepare: Requests,
+    discard: Requests,
 }
 
 impl Manager {
@@ -69,7 +84,7 @@ impl Manager {
         inbox: mpsc::Receiver<Order>,
     ) -> Result<(Self, watch::Receiver<v1::ModelState>), ManagerError> {
         let folder = config.scratch.clone();
-        crate::starter::private_folder(&folder).map_err(|source| ManagerError::Folder {
+        scratch::emptied(&folder).map_err(|source| ManagerError::Folder {
             path: folder,
             source,
         })?;
@@ -80,6 +95,8 @@ impl Manager {
             choose: client.serve(topics::MODELS_USE, 1)?,
             remove: client.serve(topics::MODELS_REMOVE, 1)?,
             state: client.serve(topics::MODELS_GET_STATE, 16)?,
+            prepare: client.serve(topics::MODELS_PREPARE, 16)?,
+            discard: client.serve(topics::MODELS_DISCARD, 16)?,
         };
         let (state, watched) = watch::channel(v1::ModelState {
             status: Status::Stopped.into(),
@@ -100,6 +117,9 @@ impl Manager {
             key: None,
             ready_since: None,
             asked: Instant::now(),
+            keeper: None,
+            context: 0,
+            transfers: JoinSet::new(),
             timer: None,
             crashes: 0,
             load_crashes: 0,
@@ -151,6 +171,8 @@ impl Manager {
         } else {
             self.tell(Status::Stopped, None);
         }
+        let mut quiet = tokio::time::interval(self.config.quiet);
+        quiet.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let (timer, idle) = (self.timer, self.idle_at());
             tokio::select! {
@@ -170,7 +192,19 @@ impl Manager {
                 Some(request) = self.topics.add.recv() => self.add(request).await,
                 Some(request) = self.topics.choose.recv() => self.choose(request).await,
                 Some(request) = self.topics.remove.recv() => self.remove(request).await,
+                Some(request) = self.topics.prepare.recv() => self.prepare(request),
+                Some(request) = self.topics.discard.recv() => self.discard(request).await,
+                _ = quiet.tick() => {
+                    while self.transfers.try_join_next().is_some() {}
+                    if let Some(keeper) = self.keeper.clone() {
+                        self.transfers.spawn(async move { keeper.keep_quiet().await });
+                    }
+                }
                 Some((id, hash)) = self.hashes.1.recv() => {
+                    if let Some(model) = self.model.as_mut().filter(|model| model.id == id) {
+                        model.sha256 = Some(hash);
+                        self.keep_prompts();
+                    }
                     if let Err(error) = self.registry.set_hash(id, hash).await {
                         tracing::warn!(%error, "The hash of a model file was not noted.");
                     }
@@ -198,6 +232,8 @@ impl Manager {
 
     async fn stop(mut self, done: Option<oneshot::Sender<()>>) {
         self.end_run().await;
+        // They hold keys.
+        self.transfers.shutdown().await;
         self.tell(Status::Stopped, None);
         if let Some(done) = done {
             let _nobody_waits = done.send(());
@@ -229,10 +265,24 @@ impl Manager {
     async fn end_run(&mut self) {
         self.timer = None;
         self.ready_since = None;
+        if let Some(keeper) = self.keeper.take() {
+            // As many as can be: who locks or stops does not wait for long.
+            let _some_are_lost = tokio::time::timeout(KEEP, keeper.keep_all()).await;
+        }
         if let Some(run) = self.run.take() {
             run.end(GRACE).await;
         }
         self.revoke().await;
+        self.empty_scratch().await;
+    }
+
+    /// Nothing that a process wrote outlives it.
+    async fn empty_scratch(&self) {
+        let folder = self.config.scratch.clone();
+        let emptied = tokio::task::spawn_blocking(move || scratch::emptied(&folder)).await;
+        if let Ok(Err(error)) = emptied {
+            tracing::warn!(%error, "What the model process wrote could not be removed.");
+        }
     }
 
     /// The key of a process that is gone opens nothing any more.
@@ -329,7 +379,9 @@ impl Manager {
             threads: self.config.threads,
             context: self.config.context,
             sequences: self.config.sequences,
+            most_kept: self.config.prompts.as_ref().map_or(0, PromptCache::most),
         };
+        self.empty_scratch().await;
         match self.starter.run(self.config.program.clone(), &launch).await {
             Ok(run) => {
                 self.run = Some(run);
@@ -360,6 +412,8 @@ impl Manager {
                 self.timer = None;
                 self.load_crashes = 0;
                 self.ready_since = Some(Instant::now());
+                self.context = context;
+                self.keep_prompts();
                 tracing::info!(context, "The model answers.");
                 self.tell(Status::Ready, None);
             }
@@ -371,7 +425,9 @@ impl Manager {
                 self.fail(fault);
             }
             News::Ended(status) => {
+                self.keeper = None;
                 self.revoke().await;
+                self.empty_scratch().await;
                 self.ended(status);
             }
         }

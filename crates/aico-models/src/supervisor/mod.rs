@@ -1,5 +1,8 @@
 //! The part in the daemon: the registry of models, and the process that runs one of them.
 //!
+//! Prompts outlive the process where a [`PromptCache`] is given (`keeper`): whoever goes on with a
+//! conversation asks `models.prepare` before the question, and `models.discard` when it is gone.
+//!
 //! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove` and
 //! `get-state`, starts the process, hears of its end, and publishes `models.state` on every
 //! change. `models.generate` and `models.count` are served by the process itself, straight on
@@ -12,9 +15,12 @@
 mod backoff;
 mod child;
 mod files;
+mod keeper;
 mod manager;
 mod memory;
+mod prompts;
 mod registry;
+mod scratch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,12 +31,13 @@ use aico_bus::{Bus, BusError};
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1;
 use aico_store::StoreError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use child::Program;
 pub use registry::{MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
 
+use crate::prompt_cache::PromptCache;
 use crate::starter::{Embedded, StarterError};
 
 /// The name under which the manager joins the bus.
@@ -55,7 +62,7 @@ pub struct ManagerConfig {
     pub program: Program,
     /// Folder for the starter's file: `<data>/models`.
     pub models: PathBuf,
-    /// Folder that the process may write to; emptied at each start.
+    /// Folder that the process may write to; emptied before each start and after each end.
     pub scratch: PathBuf,
     /// The model that the program brings along; embedded by the composition.
     pub starter: Option<Embedded>,
@@ -71,6 +78,11 @@ pub struct ManagerConfig {
     pub load_limit: Duration,
     /// Time without a question after which the process ends; the next question starts it.
     pub idle_limit: Option<Duration>,
+    /// Where prompts are kept across restarts of the process; otherwise they are not.
+    pub prompts: Option<PromptCache>,
+    /// How often it is looked for prompts whose conversation has gone quiet. One that has not
+    /// changed from one look to the next is kept.
+    pub quiet: Duration,
 }
 
 impl ManagerConfig {
@@ -91,6 +103,8 @@ impl ManagerConfig {
             start: StartWhen::Now,
             load_limit: Duration::from_secs(15 * 60),
             idle_limit: None,
+            prompts: None,
+            quiet: Duration::from_secs(20),
         }
     }
 }
@@ -172,6 +186,27 @@ impl ModelManager {
     /// Empties what the process's cache holds of an erased or locked person.
     pub async fn forget(&self, person: PersonId) {
         let _stopped = self.orders.send(Order::Forget(person)).await;
+    }
+
+    /// Does so for each person that is told, as long as the manager is there.
+    pub fn forget_all(&self, mut persons: broadcast::Receiver<PersonId>) {
+        use broadcast::error::RecvError;
+        let orders = self.orders.clone();
+        tokio::spawn(async move {
+            loop {
+                let person = tokio::select! {
+                    () = orders.closed() => return,
+                    person = persons.recv() => person,
+                };
+                match person {
+                    Ok(person) => {
+                        let _stopped = orders.send(Order::Forget(person)).await;
+                    }
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
     }
 
     /// Ends the process and the manager; returns when both are gone.

@@ -21,6 +21,12 @@ use async_trait::async_trait;
 #[derive(Default)]
 pub struct InMemory(Mutex<Vec<ModelRecord>>);
 
+impl InMemory {
+    pub fn snapshot(&self) -> Vec<ModelRecord> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 #[async_trait]
 impl ModelRegistryStore for InMemory {
     async fn list(&self) -> Result<Vec<ModelRecord>, StoreError> {

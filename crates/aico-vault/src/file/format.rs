@@ -49,6 +49,24 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// As [`Self::file_key`], under the root key of an epoch; `None` when that is not here.
+    #[must_use]
+    pub fn file_key_of(
+        &self,
+        epoch: u32,
+        purpose: Purpose,
+        owner: Owner,
+        file: [u8; 16],
+    ) -> Option<FileKey> {
+        let roots = self.0.roots();
+        let root = roots.of(epoch)?;
+        Some(FileKey(LogKey::under_root(
+            root, epoch, purpose, owner, file,
+        )))
+    }
+}
+
 impl PersonKeys {
     /// The key of an encrypted file under this person's key.
     #[must_use]

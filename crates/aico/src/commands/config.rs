@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
-use super::Context;
+use super::{Context, secret};
 use crate::cli::Config;
 use crate::exit::Failure;
 use crate::{daemon, style};
 
-pub(super) fn run(context: &Context, what: &Config) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, what: &Config) -> Result<(), Failure> {
+    if let Config::Secret(what) = what {
+        return secret::run(context, what).await;
+    }
     let loaded = daemon::load_config(context, Vec::new())?;
     for warning in &loaded.warnings {
         style::warning(warning);
@@ -58,6 +61,7 @@ pub(super) fn run(context: &Context, what: &Config) -> Result<(), Failure> {
             style::line(&format!("default: {}", entry.default));
             style::line(&format!("accepts: {}", entry.expects));
         }
+        Config::Secret(_) => {}
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod module;
 mod person;
 mod rotate;
 mod seal;
+mod secret;
 mod setup;
 mod status;
 mod store;
@@ -93,7 +94,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Bus(what) => bus::run(&context, &what).await,
             Command::Status(status) => status::run(&context, &status).await,
             Command::Doctor => doctor::run(&context).await,
-            Command::Config(what) => config::run(&context, &what),
+            Command::Config(what) => config::run(&context, &what).await,
             Command::Logs(logs) => logs::run(&context, &logs).await,
             Command::Serve(_)
             | Command::Completions { .. }

@@ -9,8 +9,10 @@ use aico_bus::{Bus, Identity, Journal, Retention, link};
 use aico_companion::Companion;
 use aico_config::Config;
 use aico_logging::Logging;
+use aico_models::prompt_cache::{Limits, PromptCache};
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
+use aico_vault::Vault;
 use tokio::sync::mpsc;
 
 use super::door;
@@ -171,6 +173,7 @@ impl Modules {
                 aico_config::ModelStart::Eager => StartWhen::Now,
                 aico_config::ModelStart::Lazy => StartWhen::Asked,
             },
+            prompts: prompt_cache(settings, parts.home.vault()?),
             idle_limit: match settings.idle_unload_minutes {
                 0 => None,
                 minutes => Some(Duration::from_secs(60 * u64::from(minutes))),
@@ -185,7 +188,11 @@ impl Modules {
         let endpoint = link::endpoint_in(&parts.run)?;
         let listener = Arc::new(link::Listener::bind(&parts.bus, &endpoint).await?);
         let registry = Arc::new(SystemRegistry::new(parts.home.system()?));
-        Ok(ModelManager::start(&parts.bus, listener, registry, config).await?)
+        let models = ModelManager::start(&parts.bus, listener, registry, config).await?;
+        // Nothing of who is erased or locked stays with the model process.
+        models.forget_all(parts.home.erased_persons());
+        models.forget_all(parts.home.locked_persons());
+        Ok(models)
     }
 
     /// Closes the journal while its files are written anew. What is published meanwhile is told
@@ -208,6 +215,19 @@ impl Modules {
         tracing::info!("locked");
         parts.logging.detach();
     }
+}
+
+/// Where prompts are kept, if they are.
+fn prompt_cache(settings: &aico_config::Models, vault: Vault) -> Option<PromptCache> {
+    let bytes = |mebibytes: u32| u64::from(mebibytes) << 20;
+    let all = bytes(settings.prompt_cache_megabytes);
+    (all > 0).then(|| {
+        let limits = Limits {
+            least: Duration::from_millis(u64::from(settings.prompt_cache_least_ms)),
+            ..Limits::new(bytes(settings.prompt_cache_person_megabytes), all)
+        };
+        PromptCache::new(vault, limits)
+    })
 }
 
 /// From here on durable messages are kept, if they can be.

@@ -150,3 +150,134 @@ fn a_wrong_password_or_place_writes_nothing() {
     let body = serde_json::json!({"password": crate::support::PASSWORD});
     assert_eq!(api.post("/api/v1/me/export", &body).0, 404);
 }
+
+/// Asks the daemon over its local socket, as the program does.
+#[cfg(unix)]
+fn local(world: &World, path: &str) -> Value {
+    use std::io::{Read as _, Write as _};
+    let socket = world.data().join("run/aico.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+/// What Python's own `tarfile` finds in it: names and texts.
+fn unpacked(world: &World, tar: &[u8]) -> Option<std::collections::BTreeMap<String, String>> {
+    const UNPACK: &str = "import json, sys, tarfile\n\
+        with tarfile.open(sys.argv[1]) as tar:\n    \
+        print(json.dumps({m.name: tar.extractfile(m).read().decode() for m in tar}))\n";
+    let python = std::env::var_os("AICO_TEST_PYTHON")?;
+    let path = world.path("unpacked.tar");
+    std::fs::write(&path, tar).unwrap();
+    let done = std::process::Command::new(python)
+        .args(["-c", UNPACK])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    Some(serde_json::from_slice(&done.stdout).unwrap())
+}
+
+#[test]
+#[cfg(unix)]
+fn an_encrypted_export_is_one_file_that_another_reader_of_the_format_opens() {
+    let world = World::ready();
+    let title = "A long title that goes on, ".repeat(8);
+    let said = world.chat(None, "My dog is called Rex");
+    let mine = said["conversation"].as_str().unwrap().to_owned();
+    let api = world.api().sign_in("Mia", crate::support::PASSWORD);
+    let rename = serde_json::json!({"title": format!("{title}grün")});
+    let path = format!("/api/v1/conversations/{mine}");
+    assert_eq!(api.call("PATCH", &path, Some(&rename)).0, 200);
+
+    let (to, password) = (world.path("my-data.tar.aico"), world.path("password"));
+    let export = [
+        "export",
+        "--encrypt",
+        "--to",
+        string(&to),
+        "--password-file",
+        string(&password),
+    ];
+    let done = world.aico(&export);
+    let notes = text(&done.stderr);
+    assert!(done.status.success(), "{notes}");
+    assert!(!notes.contains("not encrypted"), "{notes}");
+    let sealed = std::fs::read(&to).unwrap();
+    assert!(!sealed.windows(3).any(|window| window == b"Rex"));
+    // Nothing else is left beside it.
+    let left = names_in(to.parent().unwrap());
+    let ours = left.iter().filter(|name| name.contains("my-data"));
+    assert_eq!(ours.count(), 1, "{left:?}");
+    fails(&world, &export, 24, "is there already");
+
+    let tar = world.aico(&["file", "cat", string(&to)]).stdout;
+    let plain = world.path("plain");
+    world.said(&[
+        "export",
+        "--to",
+        string(&plain),
+        "--password-file",
+        string(&password),
+    ]);
+    if let Some(files) = unpacked(&world, &tar) {
+        assert!(files["companion_part.jsonl"].contains("Rex"));
+        assert!(files.contains_key("README.md") && files.contains_key("manifest.json"));
+        let page = names_in(&plain.join("conversations")).remove(0);
+        assert!(files[&format!("conversations/{page}")].contains("Rex"));
+        for name in ["companion_message.jsonl", "companion_part.jsonl"] {
+            assert_eq!(
+                files[name],
+                std::fs::read_to_string(plain.join(name)).unwrap()
+            );
+        }
+    }
+
+    // The reader that was written from the document alone, with the key that the daemon tells.
+    let Some(python) = std::env::var_os("AICO_TEST_PYTHON") else {
+        eprintln!("skipped: AICO_TEST_PYTHON names no Python with cryptography");
+        return;
+    };
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let id = uuid::Uuid::from_slice(&sealed[63..79]).unwrap();
+    let key = local(&world, &format!("/api/v1/me/files/{id}/key"));
+    let owner = key["owner"].as_str().unwrap().replace('-', "");
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../aico-vault/tests/encrypted_files.py");
+    let done = std::process::Command::new(python)
+        .arg(script)
+        .args(["read", key["key"].as_str().unwrap()])
+        .args([&key["epoch"].to_string(), "encrypted-file", &owner])
+        .arg(hex(&sealed[63..79]))
+        .stdin(std::fs::File::open(&to).unwrap())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(done.stdout, tar);
+}
+
+#[test]
+fn an_encrypted_export_that_fails_leaves_nothing() {
+    let world = World::ready();
+    let wrong = world.write("wrong", "not the password at all");
+    let to = world.path("out.aico");
+    let export = [
+        "export",
+        "--encrypt",
+        "--to",
+        string(&to),
+        "--password-file",
+        string(&wrong),
+    ];
+    fails(&world, &export, 5, "wrong");
+    let left: Vec<_> = names_in(world.path("x").parent().unwrap());
+    assert!(!left.iter().any(|name| name.contains("out")), "{left:?}");
+}

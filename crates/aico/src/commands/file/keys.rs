@@ -58,23 +58,7 @@ impl Keys {
     /// The key of the file with this id; of the epoch in its header, when it has one.
     pub(super) async fn get(&self, id: Uuid, epoch: Option<u32>) -> Result<FileKey, Failure> {
         let (owner, epoch, key) = match self {
-            Self::Daemon(daemon) => {
-                let epoch = epoch.map_or(String::new(), |epoch| format!("?epoch={epoch}"));
-                let path = format!("/api/v1/me/files/{id}/key{epoch}");
-                let mut answer = daemon.get(&path).await?;
-                let hex = match answer["key"].take() {
-                    serde_json::Value::String(hex) => Zeroizing::new(hex),
-                    _ => return Err(odd()),
-                };
-                let mut bytes = Zeroizing::new([0; Key::LEN]);
-                hex::decode_to_slice(hex.as_bytes(), &mut *bytes).map_err(|_| odd())?;
-                let owner = answer["owner"].as_str().and_then(|id| id.parse().ok());
-                let epoch = answer["epoch"].as_u64().and_then(|n| n.try_into().ok());
-                let (Some(owner), Some(epoch)) = (owner, epoch) else {
-                    return Err(odd());
-                };
-                (owner, epoch, Key::from_bytes(&bytes))
-            }
+            Self::Daemon(daemon) => return of_daemon(daemon, id, epoch).await,
             Self::Home { home, .. } => {
                 let Some(owner) = home.local_principal().person() else {
                     return Err(aico_access::HomeError::Locked.into());
@@ -83,14 +67,7 @@ impl Keys {
                 (owner.uuid(), found.epoch, found.key)
             }
         };
-        let owner = Owner::Person(owner.into_bytes());
-        Ok(FileKey::from_derived(
-            key,
-            epoch,
-            Purpose::EncryptedFile,
-            owner,
-            id.into_bytes(),
-        ))
+        Ok(file_key(key, epoch, owner, id))
     }
 
     /// Gives back what was opened: the stores are closed cleanly, the sessions stay.
@@ -100,6 +77,34 @@ impl Keys {
             Self::Home { home, .. } => Ok(home.stop().await?),
         }
     }
+}
+
+/// From the daemon, for whoever its caller is.
+pub(super) async fn of_daemon(
+    daemon: &Daemon,
+    id: Uuid,
+    epoch: Option<u32>,
+) -> Result<FileKey, Failure> {
+    let epoch = epoch.map_or(String::new(), |epoch| format!("?epoch={epoch}"));
+    let path = format!("/api/v1/me/files/{id}/key{epoch}");
+    let mut answer = daemon.get(&path).await?;
+    let hex = match answer["key"].take() {
+        serde_json::Value::String(hex) => Zeroizing::new(hex),
+        _ => return Err(odd()),
+    };
+    let mut bytes = Zeroizing::new([0; Key::LEN]);
+    hex::decode_to_slice(hex.as_bytes(), &mut *bytes).map_err(|_| odd())?;
+    let owner = answer["owner"].as_str().and_then(|id| id.parse().ok());
+    let epoch = answer["epoch"].as_u64().and_then(|n| n.try_into().ok());
+    let (Some(owner), Some(epoch)) = (owner, epoch) else {
+        return Err(odd());
+    };
+    Ok(file_key(Key::from_bytes(&bytes), epoch, owner, id))
+}
+
+fn file_key(key: Key, epoch: u32, owner: Uuid, id: Uuid) -> FileKey {
+    let owner = Owner::Person(owner.into_bytes());
+    FileKey::from_derived(key, epoch, Purpose::EncryptedFile, owner, id.into_bytes())
 }
 
 fn odd() -> Failure {

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use aico_vault::append::Tail;
 use aico_vault::file::Claim;
-use aico_vault::{EncryptedFile, EncryptedFileError, FileError, Purpose};
+use aico_vault::{EncryptedFile, EncryptedFileError, FileError, FileKey, Purpose};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::keys::Keys;
 use super::Context;
 use crate::cli::{File, FileCopy};
+use crate::client::Daemon;
 use crate::exit::{Exit, Failure, chain, sentence};
 use crate::style;
 
@@ -41,6 +42,11 @@ pub(super) async fn run(context: &Context, what: &File) -> Result<(), Failure> {
             keys.close().await.and(done)
         }
     }
+}
+
+/// The key of a new file of the person's that this daemon takes its caller for.
+pub(super) async fn new_key(daemon: &Daemon) -> Result<FileKey, Failure> {
+    keys::of_daemon(daemon, Uuid::new_v4(), None).await
 }
 
 async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {

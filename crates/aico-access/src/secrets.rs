@@ -1,0 +1,340 @@
+//! Secrets of the configuration: what a service asks for to let AICO in, under a name. The
+//! configuration file holds `secret:NAME`, the secret itself lies sealed in the home
+//! (`docs/formats/configuration-secrets.md`), and can be used only while that is open.
+//!
+//! They are set, listed by name, used and removed. Nothing tells one again.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use aico_vault::file::Claim;
+use aico_vault::{EncryptedFile, EncryptedFileError, Owner, Purpose, Vault};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::home::{Open, blocking};
+use crate::{Home, HomeError, keys};
+
+/// Most secrets.
+pub const SECRETS_MOST: usize = 100;
+/// Longest secret, in bytes.
+pub const SECRET_LONGEST: usize = 4096;
+/// Longest name.
+const NAME_LONGEST: usize = 64;
+/// Most bytes of the file's text: all of them in JSON, with every byte escaped.
+const FILE_LONGEST: u64 = (SECRETS_MOST * (SECRET_LONGEST + 256) * 6) as u64;
+
+/// In the home.
+const FILE: &str = "secrets";
+/// The file's id: there is one.
+const ID: [u8; 16] = *b"aico-secrets\0\0\0\0";
+const VERSION: u32 = 1;
+/// In the audit's table.
+const SET: &str = "config.secret.set";
+const REMOVED: &str = "config.secret.remove";
+
+/// Held while the file is read, changed and written.
+static WRITING: parking_lot::Mutex<()> = parking_lot::const_mutex(());
+
+/// Why something can't be kept as a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// Not a name.
+    #[error(
+        "the name of a secret has 1 to 64 small letters, digits, dots, dashes and underscores, \
+         and begins with a letter"
+    )]
+    Name,
+    /// Nothing, or too much.
+    #[error("a secret has 1 to 4096 bytes")]
+    Length,
+    /// Line breaks and the like: it would be cut off where it is used.
+    #[error("a secret is one line of text without control characters")]
+    Control,
+    /// More than anybody needs.
+    #[error("there are 100 secrets already, which is the most")]
+    TooMany,
+}
+
+/// A secret in a list: its name, and nothing of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretInfo {
+    /// As it stands in the configuration, after `secret:`.
+    pub name: String,
+    /// When it was set.
+    pub set_at: Timestamp,
+}
+
+/// The file's text. Wiped when it is dropped; no Debug.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secrets {
+    version: u32,
+    secrets: BTreeMap<String, Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    value: String,
+    set_ms: i64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+impl Home {
+    /// The names of the secrets, in order.
+    ///
+    /// # Errors
+    /// While locked; when the file is damaged.
+    pub async fn secrets(&self) -> Result<Vec<SecretInfo>, HomeError> {
+        let all = self.with_secrets(read).await?;
+        let infos = all.secrets.iter().map(|(name, kept)| SecretInfo {
+            name: name.clone(),
+            set_at: Timestamp::from_millisecond(kept.set_ms).unwrap_or(Timestamp::UNIX_EPOCH),
+        });
+        Ok(infos.collect())
+    }
+
+    /// Sets one, in the place of another of that name. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`SecretError`]; while locked; a full disk.
+    pub async fn set_secret(&self, name: &str, value: &str) -> Result<(), HomeError> {
+        check_name(name)?;
+        check_value(value)?;
+        let (name, value) = (name.to_owned(), Zeroizing::new(value.to_owned()));
+        self.with_secrets(move |vault| {
+            let mut all = read(vault)?;
+            if all.secrets.len() >= SECRETS_MOST && !all.secrets.contains_key(&name) {
+                return Err(SecretError::TooMany.into());
+            }
+            let kept = Kept {
+                value: value.as_str().to_owned(),
+                set_ms: Timestamp::now().as_millisecond(),
+            };
+            all.secrets.insert(name, kept);
+            write(vault, &all)
+        })
+        .await?;
+        self.note_secret(SET).await;
+        Ok(())
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// [`HomeError::NotFound`]; while locked; a full disk.
+    pub async fn remove_secret(&self, name: &str) -> Result<(), HomeError> {
+        let name = name.to_owned();
+        self.with_secrets(move |vault| {
+            let mut all = read(vault)?;
+            if all.secrets.remove(&name).is_none() {
+                return Err(HomeError::NotFound);
+            }
+            write(vault, &all)
+        })
+        .await?;
+        self.note_secret(REMOVED).await;
+        Ok(())
+    }
+
+    /// The secret itself, for the part of AICO whose configuration names it.
+    ///
+    /// # Errors
+    /// [`HomeError::NotFound`]; while locked; when the file is damaged.
+    pub async fn secret(&self, name: &str) -> Result<Zeroizing<String>, HomeError> {
+        let name = name.to_owned();
+        self.with_secrets(move |vault| {
+            let all = read(vault)?;
+            let kept = all.secrets.get(&name).ok_or(HomeError::NotFound)?;
+            Ok(Zeroizing::new(kept.value.clone()))
+        })
+        .await
+    }
+
+    /// Puts the file under the present root key; one that is there already stays as it is.
+    pub(crate) async fn seal_secrets_anew(&self, open: &Open) -> Result<(), HomeError> {
+        let vault = open.vault.clone();
+        blocking(move || {
+            let _one = WRITING.lock();
+            let path = path(&vault);
+            if !path.exists() || Claim::read(&path)?.epoch == vault.key_epoch() {
+                return Ok(());
+            }
+            write(&vault, &read(&vault)?)
+        })
+        .await
+    }
+
+    async fn with_secrets<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vault) -> Result<T, HomeError> + Send + 'static,
+    ) -> Result<T, HomeError> {
+        let open = self.opened()?;
+        self.used();
+        let hold = self.hold();
+        let vault = open.vault.clone();
+        blocking(move || {
+            let _one = WRITING.lock();
+            let done = work(&vault);
+            drop(hold);
+            done
+        })
+        .await
+    }
+
+    /// Who may set a secret is the owner alone: their audit has it, without the name.
+    async fn note_secret(&self, what: &'static str) {
+        let Ok(open) = self.opened() else { return };
+        let noted = open.system.write(move |tx| Ok(keys::note(tx, what)?)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "a change of a secret could not be noted");
+        }
+    }
+}
+
+/// The file's text for a backup, whose index is sealed; `None`: there is none.
+pub(crate) fn to_archive(vault: &Vault) -> Result<Option<Zeroizing<String>>, HomeError> {
+    let _one = WRITING.lock();
+    let all = read(vault)?;
+    if all.secrets.is_empty() {
+        return Ok(None);
+    }
+    let text = serde_json::to_string(&all).map_err(|_| HomeError::Crypto)?;
+    Ok(Some(Zeroizing::new(text)))
+}
+
+/// The same back from one, into a home that is being made.
+pub(crate) fn put_back(vault: &Vault, text: &str) -> Result<(), HomeError> {
+    let damaged = |_| EncryptedFileError::DamagedHeader {
+        path: path(vault),
+        reason: "what the backup has of it makes no sense",
+    };
+    let all: Secrets = serde_json::from_str(text).map_err(damaged)?;
+    let _one = WRITING.lock();
+    write(vault, &all)
+}
+
+fn path(vault: &Vault) -> PathBuf {
+    vault.data().join(FILE)
+}
+
+/// All of it, authenticated before any of it is used.
+fn read(vault: &Vault) -> Result<Secrets, HomeError> {
+    let path = path(vault);
+    if !path.exists() {
+        return Ok(Secrets {
+            version: VERSION,
+            ..Secrets::default()
+        });
+    }
+    let text = text_of(vault, &path)?;
+    let damaged = || {
+        HomeError::Secrets(EncryptedFileError::DamagedHeader {
+            path: path.clone(),
+            reason: "what is in it makes no sense",
+        })
+    };
+    let all: Secrets = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    if all.version != VERSION {
+        return Err(HomeError::Secrets(EncryptedFileError::Unsupported {
+            path,
+            found: u16::try_from(all.version).unwrap_or(u16::MAX),
+            known: VERSION as u16,
+        }));
+    }
+    Ok(all)
+}
+
+fn text_of(vault: &Vault, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    // Under the key before, as long as a rotation has not come to it.
+    let epoch = Claim::read(path)?.epoch;
+    let key = vault
+        .file_key_of(epoch, Purpose::Configuration, Owner::System, ID)
+        .ok_or_else(|| EncryptedFileError::WrongKey {
+            path: path.to_owned(),
+        })?;
+    let mut file = EncryptedFile::open(&key, path)?;
+    file.verify()?;
+    let length = file.plain_len()?;
+    if length > FILE_LONGEST {
+        return Err(EncryptedFileError::DamagedHeader {
+            path: path.to_owned(),
+            reason: "it is longer than it can be",
+        }
+        .into());
+    }
+    let mut text = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(0)]);
+    file.read_exact(&mut text)
+        .map_err(|source| HomeError::Folder {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(text)
+}
+
+/// In place of what was there, at once and durably.
+fn write(vault: &Vault, all: &Secrets) -> Result<(), HomeError> {
+    let path = path(vault);
+    let key = vault.file_key(Purpose::Configuration, Owner::System, ID);
+    let text = Zeroizing::new(serde_json::to_vec(all).map_err(|_| HomeError::Crypto)?);
+    let mut options = EncryptedFile::options();
+    options.write(true).create(true).truncate(true);
+    options.on(vault.filesystem());
+    let mut file = options.open(&key, &path)?;
+    file.write_all(&text).map_err(|source| HomeError::Folder {
+        path: path.clone(),
+        source,
+    })?;
+    file.finish()?;
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), SecretError> {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
+    };
+    let right = name.len() <= NAME_LONGEST
+        && name.bytes().all(allowed)
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_lowercase());
+    right.then_some(()).ok_or(SecretError::Name)
+}
+
+fn check_value(value: &str) -> Result<(), SecretError> {
+    if value.is_empty() || value.len() > SECRET_LONGEST {
+        return Err(SecretError::Length);
+    }
+    if value.chars().any(char::is_control) {
+        return Err(SecretError::Control);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_that_are_refused() {
+        for name in ["openai", "a", "gpu-server.key_2"] {
+            assert_eq!(check_name(name), Ok(()));
+        }
+        for name in ["", "Openai", "9a", "a b", "a/b", "ä", &"a".repeat(65)] {
+            assert_eq!(check_name(name), Err(SecretError::Name), "{name}");
+        }
+        assert_eq!(check_value("sk-1 und mehr"), Ok(()));
+        assert_eq!(check_value(""), Err(SecretError::Length));
+        assert_eq!(check_value(&"x".repeat(4097)), Err(SecretError::Length));
+        assert_eq!(check_value("a\nb"), Err(SecretError::Control));
+    }
+}

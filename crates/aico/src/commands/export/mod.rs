@@ -1,0 +1,256 @@
+//! `aico export`: everything about a person in open formats, in a new folder, or packed into one
+//! encrypted file.
+
+mod packed;
+mod tar;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use self::packed::Packed;
+use super::{Context, file};
+use crate::cli::Export;
+use crate::client::{Daemon, Problem};
+use crate::exit::{Exit, Failure};
+use crate::{prompt, style};
+
+/// What the name of a file of rows ends with.
+const ROWS: &str = ".jsonl";
+
+pub(super) async fn run(context: &Context, what: &Export) -> Result<(), Failure> {
+    let to = std::path::absolute(&what.to).map_err(|error| refused(&what.to, &error))?;
+    let making = Making::begin(&to)?;
+    if !what.encrypt {
+        style::warning(&format!(
+            "what is written to {} is not encrypted: whoever can read that folder can read all of \
+             it",
+            to.display()
+        ));
+    }
+    // Once for signing in and for the proof: the same password.
+    let (daemon, password) = match &context.person {
+        Some(name) => {
+            let password = prompt::raw_password(&what.password, &format!("Password of {name}"))?;
+            let daemon = Daemon::sign_in(&context.places, name, &password).await?;
+            (daemon, password)
+        }
+        None => {
+            let daemon = Daemon::find(&context.places).await?;
+            let password = prompt::raw_password(&what.password, "Master password")?;
+            (daemon, password)
+        }
+    };
+    let mut target: Box<dyn Target> = match what.encrypt {
+        true => Box::new(Packed::begin(making, &file::new_key(&daemon).await?)?),
+        false => Box::new(Folder::begin(making)),
+    };
+    let body = json!({ "password": password.as_str() });
+    let mut written = Written::default();
+    let mut done = None;
+    daemon
+        .post_lines("/api/v1/me/export", &body, |line| {
+            match line["type"].as_str() {
+                Some("piece") => {
+                    let text = |key: &str| line[key].as_str().unwrap_or_default();
+                    let (name, text) = (text("file"), text("text"));
+                    written.take(name, text)?;
+                    target.append(name, text)?;
+                }
+                Some("done") => done = Some(line),
+                _ => return Err(Problem::of(&line)),
+            }
+            Ok(())
+        })
+        .await?;
+    let done = done.ok_or_else(|| {
+        Failure::new(
+            Exit::NotRunning,
+            "The daemon ended before the export was finished.",
+        )
+        .do_this("Nothing was written. Start AICO, then try again.")
+    })?;
+    let lines = written.compare(&done)?;
+    target.finish()?;
+    style::line(&to.display().to_string());
+    let next = match what.encrypt {
+        true => "A tar file, encrypted: aico file cat FILE | tar -x. It opens with this AICO only.",
+        false => "Begin with README.md in there.",
+    };
+    style::note(&format!(
+        "{lines} rows, as many as the store counted. {next}"
+    ));
+    Ok(())
+}
+
+/// Where an export goes. Until it is finished there is nothing in that place.
+trait Target {
+    /// Takes a piece of a file. Only files of rows come in several.
+    fn append(&mut self, name: &str, text: &str) -> Result<(), Failure>;
+    /// Puts it in its place.
+    fn finish(self: Box<Self>) -> Result<(), Failure>;
+}
+
+/// What came, to be compared with what the store counted.
+#[derive(Default)]
+struct Written {
+    lines: BTreeMap<String, u64>,
+}
+
+impl Written {
+    fn take(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+        let plain = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if !plain || name.is_empty() {
+            return Err(Failure::new(
+                Exit::Unexpected,
+                "The daemon named a file that can't be in an export.",
+            ));
+        }
+        let lines = text.bytes().filter(|byte| *byte == b'\n').count() as u64;
+        *self.lines.entry(name.to_owned()).or_default() += lines;
+        Ok(())
+    }
+
+    /// How many rows there are.
+    fn compare(&self, done: &Value) -> Result<u64, Failure> {
+        let counted: BTreeMap<String, u64> =
+            serde_json::from_value(done["lines"].clone()).unwrap_or_default();
+        let (rows, others): (Vec<_>, Vec<_>) = self
+            .lines
+            .iter()
+            .partition(|(name, _)| name.ends_with(ROWS));
+        let written: BTreeMap<_, _> = rows
+            .into_iter()
+            .map(|(name, lines)| (name.clone(), *lines))
+            .collect();
+        if counted != written || done["files"] != others.len() {
+            return Err(Failure::new(
+                Exit::Unexpected,
+                "What was written is not what the store counted, so nothing was kept.",
+            )
+            .do_this("Try again. If it stays, run aico doctor."));
+        }
+        Ok(written.values().sum())
+    }
+}
+
+/// A folder beside the place, which is removed unless it becomes what is there.
+struct Making {
+    to: PathBuf,
+    folder: PathBuf,
+    done: bool,
+}
+
+impl Making {
+    fn begin(to: &Path) -> Result<Self, Failure> {
+        let taken = |what: &str| {
+            Failure::new(Exit::Target, format!("{} {what}.", to.display()))
+                .do_this("Name one that is not there yet: --to FOLDER")
+        };
+        if fs::symlink_metadata(to).is_ok() {
+            return Err(taken("is there already"));
+        }
+        let (Some(name), Some(parent)) = (to.file_name(), to.parent()) else {
+            return Err(taken("can't be made"));
+        };
+        if !parent.is_dir() {
+            return Err(taken("can't be made: the folder above it is missing"));
+        }
+        let mut making = std::ffi::OsString::from(".");
+        making.push(name);
+        making.push(format!(
+            ".{}.part",
+            &uuid::Uuid::new_v4().simple().to_string()[..8]
+        ));
+        let folder = parent.join(making);
+        make_private(&folder).map_err(|error| refused(&folder, &error))?;
+        Ok(Self {
+            to: to.to_owned(),
+            folder,
+            done: false,
+        })
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Files in clear, in a folder that gets its name when all of it is there.
+struct Folder {
+    making: Making,
+    files: BTreeMap<String, File>,
+}
+
+impl Folder {
+    fn begin(making: Making) -> Self {
+        Self {
+            making,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+impl Target for Folder {
+    fn append(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+        let path = self.making.folder.join(name);
+        let mut write = || -> std::io::Result<()> {
+            if let Some(file) = self.files.get_mut(name) {
+                return file.write_all(text.as_bytes());
+            }
+            if let Some(parent) = path.parent() {
+                make_private(parent)?;
+            }
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&path)?;
+            file.write_all(text.as_bytes())?;
+            if name.ends_with(ROWS) {
+                self.files.insert(name.to_owned(), file);
+            } else {
+                file.sync_all()?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| refused(&path, &error))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), Failure> {
+        let making = &mut self.making;
+        let synced = self.files.values().try_for_each(File::sync_all);
+        synced
+            .and_then(|()| fs::rename(&making.folder, &making.to))
+            .map_err(|error| refused(&making.to, &error))?;
+        making.done = true;
+        Ok(())
+    }
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn refused(path: &Path, error: &std::io::Error) -> Failure {
+    let exit = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Exit::StorageFull,
+        _ => Exit::Target,
+    };
+    Failure::new(exit, format!("{} can't be written.", path.display()))
+        .because(error)
+        .do_this("Nothing of the export was kept. Choose another place: --to FOLDER")
+}
