@@ -13,6 +13,8 @@ export class Daemon {
   /** The address as printed, with the one-time code while there is one. */
   address = '';
   readonly #program: string | undefined;
+  /** `--set` for each. */
+  readonly #settings: string[];
   #bind = '127.0.0.1:0';
   #process: ChildProcess | null = null;
   #ended: Promise<number | null> = Promise.resolve(null);
@@ -22,8 +24,9 @@ export class Daemon {
     return this.#program?.endsWith('tests/double/aico') ?? false;
   }
 
-  constructor(program = process.env.AICO_BIN) {
+  constructor(program = process.env.AICO_BIN, settings: string[] = []) {
     this.#program = program;
+    this.#settings = settings;
   }
 
   async start(): Promise<void> {
@@ -32,7 +35,8 @@ export class Daemon {
     this.data ||= mkdtempSync(join(tmpdir(), 'aico-e2e-data-'));
     // What goes wrong is shown beside the tests; each request would hide it.
     const doors = ['--set', 'bus.bind=127.0.0.1:0', '--set', 'bus.live_bind=127.0.0.1:0'];
-    const quiet = ['--set', 'logging.level=warn', ...doors];
+    const more = this.#settings.flatMap((setting) => ['--set', setting]);
+    const quiet = ['--set', 'logging.level=warn', ...doors, ...more];
     const where = ['--data', this.data, '--bind', this.#bind];
     const child = spawn(resolve(program), ['serve', ...where, ...quiet], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -10,6 +10,7 @@
 //!   bus names a principal, an action and a resource and asks it.
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod backup;
 mod check;
 mod delay;

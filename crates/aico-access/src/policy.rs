@@ -168,6 +168,14 @@ actions! {
     RemoveModel = "model.remove" => Owner,
     /// Looks whether the stored data is sound.
     CheckStores = "store.check" => Owner,
+    /// Which models can be downloaded, and what suits this machine.
+    ReadCatalogue = "model.catalogue" => Owner,
+    /// Downloads a model.
+    PullModel = "model.pull" => Owner,
+    /// Which downloads there are and how far they are.
+    ListPulls = "model.pulls" => Owner,
+    /// Ends a download and removes what there is of it.
+    CancelPull = "model.cancel-pull" => Owner,
     /// How the daemon is.
     ReadStatus = "status.read" => Owner,
     /// Which modules of other makers there are; a member sees those that ask for their data.

@@ -110,7 +110,7 @@ impl Answer {
                 Ok(name) => name,
                 Err(fault) => return End::failed(fault),
             };
-            model::prepare(&self.bus, self.live.person, &request.cache_key).await;
+            model::recall(&self.bus, self.live.person, &request.cache_key).await;
             // A person waits, unless whoever asks says otherwise.
             let priority = self.meta.priority.unwrap_or(Priority::Interactive);
             let meta = self.meta.clone().priority(priority);

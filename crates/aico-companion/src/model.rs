@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use aico_bus::{Client, Meta, Queue};
 use aico_contracts::ids::PersonId;
-use aico_contracts::topics::{MODELS_DISCARD, MODELS_GET_STATE, MODELS_PREPARE, MODELS_STATE};
+use aico_contracts::topics::{MODELS_DISCARD, MODELS_GET_STATE, MODELS_RECALL, MODELS_STATE};
 use aico_contracts::v1::{self, Fault, model_state::Status};
 
 /// How long a start may take before the person is told. Loading tens of gigabytes from a slow
 /// disk takes minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an answer waits for a kept prompt. What takes longer is read anew meanwhile.
-const PREPARE_LIMIT: Duration = Duration::from_secs(3);
+const RECALL_LIMIT: Duration = Duration::from_secs(3);
 
 /// Waits until a model can answer; gives its name.
 pub(crate) async fn ready(bus: &Client) -> Result<String, Fault> {
@@ -24,12 +24,12 @@ pub(crate) async fn ready(bus: &Client) -> Result<String, Fault> {
 
 /// Has what was kept of a conversation's prompt handed to the model. It saves reading it again;
 /// without it the answer is the same.
-pub(crate) async fn prepare(bus: &Client, person: PersonId, conversation: &[u8]) {
-    let question = v1::PreparePrompt {
+pub(crate) async fn recall(bus: &Client, person: PersonId, conversation: &[u8]) {
+    let question = v1::RecallPrompt {
         cache_key: conversation.to_vec(),
     };
-    let asked = bus.request::<_, v1::Empty>(MODELS_PREPARE, &question, Meta::for_person(person));
-    let _not_kept = tokio::time::timeout(PREPARE_LIMIT, asked).await;
+    let asked = bus.request::<_, v1::Empty>(MODELS_RECALL, &question, Meta::for_person(person));
+    let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
 }
 
 /// Has nothing of a conversation's prompt kept any longer.
@@ -39,7 +39,7 @@ pub(crate) async fn discard(bus: &Client, person: PersonId, conversation: &[u8])
     };
     let asked = bus.request::<_, v1::Empty>(MODELS_DISCARD, &question, Meta::for_person(person));
     if !matches!(
-        tokio::time::timeout(PREPARE_LIMIT, asked).await,
+        tokio::time::timeout(RECALL_LIMIT, asked).await,
         Ok(Ok(v1::Empty {}))
     ) {
         tracing::debug!("what was kept of a conversation's prompt could not be removed now");

@@ -155,9 +155,15 @@ fn from_leaf(kind: Kind, leaf: &Leaf) -> Option<Value> {
         // YAML reads a bare `off` as text or as false, by its version: both mean the level.
         (Kind::Choice(words), Leaf::Bool) if words.contains(&"off") => kind.parse("off"),
         (Kind::Levels, Leaf::Bool) => kind.parse("off"),
-        (Kind::Choice(_) | Kind::Address | Kind::Levels | Kind::Secret, Leaf::Text(text)) => {
-            kind.parse(text)
-        }
+        (
+            Kind::Choice(_)
+            | Kind::Address
+            | Kind::Levels
+            | Kind::Secret
+            | Kind::File
+            | Kind::Web(_),
+            Leaf::Text(text),
+        ) => kind.parse(text),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,14 @@ pub struct Models {
     pub prompt_cache_person_megabytes: u32,
     /// Milliseconds: a prompt that is read faster is not kept.
     pub prompt_cache_least_ms: u32,
+    /// A catalogue in place of the program's own; empty: none.
+    pub catalogue: PathBuf,
+    /// A server that models are downloaded from in place of the catalogue's; empty: none.
+    pub mirror: String,
+    /// The way to all other servers; empty: a direct one, `environment`: as its variables say.
+    pub proxy: String,
+    /// Connections of one download.
+    pub download_connections: u32,
 }
 
 /// When the model process loads its model.

@@ -36,6 +36,10 @@ pub enum Kind {
     Levels,
     /// The name of a secret, as `secret:NAME`; a secret itself is refused.
     Secret,
+    /// The absolute path of a file, or nothing.
+    File,
+    /// The address of a server, one of these words, or nothing.
+    Web(&'static [&'static str]),
 }
 
 /// Words for a level.
@@ -178,6 +182,34 @@ pub const KEYS: &[Key] = &[
                       are not kept. 0: all are.",
     },
     Key {
+        name: "models.catalogue",
+        kind: Kind::File,
+        default: "",
+        description: "A catalogue of models of one's own, in place of the one that comes with \
+                      AICO; docs/models.md has its format.",
+    },
+    Key {
+        name: "models.mirror",
+        kind: Kind::Web(&[]),
+        default: "",
+        description: "A server that models are downloaded from in place of those that the \
+                      catalogue names. It may be at home and without TLS, since hashes prove \
+                      what comes.",
+    },
+    Key {
+        name: "models.proxy",
+        kind: Kind::Web(&["environment"]),
+        default: "",
+        description: "A proxy for downloads, as http://host:port; environment takes it from \
+                      HTTPS_PROXY and NO_PROXY. Without it downloads go directly.",
+    },
+    Key {
+        name: "models.download_connections",
+        kind: Kind::Integer(1, 16),
+        default: "4",
+        description: "Connections that one download uses at the same time.",
+    },
+    Key {
         name: "companion.history_messages",
         kind: Kind::Integer(2, 10_000),
         default: "400",
@@ -197,7 +229,7 @@ pub const KEYS: &[Key] = &[
 pub enum Value {
     /// For [`Kind::Integer`].
     Integer(u32),
-    /// For [`Kind::Choice`] and [`Kind::Address`].
+    /// For all other kinds.
     Text(String),
     /// For [`Kind::Names`].
     List(Vec<String>),
@@ -236,6 +268,13 @@ impl Kind {
             Self::Secret => "the name of a secret, as secret:NAME; `aico config secret set NAME` \
                              keeps the secret itself"
                 .to_owned(),
+            Self::File => "the absolute path of a file, or nothing".to_owned(),
+            Self::Web(words) => {
+                let words: String = words.iter().map(|word| format!("{word}, ")).collect();
+                format!(
+                    "{words}an address such as http://nas.local:8080 without a password, or nothing"
+                )
+            }
         }
     }
 
@@ -271,8 +310,31 @@ impl Kind {
                 .parse::<Level>()
                 .ok()
                 .map(|l| Value::Text(l.as_str().to_owned())),
+            Self::File => (text.is_empty() || std::path::Path::new(text).is_absolute())
+                .then(|| Value::Text(text.to_owned())),
+            Self::Web(words) => {
+                let word = words.iter().find(|word| word.eq_ignore_ascii_case(text));
+                match word {
+                    Some(word) => Some(Value::Text((*word).to_owned())),
+                    None => (text.is_empty() || is_server(text))
+                        .then(|| Value::Text(text.trim_end_matches('/').to_owned())),
+                }
+            }
         }
     }
+}
+
+/// Whether this is the address of a server, perhaps with a path, and nothing that holds a
+/// password.
+fn is_server(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return false };
+    let fine = |letter: char| letter.is_ascii_graphic() && !"@?#\\\"<>".contains(letter);
+    text.len() <= 1000
+        && rest.chars().all(fine)
+        && rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
 }
 
 /// Host names, lower-cased; `None` when one of them is none, or there are too many.

@@ -82,8 +82,8 @@ pub const MODELS_COUNT: &str = "models.count";
 pub const MODELS_PAUSE: &str = "models.pause";
 /// `ResumeGeneration` → `Empty`; served by the model process.
 pub const MODELS_RESUME: &str = "models.resume";
-/// `PreparePrompt` → `Empty`.
-pub const MODELS_PREPARE: &str = "models.prepare";
+/// `RecallPrompt` → `Empty`.
+pub const MODELS_RECALL: &str = "models.recall";
 /// `DiscardPrompt` → `Empty`.
 pub const MODELS_DISCARD: &str = "models.discard";
 /// `ListPrompts` → `PromptList`; served by the model process, for the manager alone.
@@ -100,6 +100,14 @@ pub const MODELS_ADD: &str = "models.add";
 pub const MODELS_USE: &str = "models.use";
 /// `RemoveModel` → `Empty`.
 pub const MODELS_REMOVE: &str = "models.remove";
+/// `Empty` → `Catalogue`.
+pub const MODELS_CATALOGUE: &str = "models.catalogue";
+/// `PullModel` → `Pull`.
+pub const MODELS_PULL: &str = "models.pull";
+/// `Empty` → `PullList`.
+pub const MODELS_PULLS: &str = "models.pulls";
+/// `CancelPull` → `Empty`.
+pub const MODELS_CANCEL_PULL: &str = "models.cancel-pull";
 /// `Empty` → `ModelState`.
 pub const MODELS_GET_STATE: &str = "models.get-state";
 /// The purpose of a request for the model's state that only looks: it starts nothing. Without it
@@ -231,7 +239,7 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_COUNT, Talk::Request("CountTokens", "TokenCount")),
     line(MODELS_PAUSE, Talk::Request("PauseGeneration", "Empty")),
     line(MODELS_RESUME, Talk::Request("ResumeGeneration", "Empty")),
-    line(MODELS_PREPARE, Talk::Request("PreparePrompt", "Empty")),
+    line(MODELS_RECALL, Talk::Request("RecallPrompt", "Empty")),
     line(MODELS_DISCARD, Talk::Request("DiscardPrompt", "Empty")),
     line(
         MODELS_CACHE_LIST,
@@ -246,6 +254,10 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_ADD, Talk::Request("AddModel", "Model")),
     line(MODELS_USE, Talk::Request("UseModel", "Empty")),
     line(MODELS_REMOVE, Talk::Request("RemoveModel", "Empty")),
+    line(MODELS_CATALOGUE, Talk::Request("Empty", "Catalogue")),
+    line(MODELS_PULL, Talk::Request("PullModel", "Pull")),
+    line(MODELS_PULLS, Talk::Request("Empty", "PullList")),
+    line(MODELS_CANCEL_PULL, Talk::Request("CancelPull", "Empty")),
     line(MODELS_GET_STATE, Talk::Request("Empty", "ModelState")),
     line(MODELS_STATE, Talk::Event("ModelState", Class::Live)),
     line(

@@ -582,10 +582,71 @@ fn model_messages(seen: &mut BTreeSet<String>) {
     );
     check(seen, UseModel { id: id(5) });
     check(seen, RemoveModel { id: id(5) });
-    check(seen, PreparePrompt { cache_key: id(2) });
+    check(seen, RecallPrompt { cache_key: id(2) });
     check(seen, DiscardPrompt { cache_key: id(2) });
     prompt_messages(seen);
     check(seen, state());
+    download_messages(seen);
+}
+
+fn download_messages(seen: &mut BTreeSet<String>) {
+    let entry = CatalogueEntry {
+        name: "n".into(),
+        title: "t".into(),
+        summary: "s".into(),
+        purpose: "chat".into(),
+        architecture: "qwen3".into(),
+        parameters: 1 << 33,
+        quantization: "Q4_K_M".into(),
+        context_length: 40_960,
+        license: "Apache-2.0".into(),
+        license_url: "https://l".into(),
+        sources: vec!["https://a".into(), "https://b".into()],
+        size_bytes: 1 << 34,
+        sha256: vec![7; 32],
+        memory_bytes: 1 << 35,
+        fit: catalogue_entry::Fit::Tight.into(),
+        recommended: true,
+        model: id(5),
+        present: true,
+        partial_bytes: 9,
+    };
+    check(seen, entry.clone());
+    check(
+        seen,
+        Catalogue {
+            date: "2026-11-26".into(),
+            file: "/c.json".into(),
+            mirror: "http://m".into(),
+            memory_bytes: 1 << 36,
+            available_bytes: 1 << 35,
+            cores: 8,
+            items: vec![entry],
+        },
+    );
+    check(
+        seen,
+        PullModel {
+            name: "n".into(),
+            use_then: true,
+        },
+    );
+    let pull = Pull {
+        name: "n".into(),
+        state: pull::State::Waiting.into(),
+        done_bytes: 1 << 33,
+        total_bytes: 1 << 34,
+        kept_bytes: 1 << 32,
+        bytes_per_second: 1 << 20,
+        source: "h".into(),
+        use_then: true,
+        model: id(5),
+        fault: Some(fault()),
+        retry_in_ms: 300,
+    };
+    check(seen, pull.clone());
+    check(seen, PullList { items: vec![pull] });
+    check(seen, CancelPull { name: "n".into() });
 }
 
 fn prompt_messages(seen: &mut BTreeSet<String>) {

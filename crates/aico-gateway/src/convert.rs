@@ -3,6 +3,8 @@
 //! A module that sends something that can't be told (an id of the wrong length, an unknown
 //! status) has a defect: the caller gets an error, never a guess.
 
+pub(crate) mod pulls;
+
 use aico_bus::decode;
 use aico_contracts::ids::{ConversationId, IdError, MessageId, ModelId};
 use aico_contracts::topics::event as kind;

@@ -83,6 +83,17 @@ const FILE: &[Code] = &[
     Code::StorageReadOnly,
 ];
 
+/// What asking for a download can fail with. What a download itself fails with is told in it.
+const DOWNLOAD: &[Code] = &[
+    Code::NotFound,
+    Code::CatalogueUnusable,
+    Code::DownloadFailed,
+    Code::Invalid,
+    Code::Unavailable,
+    Code::Busy,
+    Code::StorageFull,
+];
+
 /// What asking as another program can fail with.
 const ASK: &[Code] = &[
     Code::NotFound,
@@ -398,6 +409,10 @@ pub const OPERATIONS: &[Operation] = &[
         Owner,
         &[Code::Conflict, Code::ModelFailed, Code::Unavailable],
     ),
+    line("read_catalogue", Action::ReadCatalogue, Owner, DOWNLOAD),
+    line("pull_model", Action::PullModel, Owner, DOWNLOAD),
+    line("list_pulls", Action::ListPulls, Owner, MODULE),
+    line("cancel_pull", Action::CancelPull, Owner, DOWNLOAD),
     line("list_modules", Action::ListModules, Person, &[]),
     line(
         "add_module",

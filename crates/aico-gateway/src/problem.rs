@@ -135,6 +135,8 @@ codes! {
     ModelTemplate = "model-template", 422, "The model's chat template does not work", "Choose another model.";
     /// More than the machine has.
     ModelTooLarge = "model-too-large", 422, "The model does not fit into memory", "Choose a smaller one.";
+    /// The owner's own list of models.
+    CatalogueUnusable = "catalogue-unusable", 422, "The catalogue of models can't be used", "Mend the file that models.catalogue names, or take the key out of the configuration.";
     /// The folder for backups.
     TargetUnusable = "target-unusable", 422, "The folder for backups can't be used", "Choose a folder that is there and that you may write to.";
     /// An archive is not whole, or is none.
@@ -155,6 +157,14 @@ codes! {
     FolderUnusable = "folder-unusable", 500, "The data folder can't be used", "Check that the folder belongs to you and can be written.";
     /// The model could not do it.
     ModelFailed = "model-failed", 502, "The model failed", "Look at the model's state, or choose another one.";
+    /// No way to where something is downloaded from.
+    Offline = "offline", 502, "The server can't be reached", "Check this computer's connection. What was downloaded is kept.";
+    /// Nothing more comes.
+    DownloadFailed = "download-failed", 502, "The download failed", "Ask for it again later. What was downloaded is kept.";
+    /// Other bytes than the catalogue's.
+    DownloadWrong = "download-wrong", 502, "This is not the file of the catalogue", "Nothing of it was used. Take another source or another model.";
+    /// To this machine, to the home network, or without encryption.
+    AddressRefused = "address-refused", 502, "The download leads where it may not go", "If it is a server of your own, name it as models.mirror in the configuration.";
     /// No key is in memory.
     Locked = "locked", 503, "AICO is locked", "Unlock it with the master password: in the browser or with `aico unlock`.";
     /// The daemon is ending.

@@ -10,6 +10,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod modules;
 pub(crate) mod persons;
+pub(crate) mod pulls;
 pub(crate) mod rotation;
 pub(crate) mod seal;
 pub(crate) mod secrets;
@@ -78,6 +79,9 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(models::activate))
         .routes(routes!(models::remove))
+        .routes(routes!(pulls::catalogue))
+        .routes(routes!(pulls::list, pulls::pull))
+        .routes(routes!(pulls::cancel))
         .routes(routes!(modules::list, modules::add))
         .routes(routes!(modules::rotate))
         .routes(routes!(modules::revoke))

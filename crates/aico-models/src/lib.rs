@@ -7,6 +7,7 @@
 //!
 //! [`prompt_cache`] keeps, sealed, what the process has read of a conversation.
 //!
+//! [`pull`] gets model files that a person asks for, and proves that they are what they should be.
 //! [`gguf`] reads what a file says of itself, in the daemon and without the native library.
 
 pub mod batch;
@@ -15,6 +16,7 @@ pub mod gguf;
 pub mod process;
 pub mod prompt;
 pub mod prompt_cache;
+pub mod pull;
 pub mod starter;
 pub mod supervisor;
 pub mod template;

@@ -302,13 +302,13 @@ async fn keeping(home: &Home, limits: Limits) -> (Daemon, v1::Model) {
 }
 
 async fn prepare(daemon: &Daemon, person: PersonId) {
-    let question = v1::PreparePrompt {
+    let question = v1::RecallPrompt {
         cache_key: b"c".to_vec(),
     };
     let meta = Meta::for_person(person).deadline_in(SOON);
     let asked = daemon
         .asker
-        .request(topics::MODELS_PREPARE, &question, meta);
+        .request(topics::MODELS_RECALL, &question, meta);
     let _: Empty = asked.await.unwrap();
 }
 

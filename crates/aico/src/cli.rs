@@ -433,6 +433,39 @@ pub(crate) enum Model {
         /// Its name or id.
         model: String,
     },
+    /// Models that can be downloaded, and which suits this machine.
+    Catalogue {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Downloads a model of the catalogue, after saying what, how large, from where and under
+    /// which licence. It goes on when this command ends.
+    Pull(PullModel),
+    /// Downloads and how far they are.
+    Pulls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct PullModel {
+    /// Its name in the catalogue: aico model catalogue.
+    pub(crate) name: String,
+    /// Without asking.
+    #[arg(long, short, conflicts_with = "cancel")]
+    pub(crate) yes: bool,
+    /// Answers with it as soon as it is here.
+    #[arg(long, conflicts_with = "cancel")]
+    pub(crate) r#use: bool,
+    /// Returns as soon as it is on its way.
+    #[arg(long, conflicts_with = "cancel")]
+    pub(crate) detach: bool,
+    /// Ends a download, and removes what was downloaded of it.
+    #[arg(long)]
+    pub(crate) cancel: bool,
 }
 
 #[derive(Subcommand)]

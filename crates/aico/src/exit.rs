@@ -63,6 +63,14 @@ pub(crate) enum Exit {
     StorageReadOnly = 25,
     /// `store check` found damage.
     DamageFound = 26,
+    /// The server of a download can't be reached.
+    Offline = 27,
+    /// A download failed.
+    DownloadFailed = 28,
+    /// A download is not what it should be.
+    DownloadWrong = 29,
+    /// A download leads where it may not go.
+    AddressRefused = 30,
 }
 
 impl Exit {
@@ -144,6 +152,22 @@ impl Exit {
         (
             Self::DamageFound,
             "`aico store check` found damage; the message says what can be put back from where",
+        ),
+        (
+            Self::Offline,
+            "the server of a download can't be reached; what was downloaded is kept",
+        ),
+        (
+            Self::DownloadFailed,
+            "a download failed; what was downloaded is kept",
+        ),
+        (
+            Self::DownloadWrong,
+            "what was downloaded is not the file of the catalogue; nothing of it was used",
+        ),
+        (
+            Self::AddressRefused,
+            "a download leads where it may not go: this machine, the home network, or without TLS",
         ),
     ];
 }

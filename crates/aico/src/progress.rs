@@ -23,17 +23,34 @@ impl Progress {
     }
 
     pub(crate) fn show(&mut self, done: u64, total: u64) {
+        self.write(|what| {
+            let percent = (done * 100).checked_div(total).unwrap_or(0).min(100);
+            format!("{what} {percent:>3} %  {} of {}", size(done), size(total))
+        });
+    }
+
+    /// With a bar, and words after the figures.
+    pub(crate) fn show_with(&mut self, done: u64, total: u64, more: &str) {
+        self.write(|_| {
+            let percent = (done * 100).checked_div(total).unwrap_or(0).min(100);
+            let full = usize::try_from(percent / 5).unwrap_or(0);
+            let bar = format!("{}{}", "#".repeat(full), ".".repeat(20 - full));
+            let (done, total) = (size(done), size(total));
+            format!("[{bar}] {percent:>3} %  {done} of {total}{more}")
+        });
+    }
+
+    /// Words in place of figures.
+    pub(crate) fn say(&mut self, words: &str) {
+        self.write(|_| words.to_owned());
+    }
+
+    fn write(&mut self, text: impl FnOnce(&str) -> String) {
         if !self.shown || self.last.is_some_and(|last| last.elapsed() < EVERY) {
             return;
         }
         self.last = Some(Instant::now());
-        let percent = (done * 100).checked_div(total).unwrap_or(0).min(100);
-        let text = format!(
-            "\r{} {percent:>3} %  {} of {}\x1b[K",
-            self.what,
-            size(done),
-            size(total)
-        );
+        let text = format!("\r{}\x1b[K", text(self.what));
         let _nobody_looks = std::io::stderr().write_all(text.as_bytes());
     }
 }

@@ -1,3 +1,5 @@
+import { t } from '../i18n';
+
 export type DayGroup = { kind: 'today' | 'yesterday' | 'week' } | { kind: 'month'; label: string };
 
 const DAY = 86_400_000;
@@ -49,6 +51,14 @@ export function bytes(count: number): string {
     at += 1;
   }
   return `${value.toFixed(value >= 100 || at === 0 ? 0 : 1)} ${units[at]}`;
+}
+
+/** A time that is left, as roughly as people say it. */
+export function duration(seconds: number): string {
+  if (seconds < 60) return t('duration.seconds', { count: seconds });
+  const minutes = Math.ceil(seconds / 60);
+  if (minutes < 90) return t('duration.minutes', { count: minutes });
+  return t('duration.hours', { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
 }
 
 export function amount(count: number): string {

@@ -88,6 +88,52 @@ const models = [
   },
 ];
 
+const pulls = [];
+const catalogue = {
+  date: '2026-11-26',
+  file: null,
+  mirror: null,
+  memory_bytes: 16_000_000_000,
+  available_bytes: 9_000_000_000,
+  cores: 4,
+  items: [
+    ['qwen3-1.7b', 'Qwen3 1.7B', 1_834_426_016, 'fits', false],
+    ['qwen3-4b', 'Qwen3 4B', 2_497_280_256, 'fits', true],
+    ['qwen3-14b', 'Qwen3 14B', 9_001_752_960, 'too-large', false],
+  ].map(([name, title, size_bytes, fit, recommended]) => ({
+    name,
+    title,
+    summary: 'For work on the pages.',
+    purpose: 'chat',
+    architecture: 'qwen3',
+    parameters: size_bytes,
+    quantization: 'Q8_0',
+    context_length: 40_960,
+    license: 'Apache-2.0',
+    license_url: 'https://www.apache.org/licenses/LICENSE-2.0',
+    sources: [`https://hub.invalid/${name}.gguf`],
+    size_bytes,
+    sha256: '00'.repeat(32),
+    memory_bytes: size_bytes + 1_000_000_000,
+    fit,
+    recommended,
+    model: null,
+    present: false,
+    partial_bytes: 0,
+  })),
+};
+
+/** A quarter further each time somebody looks. */
+function advanced(pull) {
+  pull.done_bytes = Math.min(pull.total_bytes, pull.done_bytes + pull.total_bytes / 4);
+  if (pull.done_bytes === pull.total_bytes) {
+    pull.status = 'done';
+    const entry = catalogue.items.find((one) => one.name === pull.name);
+    entry.present = true;
+  }
+  return pull;
+}
+
 class Refused extends Error {
   constructor(status, code, title, extra = {}) {
     super(title);
@@ -659,6 +705,58 @@ const routes = [
     },
   ],
   ['GET', '/models', () => [200, { items: models, state: modelState }]],
+  [
+    'GET',
+    '/models/catalogue',
+    (context) => {
+      owner(context);
+      return [200, catalogue];
+    },
+  ],
+  [
+    'GET',
+    '/models/pulls',
+    (context) => {
+      owner(context);
+      return [200, { items: pulls.map(advanced) }];
+    },
+  ],
+  [
+    'POST',
+    '/models/pulls',
+    (context) => {
+      owner(context);
+      const entry = catalogue.items.find((one) => one.name === context.body.name);
+      if (!entry) throw new Refused(404, 'not-found', 'The catalogue has no such model');
+      const pull = {
+        name: entry.name,
+        status: 'running',
+        done_bytes: 0,
+        total_bytes: entry.size_bytes,
+        kept_bytes: 0,
+        bytes_per_second: 0,
+        seconds_left: null,
+        source: 'huggingface.co',
+        use_then: context.body.use_then ?? false,
+        model: null,
+        problem: null,
+        retry_in_seconds: null,
+      };
+      pulls.push(pull);
+      return [202, pull];
+    },
+  ],
+  [
+    'DELETE',
+    '/models/pulls/:name',
+    (context) => {
+      owner(context);
+      const at = pulls.findIndex((pull) => pull.name === context.params.name);
+      if (at < 0) throw new Refused(404, 'not-found', 'There is no such download');
+      pulls.splice(at, 1);
+      return [204];
+    },
+  ],
   [
     'POST',
     '/models',

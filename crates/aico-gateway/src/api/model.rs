@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::Stage;
 use crate::config::{LogLevel, LogQuery, ProcessStatus};
-use crate::problem::Code;
+use crate::problem::{Code, ProblemDocument};
 
 /// A model that can answer.
 #[derive(Serialize, ToSchema)]
@@ -97,6 +97,141 @@ pub(crate) struct UseModel {
     /// An unknown one is told as `not-found`, like anything else that is not there.
     #[schema(value_type = uuid::Uuid)]
     pub(crate) id: String,
+}
+
+/// Whether a model can be loaded on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fit {
+    /// The machine does not tell.
+    Unknown,
+    /// Now.
+    Fits,
+    /// When other programs give memory back.
+    Tight,
+    /// Never.
+    TooLarge,
+}
+
+/// A model that can be downloaded.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CatalogueEntry {
+    /// What it is called here.
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) summary: String,
+    /// `chat` or `embedding`.
+    pub(crate) purpose: String,
+    pub(crate) architecture: String,
+    pub(crate) parameters: u64,
+    pub(crate) quantization: String,
+    /// Tokens.
+    pub(crate) context_length: u32,
+    /// SPDX identifier, or `LicenseRef-…`.
+    pub(crate) license: String,
+    pub(crate) license_url: String,
+    /// Where the file is.
+    pub(crate) sources: Vec<String>,
+    pub(crate) size_bytes: u64,
+    /// In hexadecimal.
+    pub(crate) sha256: String,
+    /// What running it takes, as AICO is configured.
+    pub(crate) memory_bytes: u64,
+    pub(crate) fit: Fit,
+    /// It suits this machine best.
+    pub(crate) recommended: bool,
+    /// Its id among the models, once it is there.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    pub(crate) model: Option<ModelId>,
+    /// The file is on this machine.
+    pub(crate) present: bool,
+    /// What there is of an unfinished download.
+    pub(crate) partial_bytes: u64,
+}
+
+/// What can be downloaded, and what this machine can carry.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Catalogue {
+    /// Day on which its facts were last looked at.
+    pub(crate) date: String,
+    /// The owner's own file, if it is not the one that comes with AICO.
+    #[schema(required = true)]
+    pub(crate) file: Option<String>,
+    /// The server that is asked in place of the sources.
+    #[schema(required = true)]
+    pub(crate) mirror: Option<String>,
+    /// Bytes of memory, where the machine tells.
+    #[schema(required = true)]
+    pub(crate) memory_bytes: Option<u64>,
+    /// Bytes that can be had now.
+    #[schema(required = true)]
+    pub(crate) available_bytes: Option<u64>,
+    pub(crate) cores: u32,
+    pub(crate) items: Vec<CatalogueEntry>,
+}
+
+/// A model to download.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "qwen3-4b", "use_then": true}))]
+pub(crate) struct PullModel {
+    /// By the catalogue.
+    pub(crate) name: String,
+    /// It answers as soon as it is here.
+    #[serde(default)]
+    pub(crate) use_then: bool,
+}
+
+/// What a download does.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PullStatus {
+    /// Another one goes first.
+    Queued,
+    /// What is on the disk already is looked at.
+    Checking,
+    Running,
+    /// It will be tried again; `problem` says why.
+    Waiting,
+    /// All of it is here, and its hash is computed.
+    Verifying,
+    Done,
+    /// `problem` says why.
+    Failed,
+}
+
+/// A download.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Pull {
+    pub(crate) name: String,
+    pub(crate) status: PullStatus,
+    /// Downloaded, or while checking and verifying: read.
+    pub(crate) done_bytes: u64,
+    pub(crate) total_bytes: u64,
+    /// Of an earlier time.
+    pub(crate) kept_bytes: u64,
+    pub(crate) bytes_per_second: u64,
+    /// While it is known.
+    #[schema(required = true)]
+    pub(crate) seconds_left: Option<u64>,
+    /// Name of the server.
+    #[schema(required = true)]
+    pub(crate) source: Option<String>,
+    pub(crate) use_then: bool,
+    /// Its id among the models, when it is done.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    pub(crate) model: Option<ModelId>,
+    #[schema(required = true)]
+    pub(crate) problem: Option<ProblemDocument>,
+    /// Until it is tried again.
+    #[schema(required = true)]
+    pub(crate) retry_in_seconds: Option<u64>,
+}
+
+/// All downloads since AICO was unlocked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PullList {
+    pub(crate) items: Vec<Pull>,
 }
 
 /// It runs.

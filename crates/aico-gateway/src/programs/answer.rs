@@ -167,7 +167,7 @@ async fn ask(
     };
     for attempt in 1.. {
         models::ready(app, person).await?;
-        models::prepare(app, person, &generate.cache_key).await;
+        models::recall(app, person, &generate.cache_key).await;
         // Behind the persons who wait before their own pages, before what nobody waits for.
         let meta = Meta::for_person(person)
             .purpose(PURPOSE)

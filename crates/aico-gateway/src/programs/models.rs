@@ -19,7 +19,7 @@ pub(crate) const PURPOSE: &str = "program";
 /// Loading tens of gigabytes from a slow disk takes minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a question waits for a kept prompt. What takes longer is read anew meanwhile.
-const PREPARE_LIMIT: Duration = Duration::from_secs(3);
+const RECALL_LIMIT: Duration = Duration::from_secs(3);
 
 /// One that can be asked.
 pub(crate) enum Askable {
@@ -138,8 +138,8 @@ pub(crate) async fn ready(app: &App, person: PersonId) -> Result<(), Problem> {
 
 /// Has what was kept of this conversation's prompt handed to the model. It saves reading it again;
 /// without it the answer is the same.
-pub(crate) async fn prepare(app: &App, person: PersonId, cache_key: &[u8]) {
-    let question = v1::PreparePrompt {
+pub(crate) async fn recall(app: &App, person: PersonId, cache_key: &[u8]) {
+    let question = v1::RecallPrompt {
         cache_key: cache_key.to_vec(),
     };
     let meta = Meta::for_person(person)
@@ -147,8 +147,8 @@ pub(crate) async fn prepare(app: &App, person: PersonId, cache_key: &[u8]) {
         .priority(Priority::Normal);
     let asked = app
         .bus
-        .request::<_, v1::Empty>(topics::MODELS_PREPARE, &question, meta);
-    let _not_kept = tokio::time::timeout(PREPARE_LIMIT, asked).await;
+        .request::<_, v1::Empty>(topics::MODELS_RECALL, &question, meta);
+    let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
 }
 
 async fn wait(app: &App, person: PersonId) -> Result<(), Problem> {

@@ -103,6 +103,10 @@ const TABLE: &[Row] = &[
     Row("add_model", with(FOR_THE_OWNER, 201)),
     Row("use_model", FOR_THE_OWNER),
     Row("remove_model", with(FOR_THE_OWNER, 204)),
+    Row("read_catalogue", FOR_THE_OWNER),
+    Row("pull_model", with(FOR_THE_OWNER, 202)),
+    Row("list_pulls", FOR_THE_OWNER),
+    Row("cancel_pull", with(FOR_THE_OWNER, 204)),
     Row("list_modules", OWN),
     Row("add_module", with(FOR_THE_OWNER, 201)),
     Row("rotate_module", FOR_THE_OWNER),
@@ -153,6 +157,7 @@ fn body(id: &str) -> Option<Value> {
         "send_message" | "edit_message" => json!({"text": "Hello"}),
         "add_model" => json!({"path": "/somewhere/model.gguf"}),
         "use_model" => json!({"id": the_model()}),
+        "pull_model" => json!({"name": "qwen3-4b"}),
         "add_module" => json!({
             "name": "weather", "public_key": write_public_key([1; 32]), "publish": ["weather.#"]
         }),
@@ -345,6 +350,7 @@ impl Household {
                 path.replace("{id}", &made.about.id.to_string())
             }
             "openai_model" => path.replace("{model}", "aico"),
+            "cancel_pull" => path.replace("{name}", "qwen3-4b"),
             "remove_model" => path.replace("{id}", &the_model().to_string()),
             "search" => format!("{path}?q=tea"),
             "tail_bus" => format!("{path}?pattern=weather.%23"),
@@ -480,6 +486,7 @@ async fn while_locked_everything_but_the_open_routes_says_so() {
             .path
             .replace("{id}", &SessionId::new().to_string())
             .replace("{model}", "aico")
+            .replace("{name}", "qwen3-4b")
             .replace("{message}", &MessageId::new().to_string());
         for token in [None, Some(house.owner.token.as_str())] {
             let reply = house
@@ -514,6 +521,7 @@ async fn a_new_installation_answers_nothing_but_set_up() {
             .path
             .replace("{id}", &PersonId::new().to_string())
             .replace("{model}", "aico")
+            .replace("{name}", "qwen3-4b")
             .replace("{message}", &MessageId::new().to_string());
         let reply = world
             .call(&operation.method, &path, None, body(&operation.id))

@@ -850,6 +850,10 @@ fn serve_models(bus: &Bus) -> Models {
         topics::MODELS_ADD,
         topics::MODELS_USE,
         topics::MODELS_REMOVE,
+        topics::MODELS_CATALOGUE,
+        topics::MODELS_PULL,
+        topics::MODELS_PULLS,
+        topics::MODELS_CANCEL_PULL,
         topics::MODELS_GET_STATE,
     ];
     for topic in topics_of_manager {
@@ -879,6 +883,17 @@ fn serve_models(bus: &Bus) -> Models {
                         let wanted: v1::RemoveModel = request.decode().unwrap();
                         answer(request, known(&wanted.id));
                     }
+                    topics::MODELS_CATALOGUE => request.reply(v1::Catalogue::default()),
+                    topics::MODELS_PULL => {
+                        let wanted: v1::PullModel = request.decode().unwrap();
+                        request.reply(v1::Pull {
+                            name: wanted.name,
+                            state: v1::pull::State::Queued.into(),
+                            ..v1::Pull::default()
+                        });
+                    }
+                    topics::MODELS_PULLS => request.reply(v1::PullList::default()),
+                    topics::MODELS_CANCEL_PULL => request.reply(v1::Empty {}),
                     topics::MODELS_GET_STATE => request.reply(v1::ModelState {
                         status: v1::model_state::Status::Ready.into(),
                         model: the_model().to_vec(),

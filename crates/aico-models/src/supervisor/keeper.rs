@@ -85,7 +85,7 @@ impl Keeper {
 
     /// A conversation is about to go on: what was kept of it is handed to the process, unless it
     /// has it.
-    pub(super) async fn prepare(&self, person: PersonId, key: Vec<u8>) {
+    pub(super) async fn recall(&self, person: PersonId, key: Vec<u8>) {
         let Ok(mut known) = tokio::time::timeout(SOON, self.parts.known.lock()).await else {
             return;
         };

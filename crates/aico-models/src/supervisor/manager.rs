@@ -71,7 +71,7 @@ struct Topics {
     choose: Requests,
     remove: Requests,
     state: Requests,
-    prepare: Requests,
+    recall: Requests,
     discard: Requests,
 }
 
@@ -95,7 +95,7 @@ impl Manager {
             choose: client.serve(topics::MODELS_USE, 1)?,
             remove: client.serve(topics::MODELS_REMOVE, 1)?,
             state: client.serve(topics::MODELS_GET_STATE, 16)?,
-            prepare: client.serve(topics::MODELS_PREPARE, 16)?,
+            recall: client.serve(topics::MODELS_RECALL, 16)?,
             discard: client.serve(topics::MODELS_DISCARD, 16)?,
         };
         let (state, watched) = watch::channel(v1::ModelState {
@@ -192,7 +192,7 @@ impl Manager {
                 Some(request) = self.topics.add.recv() => self.add(request).await,
                 Some(request) = self.topics.choose.recv() => self.choose(request).await,
                 Some(request) = self.topics.remove.recv() => self.remove(request).await,
-                Some(request) = self.topics.prepare.recv() => self.prepare(request),
+                Some(request) = self.topics.recall.recv() => self.recall(request),
                 Some(request) = self.topics.discard.recv() => self.discard(request).await,
                 _ = quiet.tick() => {
                     while self.transfers.try_join_next().is_some() {}
@@ -221,6 +221,11 @@ impl Manager {
                     Some(Order::Forget(person)) => {
                         if let Some(run) = &mut self.run {
                             run.say(&Control::Forget(person)).await;
+                        }
+                    }
+                    Some(Order::Choose(model)) => {
+                        if let Err(fault) = self.try_choose(model).await {
+                            tracing::warn!(code = fault.code, "A new model can't be used.");
                         }
                     }
                     Some(Order::Stop(done)) => return self.stop(Some(done)).await,

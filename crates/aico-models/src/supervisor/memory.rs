@@ -11,35 +11,65 @@ const OVERHEAD: u64 = 128 << 20;
 /// Bytes that running this model takes, as far as the file tells.
 #[must_use]
 pub fn need(record: &ModelRecord, context: u32, sequences: u32) -> u64 {
+    need_of(
+        record.size,
+        record.context_length,
+        record.bytes_per_token,
+        context,
+        sequences,
+    )
+}
+
+/// The same from the figures: bytes of the file, tokens it was trained for (0: unknown), bytes
+/// that one token of context takes.
+#[must_use]
+pub fn need_of(
+    size: u64,
+    context_length: u32,
+    bytes_per_token: u64,
+    context: u32,
+    sequences: u32,
+) -> u64 {
     let context = if context == 0 {
         DEFAULT_CONTEXT
     } else {
         context
     };
-    let trained = if record.context_length == 0 {
+    let trained = if context_length == 0 {
         context
     } else {
-        record.context_length
+        context_length
     };
     let tokens = u64::from(context.min(trained)) * u64::from(sequences);
-    let cache = tokens.saturating_mul(record.bytes_per_token);
-    record.size.saturating_add(cache).saturating_add(OVERHEAD)
+    let cache = tokens.saturating_mul(bytes_per_token);
+    size.saturating_add(cache).saturating_add(OVERHEAD)
 }
 
 /// Bytes that can be had without swapping; `None` where the system does not tell.
 #[must_use]
 pub fn available() -> Option<u64> {
+    told("MemAvailable:")
+}
+
+/// Bytes of memory that the machine has; `None` where the system does not tell.
+#[must_use]
+pub fn total() -> Option<u64> {
+    told("MemTotal:")
+}
+
+fn told(what: &str) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(what))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib.saturating_mul(1024))
     }
     #[cfg(not(target_os = "linux"))]
-    None
+    {
+        let _not_told = what;
+        None
+    }
 }
 
 /// Refuses a model that needs more than there is, with the figures.

@@ -1,7 +1,7 @@
 //! The part in the daemon: the registry of models, and the process that runs one of them.
 //!
 //! Prompts outlive the process where a [`PromptCache`] is given (`keeper`): whoever goes on with a
-//! conversation asks `models.prepare` before the question, and `models.discard` when it is gone.
+//! conversation asks `models.recall` before the question, and `models.discard` when it is gone.
 //!
 //! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove` and
 //! `get-state`, starts the process, hears of its end, and publishes `models.state` on every
@@ -14,10 +14,10 @@
 
 mod backoff;
 mod child;
-mod files;
+pub(crate) mod files;
 mod keeper;
 mod manager;
-mod memory;
+pub(crate) mod memory;
 mod prompts;
 mod registry;
 mod scratch;
@@ -28,16 +28,18 @@ use std::time::Duration;
 
 use aico_bus::link::Listener;
 use aico_bus::{Bus, BusError};
-use aico_contracts::ids::PersonId;
+use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1;
 use aico_store::StoreError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use child::Program;
 pub use registry::{MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
 
 use crate::prompt_cache::PromptCache;
+use crate::pull::{PullConfig, Puller};
 use crate::starter::{Embedded, StarterError};
 
 /// The name under which the manager joins the bus.
@@ -83,6 +85,8 @@ pub struct ManagerConfig {
     /// How often it is looked for prompts whose conversation has gone quiet. One that has not
     /// changed from one look to the next is kept.
     pub quiet: Duration,
+    /// How models are downloaded; `None`: not at all.
+    pub pull: Option<PullConfig>,
 }
 
 impl ManagerConfig {
@@ -105,6 +109,7 @@ impl ManagerConfig {
             idle_limit: None,
             prompts: None,
             quiet: Duration::from_secs(20),
+            pull: None,
         }
     }
 }
@@ -136,9 +141,11 @@ pub enum ManagerError {
 }
 
 /// Orders of the daemon to the manager.
-enum Order {
+pub(crate) enum Order {
     Wake,
     Forget(PersonId),
+    /// A model that was downloaded shall answer.
+    Choose(ModelId),
     Stop(oneshot::Sender<()>),
 }
 
@@ -147,6 +154,9 @@ pub struct ModelManager {
     orders: mpsc::Sender<Order>,
     state: watch::Receiver<v1::ModelState>,
     task: JoinHandle<()>,
+    /// Ends the downloads; they go on with the next start.
+    pulling: CancellationToken,
+    puller: Option<JoinHandle<()>>,
 }
 
 impl ModelManager {
@@ -162,13 +172,25 @@ impl ModelManager {
         config: ManagerConfig,
     ) -> Result<Self, ManagerError> {
         let (orders, inbox) = mpsc::channel(16);
+        let pulling = CancellationToken::new();
+        let pull = config.pull.clone();
+        let engine = (config.context, config.sequences);
         let (manager, state) =
-            manager::Manager::new(bus, listener, registry, config, inbox).await?;
+            manager::Manager::new(bus, listener, Arc::clone(&registry), config, inbox).await?;
+        let puller = match pull {
+            None => None,
+            Some(pull) => {
+                let (orders, stop) = (orders.clone(), pulling.clone());
+                Some(Puller::new(bus, registry, pull, engine, orders, stop)?)
+            }
+        };
         let task = tokio::spawn(manager.run());
         Ok(Self {
             orders,
             state,
             task,
+            pulling,
+            puller: puller.map(|puller| tokio::spawn(puller.run())),
         })
     }
 
@@ -211,6 +233,10 @@ impl ModelManager {
 
     /// Ends the process and the manager; returns when both are gone.
     pub async fn stop(mut self) {
+        self.pulling.cancel();
+        if let Some(puller) = self.puller.take() {
+            let _ended = puller.await;
+        }
         let (done, gone) = oneshot::channel();
         let _stopped = self.orders.send(Order::Stop(done)).await;
         let _stopped = gone.await;
@@ -220,6 +246,7 @@ impl ModelManager {
 
 impl Drop for ModelManager {
     fn drop(&mut self) {
+        self.pulling.cancel();
         self.task.abort();
     }
 }

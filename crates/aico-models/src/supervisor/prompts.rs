@@ -1,4 +1,4 @@
-//! What others ask of kept prompts: `models.prepare` and `models.discard`.
+//! What others ask of kept prompts: `models.recall` and `models.discard`.
 
 use aico_bus::Request;
 use aico_contracts::Payload;
@@ -25,14 +25,14 @@ impl Manager {
         self.keeper = Some(Keeper::new(cache.clone(), self.client.clone(), fingerprint));
     }
 
-    pub(super) fn prepare(&mut self, request: Request) {
-        let asked = of::<v1::PreparePrompt>(&request, |message| message.cache_key);
+    pub(super) fn recall(&mut self, request: Request) {
+        let asked = of::<v1::RecallPrompt>(&request, |message| message.cache_key);
         match (asked, self.keeper.clone()) {
             (Err(fault), _) => request.fault(fault),
             (Ok(_), None) => request.reply(Empty {}),
             (Ok((person, key)), Some(keeper)) => {
                 self.transfers.spawn(async move {
-                    keeper.prepare(person, key).await;
+                    keeper.recall(person, key).await;
                     request.reply(Empty {});
                 });
             }

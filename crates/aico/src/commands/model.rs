@@ -1,5 +1,7 @@
 //! `aico model`.
 
+mod pull;
+
 use serde_json::{Value, json};
 
 use super::{Context, checked_id};
@@ -53,6 +55,9 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
                 .await?;
             style::note("Forgotten. Its file is where it was.");
         }
+        Model::Catalogue { json } => pull::catalogue(&daemon, *json).await?,
+        Model::Pull(what) => pull::run(&daemon, what).await?,
+        Model::Pulls { json } => pull::list(&daemon, *json).await?,
     }
     Ok(())
 }

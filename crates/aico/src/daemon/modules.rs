@@ -10,6 +10,8 @@ use aico_companion::Companion;
 use aico_config::Config;
 use aico_logging::Logging;
 use aico_models::prompt_cache::{Limits, PromptCache};
+use aico_models::pull::url::Url;
+use aico_models::pull::{Proxy, PullConfig};
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
 use aico_vault::Vault;
@@ -34,6 +36,9 @@ const STARTER: Embedded = Embedded {
     bytes: include_bytes!("../../../../models/starter/aico-starter.gguf"),
     sha256: include_str!("../../../../models/starter/aico-starter.gguf.sha256"),
 };
+
+/// Models that can be downloaded.
+const CATALOGUE: &str = include_str!("../../../../models/catalogue.json");
 
 /// For an answer to be stored as interrupted.
 const COMPANION_LIMIT: Duration = Duration::from_secs(3);
@@ -178,6 +183,7 @@ impl Modules {
                 0 => None,
                 minutes => Some(Duration::from_secs(60 * u64::from(minutes))),
             },
+            pull: Some(pull_config(settings, parts.data.join("models"))?),
             ..ManagerConfig::new(
                 program,
                 parts.data.join("models"),
@@ -227,6 +233,27 @@ fn prompt_cache(settings: &aico_config::Models, vault: Vault) -> Option<PromptCa
             ..Limits::new(bytes(settings.prompt_cache_person_megabytes), all)
         };
         PromptCache::new(vault, limits)
+    })
+}
+
+/// How models are downloaded, by the configuration.
+fn pull_config(
+    settings: &aico_config::Models,
+    models: PathBuf,
+) -> Result<PullConfig, aico_models::pull::url::UrlError> {
+    let named = |text: &str| match text {
+        "" => Ok(None),
+        text => Url::parse(text).map(Some),
+    };
+    Ok(PullConfig {
+        catalogue: (!settings.catalogue.as_os_str().is_empty()).then(|| settings.catalogue.clone()),
+        mirror: named(&settings.mirror)?,
+        proxy: match settings.proxy.as_str() {
+            "environment" => Proxy::Environment,
+            other => named(other)?.map_or(Proxy::None, Proxy::At),
+        },
+        connections: usize::try_from(settings.download_connections).unwrap_or(1),
+        ..PullConfig::new(CATALOGUE, models)
     })
 }
 

@@ -14,6 +14,8 @@ mod exports;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod failures;
+#[path = "../../../aico-models/tests/support/file_server.rs"]
+mod file_server;
 mod files;
 mod full_disk;
 #[path = "../../../aico-models/tests/support/gguf_writer.rs"]
@@ -35,6 +37,7 @@ mod persons;
 mod privacy;
 mod programs;
 mod prompts;
+mod pulls;
 mod reading;
 mod rotation;
 mod sealed;

@@ -1,0 +1,637 @@
+//! The task that answers for the catalogue and its downloads.
+//!
+//! One download runs at a time, the others wait their turn: they would share one connection to
+//! the internet anyway. What a person asked for is noted in a file, so that it goes on after
+//! the daemon was ended, however that was; nothing is begun that nobody asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use aico_bus::{Bus, Identity, Request, Requests};
+use aico_contracts::ids::ModelId;
+use aico_contracts::v1::{self, Empty, Fault};
+use aico_contracts::{Payload, topics};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::PullConfig;
+use super::catalogue::{Catalogue, CatalogueError, Entry, Purpose, is_name};
+use super::error::PullError;
+use super::fit::{self, Fit, Machine};
+use super::job::Job;
+use super::meter::{Meter, Phase, Reading};
+use super::net::Tls;
+use super::partial;
+use crate::supervisor::{MANAGER, ModelRecord, ModelRegistryStore, Order, files};
+
+/// Most downloads that run or wait.
+const MOST: usize = 16;
+
+/// What a person asked for, as it is noted.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    version: u32,
+    sha256: String,
+    /// It answers from then on.
+    use_then: bool,
+}
+
+struct Pull {
+    entry: Entry,
+    use_then: bool,
+    fresh: bool,
+    meter: Arc<Meter>,
+    model: Option<ModelId>,
+}
+
+struct Running {
+    name: String,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), PullError>>,
+}
+
+pub(crate) struct Puller {
+    config: PullConfig,
+    registry: Arc<dyn ModelRegistryStore>,
+    /// Context and sequences that the model process is started with.
+    engine: (u32, u32),
+    /// To the manager.
+    orders: mpsc::Sender<Order>,
+    topics: Topics,
+    pulls: BTreeMap<String, Pull>,
+    /// Names, in the order in which they were asked for.
+    queue: Vec<String>,
+    running: Option<Running>,
+    tls: Arc<Tls>,
+    stop: CancellationToken,
+}
+
+struct Topics {
+    catalogue: Requests,
+    pull: Requests,
+    pulls: Requests,
+    cancel: Requests,
+    // Keeps the identity on the bus.
+    _client: aico_bus::Client,
+}
+
+impl Puller {
+    pub(crate) fn new(
+        bus: &Bus,
+        registry: Arc<dyn ModelRegistryStore>,
+        config: PullConfig,
+        engine: (u32, u32),
+        orders: mpsc::Sender<Order>,
+        stop: CancellationToken,
+    ) -> Result<Self, aico_bus::BusError> {
+        let client = bus.join(Identity::new(MANAGER));
+        let topics = Topics {
+            catalogue: client.serve(topics::MODELS_CATALOGUE, 4)?,
+            pull: client.serve(topics::MODELS_PULL, 1)?,
+            pulls: client.serve(topics::MODELS_PULLS, 16)?,
+            cancel: client.serve(topics::MODELS_CANCEL_PULL, 1)?,
+            _client: client,
+        };
+        Ok(Self {
+            config,
+            registry,
+            engine,
+            orders,
+            topics,
+            pulls: BTreeMap::new(),
+            queue: Vec::new(),
+            running: None,
+            tls: Arc::default(),
+            stop,
+        })
+    }
+
+    pub(crate) async fn run(mut self) {
+        self.resume().await;
+        loop {
+            self.start_next();
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                ended = ended(&mut self.running) => self.ended(ended).await,
+                Some(request) = self.topics.catalogue.recv() => {
+                    answer(request, self.catalogue().await);
+                }
+                Some(request) = self.topics.pull.recv() => {
+                    let asked = request.decode::<v1::PullModel>();
+                    let done = match asked {
+                        Ok(asked) => self.pull(&asked.name, asked.use_then).await,
+                        Err(fault) => Err(fault),
+                    };
+                    answer(request, done);
+                }
+                Some(request) = self.topics.pulls.recv() => {
+                    answer(request, Ok(self.list()));
+                }
+                Some(request) = self.topics.cancel.recv() => {
+                    let asked = request.decode::<v1::CancelPull>();
+                    let done = match asked {
+                        Ok(asked) => self.cancel(&asked.name).await,
+                        Err(fault) => Err(fault),
+                    };
+                    answer(request, done);
+                }
+            }
+        }
+        // The note stays: it goes on with the next start.
+        if let Some(running) = self.running.take() {
+            running.stop.cancel();
+            let _stopped = running.task.await;
+        }
+    }
+
+    async fn read_catalogue(&self) -> Result<Catalogue, CatalogueError> {
+        let Some(path) = self.config.catalogue.clone() else {
+            return Catalogue::parse(self.config.embedded, None);
+        };
+        let named = path.clone();
+        let read = tokio::task::spawn_blocking(move || Catalogue::read(&path)).await;
+        read.unwrap_or_else(|_| {
+            Err(CatalogueError::Format {
+                path: named,
+                why: "reading it failed".to_owned(),
+            })
+        })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.config.models.join("downloads")
+    }
+
+    fn note(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.wanted"))
+    }
+
+    fn target(&self, name: &str) -> PathBuf {
+        self.config.models.join(format!("{name}.gguf"))
+    }
+
+    /// Takes up what was asked for before the daemon ended.
+    async fn resume(&mut self) {
+        let folder = self.folder();
+        let noted = tokio::task::spawn_blocking(move || noted(&folder)).await;
+        let noted = noted.unwrap_or_default();
+        if noted.is_empty() {
+            return;
+        }
+        let catalogue = self.read_catalogue().await;
+        for (name, wanted) in noted {
+            let found = match &catalogue {
+                Ok(catalogue) => catalogue.find(&name).cloned(),
+                Err(error) => {
+                    tracing::warn!(%error, name, "A download can't go on.");
+                    continue;
+                }
+            };
+            match found {
+                Some(entry) if hex::encode(entry.sha256) == wanted.sha256 => {
+                    tracing::info!(name, "A download goes on.");
+                    self.enqueue(entry, wanted.use_then, false);
+                }
+                other => {
+                    tracing::warn!(name, "{}", PullError::Changed);
+                    self.unnote(&name).await;
+                    let folder = self.folder();
+                    let old = name.clone();
+                    let gone = tokio::task::spawn_blocking(move || partial::remove(&folder, &old));
+                    let _tried_again_with_the_next_pull = gone.await;
+                    if let Some(entry) = other {
+                        self.enqueue(entry, false, false);
+                        self.queue.retain(|queued| *queued != name);
+                        self.fail(&name, PullError::Changed.to_fault());
+                    }
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, entry: Entry, use_then: bool, fresh: bool) {
+        let name = entry.name.clone();
+        let meter = Arc::new(Meter::new(entry.size));
+        meter.kept(partial::listed_bytes(&self.folder(), &entry));
+        self.pulls.insert(
+            name.clone(),
+            Pull {
+                entry,
+                use_then,
+                fresh,
+                meter,
+                model: None,
+            },
+        );
+        self.queue.push(name);
+    }
+
+    fn start_next(&mut self) {
+        if self.running.is_some() || self.queue.is_empty() {
+            return;
+        }
+        let name = self.queue.remove(0);
+        let Some(pull) = self.pulls.get(&name) else {
+            return;
+        };
+        let stop = self.stop.child_token();
+        let job = Job {
+            entry: pull.entry.clone(),
+            folder: self.folder(),
+            target: self.target(&name),
+            resolver: Arc::clone(&self.config.resolver),
+            tls: Arc::clone(&self.tls),
+            mirror: self.config.mirror.clone(),
+            proxy: self.config.proxy.clone(),
+            limits: self.config.limits.clone(),
+            workers: self.config.connections,
+            fresh: pull.fresh,
+            meter: Arc::clone(&pull.meter),
+            stop: stop.clone(),
+        };
+        self.running = Some(Running {
+            name,
+            stop,
+            task: tokio::spawn(job.run()),
+        });
+    }
+
+    fn fail(&self, name: &str, fault: Fault) {
+        if let Some(pull) = self.pulls.get(name) {
+            pull.meter.enter(Phase::Failed(fault));
+        }
+    }
+
+    async fn ended(&mut self, ended: (String, Result<(), PullError>)) {
+        let (name, result) = ended;
+        let done = match result {
+            Ok(()) => self.bring_in(&name).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                tracing::info!(name, "A model was downloaded.");
+                if let Some(pull) = self.pulls.get(&name) {
+                    pull.meter.enter(Phase::Done);
+                }
+            }
+            // The daemon ends, or the person said so: then it is gone from the list already.
+            Err(PullError::Stopped) => return,
+            Err(error) => {
+                tracing::warn!(%error, name, "A download failed.");
+                self.fail(&name, error.to_fault());
+                self.tidy(&name).await;
+            }
+        }
+        self.unnote(&name).await;
+    }
+
+    /// Nothing is left of a download of which nothing is good.
+    async fn tidy(&self, name: &str) {
+        let Some(entry) = self.pulls.get(name).map(|pull| pull.entry.clone()) else {
+            return;
+        };
+        let folder = self.folder();
+        let tidied = tokio::task::spawn_blocking(move || {
+            if partial::listed_bytes(&folder, &entry) == 0 {
+                let _tried_again_with_the_next_pull = partial::remove(&folder, &entry.name);
+            }
+        });
+        let _done = tidied.await;
+    }
+
+    /// Puts a file that is whole into the registry.
+    async fn bring_in(&mut self, name: &str) -> Result<(), PullError> {
+        let Some(pull) = self.pulls.get_mut(name) else {
+            return Ok(());
+        };
+        if pull.entry.purpose != Purpose::Chat {
+            return Ok(());
+        }
+        let target = self.config.models.join(format!("{name}.gguf"));
+        let looked = tokio::task::spawn_blocking(move || files::look(&target)).await;
+        let looked = looked.map_err(|_| PullError::Broken)?;
+        let mut record = looked.map_err(|error| PullError::NotAModel(error.to_fault()))?;
+        record.sha256 = Some(pull.entry.sha256);
+        name.clone_into(&mut record.name);
+        let known = self.registry.list().await?;
+        if let Some(old) = known.into_iter().find(|model| model.path == record.path) {
+            record.id = old.id;
+            record.active = old.active;
+        }
+        let id = record.id;
+        self.registry.put(record).await?;
+        pull.model = Some(id);
+        if pull.use_then {
+            let _stopping = self.orders.send(Order::Choose(id)).await;
+        }
+        Ok(())
+    }
+
+    async fn unnote(&self, name: &str) {
+        let note = self.note(name);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(note)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, name, "The note of a download could not be removed.");
+        }
+    }
+
+    async fn pull(&mut self, name: &str, use_then: bool) -> Result<v1::Pull, Fault> {
+        let catalogue = self.read_catalogue().await;
+        let catalogue = catalogue.map_err(|error| error.to_fault())?;
+        let Some(entry) = catalogue.find(name).cloned() else {
+            return Err(Fault::not_found("The catalogue has no such model")
+                .with_what_to_do("See what it has: `aico model catalogue`."));
+        };
+        let active = |phase: &Phase| !matches!(phase, Phase::Done | Phase::Failed(_));
+        let reading = |pull: &Pull| pull.meter.read();
+        if let Some(pull) = self.pulls.get_mut(name)
+            && active(&pull.meter.read().phase)
+        {
+            // It is on its way: asking again changes what becomes of it at most.
+            pull.use_then |= use_then;
+            let (wanted, told) = (wanted(&pull.entry, pull.use_then), told(name, pull));
+            self.write_note(name, wanted).await?;
+            return Ok(told);
+        }
+        let going = self
+            .pulls
+            .values()
+            .filter(|pull| active(&reading(pull).phase));
+        if going.count() >= MOST {
+            return Err(Fault::busy("Too many downloads wait already"));
+        }
+        self.write_note(name, wanted(&entry, use_then)).await?;
+        self.enqueue(entry, use_then, true);
+        match self.pulls.get(name) {
+            Some(pull) => Ok(told(name, pull)),
+            None => Err(Fault::internal("The download was not begun")),
+        }
+    }
+
+    async fn write_note(&self, name: &str, wanted: Wanted) -> Result<(), Fault> {
+        let (folder, path) = (self.folder(), self.note(name));
+        let written = tokio::task::spawn_blocking(move || write_note(&folder, &path, &wanted));
+        let written = written.await.map_err(|_| PullError::Broken.to_fault())?;
+        written.map_err(|error| PullError::disk(self.note(name), error).to_fault())
+    }
+
+    async fn cancel(&mut self, name: &str) -> Result<Empty, Fault> {
+        if !is_name(name) {
+            return Err(Fault::not_found("There is no such download"));
+        }
+        let known = self.pulls.remove(name).is_some();
+        self.queue.retain(|queued| queued != name);
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.name == name)
+            && let Some(running) = self.running.take()
+        {
+            running.stop.cancel();
+            let _stopped = running.task.await;
+        }
+        let (folder, note, owned) = (self.folder(), self.note(name), name.to_owned());
+        let removed = tokio::task::spawn_blocking(move || {
+            let there = ["wanted", "partial", "parts"]
+                .iter()
+                .any(|extension| folder.join(format!("{owned}.{extension}")).exists());
+            match std::fs::remove_file(&note) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PullError::disk(note, error));
+                }
+                _ => {}
+            }
+            partial::remove(&folder, &owned)?;
+            Ok(there)
+        });
+        let removed = removed.await.map_err(|_| PullError::Broken.to_fault())?;
+        match removed {
+            Ok(there) if there || known => {
+                tracing::info!(name, "A download was cancelled.");
+                Ok(Empty {})
+            }
+            Ok(_) => Err(Fault::not_found("There is no such download")
+                .with_what_to_do("See which there are: `aico model pulls`.")),
+            Err(error) => Err(error.to_fault()),
+        }
+    }
+
+    fn list(&self) -> v1::PullList {
+        let items = self.pulls.iter().map(|(name, pull)| told(name, pull));
+        v1::PullList {
+            items: items.collect(),
+        }
+    }
+
+    async fn catalogue(&self) -> Result<v1::Catalogue, Fault> {
+        let catalogue = self.read_catalogue().await;
+        let catalogue = catalogue.map_err(|error| error.to_fault())?;
+        let known = self.registry.list().await;
+        let known = known.map_err(|error| PullError::Registry(error).to_fault())?;
+        let (folder, models) = (self.folder(), self.config.models.clone());
+        let engine = self.engine;
+        let mirror = self.config.mirror.as_ref().map(ToString::to_string);
+        let made = tokio::task::spawn_blocking(move || {
+            tell_catalogue(&catalogue, &known, &folder, &models, engine, mirror)
+        });
+        made.await
+            .map_err(|_| Fault::internal("The catalogue could not be read"))
+    }
+}
+
+fn tell_catalogue(
+    catalogue: &Catalogue,
+    known: &[ModelRecord],
+    folder: &Path,
+    models: &Path,
+    (context, sequences): (u32, u32),
+    mirror: Option<String>,
+) -> v1::Catalogue {
+    use crate::supervisor::memory;
+    use v1::catalogue_entry::Fit as Told;
+
+    let machine = Machine::look();
+    let best = fit::recommended(catalogue, &machine, context, sequences);
+    let held = known
+        .iter()
+        .find(|model| model.active)
+        .map_or(0, |model| memory::need(model, context, sequences));
+    let items = catalogue.items.iter().map(|entry| {
+        let need = fit::memory(entry, context, sequences);
+        let model = known
+            .iter()
+            .find(|model| model.sha256 == Some(entry.sha256) && model.path.is_file());
+        let file = models.join(format!("{}.gguf", entry.name));
+        let whole = std::fs::metadata(file).is_ok_and(|file| file.len() == entry.size);
+        v1::CatalogueEntry {
+            name: entry.name.clone(),
+            title: entry.title.clone(),
+            summary: entry.summary.clone(),
+            purpose: match entry.purpose {
+                Purpose::Chat => "chat",
+                Purpose::Embedding => "embedding",
+            }
+            .to_owned(),
+            architecture: entry.architecture.clone(),
+            parameters: entry.parameters,
+            quantization: entry.quantization.clone(),
+            context_length: entry.context_length,
+            license: entry.license.clone(),
+            license_url: entry.license_url.clone(),
+            sources: entry.sources.iter().map(ToString::to_string).collect(),
+            size_bytes: entry.size,
+            sha256: entry.sha256.to_vec(),
+            memory_bytes: need,
+            fit: match fit::fit(need, held, &machine) {
+                Fit::Unknown => Told::Unspecified,
+                Fit::Fits => Told::Fits,
+                Fit::Tight => Told::Tight,
+                Fit::TooLarge => Told::TooLarge,
+            }
+            .into(),
+            recommended: best.is_some_and(|best| best.name == entry.name),
+            model: model.map(|model| model.id.to_vec()).unwrap_or_default(),
+            present: model.is_some() || whole,
+            partial_bytes: partial::listed_bytes(folder, entry),
+        }
+    });
+    v1::Catalogue {
+        date: catalogue.date.clone(),
+        file: catalogue
+            .path
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        mirror: mirror.unwrap_or_default(),
+        memory_bytes: machine.memory.unwrap_or_default(),
+        available_bytes: machine.available.unwrap_or_default(),
+        cores: machine.cores,
+        items: items.collect(),
+    }
+}
+
+fn wanted(entry: &Entry, use_then: bool) -> Wanted {
+    Wanted {
+        version: 1,
+        sha256: hex::encode(entry.sha256),
+        use_then,
+    }
+}
+
+/// Writes the note, whole or not at all. Blocks.
+fn write_note(folder: &Path, path: &Path, wanted: &Wanted) -> std::io::Result<()> {
+    use std::io::Write as _;
+
+    crate::starter::private_folder(folder)?;
+    let text = serde_json::to_vec(wanted)?;
+    let temporary = path.with_extension("wanted-tmp");
+    let _none_left = std::fs::remove_file(&temporary);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    let written = file
+        .write_all(&text)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _best_effort = std::fs::remove_file(&temporary);
+    }
+    written?;
+    partial::sync_folder(folder)
+}
+
+/// The notes in the folder, oldest first. Blocks.
+fn noted(folder: &Path) -> Vec<(String, Wanted)> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".wanted")) else {
+            continue;
+        };
+        let about = entry.metadata().ok().filter(|about| about.len() < 4096);
+        let Some(time) = about.and_then(|about| about.modified().ok()) else {
+            continue;
+        };
+        let read = std::fs::read(entry.path()).unwrap_or_default();
+        match serde_json::from_slice::<Wanted>(&read) {
+            Ok(wanted) if wanted.version == 1 && is_name(name) => {
+                found.push((time, name.to_owned(), wanted));
+            }
+            _ => tracing::warn!("A note of a download makes no sense and is passed over."),
+        }
+    }
+    found.sort_by_key(|(time, ..)| *time);
+    found.truncate(MOST);
+    let found = found.into_iter();
+    found.map(|(_, name, wanted)| (name, wanted)).collect()
+}
+
+fn told(name: &str, pull: &Pull) -> v1::Pull {
+    use v1::pull::State;
+
+    let Reading {
+        phase,
+        done,
+        total,
+        kept,
+        rate,
+        source,
+    } = pull.meter.read();
+    let (state, fault, retry_in_ms) = match phase {
+        Phase::Queued => (State::Queued, None, 0),
+        Phase::Checking => (State::Checking, None, 0),
+        Phase::Running => (State::Running, None, 0),
+        Phase::Waiting(at, fault) => {
+            let left = at.saturating_duration_since(Instant::now()).as_millis();
+            let left = u64::try_from(left).unwrap_or(u64::MAX);
+            (State::Waiting, Some(fault), left)
+        }
+        Phase::Verifying => (State::Verifying, None, 0),
+        Phase::Done => (State::Done, None, 0),
+        Phase::Failed(fault) => (State::Failed, Some(fault), 0),
+    };
+    v1::Pull {
+        name: name.to_owned(),
+        state: state.into(),
+        done_bytes: done,
+        total_bytes: total,
+        kept_bytes: kept,
+        bytes_per_second: rate,
+        source,
+        use_then: pull.use_then,
+        model: pull.model.map(|id| id.to_vec()).unwrap_or_default(),
+        fault,
+        retry_in_ms,
+    }
+}
+
+fn answer<M: Payload>(request: Request, what: Result<M, Fault>) {
+    match what {
+        Ok(message) => request.reply(message),
+        Err(fault) => request.fault(fault),
+    }
+}
+
+/// The end of the download that runs; never without one.
+async fn ended(running: &mut Option<Running>) -> (String, Result<(), PullError>) {
+    let Some(now) = running else {
+        return std::future::pending().await;
+    };
+    let result = (&mut now.task).await.unwrap_or(Err(PullError::Broken));
+    let name = std::mem::take(&mut now.name);
+    *running = None;
+    (name, result)
+}
