@@ -112,6 +112,21 @@ messages! {
     "Turn" => Turn,
     "UpdateConversation" => UpdateConversation,
     "UseModel" => UseModel,
+    // At the end: the first byte of what is in the corpus counts from the beginning.
+    "CharacterDetail" => CharacterDetail,
+    "CharacterText" => CharacterText,
+    "ExportCharacter" => ExportCharacter,
+    "ExportedCharacter" => ExportedCharacter,
+    "GetCharacter" => GetCharacter,
+    "ImportCharacter" => ImportCharacter,
+    "ImportedCharacter" => ImportedCharacter,
+    "PrepareModel" => PrepareModel,
+    "PreparedModel" => PreparedModel,
+    "RemoveCharacter" => RemoveCharacter,
+    "RemovedCharacter" => RemovedCharacter,
+    "SaveCharacter" => SaveCharacter,
+    "UseCharacter" => UseCharacter,
+    "WantedModel" => WantedModel,
 }
 
 /// The first byte says which message the rest is tried as.

@@ -75,6 +75,7 @@ test('pictures of every page', async ({ browser }) => {
     }
     await page.getByRole('link', { name: /^Settings/ }).click();
     for (const part of [
+      'Characters',
       'Model',
       'Account',
       'Keys',

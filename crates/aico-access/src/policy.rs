@@ -136,6 +136,18 @@ actions! {
     CreateBackup = "backup.create" => Owner,
     /// Characters to talk to.
     ListCharacters = "character.list" => Self_,
+    /// One of them, with its texts and its picture.
+    ReadCharacter = "character.read" => Self_,
+    /// A character of one's own, new or changed.
+    SaveCharacter = "character.save" => Self_,
+    /// A character out of a file.
+    ImportCharacter = "character.import" => Self_,
+    /// A character as a file.
+    ExportCharacter = "character.export" => Self_,
+    /// Removes a character of one's own.
+    RemoveCharacter = "character.remove" => Self_,
+    /// Chooses the one for one's new conversations.
+    UseCharacter = "character.use" => Self_,
     /// One's own conversations.
     ListConversations = "conversation.list" => Self_,
     /// A new conversation.

@@ -23,7 +23,8 @@ static ALLOCATOR: Counting = Counting;
 type Check = fn(&[u8]);
 
 /// Each target of `fuzz/Cargo.toml` with what it calls.
-const TARGETS: [(&str, Check); 7] = [
+const TARGETS: [(&str, Check); 8] = [
+    ("character", aico_characters::fuzzing::any),
     ("contracts", contracts::contracts),
     ("frame", fuzzing::frame),
     ("peer", fuzzing::peer),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::character::Persona;
 use crate::live::{Live, LiveAnswer};
 use crate::outbox::{Outbox, put};
 use crate::{conversations, fault, messages, model, thread};
@@ -26,11 +27,13 @@ pub(crate) struct Answer {
     pub(crate) live: Arc<LiveAnswer>,
     /// Where it is listed while it streams.
     pub(crate) all: Arc<Live>,
-    pub(crate) sampling: v1::Sampling,
-    /// Tokens of the answer, at most.
-    pub(crate) longest: u32,
+    /// Who answers.
+    pub(crate) persona: Persona,
+    /// What a program has changed of how its tokens are chosen.
+    pub(crate) how: Option<v1::TalkSampling>,
     /// The key of all that was said up to the question, when a program will go on by it.
     pub(crate) thread: Option<thread::Key>,
+    /// What was said, oldest first.
     pub(crate) turns: Vec<v1::Turn>,
     pub(crate) meta: Meta,
     /// The companion stops: what was said is kept as interrupted.
@@ -38,6 +41,15 @@ pub(crate) struct Answer {
     /// The person's, by which the end is told.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) tasks: TaskTracker,
+}
+
+/// Who wrote it.
+#[derive(Clone, Default)]
+pub(crate) struct By {
+    /// The model.
+    pub(crate) model: String,
+    /// The one that the character is made for, when it is another.
+    pub(crate) instead_of: String,
 }
 
 /// How it ended.
@@ -76,13 +88,13 @@ impl Answer {
     /// Generates, publishes, stores. Runs to its end whatever happens.
     pub(crate) async fn run(self) {
         let begun = Instant::now();
-        let mut model = String::new();
+        let mut by = By::default();
         let mut checkpoint = Checkpoint::new(&self.store, &self.live);
         let mut end = tokio::select! {
             biased;
             () = self.stop.cancelled() => End::of(MessageStatus::Interrupted),
             () = self.live.cancel.cancelled() => End::of(MessageStatus::Cancelled),
-            end = self.generate(&mut model, &mut checkpoint) => end,
+            end = self.generate(&mut by, &mut checkpoint) => end,
         };
         end.stats.total_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         checkpoint.wait().await;
@@ -95,20 +107,19 @@ impl Answer {
             took_ms = end.stats.total_ms,
             "an answer has ended"
         );
-        self.finish(end, model).await;
+        self.finish(end, by).await;
     }
 
-    async fn generate(&self, model: &mut String, checkpoint: &mut Checkpoint) -> End {
-        let request = v1::Generate {
-            turns: self.turns.clone(),
-            sampling: Some(self.sampling.clone()),
-            max_tokens: self.longest,
-            cache_key: self.live.conversation.to_vec(),
-        };
+    async fn generate(&self, by: &mut By, checkpoint: &mut Checkpoint) -> End {
         for attempt in 1.. {
-            *model = match model::ready(&self.bus).await {
-                Ok(name) => name,
+            let model = match model::ready(&self.bus, &self.persona.character.models).await {
+                Ok(model) => model,
                 Err(fault) => return End::failed(fault),
+            };
+            let request = self.question(&model);
+            *by = By {
+                model: model.name,
+                instead_of: model.instead_of,
             };
             model::recall(&self.bus, self.live.person, &request.cache_key).await;
             // A person waits, unless whoever asks says otherwise.
@@ -117,7 +128,7 @@ impl Answer {
             let stream = self.bus.open_stream(MODELS_GENERATE, &request, meta).await;
             match stream {
                 Ok(stream) => match self.follow(stream, checkpoint).await {
-                    Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
+                    Err(error) if attempt < TRIES && is_too_early(&error) => {}
                     Err(error) => return End::failed(told(error)),
                     Ok(end) => return end,
                 },
@@ -127,6 +138,35 @@ impl Answer {
             tokio::time::sleep(Duration::from_millis(50) * attempt).await;
         }
         End::failed(Fault::model_failed("The model can't be reached"))
+    }
+
+    /// What this model is asked: the character's own words for it, then what was said.
+    fn question(&self, model: &model::Ready) -> v1::Generate {
+        let mut turns = self.persona.told(model.starter);
+        turns.extend(self.turns.iter().cloned());
+        let mut sampling = self.persona.sampling(model.starter);
+        let own = &self.persona.character.sampling;
+        let mut longest = own.num_predict.unwrap_or(LONGEST_ANSWER);
+        if let Some(how) = &self.how {
+            sampling.temperature = how.temperature.unwrap_or(sampling.temperature);
+            sampling.top_p = how.top_p.unwrap_or(sampling.top_p);
+            sampling.top_k = how.top_k.unwrap_or(sampling.top_k);
+            sampling.min_p = how.min_p.unwrap_or(sampling.min_p);
+            sampling.repeat_penalty = how.repeat_penalty.unwrap_or(sampling.repeat_penalty);
+            sampling.seed = how.seed.unwrap_or(sampling.seed);
+            sampling.stop.extend(how.stop.iter().cloned());
+            if how.max_tokens > 0 {
+                longest = how.max_tokens;
+            }
+        }
+        v1::Generate {
+            turns,
+            sampling: Some(sampling),
+            max_tokens: longest.min(LONGEST_ANSWER),
+            cache_key: self.live.conversation.to_vec(),
+            context: own.num_ctx.unwrap_or(0),
+            model: model.id.clone(),
+        }
     }
 
     async fn follow(
@@ -162,10 +202,10 @@ impl Answer {
 
     /// Stores the end, and with it the events that tell of it. When there is no room for it those who watch are told, what was said stays
     /// in memory, and it is stored as soon as there is.
-    async fn finish(self, end: End, model: String) {
+    async fn finish(self, end: End, by: By) {
         let mut told = false;
         loop {
-            let error = match self.store_end(&end, &model).await {
+            let error = match self.store_end(&end, &by).await {
                 Ok(()) => {
                     // Before it is told: whoever hears of the end may ask for the next at once.
                     self.all.end(self.live.id);
@@ -191,10 +231,10 @@ impl Answer {
         }
     }
 
-    async fn store_end(&self, end: &End, model: &str) -> Result<(), StoreError> {
+    async fn store_end(&self, end: &End, by: &By) -> Result<(), StoreError> {
         let (parts, _) = self.live.so_far();
         let (conversation, id) = (self.live.conversation, self.live.id);
-        let (status, fault, model) = (end.status, end.fault.clone(), model.to_owned());
+        let (status, fault, by) = (end.status, end.fault.clone(), by.clone());
         let stats = end.stats;
         let key = self.thread.map(|key| {
             let said: String = parts.iter().filter_map(messages::spoken).collect();
@@ -202,7 +242,7 @@ impl Answer {
         });
         self.store
             .write(move |tx| {
-                messages::finish(tx, conversation, id, status, &parts, &model, fault.as_ref())?;
+                messages::finish(tx, conversation, id, status, &parts, &by, fault.as_ref())?;
                 conversations::touch(tx, conversation)?;
                 if let Some(key) = key.flatten() {
                     thread::note(tx, &key, id)?;
@@ -323,6 +363,15 @@ fn ended(end: &v1::GeneratedEnd) -> End {
             cut: end.reason() == Reason::Length,
         },
         ..End::of(status)
+    }
+}
+
+/// The model process was just replaced, by a new one or by one for another model.
+fn is_too_early(error: &RequestError) -> bool {
+    match error {
+        RequestError::NobodyServes { .. } => true,
+        RequestError::Fault(fault) => fault.code == "model-changed",
+        _ => false,
     }
 }
 

@@ -5,8 +5,9 @@ use aico_contracts::v1;
 use aico_store::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::characters::Kept;
 use crate::fault::{caller, unknown};
-use crate::{character, messages, search};
+use crate::{characters, messages, search};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -78,15 +79,12 @@ pub(crate) fn create(
     tx: &Transaction<'_>,
     title: &str,
     character: &str,
-) -> Result<v1::Conversation> {
-    let character = if character.is_empty() {
-        character::DEFAULT.id
-    } else {
-        character
+) -> Result<(v1::Conversation, Kept)> {
+    let character = match character {
+        "" => characters::chosen(tx)?,
+        id => id.to_owned(),
     };
-    if character::find(character).is_none() {
-        return Err(caller(v1::Fault::not_found("There is no such character")));
-    }
+    let kept = characters::get(tx, &character)?;
     let title = clean_title(title);
     let (id, now) = (ConversationId::new(), now_ms());
     tx.execute(
@@ -95,7 +93,7 @@ pub(crate) fn create(
         params![id.as_bytes(), title, !title.is_empty(), character, now],
     )?;
     search::index_title(tx, id, &title)?;
-    get(tx, id)
+    Ok((get(tx, id)?, kept))
 }
 
 /// Changes what is set.
@@ -104,6 +102,7 @@ pub(crate) fn update(
     id: ConversationId,
     title: Option<&str>,
     leaf: Option<MessageId>,
+    character: Option<&str>,
 ) -> Result<v1::Conversation> {
     get(tx, id)?;
     if let Some(title) = title {
@@ -118,6 +117,13 @@ pub(crate) fn update(
             params![id.as_bytes(), title],
         )?;
         search::index_title(tx, id, &title)?;
+    }
+    if let Some(character) = character {
+        characters::get(tx, character)?;
+        tx.execute(
+            "UPDATE companion_conversation SET character = ?2 WHERE id = ?1",
+            params![id.as_bytes(), character],
+        )?;
     }
     if let Some(message) = leaf {
         // Any message names its branch: what is shown ends at the newest leaf below it.

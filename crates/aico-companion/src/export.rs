@@ -1,15 +1,16 @@
 //! Conversations as Markdown, for whoever exports their data.
 
 use aico_access::{PersonExport, TakeFile};
+use aico_characters::{Format, export};
 use aico_contracts::ids::{ConversationId, MessageId};
 use aico_contracts::v1::{MessageStatus, Role, part::Content};
 use aico_store::StoreError;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use crate::{conversations, messages};
+use crate::{character, characters, conversations, messages};
 
-/// One file for each conversation.
+/// One file for each conversation, and one for each character of the person's own.
 pub const EXPORT: PersonExport = PersonExport {
     module: "companion",
     write: write_all,
@@ -24,7 +25,16 @@ fn write_all(db: &Connection, write: TakeFile<'_>) -> Result<(), StoreError> {
         let id = ConversationId::from_slice(&id).map_err(|_| StoreError::Conversion)?;
         let (name, text) = one(db, id)?;
         if !write(&name, &text) {
-            break;
+            return Ok(());
+        }
+    }
+    for kept in characters::list(db)?.iter().filter(|kept| !kept.built_in) {
+        let original = character::original();
+        let card = export(&kept.character, None, Format::CardV3, original).bytes;
+        let id = kept.id.get(24..).unwrap_or_default();
+        let name = format!("characters/{}-{id}.json", words(&kept.character.name));
+        if !write(&name, &String::from_utf8_lossy(&card)) {
+            return Ok(());
         }
     }
     Ok(())
@@ -38,10 +48,9 @@ fn one(db: &Connection, id: ConversationId) -> Result<(String, String), StoreErr
     } else {
         &about.title
     };
-    let mut text = format!(
-        "# {title}\n\n*Begun on {begun}, with {}.*\n",
-        about.character
-    );
+    let character = characters::find(db, &about.character)?;
+    let with = character.map_or(about.character, |kept| kept.character.name.clone());
+    let mut text = format!("# {title}\n\n*Begun on {begun}, with {with}.*\n");
     let shown = match MessageId::from_slice(&about.active_leaf) {
         Ok(leaf) => messages::path(db, leaf)?,
         Err(_) => Vec::new(),
@@ -95,18 +104,23 @@ fn time(ms: u64) -> String {
 
 /// The day, some of the title, and the end of the id: no two are alike, and every system takes it.
 fn file_name(created_ms: u64, title: &str, id: ConversationId) -> String {
+    let day: String = time(created_ms).chars().take(10).collect();
+    let id = id.uuid().simple().to_string();
+    format!("conversations/{day}-{}-{}.md", words(title), &id[24..])
+}
+
+/// Some of a text, with nothing in it that means something in a path.
+fn words(text: &str) -> String {
     let mut words = String::new();
-    for letter in title.chars().take(60) {
+    for letter in text.chars().take(60) {
         if letter.is_alphanumeric() {
             words.extend(letter.to_lowercase());
         } else if !words.is_empty() && !words.ends_with('-') {
             words.push('-');
         }
     }
-    let day: String = time(created_ms).chars().take(10).collect();
-    let id = id.uuid().simple().to_string();
-    let words = words.trim_end_matches('-');
-    format!("conversations/{day}-{words}-{}.md", &id[24..])
+    words.truncate(words.trim_end_matches('-').len());
+    words
 }
 
 #[cfg(test)]

@@ -13,10 +13,13 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod base_models;
 mod character;
+mod characters;
 mod conversations;
 mod export;
 mod fault;
+mod greeting;
 mod live;
 mod messages;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use aico_contracts::v1::{self, MessageStatus, Role, part::Content};
 use aico_store::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::answer::By;
 use crate::conversations::now_ms;
 use crate::fault::{caller, unknown};
 use crate::{outbox, search};
@@ -13,7 +14,7 @@ use crate::{outbox, search};
 type Result<T> = std::result::Result<T, StoreError>;
 
 const COLUMNS: &str = "m.id, m.conversation, m.parent, m.role, m.status, m.created_ms, m.model, \
-     m.origin_device, m.fault_code, m.fault_title, m.fault_detail, m.fault_todo";
+     m.origin_device, m.fault_code, m.fault_title, m.fault_detail, m.fault_todo, m.instead_of";
 
 fn row(row: &Row<'_>) -> rusqlite::Result<v1::Message> {
     let code: String = row.get(8)?;
@@ -33,6 +34,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<v1::Message> {
         model: row.get(6)?,
         origin_device: row.get(7)?,
         fault,
+        instead_of: row.get(12)?,
         ..v1::Message::default()
     })
 }
@@ -240,7 +242,7 @@ pub(crate) fn finish(
     id: MessageId,
     status: MessageStatus,
     parts: &[Content],
-    model: &str,
+    by: &By,
     fault: Option<&v1::Fault>,
 ) -> Result<()> {
     let none = v1::Fault::default();
@@ -248,15 +250,16 @@ pub(crate) fn finish(
     set_text(tx, id, parts)?;
     tx.execute(
         "UPDATE companion_message SET status = ?2, model = ?3, fault_code = ?4, fault_title = ?5,
-             fault_detail = ?6, fault_todo = ?7 WHERE id = ?1",
+             fault_detail = ?6, fault_todo = ?7, instead_of = ?8 WHERE id = ?1",
         params![
             id.as_bytes(),
             status as i32,
-            model,
+            by.model,
             fault.code,
             fault.title,
             fault.detail,
-            fault.what_to_do
+            fault.what_to_do,
+            by.instead_of
         ],
     )?;
     let said: String = parts.iter().filter_map(spoken).collect();
@@ -397,7 +400,7 @@ mod tests {
             db.execute_batch(migration.sql).unwrap();
         }
         let tx = db.transaction().unwrap();
-        let conversation = crate::conversations::create(&tx, "", "").unwrap();
+        let (conversation, _) = crate::conversations::create(&tx, "", "").unwrap();
         let conversation = ConversationId::from_slice(&conversation.id).unwrap();
         let mut parent = None;
         for index in 0..10 {

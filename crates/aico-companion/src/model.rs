@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aico_bus::{Client, Meta, Queue};
 use aico_contracts::ids::PersonId;
-use aico_contracts::topics::{MODELS_DISCARD, MODELS_GET_STATE, MODELS_RECALL, MODELS_STATE};
+use aico_contracts::topics::{MODELS_DISCARD, MODELS_PREPARE, MODELS_RECALL, MODELS_STATE};
 use aico_contracts::v1::{self, Fault, model_state::Status};
 
 /// How long a start may take before the person is told. Loading tens of gigabytes from a slow
@@ -13,9 +13,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an answer waits for a kept prompt. What takes longer is read anew meanwhile.
 const RECALL_LIMIT: Duration = Duration::from_secs(3);
 
-/// Waits until a model can answer; gives its name.
-pub(crate) async fn ready(bus: &Client) -> Result<String, Fault> {
-    let waited = tokio::time::timeout(PATIENCE, wait(bus)).await;
+/// The model that will answer.
+pub(crate) struct Ready {
+    pub(crate) id: Vec<u8>,
+    pub(crate) name: String,
+    /// It is the small one that AICO brings along.
+    pub(crate) starter: bool,
+    /// The one that was wanted most, when it is another.
+    pub(crate) instead_of: String,
+}
+
+/// Waits until a model can answer: the first of these that can be had, else the one that is chosen
+/// for everybody.
+pub(crate) async fn ready(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
+    let waited = tokio::time::timeout(PATIENCE, wait(bus, wanted)).await;
     waited.unwrap_or_else(|_| {
         Err(Fault::model_failed("The model takes too long to start")
             .with_what_to_do("See `aico status`; a smaller model starts faster."))
@@ -46,18 +57,35 @@ pub(crate) async fn discard(bus: &Client, person: PersonId, conversation: &[u8])
     }
 }
 
-async fn wait(bus: &Client) -> Result<String, Fault> {
+async fn wait(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
     // Subscribed before asking: a change between the two is not missed.
     let mut changes = bus
         .subscribe(MODELS_STATE, Queue::default())
         .map_err(|_| Fault::internal("The model's state can't be followed"))?;
+    let question = v1::PrepareModel {
+        wanted: wanted.to_vec(),
+    };
+    let mut failed: Option<Vec<u8>> = None;
     loop {
-        let state: Result<v1::ModelState, _> = bus
-            .request(MODELS_GET_STATE, &v1::Empty {}, Meta::new())
+        let prepared: Result<v1::PreparedModel, _> = bus
+            .request(MODELS_PREPARE, &question, Meta::new())
             .await;
-        let state = state.map_err(aico_bus::RequestError::into_fault)?;
+        let prepared = prepared.map_err(aico_bus::RequestError::into_fault)?;
+        let state = prepared.state.unwrap_or_default();
         match state.status() {
-            Status::Ready => return Ok(state.name),
+            Status::Ready => {
+                return Ok(Ready {
+                    id: state.model,
+                    name: state.name,
+                    starter: prepared.starter,
+                    instead_of: prepared.missing.into_iter().next().unwrap_or_default(),
+                });
+            }
+            // One that a character wants, and that can't be run: the next one is asked for.
+            Status::Failed if !wanted.is_empty() && failed.as_ref() != Some(&state.model) => {
+                failed = Some(state.model);
+                continue;
+            }
             Status::Failed => {
                 return Err(state.fault.unwrap_or_else(|| {
                     Fault::model_failed("The model can't be used")

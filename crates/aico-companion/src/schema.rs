@@ -72,5 +72,29 @@ pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
             CREATE INDEX companion_thread_message ON companion_thread (message);
         ",
         },
+        Migration {
+            version: 3,
+            name: "a person's own characters",
+            sql: "
+            CREATE TABLE companion_character (
+                -- A UUID; those that come along have words for ids and no row.
+                id          TEXT PRIMARY KEY CHECK (length(id) = 36),
+                name        TEXT NOT NULL,
+                -- JSON: see docs/characters.md.
+                body        TEXT NOT NULL,
+                -- A PNG that holds nothing but its image.
+                portrait    BLOB,
+                created_ms  INTEGER NOT NULL,
+                updated_ms  INTEGER NOT NULL
+            ) STRICT;
+            CREATE INDEX companion_conversation_character ON companion_conversation (character);
+            CREATE TABLE companion_setting (
+                name   TEXT PRIMARY KEY,
+                value  TEXT NOT NULL
+            ) STRICT, WITHOUT ROWID;
+            -- The model that an answer's character is made for, when another one wrote it.
+            ALTER TABLE companion_message ADD COLUMN instead_of TEXT NOT NULL DEFAULT '';
+        ",
+        },
     ],
 };

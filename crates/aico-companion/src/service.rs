@@ -1,5 +1,6 @@
 //! What the companion answers on the bus.
 
+mod roles;
 mod talk;
 
 use std::collections::{HashMap, HashSet};
@@ -18,11 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Answer;
+use crate::character::Persona;
 use crate::fault::{caller, from_home, from_store, invalid_id, may_pass, unknown};
 use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
 use crate::outbox::{Outbox, put};
-use crate::{LONGEST_MESSAGE, character, conversations, messages, model, search, thread};
+use crate::{
+    LONGEST_MESSAGE, character, characters, conversations, greeting, messages, model, search,
+    thread,
+};
 
 /// Requests of all persons that are worked on at once.
 const CONCURRENCY: usize = 64;
@@ -129,7 +134,13 @@ impl Inner {
             verb::EDIT => self.reply(request, person, Self::edit).await,
             verb::CANCEL => self.reply(request, person, Self::cancel).await,
             verb::SEARCH => self.reply(request, person, Self::search).await,
-            verb::CHARACTERS => request.reply(character::list()),
+            verb::CHARACTERS => self.reply(request, person, Self::characters).await,
+            verb::CHARACTER => self.reply(request, person, Self::character).await,
+            verb::SAVE_CHARACTER => self.reply(request, person, Self::save_character).await,
+            verb::IMPORT_CHARACTER => self.reply(request, person, Self::import_character).await,
+            verb::EXPORT_CHARACTER => self.reply(request, person, Self::export_character).await,
+            verb::REMOVE_CHARACTER => self.reply(request, person, Self::remove_character).await,
+            verb::USE_CHARACTER => self.reply(request, person, Self::use_character).await,
             _ => request.fault(Fault::invalid("The companion knows no such request")),
         }
     }
@@ -250,14 +261,12 @@ impl Inner {
         asked: Asked<v1::CreateConversation>,
     ) -> Reply<v1::Conversation> {
         let v1::CreateConversation { title, character } = asked.message;
+        let user = self.name_of(asked.person).await;
         let created = asked
             .store
             .write(move |tx| {
-                let created = conversations::create(tx, &title, &character)?;
-                let changed = v1::ConversationChanged {
-                    conversation: Some(created.clone()),
-                };
-                put(tx, event::CONVERSATION_CREATED, &changed)?;
+                let (created, kept) = conversations::create(tx, &title, &character)?;
+                let created = greeting::begin(tx, created, &kept, &user)?;
                 Ok(created)
             })
             .await
@@ -336,13 +345,20 @@ impl Inner {
             id,
             title,
             active_leaf,
+            character,
         } = asked.message;
         let id = conversation_id(&id)?;
         let leaf = active_leaf.as_deref().map(message_id).transpose()?;
         let changed = asked
             .store
             .write(move |tx| {
-                let changed = conversations::update(tx, id, title.as_deref(), leaf)?;
+                let changed = conversations::update(
+                    tx,
+                    id,
+                    title.as_deref(),
+                    leaf,
+                    character.as_deref(),
+                )?;
                 let event = v1::ConversationChanged {
                     conversation: Some(changed.clone()),
                 };
@@ -530,10 +546,15 @@ impl Inner {
                     conversation: Some(about.clone()),
                 };
                 put(tx, event::CONVERSATION_UPDATED, &changed)?;
-                Ok((about.character, messages::history(tx, question, history)?))
+                // One that is gone (its row was restored from elsewhere, say) is the default one.
+                let kept = match characters::find(tx, &about.character)? {
+                    Some(kept) => kept,
+                    None => characters::get(tx, character::DEFAULT)?,
+                };
+                Ok((kept, messages::history(tx, question, history)?))
             })
             .await;
-        let (character, path) = match stored {
+        let (kept, path) = match stored {
             Ok(stored) => stored,
             Err(error) => {
                 self.live.end(id);
@@ -541,24 +562,25 @@ impl Inner {
             }
         };
         self.publish_outbox(&store, person).await;
-        let character = character::find(&character).unwrap_or(character::DEFAULT);
-        let mut system = character.system_prompt.to_owned();
-        if !how.instructions.is_empty() {
-            system.push_str("\n\n");
-            system.push_str(&how.instructions);
+        let mut persona = Persona {
+            is_default: kept.id == character::DEFAULT,
+            user: String::new(),
+            seed: greeting::seed(conversation),
+            greeting: greeting::of(&path, self.history),
+            instructions: how.instructions,
+            character: kept.character,
+        };
+        if greeting::names_the_person(&persona.character) {
+            persona.user = self.name_of(person).await;
         }
-        let mut turns = vec![v1::Turn {
-            role: v1::turn::Role::System.into(),
-            text: system,
-        }];
-        turns.extend(messages::turns(&path));
+        let turns = messages::turns(&path);
         let answer = Answer {
             bus: self.bus.clone(),
             store,
             live,
             all: Arc::clone(&self.live),
-            sampling: how.sampling(character),
-            longest: how.longest(),
+            persona,
+            how: how.sampling,
             thread: how.thread,
             turns,
             meta,
@@ -599,6 +621,14 @@ impl Inner {
         outbox.publish(&self.bus, &self.tasks, store, person).await;
     }
 
+    /// What a person is called. Without it an answer still can be given.
+    async fn name_of(&self, person: PersonId) -> String {
+        match self.home.person(person).await {
+            Ok(person) => person.name.as_str().to_owned(),
+            Err(_) => "you".to_owned(),
+        }
+    }
+
     fn outbox(&self, person: PersonId) -> Arc<Outbox> {
         Arc::clone(self.outboxes.lock().entry(person).or_default())
     }
@@ -620,29 +650,6 @@ struct How {
     sampling: Option<v1::TalkSampling>,
     /// The key of all that was said up to the question.
     thread: Option<thread::Key>,
-}
-
-impl How {
-    fn sampling(&self, character: &character::Character) -> v1::Sampling {
-        let mut all = character.sampling.clone();
-        if let Some(change) = &self.sampling {
-            all.temperature = change.temperature.unwrap_or(all.temperature);
-            all.top_p = change.top_p.unwrap_or(all.top_p);
-            all.top_k = change.top_k.unwrap_or(all.top_k);
-            all.min_p = change.min_p.unwrap_or(all.min_p);
-            all.repeat_penalty = change.repeat_penalty.unwrap_or(all.repeat_penalty);
-            all.seed = change.seed.unwrap_or(all.seed);
-            all.stop.extend(change.stop.iter().cloned());
-        }
-        all
-    }
-
-    fn longest(&self) -> u32 {
-        match self.sampling.as_ref().map_or(0, |change| change.max_tokens) {
-            0 => crate::answer::LONGEST_ANSWER,
-            tokens => tokens.min(crate::answer::LONGEST_ANSWER),
-        }
-    }
 }
 
 /// What a person said, on its way into the store.

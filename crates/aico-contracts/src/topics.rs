@@ -54,6 +54,18 @@ pub mod verb {
     pub const SEARCH: &str = "search";
     /// `ListCharacters` → `CharacterList`.
     pub const CHARACTERS: &str = "characters";
+    /// `GetCharacter` → `CharacterDetail`.
+    pub const CHARACTER: &str = "character";
+    /// `SaveCharacter` → `Character`.
+    pub const SAVE_CHARACTER: &str = "save-character";
+    /// `ImportCharacter` → `ImportedCharacter`.
+    pub const IMPORT_CHARACTER: &str = "import-character";
+    /// `ExportCharacter` → `ExportedCharacter`.
+    pub const EXPORT_CHARACTER: &str = "export-character";
+    /// `RemoveCharacter` → `RemovedCharacter`.
+    pub const REMOVE_CHARACTER: &str = "remove-character";
+    /// `UseCharacter` → `Empty`.
+    pub const USE_CHARACTER: &str = "use-character";
 }
 
 /// Kinds of `conversation.<person>.event.<kind>`.
@@ -108,6 +120,8 @@ pub const MODELS_PULL: &str = "models.pull";
 pub const MODELS_PULLS: &str = "models.pulls";
 /// `CancelPull` → `Empty`.
 pub const MODELS_CANCEL_PULL: &str = "models.cancel-pull";
+/// `PrepareModel` → `PreparedModel`.
+pub const MODELS_PREPARE: &str = "models.prepare";
 /// `Empty` → `ModelState`.
 pub const MODELS_GET_STATE: &str = "models.get-state";
 /// The purpose of a request for the model's state that only looks: it starts nothing. Without it
@@ -208,6 +222,30 @@ pub const CONTRACTS: &[Contract] = &[
         Talk::Request("ListCharacters", "CharacterList"),
     ),
     line(
+        "conversation.*.request.character",
+        Talk::Request("GetCharacter", "CharacterDetail"),
+    ),
+    line(
+        "conversation.*.request.save-character",
+        Talk::Request("SaveCharacter", "Character"),
+    ),
+    line(
+        "conversation.*.request.import-character",
+        Talk::Request("ImportCharacter", "ImportedCharacter"),
+    ),
+    line(
+        "conversation.*.request.export-character",
+        Talk::Request("ExportCharacter", "ExportedCharacter"),
+    ),
+    line(
+        "conversation.*.request.remove-character",
+        Talk::Request("RemoveCharacter", "RemovedCharacter"),
+    ),
+    line(
+        "conversation.*.request.use-character",
+        Talk::Request("UseCharacter", "Empty"),
+    ),
+    line(
         "conversation.*.event.message-created",
         Talk::Event("MessageCreated", Class::Durable),
     ),
@@ -258,6 +296,10 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_PULL, Talk::Request("PullModel", "Pull")),
     line(MODELS_PULLS, Talk::Request("Empty", "PullList")),
     line(MODELS_CANCEL_PULL, Talk::Request("CancelPull", "Empty")),
+    line(
+        MODELS_PREPARE,
+        Talk::Request("PrepareModel", "PreparedModel"),
+    ),
     line(MODELS_GET_STATE, Talk::Request("Empty", "ModelState")),
     line(MODELS_STATE, Talk::Event("ModelState", Class::Live)),
     line(

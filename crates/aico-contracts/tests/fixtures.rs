@@ -58,6 +58,8 @@ fn message() -> Message {
         next_index: 300,
         fault: Some(fault()),
         origin_device: "laptop".into(),
+        // Newer than the file.
+        instead_of: String::new(),
     }
 }
 
@@ -161,6 +163,130 @@ fn piece() -> search_hit::Piece {
         text: "x".into(),
         hit: true,
     }
+}
+
+fn character_messages(seen: &mut BTreeSet<String>) {
+    let character = || Character {
+        id: "i".into(),
+        name: "n".into(),
+        description: "d".into(),
+        built_in: true,
+        chosen: true,
+        models: vec!["m".into()],
+        portrait: true,
+        tags: vec!["t".into()],
+        creator: "c".into(),
+        updated_unix_ms: 1 << 41,
+    };
+    let text = || CharacterText {
+        name: "n".into(),
+        nickname: "i".into(),
+        about: "a".into(),
+        system_prompt: "s".into(),
+        description: "d".into(),
+        personality: "p".into(),
+        scenario: "z".into(),
+        greetings: vec!["g".into()],
+        examples: vec![Said {
+            role: Role::User.into(),
+            text: "x".into(),
+        }],
+        examples_text: "e".into(),
+        reminder: "r".into(),
+        creator: "c".into(),
+        version: "v".into(),
+        tags: vec!["t".into()],
+        sampling: Some(TalkSampling {
+            temperature: Some(0.5),
+            context: 4096,
+            ..TalkSampling::default()
+        }),
+        models: vec!["m".into()],
+        license: "l".into(),
+    };
+    let wanted = || WantedModel {
+        name: "n".into(),
+        state: wanted_model::State::Missing.into(),
+        here_as: "h".into(),
+        what_to_do: "w".into(),
+    };
+    check(seen, text());
+    check(seen, wanted());
+    check(
+        seen,
+        GetCharacter {
+            id: "i".into(),
+            portrait: true,
+        },
+    );
+    check(
+        seen,
+        CharacterDetail {
+            character: Some(character()),
+            text: Some(text()),
+            models: vec![wanted()],
+            kept: vec!["k".into()],
+            portrait: id(1),
+        },
+    );
+    check(
+        seen,
+        SaveCharacter {
+            id: "i".into(),
+            text: Some(text()),
+            copy_of: "c".into(),
+            portrait: Some(id(1)),
+        },
+    );
+    check(
+        seen,
+        ImportCharacter {
+            file: id(1),
+            file_name: "f".into(),
+            name: "n".into(),
+        },
+    );
+    check(
+        seen,
+        ImportedCharacter {
+            character: Some(character()),
+            notes: vec!["n".into()],
+            models: vec![wanted()],
+        },
+    );
+    check(
+        seen,
+        ExportCharacter {
+            id: "i".into(),
+            format: export_character::Format::Png.into(),
+        },
+    );
+    check(
+        seen,
+        ExportedCharacter {
+            file: id(1),
+            file_name: "f".into(),
+            media_type: "m".into(),
+            notes: vec!["n".into()],
+        },
+    );
+    check(seen, RemoveCharacter { id: "i".into() });
+    check(seen, RemovedCharacter { conversations: 3 });
+    check(seen, UseCharacter { id: "i".into() });
+    check(
+        seen,
+        PrepareModel {
+            wanted: vec!["w".into()],
+        },
+    );
+    check(
+        seen,
+        PreparedModel {
+            state: Some(state()),
+            starter: true,
+            missing: vec!["m".into()],
+        },
+    );
 }
 
 fn envelope_messages(seen: &mut BTreeSet<String>) {
@@ -392,6 +518,8 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
             id: id(2),
             title: Some(String::new()),
             active_leaf: Some(id(1)),
+            // Newer than the file.
+            character: None,
         },
     );
     check(seen, DeleteConversation { id: id(2) });
@@ -431,6 +559,8 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
         seed: Some(7),
         stop: vec!["z".into()],
         max_tokens: 64,
+        // Newer than the file.
+        context: 0,
     };
     check(seen, said(Role::User));
     check(seen, sampling.clone());
@@ -482,6 +612,8 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
         id: "i".into(),
         name: "n".into(),
         description: "d".into(),
+        // The others are newer than the file.
+        ..Character::default()
     };
     check(seen, character());
     check(
@@ -490,6 +622,7 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
             items: vec![character()],
         },
     );
+    character_messages(seen);
     check(
         seen,
         MessageCreated {
@@ -539,6 +672,9 @@ fn model_messages(seen: &mut BTreeSet<String>) {
             sampling: Some(sampling()),
             max_tokens: 9,
             cache_key: id(2),
+            // Newer than the file.
+            context: 0,
+            model: Vec::new(),
         },
     );
     check(seen, turn());

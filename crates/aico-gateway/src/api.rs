@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod backup;
+pub(crate) mod character;
 pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;

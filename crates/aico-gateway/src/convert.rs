@@ -12,7 +12,7 @@ use aico_contracts::v1::{self, Envelope, Fault};
 use jiff::Timestamp;
 
 use crate::api::conversation::{
-    Accepted, AnswerStats, Character, Conversation, ConversationDetail, ConversationPage, Event,
+    Accepted, AnswerStats, Conversation, ConversationDetail, ConversationPage, Event,
     Message, MessageError, MessageStatus, Part, Role, SearchHit, Snippet,
 };
 use crate::api::model::{Model, ModelList, ModelState, ModelStatus};
@@ -42,16 +42,16 @@ impl From<Untold> for Problem {
     }
 }
 
-type Told<T> = Result<T, Untold>;
+pub(crate) type Told<T> = Result<T, Untold>;
 
-fn time(unix_ms: u64) -> Told<Timestamp> {
+pub(crate) fn time(unix_ms: u64) -> Told<Timestamp> {
     i64::try_from(unix_ms)
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok())
         .ok_or(Untold::Time)
 }
 
-fn text(text: String) -> Option<String> {
+pub(crate) fn text(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -131,6 +131,7 @@ pub(crate) fn message(from: v1::Message) -> Told<Message> {
         status,
         created_at: time(from.created_unix_ms)?,
         model: text(from.model),
+        instead_of: text(from.instead_of),
         siblings: ids(&from.siblings)?,
         next_index: (status == MessageStatus::Streaming).then_some(from.next_index),
         error,
@@ -180,17 +181,6 @@ fn hit(from: v1::SearchHit) -> Told<SearchHit> {
             .collect(),
         at: time(from.at_unix_ms)?,
     })
-}
-
-pub(crate) fn characters(from: v1::CharacterList) -> Vec<Character> {
-    from.items
-        .into_iter()
-        .map(|one| Character {
-            id: one.id,
-            name: one.name,
-            description: one.description,
-        })
-        .collect()
 }
 
 pub(crate) fn model(from: v1::Model) -> Told<Model> {

@@ -55,7 +55,13 @@ impl Input {
     /// The bytes are wiped afterwards: a password may be among them. What the parser says is
     /// not passed on, it would quote what was sent; the place is told.
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
-        let bytes = self.read().await?;
+        let limit = self.app.limits.body;
+        self.json_up_to(limit).await
+    }
+
+    /// The same for a body with a file in it.
+    pub(crate) async fn json_up_to<T: DeserializeOwned>(self, limit: usize) -> Result<T, Problem> {
+        let bytes = self.read(limit).await?;
         // Serde would take a list for a structure, its items for the members in their order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(Problem::from(Code::Malformed).with_detail("The body is no JSON object."));
@@ -69,8 +75,7 @@ impl Input {
         })
     }
 
-    async fn read(mut self) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        let limit = self.app.limits.body;
+    async fn read(mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let until = Instant::now() + self.app.limits.body_time;
         // Reserved at once, so that growing leaves no copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.length.unwrap_or(4096).min(limit)));

@@ -14,6 +14,7 @@ mod app;
 mod caller;
 mod config;
 mod convert;
+mod convert_character;
 mod gateway;
 mod guard;
 mod input;

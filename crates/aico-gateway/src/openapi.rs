@@ -37,6 +37,7 @@ const PROGRAM: &str = "program";
         (name = "vault", description = "What opens the vault: keychains, recovery phrase."),
         (name = "sessions", description = "Signing in and out."),
         (name = "persons", description = "Oneself, and the persons of the household."),
+        (name = "characters", description = "Whom one talks to."),
         (name = "conversations", description = "One's own conversations."),
         (name = "messages", description = "Saying something."),
         (name = "models", description = "Which model answers."),

@@ -65,6 +65,18 @@ const TALK: &[Code] = &[
     Code::StorageFull,
     Code::StorageReadOnly,
 ];
+/// What a character can be refused for.
+const CHARACTER: &[Code] = &[
+    Code::NotFound,
+    Code::Conflict,
+    Code::Invalid,
+    Code::NotACharacter,
+    Code::PersonLocked,
+    Code::Damaged,
+    Code::Unavailable,
+    Code::Busy,
+    Code::StorageFull,
+];
 /// What a model file can be refused for.
 const FILE: &[Code] = &[
     Code::NotFound,
@@ -358,7 +370,30 @@ pub const OPERATIONS: &[Operation] = &[
             Code::StorageReadOnly,
         ],
     ),
-    line("list_characters", Action::ListCharacters, Person, MODULE),
+    line("list_characters", Action::ListCharacters, Person, CHARACTER),
+    line("create_character", Action::SaveCharacter, Person, CHARACTER),
+    line(
+        "import_character",
+        Action::ImportCharacter,
+        Person,
+        CHARACTER,
+    ),
+    line("use_character", Action::UseCharacter, Person, CHARACTER),
+    line("read_character", Action::ReadCharacter, Person, CHARACTER),
+    line("change_character", Action::SaveCharacter, Person, CHARACTER),
+    line(
+        "remove_character",
+        Action::RemoveCharacter,
+        Person,
+        CHARACTER,
+    ),
+    line("read_portrait", Action::ReadCharacter, Person, CHARACTER),
+    line(
+        "export_character",
+        Action::ExportCharacter,
+        Person,
+        CHARACTER,
+    ),
     line(
         "list_conversations",
         Action::ListConversations,

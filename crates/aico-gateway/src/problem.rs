@@ -125,6 +125,8 @@ codes! {
     NameInvalid = "name-invalid", 422, "This can't be used as a name", "Use 1 to 64 letters, digits, spaces or signs.";
     /// Not a file that can answer.
     NotAModel = "not-a-model", 422, "This file is not a model that AICO can run", "Choose a file in GGUF format.";
+    /// Not a character card, not a Modelfile, or one that can't be taken.
+    NotACharacter = "not-a-character", 422, "This is no character that AICO can take", "Choose a character card (PNG or JSON) or a Modelfile.";
     /// The file is not there.
     ModelMissing = "model-missing", 422, "The model's file is not there", "Check the path, and that AICO may read the file.";
     /// The file is not whole, or has changed.

@@ -2,6 +2,7 @@
 
 pub(crate) mod backups;
 pub(crate) mod bus;
+pub(crate) mod characters;
 pub(crate) mod conversations;
 pub(crate) mod files;
 pub(crate) mod health;
@@ -64,7 +65,16 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stores::check))
         .routes(routes!(persons::list, persons::add))
         .routes(routes!(persons::erase))
-        .routes(routes!(conversations::characters))
+        .routes(routes!(characters::list, characters::create))
+        .routes(routes!(characters::import))
+        .routes(routes!(characters::choose))
+        .routes(routes!(
+            characters::read,
+            characters::change,
+            characters::remove
+        ))
+        .routes(routes!(characters::portrait))
+        .routes(routes!(characters::export))
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(
             conversations::read,

@@ -433,3 +433,74 @@ async fn state_is_published_on_every_change() {
     assert!(seen.contains(&Status::Starting), "{seen:?}");
     daemon.manager.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_model_takes_its_place_only_while_nobody_is_answered() {
+    let (daemon, first) = ready().await;
+    let owl = daemon
+        .add(&write(&daemon, "owl-1b.gguf", &Shape::tiny()))
+        .await
+        .unwrap();
+    let meta = Meta::default().person(PersonId::new());
+    let mut stream = daemon
+        .asker
+        .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, &question("Hi", 400), meta)
+        .await
+        .unwrap();
+    let begun = |item: &v1::Generated| matches!(item.item, Some(Item::Text(_)));
+    while !begun(&stream.next().await.unwrap().unwrap()) {}
+    let wanted = v1::PrepareModel {
+        wanted: vec!["nowhere".into(), "Owl:1B".into()],
+    };
+    // The answer goes to its end, whatever is asked meanwhile.
+    let answered = async {
+        let mut end = None;
+        while let Some(item) = stream.next().await {
+            if let Some(Item::End(last)) = item.unwrap().item {
+                end = Some(last);
+            }
+        }
+        end
+    };
+    let asked = daemon.ask::<_, v1::PreparedModel>(topics::MODELS_PREPARE, &wanted);
+    let (prepared, end) = tokio::join!(asked, answered);
+    let prepared = prepared.unwrap();
+    assert_eq!(prepared.missing, ["nowhere"]);
+    assert!(end.is_some(), "it was cut off");
+    assert_eq!(prepared.state.unwrap().model, owl.id);
+    let is_owl = |state: &v1::ModelState| state.model == owl.id && state.status() == Status::Ready;
+    daemon.state_that(is_owl).await;
+    let chosen = daemon.models().await;
+    assert!(chosen.iter().any(|model| model.active && model.id == first.id));
+
+    // A question that is for the other one is not answered by it.
+    let mut late = question("Hi", 5);
+    late.model = first.id.clone();
+    let meta = Meta::default().person(PersonId::new());
+    let mut stream = daemon
+        .asker
+        .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, &late, meta)
+        .await
+        .unwrap();
+    assert_eq!(code(&stream.next().await.unwrap().unwrap_err()), "model-changed");
+
+    // Whoever names none gets the one for everybody again.
+    let back: v1::ModelState = daemon.ask(topics::MODELS_GET_STATE, &Empty {}).await.unwrap();
+    assert_eq!(back.model, first.id);
+    daemon.state_that(|state| state.model == first.id && state.status() == Status::Ready).await;
+
+    // One whose file is gone is passed over, and so is one that could not be run.
+    std::fs::remove_file(&owl.file).unwrap();
+    let broken = write(&daemon, "crow.gguf", &Shape::tiny());
+    let crow = daemon.add(&broken).await.unwrap();
+    std::fs::write(&broken, vec![0; usize::try_from(crow.size_bytes).unwrap()]).unwrap();
+    let wanted = v1::PrepareModel {
+        wanted: vec!["owl".into(), "crow".into()],
+    };
+    let tried: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
+    assert_eq!(tried.state.unwrap().model, crow.id);
+    daemon.state_that(|state| state.model == crow.id && state.status() == Status::Failed).await;
+    let then: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
+    assert_eq!(then.missing, ["owl", "crow"]);
+    assert_eq!(then.state.unwrap().model, first.id);
+}

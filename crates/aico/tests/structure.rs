@@ -12,8 +12,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// May be depended on. The order is the layering: each may use those before it.
-const PLATFORM: [&str; 7] = [
+const PLATFORM: [&str; 8] = [
     "aico-contracts",
+    "aico-characters",
     "aico-config",
     "aico-vault",
     "aico-logging",

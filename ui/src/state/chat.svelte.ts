@@ -1,5 +1,5 @@
 import { ApiError, api, call } from '../api/client';
-import type { Conversation, Message, MessagePart, Model } from '../api/types';
+import type { Character, Conversation, Message, MessagePart, Model } from '../api/types';
 import { t } from '../i18n';
 import { codeText, problemText } from '../i18n/problem';
 import { LONGEST_FRAME, size } from '../lib/message';
@@ -15,6 +15,7 @@ import {
   revisionOf,
   type Thread,
 } from '../stream/reducer';
+import { characters } from './characters.svelte';
 import { notices } from './notices.svelte';
 import { router } from './route.svelte';
 import { session } from './session.svelte';
@@ -68,6 +69,8 @@ class ChatStore {
     });
     this.#connection.start();
     void this.loadModels();
+    // Whom one talks with is shown when it is known; without it one can talk all the same.
+    void characters.load().catch(() => {});
   }
 
   stop(): void {
@@ -79,6 +82,7 @@ class ChatStore {
     // Another person may sign in next: nothing of this one stays in the page.
     this.state = emptyChat;
     this.models = [];
+    characters.forget();
     this.older = null;
     this.current = null;
     this.stopping = null;
@@ -108,6 +112,14 @@ class ChatStore {
     return this.models.find((model) => model.active) ?? null;
   }
 
+  /** Who answers in the shown conversation, or will in the next one. */
+  get character(): Character | null {
+    const shown = this.current
+      ? this.state.conversations[this.current]?.character
+      : characters.next;
+    return (shown ? characters.find(shown) : null) ?? characters.chosen;
+  }
+
   parts(message: Message): readonly MessagePart[] {
     return partsOf(this.state, message);
   }
@@ -124,7 +136,9 @@ class ChatStore {
   async send(text: string): Promise<void> {
     let conversation = this.current;
     if (!conversation) {
-      const made = await call(api.POST('/api/v1/conversations', { body: {} }));
+      const character = characters.next ?? undefined;
+      const made = await call(api.POST('/api/v1/conversations', { body: { character } }));
+      characters.next = null;
       this.#dispatch({ type: 'reading', conversation: made.id });
       this.#dispatch({ type: 'changed', conversation: made });
       this.#dispatch({
@@ -136,6 +150,8 @@ class ChatStore {
       conversation = made.id;
       this.current = made.id;
       router.go(`#/c/${made.id}`);
+      // It has opened the conversation itself: that stands before what the person says.
+      if (made.active_leaf) await this.#read(made.id);
     }
     this.sendAs(conversation, uuid7(), text);
   }
@@ -203,6 +219,10 @@ class ChatStore {
     return this.#change(conversation, { title });
   }
 
+  async talkWith(conversation: string, character: string): Promise<boolean> {
+    return this.#change(conversation, { character });
+  }
+
   async remove(conversation: string): Promise<boolean> {
     const done = await this.#told(
       call(api.DELETE('/api/v1/conversations/{id}', { params: { path: { id: conversation } } })),
@@ -255,7 +275,7 @@ class ChatStore {
 
   async #change(
     conversation: string,
-    body: { title?: string; active_leaf?: string },
+    body: { title?: string; active_leaf?: string; character?: string },
   ): Promise<boolean> {
     return this.#told(
       call(

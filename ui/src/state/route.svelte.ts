@@ -1,5 +1,6 @@
 /** Where the page is, kept in the fragment: the daemon serves one page and never sees it. */
 export type Section =
+  | 'characters'
   | 'model'
   | 'account'
   | 'keys'
@@ -14,6 +15,7 @@ export type Route =
   | { page: 'settings'; section: Section };
 
 const SECTIONS: readonly Section[] = [
+  'characters',
   'model',
   'account',
   'keys',

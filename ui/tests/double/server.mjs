@@ -558,7 +558,29 @@ const routes = [
       return [200, { dropped: [], out_of_reach: [] }];
     },
   ],
-  ['GET', '/characters', () => [200, { items: [{ id: 'aico', name: 'AICO', description: '' }] }]],
+  [
+    'GET',
+    '/characters',
+    () => [
+      200,
+      {
+        items: [
+          {
+            id: 'aico',
+            name: 'Aico',
+            description: '',
+            built_in: true,
+            chosen: true,
+            models: [],
+            portrait: false,
+            tags: [],
+            creator: 'AICO',
+            updated_at: null,
+          },
+        ],
+      },
+    ],
+  ],
   [
     'GET',
     '/conversations',

@@ -9,6 +9,7 @@ use aico_store::StoreError;
 use rusqlite::Transaction;
 
 use super::{Asked, How, Inner, Parent, Reply, Said, checked_text, put};
+use crate::answer::By;
 use crate::fault::from_store;
 use crate::messages::NewMessage;
 use crate::{conversations, messages, thread};
@@ -121,7 +122,7 @@ fn place(
             Role::Assistant => {
                 let said = v1::part::Content::Text(turn.text.clone());
                 let status = MessageStatus::Complete;
-                messages::finish(tx, conversation, id, status, &[said], "", None)?;
+                messages::finish(tx, conversation, id, status, &[said], &By::default(), None)?;
                 thread::note(tx, key, id)?;
             }
             Role::User | Role::Unspecified => {
@@ -137,7 +138,7 @@ fn place(
 }
 
 fn begin(tx: &Transaction<'_>) -> Result<ConversationId, StoreError> {
-    let created = conversations::create(tx, "", "")?;
+    let (created, _) = conversations::create(tx, "", "")?;
     let id = ConversationId::from_slice(&created.id)
         .map_err(|_| crate::fault::caller(crate::fault::unknown()))?;
     let changed = v1::ConversationChanged {

@@ -74,6 +74,9 @@ pub(crate) struct ChangeConversation {
     #[serde(default)]
     #[schema(value_type = Option<uuid::Uuid>)]
     pub(crate) active_leaf: Option<MessageId>,
+    /// The id of a character, for what is said from now on.
+    #[serde(default)]
+    pub(crate) character: Option<String>,
 }
 
 /// A conversation with the branch that is shown.
@@ -157,6 +160,10 @@ pub(crate) struct Message {
     /// The model that wrote it; null for a person's message.
     #[schema(required = true)]
     pub(crate) model: Option<String>,
+    /// The model that its character is made for, when another one wrote it because that one could
+    /// not be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) instead_of: Option<String>,
     /// All children of this message's parent in order, itself included.
     #[schema(value_type = Vec<uuid::Uuid>)]
     pub(crate) siblings: Vec<MessageId>,
@@ -240,15 +247,6 @@ pub(crate) struct SearchHit {
     pub(crate) snippet: Vec<Snippet>,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
-}
-
-/// Somebody to talk to.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({"id": "aico", "name": "AICO", "description": "Warm and curious."}))]
-pub(crate) struct Character {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) description: String,
 }
 
 /// How an answer came about.

@@ -164,6 +164,7 @@ async fn ask(
             tokens => tokens,
         },
         cache_key: question.cache_key(),
+        ..v1::Generate::default()
     };
     for attempt in 1.. {
         models::ready(app, person).await?;

@@ -56,6 +56,7 @@ impl Sampling {
             seed: self.seed,
             stop: self.stop.clone(),
             max_tokens: self.max_tokens,
+            context: 0,
         }
     }
 }

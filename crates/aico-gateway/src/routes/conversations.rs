@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use crate::api::Items;
 use crate::api::conversation::{
-    ChangeConversation, Character, Conversation, ConversationDetail, ConversationPage,
+    ChangeConversation, Conversation, ConversationDetail, ConversationPage,
     ConversationQuery, NewConversation, SearchHit, SearchQuery,
 };
 use crate::app::App;
@@ -29,23 +29,6 @@ const HITS_MOST: u32 = 100;
 /// Bytes of a title; the companion has its own, smaller, idea in characters.
 const TITLE: usize = 4096;
 const QUERY: usize = 1000;
-
-/// Characters to talk to.
-#[utoipa::path(get, path = "/api/v1/characters", tag = "conversations",
-    operation_id = "list_characters",
-    responses((status = 200, description = "All characters.", body = Items<Character>)))]
-pub(crate) async fn characters(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-) -> Result<Json<Items<Character>>, Problem> {
-    let me = caller.may_own(Action::ListCharacters)?;
-    let found = app
-        .ask_companion(me, verb::CHARACTERS, &v1::ListCharacters {})
-        .await?;
-    Ok(Json(Items {
-        items: convert::characters(found),
-    }))
-}
 
 /// One's own conversations, the newest activity first.
 #[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations",
@@ -122,6 +105,7 @@ pub(crate) async fn change(
         id: id.to_vec(),
         title: title(form.title)?,
         active_leaf: form.active_leaf.map(|leaf| leaf.to_vec()),
+        character: form.character,
     };
     let changed = app.ask_companion(me, verb::UPDATE, &question).await?;
     Ok(Json(convert::conversation(changed)?))

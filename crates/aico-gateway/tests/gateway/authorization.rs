@@ -89,6 +89,14 @@ const TABLE: &[Row] = &[
     Row("list_persons", FOR_THE_OWNER),
     Row("add_person", with(FOR_THE_OWNER, 201)),
     Row("list_characters", OWN),
+    Row("create_character", with(OWN, 201)),
+    Row("import_character", with(OWN, 201)),
+    Row("use_character", with(OWN, 204)),
+    Row("read_character", THEIRS),
+    Row("change_character", THEIRS),
+    Row("read_portrait", THEIRS),
+    Row("export_character", THEIRS),
+    Row("remove_character", THEIRS),
     Row("list_conversations", OWN),
     Row("create_conversation", with(OWN, 201)),
     Row("read_conversation", THEIRS),
@@ -155,6 +163,9 @@ fn body(id: &str) -> Option<Value> {
         "export" => json!({"password": OWNER}),
         "change_conversation" => json!({"title": "Tea"}),
         "send_message" | "edit_message" => json!({"text": "Hello"}),
+        "create_character" | "change_character" => json!({"text": {"name": "Mara"}}),
+        "import_character" => json!({"file": "RlJPTSBxd2VuMzo4Yg==", "file_name": "x"}),
+        "use_character" => json!({"id": "aico"}),
         "add_model" => json!({"path": "/somewhere/model.gguf"}),
         "use_model" => json!({"id": the_model()}),
         "pull_model" => json!({"name": "qwen3-4b"}),
@@ -328,6 +339,14 @@ impl Household {
                 .replace("{id}", &conversation.to_string())
                 .replace("{message}", &message.to_string());
         }
+        if path.starts_with("/api/v1/characters/{id}") {
+            let id = companion.create_character(member);
+            let query = match operation.id.as_str() {
+                "export_character" => "?format=png",
+                _ => "",
+            };
+            return format!("{}{query}", path.replace("{id}", &id));
+        }
         match operation.id.as_str() {
             "end_session" => {
                 let session = self.world.sign_in("Grace", MEMBER).await.session;
@@ -432,14 +451,18 @@ async fn another_persons_object_is_told_exactly_like_an_unknown_one() {
             continue;
         }
         let foreign = house.path(&operation).await;
+        let query = foreign.split_once('?').map(|(_, query)| query);
+        let asked = query.map_or(String::new(), |query| format!("?{query}"));
         let unknown = operation
             .path
             .replace("{id}", &ConversationId::new().to_string())
             .replace("{message}", &MessageId::new().to_string());
+        let unknown = format!("{unknown}{asked}");
         let nonsense = operation
             .path
             .replace("{id}", "x")
             .replace("{message}", "%ff");
+        let nonsense = format!("{nonsense}{asked}");
         for person in [&house.stranger, &house.owner] {
             let token = Some(person.token.as_str());
             let call = |path: String| {

@@ -429,6 +429,8 @@ pub(crate) struct Companion {
     shelves: Arc<Mutex<Shelves>>,
     /// Answers that were cancelled.
     pub(crate) cancelled: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Whose they are, and their ids.
+    characters: Arc<Mutex<Vec<(PersonId, String)>>>,
 }
 
 impl Companion {
@@ -437,6 +439,7 @@ impl Companion {
             bus,
             shelves: Arc::default(),
             cancelled: Arc::default(),
+            characters: Arc::default(),
         };
         let mut requests = companion
             .bus
@@ -560,8 +563,61 @@ impl Companion {
                 self.echo(person, id, answer, &wanted.text);
             }
             verb::CHARACTERS => request.reply(v1::CharacterList::default()),
+            verb::CHARACTER => {
+                let wanted: v1::GetCharacter = request.decode().unwrap();
+                let found = self.character(person, &wanted.id);
+                let found = found.map(|character| v1::CharacterDetail {
+                    character: Some(character),
+                    text: Some(v1::CharacterText::default()),
+                    portrait: vec![1],
+                    ..v1::CharacterDetail::default()
+                });
+                answer(request, found);
+            }
+            verb::SAVE_CHARACTER => {
+                let wanted: v1::SaveCharacter = request.decode().unwrap();
+                let id = match wanted.id.as_str() {
+                    "" => self.create_character(person),
+                    id => id.to_owned(),
+                };
+                answer(request, self.character(person, &id));
+            }
+            verb::IMPORT_CHARACTER => {
+                let id = self.create_character(person);
+                request.reply(v1::ImportedCharacter {
+                    character: self.character(person, &id),
+                    ..v1::ImportedCharacter::default()
+                });
+            }
+            verb::EXPORT_CHARACTER => {
+                let wanted: v1::ExportCharacter = request.decode().unwrap();
+                let found = self.character(person, &wanted.id);
+                answer(request, found.map(|_| v1::ExportedCharacter::default()));
+            }
+            verb::REMOVE_CHARACTER => {
+                let wanted: v1::RemoveCharacter = request.decode().unwrap();
+                let found = self.character(person, &wanted.id);
+                answer(request, found.map(|_| v1::RemovedCharacter::default()));
+            }
+            verb::USE_CHARACTER => request.reply(v1::Empty {}),
             _ => request.fault(Fault::invalid("unknown verb")),
         }
+    }
+
+    /// A character of this person's.
+    pub(crate) fn create_character(&self, person: PersonId) -> String {
+        let id = ConversationId::new().to_string();
+        self.characters.lock().push((person, id.clone()));
+        id
+    }
+
+    fn character(&self, person: PersonId, id: &str) -> Option<v1::Character> {
+        let characters = self.characters.lock();
+        let known = characters.iter().any(|(whose, known)| *whose == person && known == id);
+        known.then(|| v1::Character {
+            id: id.to_owned(),
+            ..v1::Character::default()
+        })
     }
 
     /// An empty conversation.

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use aico_bus::link::Credentials;
-use aico_contracts::ids::PersonId;
+use aico_contracts::ids::{ModelId, PersonId};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
@@ -28,6 +28,8 @@ pub struct Launch {
     pub link: Credentials,
     /// The model file.
     pub model: PathBuf,
+    /// Its id in the registry: a question that is for another one is not answered.
+    pub id: ModelId,
     /// Its size when it was registered.
     pub size: u64,
     /// Its SHA-256 in hexadecimal, when it has to be checked.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use aico_bus::link;
+use aico_contracts::ids::ModelId;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batcher;
@@ -93,6 +94,7 @@ async fn work(
     let Launch {
         link,
         model,
+        id,
         size,
         sha256,
         threads,
@@ -112,7 +114,7 @@ async fn work(
     };
     let loading = tokio::task::spawn_blocking(move || {
         check(&model, size, sha256.as_deref())?;
-        load(&model, config, most_kept)
+        load(&model, id, config, most_kept)
     });
     let speaker = tokio::select! {
         loaded = loading => loaded.map_err(|_| Failure::Refused(String::new()))??,
@@ -184,7 +186,12 @@ pub(crate) fn hash(input: &mut impl Read) -> std::io::Result<[u8; 32]> {
     }
 }
 
-fn load(model: &Path, config: EngineConfig, most_kept: u64) -> Result<Speaker, Failure> {
+fn load(
+    model: &Path,
+    id: ModelId,
+    config: EngineConfig,
+    most_kept: u64,
+) -> Result<Speaker, Failure> {
     let failed = |error: EngineError| match error {
         EngineError::Load(reason) => Failure::Refused(reason.to_owned()),
         EngineError::Context { .. } => Failure::Memory,
@@ -194,6 +201,7 @@ fn load(model: &Path, config: EngineConfig, most_kept: u64) -> Result<Speaker, F
     let language = Language::new(Arc::clone(&gguf) as _).map_err(|_| Failure::Template)?;
     let batcher = Batcher::start(gguf, config).map_err(failed)?;
     Ok(Speaker {
+        model: id,
         language: Arc::new(language),
         batcher,
         most_kept,

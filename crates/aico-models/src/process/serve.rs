@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aico_bus::{BusError, Client, Request, Responder, Trace};
-use aico_contracts::ids::PersonId;
+use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd, Priority};
 use aico_contracts::{Payload, topics};
 use uuid::Uuid;
@@ -19,6 +19,8 @@ use super::prompts::Prompts;
 /// A loaded model, ready to answer.
 #[derive(Clone)]
 pub struct Speaker {
+    /// Which one it is.
+    pub model: ModelId,
     /// Its vocabulary and template.
     pub language: Arc<Language>,
     /// Its loop.
@@ -167,6 +169,13 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
         Ok(question) => question,
         Err(fault) => return refuse(request, fault),
     };
+    if !question.model.is_empty() && question.model != speaker.model.as_bytes() {
+        // It was replaced between the asker's hearing of it and now: they ask again.
+        return refuse(
+            request,
+            Fault::new("model-changed", "Another model answers now"),
+        );
+    }
     let envelope = Arc::clone(&request.envelope);
     let Ok(id) = Uuid::from_slice(&envelope.id) else {
         return refuse(
@@ -184,7 +193,11 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
         },
     };
     let sampling = question.sampling.unwrap_or_default();
-    let context = speaker.batcher.context_length();
+    let loaded = speaker.batcher.context_length();
+    let context = match question.context as usize {
+        0 => loaded,
+        asked => asked.min(loaded),
+    };
     let language = Arc::clone(&speaker.language);
     let prompt = tokio::task::spawn_blocking(move || {
         language.prompt(

@@ -1,5 +1,6 @@
 //! The task that owns the truth about models.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use super::child::{News, Run, Starter};
 use super::files::{self, Presence};
 use super::keeper::Keeper;
+use super::prepare::Wish;
 use super::registry::{ModelRecord, ModelRegistryStore};
 use super::{
     MANAGER, ManagerConfig, ManagerError, Order, PROCESS, StartWhen, backoff, memory, scratch,
@@ -31,15 +33,15 @@ const GRACE: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_secs(2);
 
 pub(super) struct Manager {
-    bus: Bus,
+    pub(super) bus: Bus,
     pub(super) client: Client,
     listener: Arc<Listener>,
-    registry: Arc<dyn ModelRegistryStore>,
+    pub(super) registry: Arc<dyn ModelRegistryStore>,
     pub(super) config: ManagerConfig,
     starter: Starter,
     topics: Topics,
     inbox: mpsc::Receiver<Order>,
-    state: watch::Sender<v1::ModelState>,
+    pub(super) state: watch::Sender<v1::ModelState>,
     /// The model that answers, as it was when its process started.
     pub(super) model: Option<ModelRecord>,
     pub(super) run: Option<Run>,
@@ -47,7 +49,7 @@ pub(super) struct Manager {
     key: Option<String>,
     pub(super) ready_since: Option<Instant>,
     /// When somebody was about to ask a question, or an answer was being written.
-    asked: Instant,
+    pub(super) asked: Instant,
     /// Keeps the prompts of the process that runs, once it is ready and its model's hash known.
     pub(super) keeper: Option<Keeper>,
     /// Tokens of a sequence of the process that is ready.
@@ -56,9 +58,17 @@ pub(super) struct Manager {
     pub(super) transfers: JoinSet<()>,
     /// When it is started again, or given up while loading.
     timer: Option<tokio::time::Instant>,
-    crashes: u32,
-    load_crashes: u32,
+    pub(super) crashes: u32,
+    pub(super) load_crashes: u32,
     restarts: u32,
+    /// Questions that wait for a model, in their order.
+    pub(super) wishes: VecDeque<Wish>,
+    /// When the first of them is looked at again.
+    pub(super) look_again: Option<tokio::time::Instant>,
+    /// When somebody was last told that the loaded model is theirs to ask.
+    pub(super) granted: Option<Instant>,
+    /// Models that could not be loaded, and when.
+    pub(super) failed: HashMap<ModelId, Instant>,
     /// Hashes computed in the background.
     hashes: (mpsc::Sender<Hashed>, mpsc::Receiver<Hashed>),
 }
@@ -73,6 +83,7 @@ struct Topics {
     state: Requests,
     recall: Requests,
     discard: Requests,
+    prepare: Requests,
 }
 
 impl Manager {
@@ -97,6 +108,7 @@ impl Manager {
             state: client.serve(topics::MODELS_GET_STATE, 16)?,
             recall: client.serve(topics::MODELS_RECALL, 16)?,
             discard: client.serve(topics::MODELS_DISCARD, 16)?,
+            prepare: client.serve(topics::MODELS_PREPARE, 64)?,
         };
         let (state, watched) = watch::channel(v1::ModelState {
             status: Status::Stopped.into(),
@@ -124,6 +136,10 @@ impl Manager {
             crashes: 0,
             load_crashes: 0,
             restarts: 0,
+            wishes: VecDeque::new(),
+            look_again: None,
+            granted: None,
+            failed: HashMap::new(),
             hashes: mpsc::channel(4),
         };
         manager.install_starter().await?;
@@ -174,20 +190,20 @@ impl Manager {
         let mut quiet = tokio::time::interval(self.config.quiet);
         quiet.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let (timer, idle) = (self.timer, self.idle_at());
+            let (timer, idle, look_again) = (self.timer, self.idle_at(), self.look_again);
             tokio::select! {
                 Some(request) = self.topics.state.recv() => {
                     // Who asks wants an answer soon, unless it is only a look.
                     let look = request.envelope.purpose == topics::LOOK;
-                    if !look {
-                        self.asked = Instant::now();
+                    if look {
+                        let state = self.state.borrow().clone();
+                        request.reply(state);
+                    } else {
+                        self.wish(Wish::State(request)).await;
                     }
-                    if !look && self.state.borrow().status() == Status::Stopped {
-                        self.start_active().await;
-                    }
-                    let state = self.state.borrow().clone();
-                    request.reply(state);
                 }
+                Some(request) = self.topics.prepare.recv() => self.prepare(request).await,
+                () = until(look_again) => self.grant_wishes().await,
                 Some(request) = self.topics.list.recv() => self.list(request).await,
                 Some(request) = self.topics.add.recv() => self.add(request).await,
                 Some(request) = self.topics.choose.recv() => self.choose(request).await,
@@ -253,12 +269,7 @@ impl Manager {
 
     /// Ends the process, unless it is answering: then it is looked at again later.
     async fn unload_if_idle(&mut self) {
-        let servers = self.bus.stats().servers;
-        let busy = servers
-            .iter()
-            .filter(|server| server.pattern == topics::MODELS_GENERATE)
-            .any(|server| server.waiting + server.in_progress > 0);
-        if busy {
+        if self.is_answering() || !self.wishes.is_empty() {
             self.asked = Instant::now();
             return;
         }
@@ -267,7 +278,7 @@ impl Manager {
         self.tell(Status::Stopped, None);
     }
 
-    async fn end_run(&mut self) {
+    pub(super) async fn end_run(&mut self) {
         self.timer = None;
         self.ready_since = None;
         if let Some(keeper) = self.keeper.take() {
@@ -326,11 +337,12 @@ impl Manager {
 
     fn fail(&mut self, fault: Fault) {
         tracing::warn!(code = fault.code, "The model can't be run.");
+        self.leave_out();
         self.tell(Status::Failed, Some(fault));
     }
 
     /// Starts the process for the active model of the registry, counting from nothing.
-    async fn start_active(&mut self) {
+    pub(super) async fn start_active(&mut self) {
         self.crashes = 0;
         self.load_crashes = 0;
         match self.registry.list().await {
@@ -340,7 +352,7 @@ impl Manager {
         self.start().await;
     }
 
-    async fn start(&mut self) {
+    pub(super) async fn start(&mut self) {
         let Some(model) = self.model.clone() else {
             return self.fail(
                 Fault::new("no-model", "No model is chosen")
@@ -374,6 +386,7 @@ impl Manager {
             version: launch::VERSION,
             link: credentials,
             model: model.path.clone(),
+            id: model.id,
             size: model.size,
             sha256: if check {
                 model.sha256.map(hex::encode)
@@ -558,6 +571,7 @@ impl Manager {
             }
             record.id = old.id;
             record.active = old.active;
+            self.try_again(old.id);
         }
         self.registry
             .put(record.clone())
@@ -601,6 +615,7 @@ impl Manager {
             Ok(Presence::Changed) => return Err(files::damaged(&model)),
             _ => return Err(files::missing(&model)),
         }
+        self.try_again(id);
         self.registry
             .activate(id)
             .await
@@ -639,9 +654,10 @@ impl Manager {
             .remove(id)
             .await
             .map_err(|error| registry_fault(&error))?;
-        if model.active {
+        let loaded = self.model.as_ref().is_some_and(|loaded| loaded.id == id);
+        if model.active || loaded {
             // The starter takes over, so that there is always somebody who answers.
-            if let Some(starter) = known.iter().find(|model| model.starter) {
+            if model.active && let Some(starter) = known.iter().find(|model| model.starter) {
                 let activated = self.registry.activate(starter.id).await;
                 activated.map_err(|error| registry_fault(&error))?;
             }
@@ -661,13 +677,13 @@ fn model_id<M: Payload>(
 }
 
 /// How the file of a model is, and the memory that is free.
-async fn look(model: &ModelRecord) -> (Presence, Option<u64>) {
+pub(super) async fn look(model: &ModelRecord) -> (Presence, Option<u64>) {
     let model = model.clone();
     let found = tokio::task::spawn_blocking(move || (files::presence(&model), memory::available()));
     found.await.unwrap_or((Presence::Missing, None))
 }
 
-fn registry_fault(error: &StoreError) -> Fault {
+pub(super) fn registry_fault(error: &StoreError) -> Fault {
     match error {
         StoreError::StorageFull
         | StoreError::Registry(RegistryError::StorageFull)

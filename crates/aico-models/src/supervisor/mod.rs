@@ -3,14 +3,15 @@
 //! Prompts outlive the process where a [`PromptCache`] is given (`keeper`): whoever goes on with a
 //! conversation asks `models.recall` before the question, and `models.discard` when it is gone.
 //!
-//! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove` and
-//! `get-state`, starts the process, hears of its end, and publishes `models.state` on every
+//! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove`, `prepare`
+//! and `get-state`, starts the process, hears of its end, and publishes `models.state` on every
 //! change. `models.generate` and `models.count` are served by the process itself, straight on
 //! the bus: nothing stands between an answer and its reader.
 //!
 //! Whoever asks `models.generate` waits for the state first: while it is `STARTING` the
 //! request would find nobody serving. Subscribe to `models.state`, ask `models.get-state`, and
 //! ask the question when either says `READY`; `FAILED` and `STOPPED` carry the fault to show.
+//! Who wants a certain model asks `models.prepare` in its place (`prepare`).
 
 mod backoff;
 mod child;
@@ -18,6 +19,7 @@ pub(crate) mod files;
 mod keeper;
 mod manager;
 pub(crate) mod memory;
+mod prepare;
 mod prompts;
 mod registry;
 mod scratch;

@@ -200,6 +200,7 @@ pub fn question(text: &str, max_tokens: u32) -> v1::Generate {
         sampling: None,
         max_tokens,
         cache_key: b"c".to_vec(),
+        ..v1::Generate::default()
     }
 }
 

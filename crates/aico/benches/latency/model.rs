@@ -3,17 +3,23 @@
 use std::time::{Duration, Instant};
 
 use aico_bus::{Client, Request};
-use aico_contracts::topics::{MODELS_GENERATE, MODELS_GET_STATE};
-use aico_contracts::v1::{Generate, Generated, GeneratedEnd, ModelState, generated, model_state};
+use aico_contracts::topics::{MODELS_GENERATE, MODELS_PREPARE};
+use aico_contracts::v1::{
+    Generate, Generated, GeneratedEnd, ModelState, PreparedModel, generated, model_state,
+};
 
 /// Says that it is ready, in place of the manager.
 pub(crate) async fn ready(client: Client) {
-    let mut requests = client.serve(MODELS_GET_STATE, 16).unwrap();
+    let mut requests = client.serve(MODELS_PREPARE, 16).unwrap();
     while let Some(request) = requests.recv().await {
-        request.reply(ModelState {
+        let state = ModelState {
             status: model_state::Status::Ready.into(),
             name: "clock".into(),
             ..ModelState::default()
+        };
+        request.reply(PreparedModel {
+            state: Some(state),
+            ..PreparedModel::default()
         });
     }
 }

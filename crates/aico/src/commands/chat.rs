@@ -32,7 +32,11 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
             id.clone()
         }
         None => {
-            let made = daemon.post("/api/v1/conversations", &json!({})).await?;
+            let body = match &chat.character {
+                Some(name) => json!({ "character": super::character::find(&daemon, name).await? }),
+                None => json!({}),
+            };
+            let made = daemon.post("/api/v1/conversations", &body).await?;
             made["id"].as_str().unwrap_or_default().to_owned()
         }
     };
@@ -214,6 +218,15 @@ impl Shown {
         }));
         if !self.json {
             style::line("");
+        }
+        if let Some(wanted) = message["instead_of"].as_str().filter(|_| !self.json) {
+            let model = message["model"].as_str().unwrap_or_default();
+            style::note(&style::faint(&format!(
+                "{} answered: {}, which this character is made for, can't be had. See `aico \
+                 character show`.",
+                style::harmless(model),
+                style::harmless(wanted)
+            )));
         }
         match status {
             "failed" => {

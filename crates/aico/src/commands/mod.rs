@@ -2,6 +2,7 @@
 
 mod backup;
 mod bus;
+mod character;
 mod chat;
 mod config;
 mod conversation;
@@ -83,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Password(password) => vault::change_password(&context, &password).await,
             Command::Chat(chat) => chat::run(&context, &chat).await,
             Command::Conversation(what) => conversation::run(&context, &what).await,
+            Command::Character(what) => character::run(&context, &what).await,
             Command::Backup(what) => backup::run(&context, &what).await,
             Command::Store(what) => store::run(&context, &what).await,
             Command::Restore(what) => backup::restore(&context, &what).await,

@@ -3,6 +3,7 @@
 mod backup_kills;
 mod backup_versions;
 mod backups;
+mod characters;
 mod conversation;
 mod damage;
 #[cfg(target_os = "linux")]

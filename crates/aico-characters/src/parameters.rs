@@ -1,0 +1,163 @@
+//! The parameters of a Modelfile: which there are, what they may be, and which one was meant.
+
+use crate::character::Sampling;
+use crate::error::{CharacterError, quoted};
+
+/// Parameters that reach the engine, with the values they may have.
+const USED: &[(&str, &str)] = &[
+    ("temperature", "a number from 0 to 2"),
+    ("top_p", "a number above 0, up to 1"),
+    ("top_k", "a whole number from 0 to 10000"),
+    ("min_p", "a number from 0 to 1"),
+    ("repeat_penalty", "a number above 0, up to 2"),
+    ("seed", "a whole number from 0 to 4294967295"),
+    ("stop", "a text"),
+    ("num_ctx", "a whole number from 128 to 1048576"),
+    ("num_predict", "a whole number from 1 to 1048576, or -1"),
+];
+
+/// Parameters that other programs know and that have no effect here.
+const UNUSED: &[&str] = &[
+    "draft_num_predict",
+    "f16_kv",
+    "frequency_penalty",
+    "logits_all",
+    "low_vram",
+    "main_gpu",
+    "mirostat",
+    "mirostat_eta",
+    "mirostat_tau",
+    "num_batch",
+    "num_gpu",
+    "num_gqa",
+    "num_keep",
+    "num_thread",
+    "numa",
+    "penalize_newline",
+    "presence_penalty",
+    "repeat_last_n",
+    "rope_frequency_base",
+    "rope_frequency_scale",
+    "tfs_z",
+    "typical_p",
+    "use_mlock",
+    "use_mmap",
+    "vocab_only",
+];
+
+/// Whether a parameter was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It takes effect.
+    Used,
+    /// It is one that has no effect here.
+    Unused,
+}
+
+/// Sets one parameter of a Modelfile.
+pub(crate) fn set(into: &mut Sampling, name: &str, value: &str) -> Result<Taken, CharacterError> {
+    let name = name.to_ascii_lowercase();
+    let Some((name, wanted)) = USED.iter().find(|(known, _)| *known == name) else {
+        return if UNUSED.contains(&name.as_str()) {
+            Ok(Taken::Unused)
+        } else {
+            Err(unknown(&name))
+        };
+    };
+    let wrong = || {
+        CharacterError::new(format!("PARAMETER {name} can't be {}.", quoted(value)))
+            .advice(format!("It is {wanted}."))
+    };
+    let number = || value.trim().parse::<f32>().map_err(|_| wrong());
+    let whole = || value.trim().parse::<u32>().map_err(|_| wrong());
+    match *name {
+        "temperature" => into.temperature = Some(number()?),
+        "top_p" => into.top_p = Some(number()?),
+        "top_k" => into.top_k = Some(whole()?),
+        "min_p" => into.min_p = Some(number()?),
+        "repeat_penalty" => into.repeat_penalty = Some(number()?),
+        // Ollama's word for "another each time".
+        "seed" if value.trim() == "-1" => into.seed = None,
+        "seed" => into.seed = Some(whole()?),
+        "num_ctx" => into.num_ctx = Some(whole()?),
+        // Without an end, or until the context is full: as AICO has it.
+        "num_predict" if matches!(value.trim(), "-1" | "-2") => into.num_predict = None,
+        "num_predict" => into.num_predict = Some(whole()?),
+        _ if value.is_empty() => return Err(wrong()),
+        _ => into.stop.push(value.to_owned()),
+    }
+    check(into).map(|()| Taken::Used).map_err(|_| wrong())
+}
+
+fn unknown(name: &str) -> CharacterError {
+    let known = USED.iter().map(|(name, _)| *name).chain(UNUSED.iter().copied());
+    let near = nearest(name, known);
+    CharacterError::new(format!("There is no PARAMETER {}.", quoted(name))).advice(match near {
+        Some(near) => format!("Did you mean {near}?"),
+        None => {
+            let names: Vec<_> = USED.iter().map(|(name, _)| *name).collect();
+            format!("Those that take effect are {}.", names.join(", "))
+        }
+    })
+}
+
+/// The known word that an unknown one was probably meant to be.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word: String = word.chars().take(64).collect();
+    known
+        .map(|name| (strsim::damerau_levenshtein(&word, name), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Whether every value makes sense.
+pub(crate) fn check(sampling: &Sampling) -> Result<(), CharacterError> {
+    let within = |value: Option<f32>, fits: fn(f32) -> bool| {
+        value.is_none_or(|value| value.is_finite() && fits(value))
+    };
+    let fits = [
+        within(sampling.temperature, |t| (0.0..=2.0).contains(&t)),
+        within(sampling.top_p, |p| p > 0.0 && p <= 1.0),
+        sampling.top_k.is_none_or(|k| k <= 10_000),
+        within(sampling.min_p, |p| (0.0..=1.0).contains(&p)),
+        within(sampling.repeat_penalty, |p| p > 0.0 && p <= 2.0),
+        true,
+        sampling.stop.iter().all(|stop| !stop.is_empty()),
+        sampling.num_ctx.is_none_or(|n| (128..=1 << 20).contains(&n)),
+        sampling.num_predict.is_none_or(|n| (1..=1 << 20).contains(&n)),
+    ];
+    match USED.iter().zip(fits).find(|(_, fits)| !fits) {
+        None => Ok(()),
+        Some(((name, wanted), _)) => Err(CharacterError::new(format!(
+            "The value of {name} is not allowed."
+        ))
+        .advice(format!("It is {wanted}."))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_and_names_are_guessed() {
+        let mut sampling = Sampling::default();
+        assert_eq!(set(&mut sampling, "Temperature", "0.7"), Ok(Taken::Used));
+        assert_eq!(set(&mut sampling, "num_gpu", "99"), Ok(Taken::Unused));
+        assert_eq!(set(&mut sampling, "num_predict", "-1"), Ok(Taken::Used));
+        assert_eq!(sampling.temperature, Some(0.7));
+        let wrong = set(&mut sampling, "top_p", "1.5").unwrap_err();
+        assert_eq!(wrong.what, "PARAMETER top_p can't be \"1.5\".");
+        assert_eq!(wrong.advice, "It is a number above 0, up to 1.");
+        for nonsense in ["nan", "inf", "-1", "", "warm"] {
+            let mut fresh = Sampling::default();
+            assert!(set(&mut fresh, "temperature", nonsense).is_err(), "{nonsense}");
+        }
+        let near = set(&mut sampling, "temprature", "1").unwrap_err();
+        assert_eq!(near.what, "There is no PARAMETER \"temprature\".");
+        assert_eq!(near.advice, "Did you mean temperature?");
+        let far = set(&mut sampling, "warmth_of_heart", "1").unwrap_err();
+        assert!(far.advice.starts_with("Those that take effect are temperature"));
+    }
+}

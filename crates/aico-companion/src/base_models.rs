@@ -1,0 +1,114 @@
+//! Models that characters are made for and that AICO knows of: what they are, how large, where
+//! they come from and under what terms. Nothing is fetched; it is what a person is told.
+
+use aico_characters::is_wanted;
+use aico_contracts::v1::{self, wanted_model::State};
+
+struct Known {
+    name: &'static str,
+    /// A build that suits most machines.
+    file: &'static str,
+    gigabytes: &'static str,
+    memory: &'static str,
+    from: &'static str,
+    license: &'static str,
+}
+
+const KNOWN: [Known; 3] = [
+    Known {
+        name: "Qwen3-8B",
+        file: "Qwen3-8B-Q4_K_M.gguf",
+        gigabytes: "5.0",
+        memory: "about 7",
+        from: "https://huggingface.co/Qwen/Qwen3-8B-GGUF",
+        license: "Apache-2.0",
+    },
+    Known {
+        name: "Qwen3-4B",
+        file: "Qwen3-4B-Q4_K_M.gguf",
+        gigabytes: "2.5",
+        memory: "about 4",
+        from: "https://huggingface.co/Qwen/Qwen3-4B-GGUF",
+        license: "Apache-2.0",
+    },
+    Known {
+        name: "Qwen3-1.7B",
+        file: "Qwen3-1.7B-Q8_0.gguf",
+        gigabytes: "1.8",
+        memory: "about 3",
+        from: "https://huggingface.co/Qwen/Qwen3-1.7B-GGUF",
+        license: "Apache-2.0",
+    },
+];
+
+/// How one gets a model that is not here.
+fn how_to_get(name: &str) -> String {
+    match KNOWN.iter().find(|known| is_wanted(name, known.name, known.file)) {
+        Some(known) => format!(
+            "{} ({} GB, needs {} GB of memory, license {}) is at {}. Download it, then: aico model \
+             add {}",
+            known.file, known.gigabytes, known.memory, known.license, known.from, known.file
+        ),
+        None => "Get it as a GGUF file, then: aico model add FILE.gguf".to_owned(),
+    }
+}
+
+/// How the models of a character are on this machine.
+pub(crate) fn on_this_machine(wanted: &[String], here: &[v1::Model]) -> Vec<v1::WantedModel> {
+    let of = |name: &String| {
+        let is_it = |model: &&v1::Model| {
+            uuid::Uuid::from_slice(&model.id).is_ok_and(|id| id.to_string() == *name)
+                || is_wanted(name, &model.name, &model.file)
+        };
+        let mut found: Vec<_> = here.iter().filter(is_it).collect();
+        found.sort_by_key(|model| (!model.present, !model.active));
+        match found.first() {
+            Some(model) => v1::WantedModel {
+                name: name.clone(),
+                state: match model.present {
+                    true => State::Here,
+                    false => State::FileGone,
+                }
+                .into(),
+                here_as: model.name.clone(),
+                what_to_do: match model.present {
+                    true => String::new(),
+                    false => "Its file is gone: put it back, or add it anew with `aico model add`."
+                        .to_owned(),
+                },
+            },
+            None => v1::WantedModel {
+                name: name.clone(),
+                state: State::Missing.into(),
+                here_as: String::new(),
+                what_to_do: how_to_get(name),
+            },
+        }
+    };
+    wanted.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_with_size_source_and_license() {
+        let here = [v1::Model {
+            name: "Qwen3 4B".into(),
+            file: "/m/qwen3-4b-q4_k_m.gguf".into(),
+            present: true,
+            ..v1::Model::default()
+        }];
+        let wanted = ["qwen3:8b", "Qwen3-4B", "mine"].map(String::from);
+        let told = on_this_machine(&wanted, &here);
+        assert_eq!(
+            told.iter().map(v1::WantedModel::state).collect::<Vec<_>>(),
+            [State::Missing, State::Here, State::Missing]
+        );
+        for words in ["5.0 GB", "Apache-2.0", "https://huggingface.co/", "aico model add"] {
+            assert!(told[0].what_to_do.contains(words), "{words}");
+        }
+        assert!(told[2].what_to_do.contains("GGUF"));
+    }
+}
