@@ -8,7 +8,11 @@ import { expect, test } from '@playwright/test';
 import { Daemon } from './daemon';
 import { expectAccessible, setUp, watch } from './helpers';
 
-const content = readFileSync(resolve('../models/starter/aico-starter.gguf'));
+// The starter with a few bytes after its end: a model, and one that is not here yet.
+const content = Buffer.concat([
+  readFileSync(resolve('../models/starter/aico-starter.gguf')),
+  Buffer.alloc(64),
+]);
 const folder = mkdtempSync(join(tmpdir(), 'aico-e2e-downloads-'));
 let server: Server;
 /** Bytes of a piece, and milliseconds between pieces. */
@@ -62,7 +66,10 @@ test.beforeAll(async () => {
     license_url: 'https://example.org/licence',
     sources: [`https://hub.invalid/${name}.gguf`],
     size,
-    sha256: createHash('sha256').update(content).digest('hex'),
+    // Another one for the one that is too large: it is not here when the first is.
+    sha256: createHash('sha256')
+      .update(content.subarray(recommend ? 0 : 1))
+      .digest('hex'),
     recommend,
   });
   const catalogue = join(folder, 'catalogue.json');
@@ -118,7 +125,7 @@ test('a model is downloaded from the page', async ({ browser }) => {
 
   await test.step('size, source and licence come before the first byte', async () => {
     await tiny.getByRole('button', { name: 'Download Tiny' }).click();
-    await expect(dialog.getByText('1.0 MB')).toBeVisible();
+    await expect(dialog.getByText('1.1 MB')).toBeVisible();
     await expect(dialog.getByText('MIT')).toBeVisible();
     await expect(dialog.getByText('http://127.0.0.1:', { exact: false })).toBeVisible();
     await expectAccessible(page, 'before a download');
@@ -133,7 +140,7 @@ test('a model is downloaded from the page', async ({ browser }) => {
     const bar = tiny.getByRole('progressbar', { name: 'Download of Tiny' });
     await expect(bar).toBeVisible();
     await expect.poll(() => bar.evaluate((it: HTMLProgressElement) => it.value)).toBeGreaterThan(0);
-    await expect(tiny.getByText(/of 1\.0 MB/)).toBeVisible();
+    await expect(tiny.getByText(/of 1\.1 MB/)).toBeVisible();
     await expectAccessible(page, 'during a download');
     await picture('progress');
     await tiny.getByRole('button', { name: 'Cancel the download of Tiny' }).click();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{StoreError, tables};
+use aico_store::{StoreError, tables, vectors};
 use aico_vault::Password;
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -43,6 +43,8 @@ pub struct Exported {
     pub lines: BTreeMap<String, u64>,
     /// Other files.
     pub files: Vec<String>,
+    /// Rows of tables that are left out because they are computed from the others.
+    pub derived: BTreeMap<String, u64>,
 }
 
 /// Tables of the store's own, which say nothing about anybody.
@@ -206,6 +208,15 @@ fn everything(
         }
         // Names of tables come from our own migrations.
         let quoted = format!("\"{}\"", table.replace('"', "\"\""));
+        let count = || -> Result<u64, StoreError> {
+            let sql = format!("SELECT count(*) FROM {quoted}");
+            let counted: i64 = db.query_row(&sql, [], |row| row.get(0))?;
+            Ok(counted.unsigned_abs())
+        };
+        if vectors::DERIVED.contains(&table.as_str()) {
+            out.exported.derived.insert(table, count()?);
+            continue;
+        }
         out.begin(&format!("{table}.jsonl"));
         let mut query = db
             .prepare(&format!("SELECT * FROM {quoted}"))
@@ -215,11 +226,7 @@ fn everything(
             out.line(&Value::Object(object(row)?))?;
         }
         let lines = out.end()?;
-        let sql = format!("SELECT count(*) FROM {quoted}");
-        let counted: i64 = db
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(StoreError::from)?;
-        if counted.unsigned_abs() != lines {
+        if count()? != lines {
             return Err(StoreError::Conversion.into());
         }
     }
@@ -294,8 +301,11 @@ impl Out<'_> {
              - `*.jsonl`: all of it, one row of the store on each line, in JSON: other branches \
              and everything else. Times are milliseconds since 1970, in UTC.\n\n\
              What AICO keeps for its own use is left out: search indexes, which hold the same \
-             words once more, hashes of tokens, and keys.\n\n\
-             | file | lines, as counted in the store |\n|---|---|\n"
+             words once more, hashes of tokens, and keys. So are the vectors that a model made of \
+             what you said, to find it by its meaning: {}. They are computed from the rest, and \
+             of use only with that model.\n\n\
+             | file | lines, as counted in the store |\n|---|---|\n",
+            self.exported.derived.get("vector_value").unwrap_or(&0)
         );
         for (file, lines) in &self.exported.lines {
             page.push_str(&format!("| `{file}` | {lines} |\n"));
@@ -306,9 +316,63 @@ impl Out<'_> {
             "written": Timestamp::now(),
             "lines": lines,
             "files": self.exported.files.len(),
+            "left_out": self.exported.derived,
         });
         self.whole("README.md", &page)?;
         self.whole("manifest.json", &format!("{manifest:#}\n"))?;
         Ok(self.exported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aico_store::vectors::{Collection, Distance, Item, Labels, MIGRATIONS, Spec};
+
+    use super::*;
+
+    #[test]
+    fn vectors_are_left_out_and_counted_and_what_they_stand_for_is_not() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(MIGRATIONS.migrations[0].sql).unwrap();
+        let spec = Spec {
+            name: "memory.fact",
+            dimension: 3,
+            distance: Distance::Cosine,
+            model: "a-model",
+            model_version: "1",
+        };
+        let labels = Labels {
+            kind: "fact",
+            conversation: None,
+            at_ms: 5,
+        };
+        let items = [1, 2].map(|n| Item {
+            key: [n; 16],
+            vector: &[1.0, 2.0, 3.0],
+            labels,
+        });
+        Collection::create(&db, &spec).unwrap().put(&items).unwrap();
+        let mut files = BTreeMap::<String, String>::new();
+        let mut emit = |piece: ExportPiece| {
+            files.entry(piece.file).or_default().push_str(&piece.text);
+            true
+        };
+        let mut out = Out {
+            emit: &mut emit,
+            exported: Exported::default(),
+            file: String::new(),
+            text: String::new(),
+            lines: 0,
+        };
+        everything(&db, &[], &mut out).unwrap();
+        let exported = out.last().unwrap();
+        assert_eq!(exported.derived["vector_value"], 2);
+        assert_eq!(exported.derived["vector_code"], 1);
+        assert_eq!(exported.lines["vector_item.jsonl"], 2);
+        assert!(files["vector_item.jsonl"].contains("\"kind\":\"fact\""));
+        assert!(!files.keys().any(|name| name.starts_with("vector_value")));
+        assert!(files["README.md"].contains("by its meaning: 2."));
+        let manifest: Value = serde_json::from_str(&files["manifest.json"]).unwrap();
+        assert_eq!(manifest["left_out"]["vector_value"], 2);
     }
 }

@@ -132,6 +132,8 @@ actions! {
     ErasePerson = "person.erase" => Owner,
     /// Everything about oneself in open formats, with one's own password.
     ExportSelf = "self.export" => Self_,
+    /// The key of one's own database for other programs, with one's own password.
+    ExportStoreKey = "self.export-key" => Self_,
     /// A backup of everybody's data, encrypted.
     CreateBackup = "backup.create" => Owner,
     /// Characters to talk to.

@@ -325,6 +325,20 @@ pub const OPERATIONS: &[Operation] = &[
         ],
     ),
     line(
+        "export_store_key",
+        Action::ExportStoreKey,
+        Person,
+        &[
+            Code::WrongPassword,
+            Code::SlowDown,
+            Code::PersonLocked,
+            Code::Conflict,
+            Code::Damaged,
+            Code::NotFound,
+            Code::StorageFull,
+        ],
+    ),
+    line(
         "create_backup",
         Action::CreateBackup,
         Owner,

@@ -61,6 +61,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(seal::recover))
         .routes(routes!(files::key))
         .routes(routes!(backups::export))
+        .routes(routes!(files::store_key))
         .routes(routes!(backups::create))
         .routes(routes!(stores::check))
         .routes(routes!(persons::list, persons::add))

@@ -11,6 +11,7 @@
 //!   is noted. Writes that wait for each other share one commit.
 //! - **Migrating.** Each module brings ordered, checksummed steps ([`ModuleMigrations`]); a
 //!   snapshot lies beside until all of them have run, and is put back when one fails.
+//! - **Nearness.** [`vectors`]: collections of vectors beside what they stand for.
 //! - **Silence.** No error and no log line of this crate holds SQL text or a value: the engine's
 //!   messages quote both, so they end here as codes.
 //!
@@ -69,6 +70,7 @@ mod store;
 mod threads;
 mod turn;
 mod vault;
+pub mod vectors;
 mod writer;
 
 pub use check::{CheckedFile, Finding};

@@ -434,6 +434,21 @@ pub(crate) enum Person {
         #[command(flatten)]
         password: PasswordFrom,
     },
+    /// Prints the raw key of a person's database, in the form that other SQLCipher programs take.
+    /// Whoever has it reads everything in there. Asks for their own password; the owner's is the
+    /// master password.
+    ExportKey {
+        /// What they are called; the one of `--person`, or the owner, by default.
+        name: Option<String>,
+        /// Does not ask whether it is meant.
+        #[arg(long)]
+        yes: bool,
+        /// Writes it to this new file (mode 0600) instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        password: PasswordFrom,
+    },
     /// Sets a new password for a sealed person by the phrase of their own.
     Recover {
         /// What they are called.

@@ -244,18 +244,42 @@ pub(crate) struct FileKey {
 
 impl FileKey {
     pub(crate) fn new(owner: PersonId, found: &access::OwnFileKey) -> Self {
-        // Room at once, so that growing leaves no copies behind.
-        let mut key = Zeroizing::new(String::with_capacity(64));
-        for byte in found.key.expose() {
-            let digit = |four: u8| char::from_digit(four.into(), 16).unwrap_or_default();
-            key.extend([digit(byte >> 4), digit(byte & 15)]);
-        }
         Self {
             owner,
             epoch: found.epoch,
-            key,
+            key: hexadecimal(found.key.expose()),
         }
     }
+}
+
+/// What opens one's own database in other programs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StoreKey {
+    /// Where the database lies on this machine.
+    pub(crate) path: String,
+    /// 32 bytes in hexadecimal, raw: SQLCipher derives nothing from them.
+    #[schema(value_type = String, format = Password)]
+    #[serde(serialize_with = "text")]
+    pub(crate) key: Zeroizing<String>,
+}
+
+impl StoreKey {
+    pub(crate) fn new(found: &access::OwnStoreKey) -> Self {
+        Self {
+            path: found.path.display().to_string(),
+            key: hexadecimal(found.key.expose()),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8; 32]) -> Zeroizing<String> {
+    // Room at once, so that growing leaves no copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    for byte in bytes {
+        let digit = |four: u8| char::from_digit(four.into(), 16).unwrap_or_default();
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    text
 }
 
 fn text<S: serde::Serializer>(text: &Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,5 @@
-//! Keys of one's own encrypted files, for the program on the other side of the local socket.
+//! Keys of one's own encrypted files and of one's own database, for the program on the other side
+//! of the local socket.
 
 use std::sync::Arc;
 
@@ -7,15 +8,17 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::api::access::FileKey;
+use super::home::{given_password, guarded};
+use crate::api::access::{FileKey, StoreKey};
+use crate::api::backup::OwnProof;
 use crate::app::App;
 use crate::caller::Caller;
-use crate::input::{Asked, Ids};
+use crate::input::{Asked, Ids, Input};
 use crate::problem::{Code, Problem};
 
 /// Which of the keys of a person that were changed.
@@ -46,9 +49,41 @@ pub(crate) async fn key(
     let id: Uuid = ids.get("id")?;
     let Epoch { epoch } = asked.get()?;
     let found = app.home.file_key(me, id.into_bytes(), epoch).await?;
-    // Longer than the answer, so that growing leaves no copies behind; wiped when it is sent.
-    let mut answer = Zeroizing::new(Vec::with_capacity(512));
-    serde_json::to_writer(&mut *answer, &FileKey::new(me, &found)).map_err(|_| Code::Internal)?;
+    secret(&FileKey::new(me, &found))
+}
+
+/// The raw key of one's own database, for other programs that read SQLCipher 4: whoever has it reads
+/// everything in it, and only a change of keys revokes it. That it was given out is noted among what
+/// an export tells about oneself. Over the local socket only; anywhere else there is no such thing.
+#[utoipa::path(post, path = "/api/v1/me/store/key", tag = "persons",
+    operation_id = "export_store_key", request_body = OwnProof,
+    responses((status = 200, description = "The key.", body = StoreKey)))]
+pub(crate) async fn store_key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    input: Input,
+) -> Result<Response, Problem> {
+    let me = caller.may_own(Action::ExportStoreKey)?;
+    if !caller.is_local() {
+        return Err(Code::NotFound.into());
+    }
+    let form: OwnProof = input.json().await?;
+    guarded(&app, &caller, async {
+        let password = given_password(&form.password, Code::WrongPassword)?;
+        let found = app
+            .home
+            .export_store_key(me, &password, caller.source())
+            .await?;
+        secret(&StoreKey::new(&found))
+    })
+    .await
+}
+
+/// An answer that is wiped when it is sent.
+fn secret(body: &impl Serialize) -> Result<Response, Problem> {
+    // Longer than the answer, so that growing leaves no copies behind.
+    let mut answer = Zeroizing::new(Vec::with_capacity(8192));
+    serde_json::to_writer(&mut *answer, body).map_err(|_| Code::Internal)?;
     let mut response = Response::new(Body::from(Bytes::from_owner(answer)));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -80,6 +80,7 @@ const TABLE: &[Row] = &[
     Row("change_password", [401, 401, 401, 204, 401]),
     Row("file_key", NOT_HERE),
     Row("export", NOT_HERE),
+    Row("export_store_key", NOT_HERE),
     Row("create_backup", FOR_THE_OWNER),
     Row("check_stores", FOR_THE_OWNER),
     // The member's password: who else proves themselves with it fails; the owner can't.
@@ -160,7 +161,7 @@ fn body(id: &str) -> Option<Value> {
         "change_password" => json!({"current": MEMBER, "new": MEMBER}),
         "add_person" => json!({"name": "Lin", "password": "pepper saddle comet drizzle"}),
         "create_conversation" | "create_backup" | "check_stores" => json!({}),
-        "export" => json!({"password": OWNER}),
+        "export" | "export_store_key" => json!({"password": OWNER}),
         "change_conversation" => json!({"title": "Tea"}),
         "send_message" | "edit_message" => json!({"text": "Hello"}),
         "create_character" | "change_character" => json!({"text": {"name": "Mara"}}),

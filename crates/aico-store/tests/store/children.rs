@@ -137,6 +137,12 @@ fn child() {
                 .unwrap()
                 .block_on(rekey_while_writing(store));
         }
+        "vectors" => {
+            let store = open(&[NOTES, aico_store::vectors::MIGRATIONS]).unwrap();
+            tokio::runtime::Runtime::new()
+                .unwrap()
+                .block_on(repeat_until_killed(store, crate::vectors::step));
+        }
         "migrate" => drop(open(&[NOTES_TWICE])),
         "fail" => drop(open(&[NOTES_3])),
         other => panic!("no such task: {other}"),
@@ -159,6 +165,13 @@ async fn rekey_while_writing(store: Store) {
 }
 
 async fn write_until_killed(store: Store) {
+    repeat_until_killed(store, step).await;
+}
+
+/// A write of each task, as it is told how many it did.
+type Step = fn(&aico_store::rusqlite::Transaction<'_>, i64) -> Result<i64, StoreError>;
+
+async fn repeat_until_killed(store: Store, step: Step) {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..WRITERS {
         let store = store.clone();

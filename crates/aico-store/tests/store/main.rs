@@ -18,3 +18,4 @@ mod migrations;
 mod rekey;
 mod support;
 mod vaults;
+mod vectors;

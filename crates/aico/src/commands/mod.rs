@@ -8,6 +8,7 @@ mod config;
 mod conversation;
 mod doctor;
 mod export;
+mod export_key;
 mod file;
 mod keys;
 mod kit;

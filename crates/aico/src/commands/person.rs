@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, checked_id, seal};
+use super::{Context, checked_id, export_key, seal};
 use crate::cli::{PasswordFrom, Person};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
@@ -22,6 +22,15 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
         }
         Person::Unseal { name, password } => {
             return seal::unseal(context, name.as_deref(), password).await;
+        }
+        Person::ExportKey {
+            name,
+            yes,
+            out,
+            password,
+        } => {
+            let out = out.as_deref();
+            return export_key::run(context, name.as_deref(), *yes, out, password).await;
         }
         Person::Recover {
             name,
@@ -59,7 +68,10 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
                 ));
             }
         }
-        Person::Seal { .. } | Person::Unseal { .. } | Person::Recover { .. } => {}
+        Person::Seal { .. }
+        | Person::Unseal { .. }
+        | Person::Recover { .. }
+        | Person::ExportKey { .. } => {}
         Person::Erase { name, password } => {
             let id = id_of(&daemon, name).await?;
             style::warning(

@@ -373,7 +373,7 @@ pub(crate) fn home_config(data: &Path, token_hours: u32) -> HomeConfig {
         configuration: None,
         token_hours,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-        person_migrations: vec![aico_companion::MIGRATIONS],
+        person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
         person_exports: vec![aico_companion::EXPORT],
     }
 }

@@ -11,6 +11,7 @@ mod desktop;
 mod disk;
 mod drill;
 mod erasing;
+mod export_key;
 mod exports;
 #[cfg(target_os = "linux")]
 mod failing_disk;
