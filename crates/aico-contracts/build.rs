@@ -17,12 +17,13 @@ const FILES: [&str; 5] = [
 ];
 
 /// Messages that hold numbers, states and fixed words only: prost's own `Debug` is safe.
-const PLAIN: [&str; 8] = [
+const PLAIN: [&str; 9] = [
     "AnswerStats",
     "Empty",
     "Exchange",
     "Fault",
     "GeneratedEnd",
+    "GetPresence",
     "ListCharacters",
     "ListModels",
     "TokenCount",

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <data>/lock            the operating system's lock (folder.rs)
-//! <data>/home/           vault.hdr, registry, system.db, persons/<id>/{keyring, person.db}
+//! <data>/home/           vault.hdr, registry, system.db,
+//!                        persons/<id>/{keyring, person.db, working/}
 //! ```
 //!
 //! The first set-up builds `home` under another name and renames it when it is whole: either
@@ -32,6 +33,7 @@ use crate::open_stores::PersonStores;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
+use crate::working::{self, Working};
 use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, swap};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
@@ -155,6 +157,7 @@ pub(crate) struct Open {
     pub(crate) sessions: Sessions,
     pub(crate) named: NamedTokens,
     pub(crate) persons: PersonStores,
+    pub(crate) working: Working,
 }
 
 impl Home {
@@ -490,6 +493,7 @@ impl Home {
         let Some(open) = self.inner.open.write().take() else {
             return Ok(());
         };
+        self.close_all_working(&open).await;
         let mut result = Ok(());
         for store in open.persons.end().await {
             if let Err(error) = store.close().await {
@@ -531,6 +535,7 @@ impl Home {
             sessions,
             named,
             persons: PersonStores::default(),
+            working: working::none_open(),
         });
         if let Err(error) = self.apply_grants(&open).await {
             let _ = open.system.close().await;

@@ -30,6 +30,7 @@ mod open_stores;
 mod person;
 mod persons;
 mod policy;
+mod presence;
 mod principal;
 mod rescue;
 mod rotation;
@@ -42,6 +43,7 @@ mod store_key;
 mod stores;
 mod swap;
 mod token;
+mod working;
 
 pub use check::{CheckState, Checked, CheckedPart, Tally};
 pub use error::{ErrorKind, HomeError};
@@ -58,6 +60,7 @@ pub use named::{
 };
 pub use person::{NameError, Person, PersonName, Role};
 pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
+pub use presence::Presence;
 pub use principal::Principal;
 pub use rescue::Rescue;
 pub use rotation::{Begun, PartChecked, PartsError, Rotate, RotationState, SealedParts};

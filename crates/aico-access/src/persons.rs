@@ -292,6 +292,7 @@ impl Home {
         if let Some(store) = open.persons.remove(id) {
             let _ = store.close().await;
         }
+        self.forget_working(&open, id).await;
         self.remove_files(&open, id).await?;
         drop(gate);
         self.erase_kept(id).await?;

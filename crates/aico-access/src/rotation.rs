@@ -148,6 +148,8 @@ enum Step {
     PersonKey(PersonId, u32),
     /// A person's database; `true`: its own next key.
     PersonStore(PersonId, bool),
+    /// A person's working memory begins anew, under a salt of its own.
+    Working(PersonId),
     /// The log's files.
     Logs,
     /// The journal's files; `true`: for the persons' keys too.
@@ -168,6 +170,7 @@ impl Step {
             Self::BusKey => "bus-key",
             Self::PersonKey(..) => "person-key",
             Self::PersonStore(..) => "person-store",
+            Self::Working(_) => "working-memory",
             Self::Logs => "logs",
             Self::Journal(_) => "journal",
             Self::Finish => "finish",
@@ -405,6 +408,13 @@ impl Home {
                     }
                 }
                 Purpose::SigningKey => steps.push(Step::SigningKey),
+                Purpose::WorkingMemory => {
+                    for person in self.persons().await? {
+                        if what.person.is_none_or(|only| only == person.id) {
+                            steps.push(Step::Working(person.id));
+                        }
+                    }
+                }
                 Purpose::BusKey => steps.push(Step::BusKey),
                 _ => {
                     return Err(HomeError::Rotation(
@@ -625,6 +635,10 @@ impl Home {
                     other => other,
                 }
             }
+            Step::Working(person) => {
+                self.forget_working(open, *person).await;
+                Ok(())
+            }
             Step::Logs => match self.parts() {
                 Some(parts) => parts.logs().await.map_err(HomeError::Parts),
                 None => Ok(()),
@@ -678,8 +692,10 @@ impl Home {
                 Ok(true)
             })
             .await?;
-        if !done {
-            self.skipped(person);
+        match done {
+            // Also when it was done before: what was opened in between is under either key.
+            true => self.forget_working(open, person).await,
+            false => self.skipped(person),
         }
         Ok(())
     }

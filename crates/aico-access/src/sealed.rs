@@ -189,6 +189,7 @@ impl Home {
             tracing::warn!(%error, "a sealed person's store was not closed well");
         }
         drop(gate);
+        self.close_working(open, person).await;
         // Nobody listening is fine.
         let _ = self.inner.locked.send(person);
         tracing::info!("a sealed person is locked");
@@ -197,6 +198,9 @@ impl Home {
     /// Their key is another: so are the keys under it, of the database and of what waits for
     /// modules. What fails now is done when they sign in next.
     async fn under_new_key(&self, person: PersonId) {
+        if let Ok(open) = self.opened() {
+            self.forget_working(&open, person).await;
+        }
         if let Err(error) = self.rekey_person(person, false, Progress::default()).await {
             tracing::warn!(%error, "a store is still under a key from before");
         }

@@ -9,7 +9,7 @@ use aico_contracts::topics::{self, MODELS_GENERATE, event};
 use aico_contracts::v1::{
     self, Fault, MessageStatus, Priority, generated::Item, generated_end::Reason, part::Content,
 };
-use aico_store::{Store, StoreError};
+use aico_store::{Store, StoreError, WorkingMemory};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::character::Persona;
 use crate::live::{Live, LiveAnswer};
 use crate::outbox::{Outbox, put};
+use crate::recent::{self, Recent};
 use crate::{conversations, fault, messages, model, thread};
 
 /// What an answer needs; made when its message is durable.
@@ -35,6 +36,10 @@ pub(crate) struct Answer {
     pub(crate) thread: Option<thread::Key>,
     /// What was said, oldest first.
     pub(crate) turns: Vec<v1::Turn>,
+    /// Where what was said is kept for the next question.
+    pub(crate) memory: Option<WorkingMemory>,
+    /// Messages that the next question needs, at most.
+    pub(crate) history: u32,
     pub(crate) meta: Meta,
     /// The companion stops: what was said is kept as interrupted.
     pub(crate) stop: CancellationToken,
@@ -236,28 +241,34 @@ impl Answer {
         let (conversation, id) = (self.live.conversation, self.live.id);
         let (status, fault, by) = (end.status, end.fault.clone(), by.clone());
         let stats = end.stats;
+        let history = self.memory.is_some().then_some(self.history);
         let key = self.thread.map(|key| {
             let said: String = parts.iter().filter_map(messages::spoken).collect();
             (!said.trim().is_empty()).then(|| thread::after(&key, v1::Role::Assistant, &said))
         });
-        self.store
-            .write(move |tx| {
-                messages::finish(tx, conversation, id, status, &parts, &by, fault.as_ref())?;
-                conversations::touch(tx, conversation)?;
-                if let Some(key) = key.flatten() {
-                    thread::note(tx, &key, id)?;
-                }
-                let done = v1::AnswerDone {
-                    message: Some(messages::get(tx, conversation, id)?),
-                    stats: Some(stats),
-                };
-                put(tx, event::ANSWER_DONE, &done)?;
-                let changed = v1::ConversationChanged {
-                    conversation: Some(conversations::get(tx, conversation)?),
-                };
-                put(tx, event::CONVERSATION_UPDATED, &changed)
-            })
-            .await
+        let stored = self.store.write(move |tx| {
+            messages::finish(tx, conversation, id, status, &parts, &by, fault.as_ref())?;
+            conversations::touch(tx, conversation)?;
+            if let Some(key) = key.flatten() {
+                thread::note(tx, &key, id)?;
+            }
+            let done = v1::AnswerDone {
+                message: Some(messages::get(tx, conversation, id)?),
+                stats: Some(stats),
+            };
+            put(tx, event::ANSWER_DONE, &done)?;
+            let changed = v1::ConversationChanged {
+                conversation: Some(conversations::get(tx, conversation)?),
+            };
+            put(tx, event::CONVERSATION_UPDATED, &changed)?;
+            // Off the way from a question to its answer, and in one view with the end.
+            let recent = history.map(|most| Recent::read(tx, conversation, id, most));
+            Ok(recent.transpose()?.flatten())
+        });
+        if let (Some(recent), Some(memory)) = (stored.await?, &self.memory) {
+            recent::keep(memory, conversation, &recent).await;
+        }
+        Ok(())
     }
 
     /// The end could not be stored (a full disk, an erased person): those who watch are told. When

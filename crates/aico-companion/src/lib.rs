@@ -26,6 +26,7 @@ mod messages;
 mod migrations;
 mod model;
 mod outbox;
+mod recent;
 mod schema;
 mod search;
 mod service;

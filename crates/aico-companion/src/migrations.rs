@@ -9,7 +9,8 @@ use crate::MIGRATIONS;
 use every_version::Case;
 
 const ROWS: &str = "
-    INSERT INTO companion_conversation VALUES
+    INSERT INTO companion_conversation
+        (id, title, titled, character, created_ms, updated_ms, active_leaf) VALUES
         (x'00112233445566778899aabbccddeeff', 'Tea', 0, 'aico', 1, 2, NULL);
     INSERT INTO companion_message (id, conversation, role, status, created_ms) VALUES
         (x'ff112233445566778899aabbccddeeff', x'00112233445566778899aabbccddeeff', 1, 1, 1);

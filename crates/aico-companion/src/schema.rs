@@ -2,8 +2,8 @@
 
 use aico_store::{Migration, ModuleMigrations};
 
-/// Conversations as trees of messages of typed parts, a full-text index over them, and where
-/// programs that keep a conversation themselves go on.
+/// Conversations as trees of messages of typed parts, a full-text index over them, where programs
+/// that keep a conversation themselves go on, and a revision of what was said.
 pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "companion",
     migrations: &[
@@ -94,6 +94,39 @@ pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
             ) STRICT, WITHOUT ROWID;
             -- The model that an answer's character is made for, when another one wrote it.
             ALTER TABLE companion_message ADD COLUMN instead_of TEXT NOT NULL DEFAULT '';
+        ",
+        },
+        Migration {
+            version: 4,
+            name: "a revision of each conversation's messages",
+            sql: "
+            -- Raised by whatever changes a message or a part: see recent.rs.
+            ALTER TABLE companion_conversation ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+            CREATE TRIGGER companion_message_added AFTER INSERT ON companion_message BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id = NEW.conversation;
+            END;
+            CREATE TRIGGER companion_message_changed AFTER UPDATE ON companion_message BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id IN (OLD.conversation, NEW.conversation);
+            END;
+            CREATE TRIGGER companion_message_gone AFTER DELETE ON companion_message BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id = OLD.conversation;
+            END;
+            CREATE TRIGGER companion_part_added AFTER INSERT ON companion_part BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id = (SELECT conversation FROM companion_message WHERE id = NEW.message);
+            END;
+            CREATE TRIGGER companion_part_changed AFTER UPDATE ON companion_part BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id IN (SELECT conversation FROM companion_message
+                             WHERE id IN (OLD.message, NEW.message));
+            END;
+            CREATE TRIGGER companion_part_gone AFTER DELETE ON companion_part BEGIN
+                UPDATE companion_conversation SET revision = revision + 1
+                WHERE id = (SELECT conversation FROM companion_message WHERE id = OLD.message);
+            END;
         ",
         },
     ],

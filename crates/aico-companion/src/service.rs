@@ -25,8 +25,8 @@ use crate::live::{Live, LiveAnswer};
 use crate::messages::NewMessage;
 use crate::outbox::{Outbox, put};
 use crate::{
-    LONGEST_MESSAGE, character, characters, conversations, greeting, messages, model, search,
-    thread,
+    LONGEST_MESSAGE, character, characters, conversations, greeting, messages, model, recent,
+    search, thread,
 };
 
 /// Requests of all persons that are worked on at once.
@@ -141,6 +141,7 @@ impl Inner {
             verb::EXPORT_CHARACTER => self.reply(request, person, Self::export_character).await,
             verb::REMOVE_CHARACTER => self.reply(request, person, Self::remove_character).await,
             verb::USE_CHARACTER => self.reply(request, person, Self::use_character).await,
+            verb::PRESENCE => self.reply(request, person, Self::presence).await,
             _ => request.fault(Fault::invalid("The companion knows no such request")),
         }
     }
@@ -389,6 +390,9 @@ impl Inner {
             answer.cancel.cancel();
         }
         model::discard(&self.bus, asked.person, id.as_bytes()).await;
+        if let Ok(memory) = self.home.working_of(asked.person).await {
+            recent::forget(&memory, id).await;
+        }
         self.publish_outbox(&asked.store, asked.person).await;
         Ok(v1::Empty {})
     }
@@ -400,6 +404,20 @@ impl Inner {
             .read(move |db| search::find(db, &query, limit))
             .await;
         found.map_err(from_store)
+    }
+
+    /// Who of the person's sessions is there.
+    async fn presence(self: Arc<Self>, asked: Asked<v1::GetPresence>) -> Reply<v1::PresenceList> {
+        let all = self.home.presence_of(asked.person).await;
+        let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
+        let items = all.map_err(from_home)?.into_iter().map(|one| v1::Presence {
+            session: one.session.map(|id| id.to_vec()).unwrap_or_default(),
+            connected_since_unix_ms: one.since.map_or(0, ms),
+            seen_unix_ms: ms(one.seen),
+        });
+        Ok(v1::PresenceList {
+            items: items.collect(),
+        })
     }
 
     // ---- messages ---------------------------------------------------------------------------
@@ -516,13 +534,35 @@ impl Inner {
             })?;
         let device = meta.origin_device.clone();
         let history = self.history;
+        let memory = self.home.working_of(person).await.ok();
+        let recent = match &memory {
+            Some(memory) => recent::load(memory, conversation).await,
+            None => None,
+        };
         let stored = store
             .write(move |tx| {
                 let about = conversations::get(tx, conversation)?;
+                // Before anything is changed here.
+                let now = recent::stamp(tx, conversation)?;
+                let mut path = None;
                 if let Some(said) = &said {
-                    said.store(tx, &about, conversation, &device)?;
+                    let before = said.parent(&about);
+                    path = recent
+                        .as_ref()
+                        .and_then(|recent| recent.up_to(now, before, history - 1))
+                        .map(|before| said.after(before));
+                    said.store(tx, conversation, before, &device)?;
                     conversations::title_from(tx, conversation, &said.text)?;
+                } else if let Some(recent) = &recent {
+                    path = recent
+                        .up_to(now, Some(question), history)
+                        .map(<[v1::Message]>::to_vec);
                 }
+                let remembered = path.is_some();
+                let path = match path {
+                    Some(path) => path,
+                    None => messages::history(tx, question, history)?,
+                };
                 messages::insert(
                     tx,
                     &NewMessage {
@@ -551,11 +591,14 @@ impl Inner {
                     Some(kept) => kept,
                     None => characters::get(tx, character::DEFAULT)?,
                 };
-                Ok((kept, messages::history(tx, question, history)?))
+                Ok((kept, path, remembered))
             })
             .await;
         let (kept, path) = match stored {
-            Ok(stored) => stored,
+            Ok((kept, path, remembered)) => {
+                tracing::debug!(remembered, messages = path.len(), "what was said before");
+                (kept, path)
+            }
             Err(error) => {
                 self.live.end(id);
                 return Err(from_store(error));
@@ -583,6 +626,8 @@ impl Inner {
             how: how.sampling,
             thread: how.thread,
             turns,
+            memory,
+            history,
             meta,
             stop: self.stop.clone(),
             outbox: self.outbox(person),
@@ -665,17 +710,35 @@ enum Parent {
 }
 
 impl Said {
+    /// After which message it is said.
+    fn parent(&self, about: &v1::Conversation) -> Option<MessageId> {
+        match self.parent {
+            Parent::ActiveLeaf => MessageId::from_slice(&about.active_leaf).ok(),
+            Parent::Is(parent) => parent,
+        }
+    }
+
+    /// What was said before, and this.
+    fn after(&self, before: &[v1::Message]) -> Vec<v1::Message> {
+        let mut path = before.to_vec();
+        path.push(v1::Message {
+            id: self.id.to_vec(),
+            role: Role::User.into(),
+            parts: vec![v1::Part {
+                content: Some(v1::part::Content::Text(self.text.clone())),
+            }],
+            ..v1::Message::default()
+        });
+        path
+    }
+
     fn store(
         &self,
         tx: &Transaction<'_>,
-        about: &v1::Conversation,
         conversation: ConversationId,
+        parent: Option<MessageId>,
         device: &str,
     ) -> Result<(), StoreError> {
-        let parent = match self.parent {
-            Parent::ActiveLeaf => MessageId::from_slice(&about.active_leaf).ok(),
-            Parent::Is(parent) => parent,
-        };
         if let Some(parent) = parent {
             messages::get(tx, conversation, parent)?;
         }

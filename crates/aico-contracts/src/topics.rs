@@ -66,6 +66,8 @@ pub mod verb {
     pub const REMOVE_CHARACTER: &str = "remove-character";
     /// `UseCharacter` → `Empty`.
     pub const USE_CHARACTER: &str = "use-character";
+    /// `GetPresence` → `PresenceList`.
+    pub const PRESENCE: &str = "presence";
 }
 
 /// Kinds of `conversation.<person>.event.<kind>`.
@@ -244,6 +246,10 @@ pub const CONTRACTS: &[Contract] = &[
     line(
         "conversation.*.request.use-character",
         Talk::Request("UseCharacter", "Empty"),
+    ),
+    line(
+        "conversation.*.request.presence",
+        Talk::Request("GetPresence", "PresenceList"),
     ),
     line(
         "conversation.*.event.message-created",

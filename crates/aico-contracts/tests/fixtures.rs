@@ -623,6 +623,19 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
         },
     );
     character_messages(seen);
+    check(seen, GetPresence {});
+    let presence = || Presence {
+        session: vec![1; 16],
+        connected_since_unix_ms: 1,
+        seen_unix_ms: 2,
+    };
+    check(seen, presence());
+    check(
+        seen,
+        PresenceList {
+            items: vec![presence()],
+        },
+    );
     check(
         seen,
         MessageCreated {

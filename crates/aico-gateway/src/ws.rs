@@ -10,6 +10,7 @@ pub(crate) mod commands;
 pub(crate) mod connection;
 pub(crate) mod hub;
 pub(crate) mod hubs;
+mod presence;
 pub(crate) mod protocol;
 pub(crate) mod quota;
 pub(crate) mod rate;

@@ -1,4 +1,4 @@
-//! Encrypted relational stores: one [`Store`] is one SQLCipher database.
+//! Encrypted relational stores, and working memory: one [`Store`] is one SQLCipher database.
 //!
 //! `system.db` and each person's `person.db` are opened through this crate and by nothing else.
 //! It adds to SQLCipher what SQLCipher does not promise:
@@ -15,7 +15,11 @@
 //! - **Silence.** No error and no log line of this crate holds SQL text or a value: the engine's
 //!   messages quote both, so they end here as codes.
 //!
-//! The layout on disk is described in `docs/formats/stores.md`.
+//! Beside the stores lies what can be lost: each person's [`WorkingMemory`], sealed values with a
+//! time to live.
+//!
+//! The layout on disk is described in `docs/formats/stores.md` and
+//! `docs/formats/working-memory.md`.
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
@@ -71,6 +75,7 @@ mod threads;
 mod turn;
 mod vault;
 pub mod vectors;
+mod working;
 mod writer;
 
 pub use check::{CheckedFile, Finding};
@@ -84,6 +89,7 @@ pub use rekey::{NumberedKey, Progress};
 pub use schema::{Migration, ModuleMigrations};
 pub use shared::Health;
 pub use store::{OpenOptions, Store};
+pub use working::{WorkingLimits, WorkingMemory, WorkingStats};
 
 /// The SQL engine's types, so that modules name one version of them: ours.
 pub use rusqlite;

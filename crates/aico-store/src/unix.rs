@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs::{File, Metadata, OpenOptions},
     io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt, fs::OpenOptionsExt},
+    os::unix::{ffi::OsStrExt, fs::FileExt, fs::MetadataExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -66,4 +66,23 @@ pub(crate) fn is_full(errno: i32) -> bool {
 /// Whether it says that a disk can only be read.
 pub(crate) fn is_read_only(errno: i32) -> bool {
     errno == libc::EROFS
+}
+
+/// Opens a file for reading and writing, and nothing that a link leads to.
+pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Reads as much as fits; fails when there is less.
+pub(crate) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(out, offset)
+}
+
+/// Writes all of it.
+pub(crate) fn write_all_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(data, offset)
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     io,
+    os::windows::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -62,4 +63,47 @@ pub(crate) fn is_full(error: i32) -> bool {
 pub(crate) fn is_read_only(error: i32) -> bool {
     const ERROR_WRITE_PROTECT: i32 = 19;
     error == ERROR_WRITE_PROTECT
+}
+
+/// Opens a file for reading and writing; a reparse point is opened as itself, so that it is no
+/// plain file.
+pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(path)
+}
+
+/// Reads as much as fits; fails when there is less.
+pub(crate) fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !out.is_empty() {
+        match file.seek_read(out, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                out = &mut out[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of it.
+pub(crate) fn write_all_at(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        match file.seek_write(data, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                data = &data[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

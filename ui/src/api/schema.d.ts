@@ -1934,6 +1934,8 @@ export interface components {
             items: {
                 /** @description What signed in, as it described itself. */
                 client: string;
+                /** @description It holds a connection for events now. */
+                connected: boolean;
                 /** Format: date-time */
                 created_at: string;
                 /** @description The one that asks. */
@@ -1942,6 +1944,11 @@ export interface components {
                 expires_at: string;
                 /** Format: uuid */
                 id: string;
+                /**
+                 * Format: date-time
+                 * @description When it held one last; not told while it does, nor when it never did or nobody knows.
+                 */
+                seen_at?: string | null;
             }[];
         };
         /** @description A list that is always given whole. */
@@ -2642,6 +2649,8 @@ export interface components {
         SessionInfo: {
             /** @description What signed in, as it described itself. */
             client: string;
+            /** @description It holds a connection for events now. */
+            connected: boolean;
             /** Format: date-time */
             created_at: string;
             /** @description The one that asks. */
@@ -2650,6 +2659,11 @@ export interface components {
             expires_at: string;
             /** Format: uuid */
             id: string;
+            /**
+             * Format: date-time
+             * @description When it held one last; not told while it does, nor when it never did or nobody knows.
+             */
+            seen_at?: string | null;
         };
         /**
          * @description The first set-up.

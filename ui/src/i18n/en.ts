@@ -508,7 +508,9 @@ export const en = {
 
   'sessions.intro': 'Where you are signed in.',
   'sessions.current': 'This one',
+  'sessions.connected': 'Active now',
   'sessions.since': 'Since {moment}',
+  'sessions.seen': 'last active {moment}',
   'sessions.end': 'End',
   'sessions.end.label': 'End the session {client}',
   'sessions.all': 'Sign out everywhere',

@@ -20,7 +20,7 @@ use super::restore::{RestoreSecret, at, open_piece, unpack};
 use super::{set, verify};
 use crate::home::{HomeConfig, PERSON_DB, blocking, person_folder};
 use crate::keys::note;
-use crate::{Home, HomeError, PersonName, folder};
+use crate::{Home, HomeError, PersonName, folder, working};
 
 /// A person's data was put back.
 #[derive(Clone)]
@@ -99,7 +99,8 @@ async fn put_back(
     let rows = entry.database.rows.values().sum();
     let vault = vault.clone();
     let modules = home.inner.config.person_migrations.clone();
-    let to = person_folder(home.root(), entry.id).join(PERSON_DB);
+    let id = entry.id;
+    let to = person_folder(home.root(), id).join(PERSON_DB);
     let (row, kept) = blocking(move || {
         let random = uuid::Uuid::new_v4().simple().to_string();
         let staging = Scratch(data.join(format!("{STAGING}{}", &random[..16])));
@@ -122,6 +123,7 @@ async fn put_back(
         Ok((row, kept))
     })
     .await?;
+    working::remove_from(home.root(), id)?;
     know_again(system, row).await?;
     Ok(PutBack {
         created_at,

@@ -23,7 +23,7 @@ use super::verify;
 use crate::home::{HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::swap::Next;
-use crate::{Home, HomeError, Role, folder, secrets, stores, token};
+use crate::{Home, HomeError, Role, folder, secrets, stores, token, working};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -155,6 +155,9 @@ pub async fn restore(
         names.push("logs");
     }
     restored.kept = blocking(move || next.take_place(&names, "restore")).await?;
+    if let Some(kept) = &restored.kept {
+        working::remove_all_from(&kept.join("home"));
+    }
     restored.created_at = set::time(archive.created_ms());
     restored.unread_erasures = unread_erasures;
     tracing::info!(persons = restored.persons, "a backup was restored");

@@ -199,6 +199,12 @@ pub(crate) struct SessionInfo {
     pub(crate) client: String,
     /// The one that asks.
     pub(crate) current: bool,
+    /// It holds a connection for events now.
+    pub(crate) connected: bool,
+    /// When it held one last; not told while it does, nor when it never did or nobody knows.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seen_at: Option<Timestamp>,
 }
 
 /// A new password for oneself.

@@ -47,14 +47,22 @@ pub(crate) async fn list(
     let me = caller.may_own(Action::ListSessions)?;
     let mut all = app.home.sessions(me).await?;
     all.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+    // It can be lost at any moment; the list can't.
+    let there = app.home.presence_of(me).await.unwrap_or_default();
     let items = all
         .into_iter()
-        .map(|session| SessionInfo {
-            id: session.id,
-            created_at: session.created_at,
-            expires_at: session.expires_at,
-            current: caller.session() == Some(session.id),
-            client: session.client,
+        .map(|session| {
+            let of = there.iter().find(|one| one.session == Some(session.id));
+            let connected = of.is_some_and(|one| one.since.is_some());
+            SessionInfo {
+                id: session.id,
+                created_at: session.created_at,
+                expires_at: session.expires_at,
+                current: caller.session() == Some(session.id),
+                client: session.client,
+                connected,
+                seen_at: of.filter(|_| !connected).map(|one| one.seen),
+            }
         })
         .collect();
     Ok(Json(Items { items }))

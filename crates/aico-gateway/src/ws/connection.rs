@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::close::Close;
 use super::commands::Commands;
 use super::hub::{Begin, Member};
+use super::presence::Present;
 use super::protocol::{ClientFrame, Resume, ServerFrame};
 use super::quota::{Held, Holder};
 use super::upgrade::Below;
@@ -33,10 +34,13 @@ pub(super) async fn run(app: Arc<App>, mut socket: WebSocket, below: Below) {
     };
     match opened {
         Ok(open) => {
+            let present = Present::new(&app, &open.principal, open.person);
             tokio::select! {
                 () = talk(app, socket, below, open) => {}
                 () = cut.cancelled() => {}
+                () = present.note() => {}
             }
+            present.over().await;
         }
         Err(close) => goodbye(socket, close).await,
     }

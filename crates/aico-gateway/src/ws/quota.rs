@@ -42,6 +42,11 @@ impl Quota {
         })
     }
 
+    /// How many one holder has.
+    pub(crate) fn held_by(&self, holder: Holder) -> usize {
+        self.held.lock().get(&holder).copied().unwrap_or(0)
+    }
+
     /// All together.
     pub(crate) fn count(&self) -> usize {
         self.held.lock().values().sum()

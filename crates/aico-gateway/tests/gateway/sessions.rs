@@ -1,9 +1,10 @@
 //! Set-up, sign-in, tokens, and what guessing costs.
 
+use aico_contracts::ids::SessionId;
 use aico_gateway::Limits;
 use serde_json::json;
 
-use crate::support::{MEMBER, OWNER, World};
+use crate::support::{MEMBER, OWNER, World, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_visitor_needs_the_printed_code() {
@@ -272,4 +273,55 @@ async fn times_and_lists_have_their_documented_shapes() {
         .expect(200)
         .json();
     assert_eq!(ready["model"]["status"], "ready");
+}
+
+/// What the list says of a session: whether it is connected, and whether it tells when it was.
+async fn presence(
+    world: &World,
+    asker: &crate::support::Person,
+    session: SessionId,
+) -> (bool, bool) {
+    let list = world.get("/api/v1/sessions", &asker.token).await;
+    let list = list.expect(200).json();
+    let of = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["id"] == session.to_string())
+        .unwrap();
+    (of["connected"] == true, of.get("seen_at").is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_connected_as_long_as_one_of_its_connections_lasts() {
+    let (world, owner) = World::ready().await;
+    let other = world.sign_in("Ada", OWNER).await;
+    assert_eq!(
+        presence(&world, &owner, other.session).await,
+        (false, false)
+    );
+    let (one, _) = world.follow(&other.token, None).await;
+    let (two, _) = world.follow(&other.token, None).await;
+    let comes = |expected| {
+        let (world, owner, other) = (&world, &owner, &other);
+        soon("the list tells it", async move {
+            while presence(world, owner, other.session).await != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+    };
+    comes((true, false)).await;
+    assert_eq!(
+        presence(&world, &owner, owner.session).await,
+        (false, false)
+    );
+    drop(one);
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(presence(&world, &owner, other.session).await, (true, false));
+    drop(two);
+    comes((false, true)).await;
+
+    // Nobody sees it of somebody else, and it is gone with the lock.
+    world.home.lock().await.unwrap();
+    assert!(world.home.presence_of(owner.id).await.is_err());
 }

@@ -143,6 +143,11 @@ fn child() {
                 .unwrap()
                 .block_on(repeat_until_killed(store, crate::vectors::step));
         }
+        "working" => {
+            tokio::runtime::Runtime::new()
+                .unwrap()
+                .block_on(crate::working::work_until_killed(&folder));
+        }
         "migrate" => drop(open(&[NOTES_TWICE])),
         "fail" => drop(open(&[NOTES_3])),
         other => panic!("no such task: {other}"),

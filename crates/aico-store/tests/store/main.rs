@@ -19,3 +19,4 @@ mod rekey;
 mod support;
 mod vaults;
 mod vectors;
+mod working;

@@ -406,7 +406,8 @@ async fn tell_erased(home: Home, bus: Bus) {
     }
 }
 
-/// How often sessions of sealed persons are looked at whose time is up.
+/// How often sessions of sealed persons are looked at whose time is up, and working memories
+/// cleaned of what is over.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Sealed persons are locked when their last session has ended: nothing of theirs stays with the
@@ -418,7 +419,10 @@ async fn lock_who_left(home: Home, bus: Bus) {
             Ok(Ok(person)) => bus.lock_person(person),
             Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
             Ok(Err(_)) => {}
-            Err(_) => home.lock_who_left().await,
+            Err(_) => {
+                home.lock_who_left().await;
+                home.clean_working().await;
+            }
         }
     }
 }

@@ -48,3 +48,4 @@ mod secrets;
 mod streams;
 mod support;
 mod traces;
+mod working;

@@ -9,6 +9,7 @@ use std::path::Path;
 use aico_vault::{Label, Owner, Password, Purpose, Vault};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hmac;
 
 use crate::support::{PASSWORD, World, text};
 
@@ -121,6 +122,39 @@ fn derived(world: &World) -> Vec<Needle> {
     let keys = vault.open_person(id.try_into().unwrap()).unwrap();
     for purpose in [Purpose::PersonDatabase, Purpose::KeyringMac] {
         all.extend(forms(purpose.as_str(), keys.derive(purpose).expose()));
+    }
+    all
+}
+
+/// The keys of the working memory of the only person, as its note of a clean stop gives them.
+fn working(world: &World, round: &str) -> Vec<Needle> {
+    let copy = world.path(&format!("copy-{round}"));
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([world.home(), copy.clone()])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let vault = Vault::unlock(&copy, &Password::new(PASSWORD).unwrap()).unwrap();
+    let persons = std::fs::read_dir(copy.join("persons"));
+    let person = persons.unwrap().next().unwrap().unwrap();
+    let name = person.file_name().into_string().unwrap();
+    let id: Vec<u8> = (0..16)
+        .map(|at| u8::from_str_radix(&name[at * 2..at * 2 + 2], 16).unwrap())
+        .collect();
+    let keys = vault.open_person(id.try_into().unwrap()).unwrap();
+    // docs/formats/working-memory.md: the salt follows the epoch.
+    let note = std::fs::read(person.path().join("working/closed")).unwrap();
+    let note = keys
+        .open_sealed(Purpose::WorkingMemory, b"closed", &note)
+        .unwrap();
+    let environment = keys.derive_with(Purpose::WorkingMemory, &note[4..36]);
+    let mut all = forms("the working memory's key", environment.expose());
+    for what in ["name", "value"] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, environment.expose());
+        let label = format!("aico/working-memory/{what}/1\0");
+        let key = hmac::sign(&key, label.as_bytes());
+        all.extend(forms(&format!("its key of {what}s"), key.as_ref()));
     }
     all
 }
@@ -276,6 +310,8 @@ fn a_forced_core_of_an_unlocked_daemon_has_neither_password_nor_root_key_and_a_l
         assert_eq!(found(children[0], &everything), none, "the model process");
         world.said(&["lock"]);
         assert_eq!(found(world.pid(), &everything), none, "locked after {how}");
+        let working = working(&world, how);
+        assert_eq!(found(world.pid(), &working), none, "locked after {how}");
         world.stop();
     }
 }
