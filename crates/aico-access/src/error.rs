@@ -302,7 +302,7 @@ impl HomeError {
             Self::OwnerStays | Self::OwnerIsOpen => ErrorKind::OwnerStays,
             Self::KeysChange | Self::Rotation(_) => ErrorKind::Rotation,
             Self::NoRoom { .. } => ErrorKind::StorageFull,
-            Self::Parts(_) => ErrorKind::Other,
+            Self::Parts(error) => disk_kind(&**error).unwrap_or(ErrorKind::Other),
             Self::PersonLocked => ErrorKind::PersonLocked,
             Self::TokenInvalid => ErrorKind::TokenInvalid,
             Self::UnsafeFolder { .. } => ErrorKind::FolderUnusable,
@@ -450,6 +450,12 @@ pub(crate) fn io_kind(error: &std::io::Error) -> Option<ErrorKind> {
         std::io::ErrorKind::ReadOnlyFilesystem => Some(ErrorKind::StorageReadOnly),
         _ => None,
     }
+}
+
+/// Whether the disk is what another part's error comes from.
+fn disk_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let here = error.downcast_ref::<std::io::Error>().and_then(io_kind);
+    here.or_else(|| error.source().and_then(disk_kind))
 }
 
 /// Rounded up, as people read it.

@@ -42,7 +42,7 @@ impl DataFolder {
             move |source| HomeError::Folder { path, source }
         };
         if !path.exists() {
-            create_private(path).map_err(failed(path))?;
+            create_durable(path).map_err(failed(path))?;
         }
         check_private(path)?;
         let lock_path = path.join("lock");
@@ -90,6 +90,16 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// The same with what is missing above it, and so that a power cut does not take it away again with
+/// all that is put into it.
+fn create_durable(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing = path.ancestors().take_while(|above| !above.exists());
+    let missing: Vec<_> = missing.filter_map(Path::parent).collect();
+    create_private(&path)?;
+    missing.into_iter().try_for_each(sync_folder)
 }
 
 fn open_private(path: &Path) -> io::Result<File> {

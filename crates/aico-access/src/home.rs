@@ -33,6 +33,7 @@ use crate::open_stores::PersonStores;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
 use crate::token::{self, Tokens};
+use crate::updating::Updating;
 use crate::working::{self, Working};
 use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, swap};
 
@@ -109,7 +110,7 @@ pub struct Home {
 pub(crate) struct Inner {
     pub(crate) config: HomeConfig,
     root: PathBuf,
-    stage: watch::Sender<Stage>,
+    pub(crate) stage: watch::Sender<Stage>,
     /// Set-up, unlocking and locking happen one at a time.
     pub(crate) change: tokio::sync::Mutex<()>,
     /// One backup is made at a time, and nobody is erased meanwhile.
@@ -138,6 +139,8 @@ pub(crate) struct Inner {
     /// Whether the parts that need keys serve; `None` where nobody said that there are any.
     pub(crate) serving: watch::Sender<Option<bool>>,
     pub(crate) rotation: Rotation,
+    /// Stores that migrate.
+    pub(crate) updating: Updating,
     made: Instant,
     /// Milliseconds since `made`.
     last_used: AtomicU64,
@@ -196,6 +199,7 @@ impl Home {
                 holds: TaskTracker::new(),
                 serving: watch::Sender::new(None),
                 rotation: Rotation::default(),
+                updating: Updating::default(),
                 made: Instant::now(),
                 last_used: AtomicU64::new(0),
             }),
@@ -279,11 +283,22 @@ impl Home {
                 path: data.clone(),
                 source,
             })?;
-        *self.inner.setup_code.lock() = None;
-        self.open_with(password).await?;
-        self.used();
-        let session = self.new_owner_session(source.into()).await?;
-        Ok(SetUp { phrase, session })
+        let opened = async {
+            self.open_with(password).await?;
+            self.used();
+            self.new_owner_session(source.into()).await
+        };
+        match opened.await {
+            Ok(session) => {
+                *self.inner.setup_code.lock() = None;
+                Ok(SetUp { phrase, session })
+            }
+            Err(error) => {
+                // Nobody was told the phrase: there is no home yet.
+                self.undo_set_up(&staging).await;
+                Err(error)
+            }
+        }
     }
 
     fn check_proof(&self, proof: &SetupProof<'_>) -> Result<(), HomeError> {
@@ -392,6 +407,7 @@ impl Home {
             Stage::Locked => {
                 self.guarded(MASTER_ACCOUNT, &source, self.open_with(password))
                     .await?;
+                self.open_what_is_big().await;
                 self.used();
             }
             Stage::Ready => {
@@ -480,7 +496,7 @@ impl Home {
         self.inner.last_used.store(now, Ordering::Relaxed);
     }
 
-    async fn close_stores(&self) -> Result<(), HomeError> {
+    pub(crate) async fn close_stores(&self) -> Result<(), HomeError> {
         self.inner.holds.close();
         if tokio::time::timeout(PATIENCE, self.inner.holds.wait())
             .await

@@ -152,6 +152,7 @@ impl Home {
         match opened {
             Ok(vault) => {
                 self.open_stores(vault).await?;
+                self.open_what_is_big().await;
                 self.used();
                 Ok(Start::Unlocked)
             }

@@ -43,8 +43,11 @@ mod store_key;
 mod stores;
 mod swap;
 mod token;
+mod undo;
+mod updating;
 mod working;
 
+pub use aico_store::MigrationProgress;
 pub use check::{CheckState, Checked, CheckedPart, Tally};
 pub use error::{ErrorKind, HomeError};
 pub use export::{ExportPiece, Exported, PersonExport, TakeFile};
@@ -63,7 +66,9 @@ pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use presence::Presence;
 pub use principal::Principal;
 pub use rescue::Rescue;
-pub use rotation::{Begun, PartChecked, PartsError, Rotate, RotationState, SealedParts};
+pub use rotation::{
+    Begun, Failed, PartChecked, PartsError, Rotate, RotationState, SealedParts,
+};
 pub use sealed::Seal;
 pub use secrets::{SECRET_LONGEST, SECRETS_MOST, SecretError, SecretInfo};
 pub use sessions::{Session, SessionInfo, Source};

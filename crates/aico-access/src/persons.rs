@@ -26,7 +26,31 @@ impl Home {
         password: &Password,
         source: impl Into<Source>,
     ) -> Result<Session, HomeError> {
-        let source = source.into();
+        self.sign_in_with(name, password, source.into(), false)
+            .await
+    }
+
+    /// The same by somebody who shows a new phrase of their own, should there be one: a change of
+    /// keys that waits for a sealed person is done with it ([`Session::phrase`]).
+    ///
+    /// # Errors
+    /// As [`Self::sign_in`].
+    pub async fn sign_in_taking_phrase(
+        &self,
+        name: &str,
+        password: &Password,
+        source: impl Into<Source>,
+    ) -> Result<Session, HomeError> {
+        self.sign_in_with(name, password, source.into(), true).await
+    }
+
+    async fn sign_in_with(
+        &self,
+        name: &str,
+        password: &Password,
+        source: Source,
+        takes_phrase: bool,
+    ) -> Result<Session, HomeError> {
         let open = self.opened()?;
         let Ok(name) = PersonName::new(name) else {
             return Err(HomeError::SignInFailed);
@@ -62,13 +86,40 @@ impl Home {
                 other => other,
             })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
-        let session = self.new_session(&open, person, &source).await?;
-        // Once there is a session: without one a sealed person is locked.
-        if let Some(keys) = keys {
-            open.vault
-                .unlock_person(&keys)
-                .map_err(HomeError::Keyring)?;
+        match keys {
+            None => self.new_session(&open, person, &source).await,
+            Some(keys) => {
+                let own = takes_phrase.then_some(password);
+                self.enter(&open, person, keys, own, &source).await
+            }
         }
+    }
+
+    /// Signs in who has just opened these keys; with their password, what waited for that is done.
+    pub(crate) async fn enter(
+        &self,
+        open: &Open,
+        person: Person,
+        keys: PersonKeys,
+        own: Option<&Password>,
+        source: &Source,
+    ) -> Result<Session, HomeError> {
+        let id = person.id;
+        let mut session = self.new_session(open, person, source).await?;
+        let keys = match own {
+            Some(own) => {
+                let changed = self.change_what_waits(open, id, keys, own).await;
+                session.phrase = changed.1;
+                changed.0
+            }
+            None => keys,
+        };
+        session.keys_wait = self.waits_for(open, id).await;
+        // Once there is a session: without one a sealed person is locked.
+        open.vault
+            .unlock_person(&keys)
+            .map_err(HomeError::Keyring)?;
+        self.finish_what_waited(id);
         Ok(session)
     }
 
@@ -276,10 +327,12 @@ impl Home {
                     "INSERT OR REPLACE INTO access_tombstone (person, erased_ms) VALUES (?1, ?2)",
                     rusqlite::params![id.as_bytes(), Timestamp::now().as_millisecond()],
                 )?;
-                tx.execute(
+                for sql in [
                     "DELETE FROM access_audit WHERE person = ?1",
-                    [id.as_bytes()],
-                )?;
+                    "DELETE FROM rotation_pending WHERE person = ?1",
+                ] {
+                    tx.execute(sql, [id.as_bytes()])?;
+                }
                 keys::note(tx, ERASED)?;
                 Ok(())
             })
@@ -545,6 +598,8 @@ impl Home {
             id,
             expires_at,
             person,
+            phrase: None,
+            keys_wait: false,
         })
     }
 }

@@ -77,16 +77,23 @@ impl Home {
     ) -> Result<(), HomeError> {
         let open = self.opened()?;
         let about = self.known(&open, person).await?;
-        let (vault, own) = (open.vault.clone(), own.duplicate());
+        let (vault, proven) = (open.vault.clone(), own.duplicate());
         let work = self.with_kdf(move || {
             let id = *person.as_bytes();
             if !vault.is_sealed(id).map_err(HomeError::Keyring)? {
                 return Err(HomeError::Rotation("this person is not sealed"));
             }
-            vault.unseal_person(id, &own).map_err(proof)
+            vault.open_person_with_password(id, &proven).map_err(proof)
         });
-        self.guarded(&about.name.key(), &source.into(), work)
+        let keys = self
+            .guarded(&about.name.key(), &source.into(), work)
             .await?;
+        // A key that is still to be changed is not put under the root key.
+        drop(self.change_what_waits(&open, person, keys, own).await);
+        let (vault, own) = (open.vault.clone(), own.duplicate());
+        self.with_kdf(move || vault.unseal_person(*person.as_bytes(), &own).map_err(proof))
+            .await?;
+        self.finish_what_waited(person);
         self.noted(&open, UNSEALED).await;
         Ok(())
     }
@@ -129,10 +136,7 @@ impl Home {
         };
         let (about, keys) = self.guarded(&key, &source, work).await?;
         self.noted(&open, RECOVERED).await;
-        let session = self.new_session(&open, about, &source).await?;
-        open.vault
-            .unlock_person(&keys)
-            .map_err(HomeError::Keyring)?;
+        let session = self.enter(&open, about, keys, None, &source).await?;
         self.end_others(&open, session.person.id, Some(session.id))
             .await?;
         Ok(session)

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use aico_contracts::ids::{PersonId, SessionId};
 use aico_store::{Store, StoreError};
+use aico_vault::RecoveryPhrase;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
@@ -26,6 +27,10 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// Who signed in.
     pub person: Person,
+    /// A sealed person's key was changed with this, and with it their phrase: told this once.
+    pub phrase: Option<RecoveryPhrase>,
+    /// A change of a sealed person's keys still waits for [`crate::Home::sign_in_taking_phrase`].
+    pub keys_wait: bool,
 }
 
 /// A session as it is listed.

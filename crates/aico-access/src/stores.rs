@@ -95,15 +95,17 @@ impl Home {
     pub(crate) async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
         let (vault, path) = (vault.clone(), self.root().join(SYSTEM_DB));
         let modules = modules_of_system(&self.inner.config);
+        let options = self.inner.updating.options();
         blocking(move || {
             let (_, key) = system_key(&vault)?;
             let registry = Arc::new(vault);
-            Ok(Store::open(
+            Ok(Store::open_with(
                 &path,
                 key.expose(),
                 &Identity::system(),
                 &modules,
                 registry,
+                options,
             )?)
         })
         .await
@@ -142,16 +144,18 @@ impl Home {
         let path = person_folder(self.root(), person).join(PERSON_DB);
         let vault = vault.clone();
         let modules = self.inner.config.person_migrations.clone();
+        let options = self.inner.updating.options();
         blocking(move || {
             let (_, key) = person_key(&vault, &keys, &path)?;
             let identity = Identity::person(*person.as_bytes());
             let registry = Arc::new(vault);
-            Ok(Store::open(
+            Ok(Store::open_with(
                 &path,
                 key.expose(),
                 &identity,
                 &modules,
                 registry,
+                options,
             )?)
         })
         .await

@@ -1,7 +1,7 @@
 //! What a model is told of a conversation is what the store says, whoever changed it and however,
 //! though most of it comes from the working memory.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -363,9 +363,10 @@ impl From<Denied> for Problem {
     }
 }
 
-impl From<HomeError> for Problem {
-    fn from(error: HomeError) -> Self {
-        let code = match error.kind() {
+impl Code {
+    /// Of a sort of error of the home.
+    pub(crate) fn of(kind: ErrorKind) -> Self {
+        match kind {
             ErrorKind::AlreadySetUp => Code::AlreadySetUp,
             ErrorKind::NotSetUp => Code::NotSetUp,
             ErrorKind::Locked => Code::Locked,
@@ -402,7 +403,13 @@ impl From<HomeError> for Problem {
             ErrorKind::FolderUnusable => Code::FolderUnusable,
             ErrorKind::Invalid => Code::Invalid,
             ErrorKind::Other => Code::Internal,
-        };
+        }
+    }
+}
+
+impl From<HomeError> for Problem {
+    fn from(error: HomeError) -> Self {
+        let code = Code::of(error.kind());
         if code.status() == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(
                 code = code.as_str(),

@@ -1,6 +1,13 @@
 //! Connections: keyed, with every setting that the security and durability of a store rest on.
 
-use std::{ffi::c_int, path::Path, sync::OnceLock, time::Duration};
+use std::{
+    cell::Cell,
+    ffi::c_int,
+    io,
+    path::Path,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi, limits::Limit};
 use zeroize::Zeroizing;
@@ -190,8 +197,27 @@ pub(crate) fn prepare_engine() -> Result<(), OpenError> {
     }
 }
 
-/// The engine's message quotes statements and names files; the code alone is let through.
+thread_local! {
+    /// When the system last told the engine, on this thread, that a disk is full.
+    static FULL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How long that may be ago to be what an error comes from.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// Whether a full disk is what an error of the engine comes from that has no code for it: a log or
+/// its index that could not be made. Asked once for each error.
+pub(crate) fn was_full() -> bool {
+    FULL.take().is_some_and(|at| at.elapsed() < JUST_NOW)
+}
+
+/// The engine's message quotes statements and names files; the code alone is let through. It is
+/// called where the system's call failed, whose error number is gone when the engine answers.
 fn log_line(code: c_int, _message: &str) {
+    let system = io::Error::last_os_error().raw_os_error();
+    if system.is_some_and(platform::is_full) {
+        FULL.set(Some(Instant::now()));
+    }
     match code & 0xff {
         ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
             tracing::warn!(code, "the database engine met damage");

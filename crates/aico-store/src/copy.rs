@@ -343,7 +343,7 @@ fn keep_previous(place: &Place) -> Result<Option<PathBuf>, OpenError> {
         }
         // A second name costs nothing; where the file system has no such thing, a copy.
         if std::fs::hard_link(&from, &to).is_err() {
-            place::copy(&from, &to)?;
+            place::copy(&from, &to, &mut |_| {})?;
         }
     }
     platform::sync_folder(place.folder()).map_err(io_error("sync", place.path()))?;

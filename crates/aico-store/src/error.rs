@@ -5,7 +5,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use rusqlite::ffi;
 
-use crate::{identity::Identity, registry::RegistryError};
+use crate::{connection, identity::Identity, registry::RegistryError};
 
 /// Why a read or a write did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,7 @@ impl StoreError {
             // The log's index could not grow, for which there is one reason.
             _ if code == ffi::SQLITE_IOERR_SHMSIZE => Self::StorageFull,
             ffi::SQLITE_TOOBIG => Self::TooBig,
+            ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN if connection::was_full() => Self::StorageFull,
             ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => Self::Io { code },
             // SQLCipher answers a page that fails its authentication with the plain error code
             // and no message of its own; a mistake in a statement always has one.

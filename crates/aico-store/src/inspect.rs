@@ -238,6 +238,12 @@ pub(crate) fn engine(path: &Path) -> impl Fn(StoreError) -> OpenError + use<> {
             StoreError::StorageFull => OpenError::StorageFull { path },
             StoreError::StorageReadOnly => OpenError::read_only(path),
             StoreError::ReadOnly => OpenError::NotWritable { path },
+            // The engine has lost the system's own word when it can't make a file.
+            StoreError::Io { code }
+                if code & 0xff == ffi::SQLITE_CANTOPEN && place::is_full_beside(&path) =>
+            {
+                OpenError::StorageFull { path }
+            }
             StoreError::Damaged { code } if code & 0xff == ffi::SQLITE_NOTADB => {
                 OpenError::WrongKeyOrDamaged { path }
             }

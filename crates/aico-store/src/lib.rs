@@ -64,6 +64,7 @@ mod place;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
 mod platform;
+mod progress;
 mod reader;
 mod registry;
 mod rekey;
@@ -84,6 +85,7 @@ pub use error::{ConstraintKind, OpenError, StoreError};
 pub use fault::{FaultHook, FaultPoint};
 pub use identity::{Identity, StoreKind};
 pub use outbox::{OutboxEvent, enqueue};
+pub use progress::{MigrationProgress, MigrationWatch};
 pub use registry::{RegistryError, StoreRecord, StoreRegistry};
 pub use rekey::{NumberedKey, Progress};
 pub use schema::{Migration, ModuleMigrations};

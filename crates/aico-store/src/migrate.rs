@@ -8,11 +8,17 @@ use crate::{
     error::{OpenError, StoreError},
     fault::FaultPoint,
     guard::Guard,
+    inspect::engine,
     open::{Opening, close_folded},
+    place,
+    progress::Meter,
     registry::StoreRecord,
     schema::{self, Pending},
     snapshot,
 };
+
+/// Operations of the engine between two looks at how far a step is: some milliseconds.
+const OPERATIONS: std::ffi::c_int = 100_000;
 
 /// Why a step did not run.
 enum Stop {
@@ -35,11 +41,14 @@ pub(crate) fn run(
     pending: &[Pending],
 ) -> Result<(Connection, u64), OpenError> {
     close_folded(&opening.place, connection)?;
-    snapshot::ensure(opening, record, sequence)?;
+    let size = place::length(opening.place.path());
+    let meter = Meter::new(opening.watch.clone(), size, pending.len());
+    snapshot::ensure(opening, record, sequence, &meter)?;
+    meter.part_done();
     let mut connection = opening.connect()?;
     for step in pending {
         let (module, migration) = (step.module, step.migration);
-        match run_step(opening, &mut connection, step) {
+        match run_step(opening, &mut connection, step, &meter) {
             Ok(reached) => sequence = reached,
             Err(Stop::Open(error)) => return Err(error),
             Err(Stop::Failed(source)) => {
@@ -62,6 +71,7 @@ pub(crate) fn run(
                 });
             }
         }
+        meter.part_done();
         tracing::info!(
             store = opening.id,
             module,
@@ -70,6 +80,7 @@ pub(crate) fn run(
             "a migration ran",
         );
     }
+    watch_no_more(&mut connection).map_err(engine(opening.place.path()))?;
     opening.pass(FaultPoint::StepsDone)?;
     snapshot::discard(opening)?;
     Ok((connection, sequence))
@@ -79,8 +90,10 @@ fn run_step(
     opening: &Opening<'_>,
     connection: &mut Connection,
     step: &Pending,
+    meter: &Meter,
 ) -> Result<u64, Stop> {
     let guard = Guard::install(connection)?;
+    watch(opening, connection, meter)?;
     let tx = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(StoreError::from)?;
@@ -96,6 +109,28 @@ fn run_step(
         .note_sequence(&opening.id, sequence)
         .map_err(|error| Stop::Failed(StoreError::Registry(error)))?;
     Ok(sequence)
+}
+
+/// What a step writes goes to the end of the log, as long as that was not folded before.
+fn watch(
+    opening: &Opening<'_>,
+    connection: &mut Connection,
+    meter: &Meter,
+) -> Result<(), StoreError> {
+    if opening.watch.is_none() {
+        return Ok(());
+    }
+    let (log, meter) = (opening.place.log(), meter.clone());
+    let before = place::length(&log);
+    let look = move || {
+        meter.at(place::length(&log).saturating_sub(before));
+        false
+    };
+    Ok(connection.progress_handler(OPERATIONS, Some(look))?)
+}
+
+fn watch_no_more(connection: &mut Connection) -> Result<(), StoreError> {
+    Ok(connection.progress_handler(0, None::<fn() -> bool>)?)
 }
 
 fn put_back(opening: &Opening<'_>) -> bool {

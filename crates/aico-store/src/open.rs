@@ -12,6 +12,7 @@ use crate::{
     inspect::{self, engine},
     migrate,
     place::{self, Place},
+    progress::MigrationWatch,
     registry::{StoreRecord, StoreRegistry},
     rekey,
     schema::{self, ModuleMigrations, Pending},
@@ -27,6 +28,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) registry: Arc<dyn StoreRegistry>,
     pub(crate) id: String,
     pub(crate) faults: Faults,
+    pub(crate) watch: Option<MigrationWatch>,
 }
 
 /// A database that is open and checked.
@@ -60,6 +62,7 @@ impl<'a> Opening<'a> {
             registry,
             id: identity.store_id(),
             faults,
+            watch: None,
         })
     }
 

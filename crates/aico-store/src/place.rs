@@ -189,6 +189,7 @@ pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
         ".new-shm",
     ];
     let more = [
+        ".room",
         ".new-journal",
         ".before-restore",
         ".before-restore-wal",
@@ -209,6 +210,18 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Whether no file can be made beside this one for want of space.
+pub(crate) fn is_full_beside(path: &Path) -> bool {
+    let probe = beside(path, ".room");
+    let made = platform::create_private(&probe);
+    // One that is left is empty, and goes with the next.
+    drop(remove_if_there(&probe));
+    made.is_err_and(|error| {
+        use io::ErrorKind as Kind;
+        matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded)
+    })
 }
 
 /// Whether anything has that name, a dangling link included.
@@ -244,15 +257,20 @@ pub(crate) fn salt(path: &Path) -> Result<Option<[u8; 16]>, OpenError> {
 /// SHA-256 of a file.
 pub(crate) fn hash(path: &Path) -> Result<[u8; 32], OpenError> {
     let mut file = File::open(path).map_err(io_error("read", path))?;
-    copy_hashing(&mut file, &mut io::sink()).map_err(io_error("read", path))
+    copy_hashing(&mut file, &mut io::sink(), &mut |_| {}).map_err(io_error("read", path))
 }
 
-/// Copies a file to a new, private, synced one; answers the hash of what was copied.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<[u8; 32], OpenError> {
+/// Copies a file to a new, private, synced one; answers the hash of what was copied. `so_far` hears
+/// how many bytes are.
+pub(crate) fn copy(
+    from: &Path,
+    to: &Path,
+    so_far: &mut dyn FnMut(u64),
+) -> Result<[u8; 32], OpenError> {
     remove_if_there(to)?;
     let mut source = File::open(from).map_err(io_error("read", from))?;
     let mut target = platform::create_private(to).map_err(io_error("create", to))?;
-    let copied = copy_hashing(&mut source, &mut target)
+    let copied = copy_hashing(&mut source, &mut target, so_far)
         .and_then(|hash| target.sync_all().map(|()| hash))
         .map_err(io_error("write", to));
     if copied.is_err() {
@@ -261,8 +279,13 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<[u8; 32], OpenError> {
     copied
 }
 
-fn copy_hashing(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<[u8; 32]> {
+fn copy_hashing(
+    from: &mut impl Read,
+    to: &mut impl io::Write,
+    so_far: &mut dyn FnMut(u64),
+) -> io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
+    let mut done = 0;
     let mut buffer = vec![0; 1 << 18];
     loop {
         match from.read(&mut buffer) {
@@ -270,6 +293,8 @@ fn copy_hashing(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<[u8
             Ok(count) => {
                 hasher.update(&buffer[..count]);
                 to.write_all(&buffer[..count])?;
+                done += count as u64;
+                so_far(done);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

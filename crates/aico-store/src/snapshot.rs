@@ -4,7 +4,10 @@
 //! under `<store>/before-migration`; a copy that it does not vouch for is never used. Putting it
 //! back is noted first (`<store>/restore`), so that an interruption is finished at the next start.
 
-use crate::{error::OpenError, fault::FaultPoint, open::Opening, place, registry::StoreRecord};
+use crate::{
+    error::OpenError, fault::FaultPoint, open::Opening, place, progress::Meter,
+    registry::StoreRecord,
+};
 
 fn before_id(id: &str) -> String {
     format!("{id}/before-migration")
@@ -30,6 +33,7 @@ pub(crate) fn ensure(
     opening: &Opening<'_>,
     record: &StoreRecord,
     sequence: u64,
+    meter: &Meter,
 ) -> Result<(), OpenError> {
     let (place, id) = (&opening.place, before_id(&opening.id));
     let snapshot = place.snapshot();
@@ -45,7 +49,7 @@ pub(crate) fn ensure(
         opening.registry.remove(&id)?;
     }
     let copying = place.copying();
-    let hash = place::copy(place.path(), &copying)?;
+    let hash = place::copy(place.path(), &copying, &mut |bytes| meter.at(bytes))?;
     opening.pass(FaultPoint::SnapshotCopied)?;
     place.rename(&copying, &snapshot)?;
     opening.pass(FaultPoint::SnapshotNamed)?;

@@ -24,6 +24,7 @@ use crate::{
     inspect::engine,
     open::{Opened, Opening},
     place::{self, Place},
+    progress::MigrationWatch,
     reader::{self, ReadWork},
     registry::StoreRegistry,
     rekey::{NumberedKey, Progress, Rekey},
@@ -48,6 +49,8 @@ pub struct OpenOptions {
     pub patience: Duration,
     /// For tests: called at each named fault point.
     pub fault: Option<FaultHook>,
+    /// Hears how far migrations are.
+    pub watch: Option<MigrationWatch>,
 }
 
 impl Default for OpenOptions {
@@ -56,6 +59,7 @@ impl Default for OpenOptions {
             readers: 2,
             patience: Duration::from_secs(10),
             fault: None,
+            watch: None,
         }
     }
 }
@@ -148,10 +152,10 @@ impl Store {
         identity: &Identity,
         modules: &[ModuleMigrations],
         registry: Arc<dyn StoreRegistry>,
-        options: OpenOptions,
+        mut options: OpenOptions,
     ) -> Result<Self, OpenError> {
         let faults = Faults(options.fault.clone());
-        let opening = Opening::new(
+        let mut opening = Opening::new(
             path,
             key,
             identity,
@@ -159,6 +163,7 @@ impl Store {
             registry.clone(),
             faults.clone(),
         )?;
+        opening.watch = options.watch.take();
         let opened = opening.open()?;
         Self::start(opened, key, identity, registry, faults, &options, false)
     }

@@ -23,6 +23,14 @@ impl Vault {
         Ok(self.read_keyring(id)?.find(WrapKind::Root).is_none())
     }
 
+    /// Epoch of a person's key. Needs no secret; what the file says is authentic once it is opened.
+    ///
+    /// # Errors
+    /// When their keyring can't be read.
+    pub fn key_epoch_of(&self, id: [u8; 16]) -> Result<u32, PersonKeyError> {
+        Ok(self.read_keyring(id)?.epoch)
+    }
+
     /// Seals a person: a new key, under their own password and a phrase of their own, and under
     /// nothing else. They stay signed in.
     ///

@@ -449,6 +449,18 @@ pub(crate) enum Person {
         #[command(flatten)]
         password: PasswordFrom,
     },
+    /// Changes the keys of a sealed person, where a rotation left that to them.
+    ///
+    /// Asks for their own password, and tells a new recovery phrase of theirs this once.
+    Rekey {
+        /// What they are called.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+        /// Write the recovery phrase to this new private file instead of showing it.
+        #[arg(long, value_name = "FILE")]
+        recovery_file: Option<PathBuf>,
+    },
     /// Sets a new password for a sealed person by the phrase of their own.
     Recover {
         /// What they are called.

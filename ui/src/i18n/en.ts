@@ -84,6 +84,11 @@ export const en = {
   'unlock.body': 'AICO is locked. The master password of its owner opens it.',
   'unlock.action': 'Unlock',
   'unlock.working': 'Opening…',
+  'unlock.updating': 'Updating your data for this version of AICO, {percent} %',
+  'unlock.updating.left': {
+    one: 'Updating your data for this version of AICO, {percent} %, about {count} second left',
+    other: 'Updating your data for this version of AICO, {percent} %, about {count} seconds left',
+  },
   'unlock.others': 'Other persons of this AICO can sign in once it is unlocked.',
   'unlock.keychain.locked':
     'The {name} is locked, so it could not open AICO at its start. The password does.',

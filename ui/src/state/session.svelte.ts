@@ -17,6 +17,8 @@ class SessionStore {
   notice = $state('');
   /** The keychain that did not open AICO at its start. */
   keychain = $state.raw<Keychain | null>(null);
+  /** How far the stores are that are brought up to a newer program, while they are. */
+  updating = $state.raw<{ percent: number; seconds_left?: number } | null>(null);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
@@ -61,6 +63,7 @@ class SessionStore {
       const state = await call(api.GET('/api/v1/state'));
       this.version = state.version;
       this.keychain = state.keychain ?? null;
+      this.updating = state.updating ?? null;
       return state.stage;
     } catch {
       return null;

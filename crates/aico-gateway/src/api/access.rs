@@ -44,6 +44,29 @@ pub(crate) struct State {
     /// While it waits for the password although a keychain holds a key: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keychain: Option<super::vault::Keychain>,
+    /// While stores are brought up to this program's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) updating: Option<Updating>,
+}
+
+/// How far an update of the stores is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Updating {
+    /// Hundredths of the store that is being updated.
+    #[schema(maximum = 100)]
+    pub(crate) percent: u8,
+    /// How long the rest takes, once that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds_left: Option<u64>,
+}
+
+impl From<access::MigrationProgress> for Updating {
+    fn from(progress: access::MigrationProgress) -> Self {
+        Self {
+            percent: progress.percent,
+            seconds_left: progress.left.map(|left| left.as_secs()),
+        }
+    }
 }
 
 /// A suggestion; nothing remembers it.
@@ -97,6 +120,10 @@ pub(crate) struct Unlocked {
 pub(crate) struct SignIn {
     pub(crate) name: String,
     pub(crate) password: Secret,
+    /// Somebody sees the answer, who would write a recovery phrase down: a change of keys that
+    /// waits for this sealed person is done, and makes a new one.
+    #[serde(default)]
+    pub(crate) takes_phrase: bool,
 }
 
 /// What a person may do beside using what is their own.
@@ -174,6 +201,14 @@ pub(crate) struct Session {
     #[schema(value_type = String, format = DateTime)]
     pub(crate) expires_at: Timestamp,
     pub(crate) person: Person,
+    /// A change of keys that waited for this sealed person is done, and their own phrase is
+    /// another: shown this once. The one before opens nothing here any more.
+    #[schema(min_items = 12, max_items = 12)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery_phrase: Option<Vec<&'static str>>,
+    /// A change of keys still waits for this sealed person to sign in with `takes_phrase`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) keys_wait: bool,
 }
 
 impl From<access::Session> for Session {
@@ -182,6 +217,8 @@ impl From<access::Session> for Session {
             token: session.token.as_str().to_owned(),
             expires_at: session.expires_at,
             person: session.person.into(),
+            recovery_phrase: session.phrase.map(|phrase| phrase.words()),
+            keys_wait: session.keys_wait,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::input::Secret;
+use crate::problem::Code;
 
 /// Which keys are to be changed: without purposes and person the root key.
 #[derive(Deserialize, ToSchema)]
@@ -73,24 +74,29 @@ pub(crate) struct Rotation {
     /// Why it stopped. It goes on at the next start, or when it is asked for again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<String>,
-    /// Sealed persons whose keys only they can change.
+    /// Stable code of that, as in a problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failed_code: Option<&'static str>,
+    /// Sealed persons whose keys are yet to be changed: with them, when they sign in next.
     #[schema(value_type = Vec<uuid::Uuid>)]
-    pub(crate) skipped: Vec<PersonId>,
+    pub(crate) pending: Vec<PersonId>,
     /// When the last one was done, since the daemon runs.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<Timestamp>,
 }
 
-impl From<access::RotationState> for Rotation {
-    fn from(state: access::RotationState) -> Self {
+impl Rotation {
+    pub(crate) fn new(state: access::RotationState, pending: Vec<PersonId>) -> Self {
+        let code = state.failed.as_ref().map(|failed| Code::of(failed.kind));
         Self {
             running: state.running,
             step: state.step,
             done_bytes: state.done_bytes,
             all_bytes: state.all_bytes,
-            failed: state.failed,
-            skipped: state.skipped,
+            failed: state.failed.map(|failed| failed.why),
+            failed_code: code.map(Code::as_str),
+            pending,
             finished_at: state.finished_at,
         }
     }

@@ -62,5 +62,6 @@ pub(crate) async fn read(
     caller: Caller,
 ) -> Result<Json<api::Rotation>, Problem> {
     caller.may(Action::ReadVault)?;
-    Ok(Json(app.home.rotation().into()))
+    let pending = app.home.pending_key_changes().await?;
+    Ok(Json(api::Rotation::new(app.home.rotation(), pending)))
 }

@@ -28,10 +28,14 @@ pub(crate) async fn sign_in(
     let form: SignIn = input.json().await?;
     let session = guarded(&app, &caller, async {
         let password = given_password(&form.password, Code::SignInFailed)?;
-        Ok(app
-            .home
-            .sign_in(&form.name, &password, caller.source())
-            .await?)
+        let (home, source) = (&app.home, caller.source());
+        Ok(match form.takes_phrase {
+            true => {
+                home.sign_in_taking_phrase(&form.name, &password, source)
+                    .await?
+            }
+            false => home.sign_in(&form.name, &password, source).await?,
+        })
     })
     .await?;
     Ok((StatusCode::CREATED, Json(session.into())))

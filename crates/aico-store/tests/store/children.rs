@@ -148,6 +148,7 @@ fn child() {
                 .unwrap()
                 .block_on(crate::working::work_until_killed(&folder));
         }
+        "big" => crate::big::migrate(&folder),
         "migrate" => drop(open(&[NOTES_TWICE])),
         "fail" => drop(open(&[NOTES_3])),
         other => panic!("no such task: {other}"),

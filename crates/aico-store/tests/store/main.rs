@@ -8,6 +8,7 @@
 )]
 
 mod basics;
+mod big;
 mod checks;
 mod children;
 mod copies;

@@ -22,7 +22,7 @@ pub(crate) use events::{Event, Events, failure};
 
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
-use crate::prompt;
+use crate::{prompt, style};
 
 /// Sessions that this command began. They end with it: a session that nobody uses any more would
 /// keep a sealed person open.
@@ -95,11 +95,32 @@ impl Daemon {
         name: &str,
         password: &Zeroizing<String>,
     ) -> Result<Self, Failure> {
+        let (daemon, session) = Self::sign_in_with(places, name, password, false).await?;
+        if session["keys_wait"] == true {
+            style::warning("a change of keys waits for you, and makes a new recovery phrase");
+            style::hint(&format!(
+                "Do it: aico person rekey {}",
+                style::harmless(name)
+            ));
+        }
+        Ok(daemon)
+    }
+
+    /// The same, and the answer; `takes_phrase`: what waits for a sealed person is done, and the
+    /// phrase in the answer is shown.
+    pub(crate) async fn sign_in_with(
+        places: &Places,
+        name: &str,
+        password: &Zeroizing<String>,
+        takes_phrase: bool,
+    ) -> Result<(Self, Value), Failure> {
         let mut daemon = Self::find(places).await?;
-        let body = json!({ "name": name, "password": password.as_str() });
+        let body = json!({
+            "name": name, "password": password.as_str(), "takes_phrase": takes_phrase,
+        });
         let session = daemon.post("/api/v1/sessions", &body).await?;
         daemon.takes(&session);
-        Ok(daemon)
+        Ok((daemon, session))
     }
 
     /// Goes on in this session, which ends with this command.

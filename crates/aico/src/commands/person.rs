@@ -32,6 +32,11 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
             let out = out.as_deref();
             return export_key::run(context, name.as_deref(), *yes, out, password).await;
         }
+        Person::Rekey {
+            name,
+            password,
+            recovery_file,
+        } => return seal::rekey(context, name, password, recovery_file.as_deref()).await,
         Person::Recover {
             name,
             phrase_file,
@@ -70,6 +75,7 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
         }
         Person::Seal { .. }
         | Person::Unseal { .. }
+        | Person::Rekey { .. }
         | Person::Recover { .. }
         | Person::ExportKey { .. } => {}
         Person::Erase { name, password } => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{HomeError, RotationState, SealedParts, Source};
+use aico_access::{ErrorKind, HomeError, RotationState, SealedParts, Source};
 use aico_contracts::ids::PersonId;
 use aico_vault::Purpose;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ async fn rotate(
             let password = keys::secret(&keys::ask(&what.password)?)?;
             let data = context.places.data().to_owned();
             let mut shown = Ok(());
-            let state = here
+            let (state, pending) = here
                 .with(&password, async |home, _| {
                     let parts: Arc<dyn SealedParts> = Arc::new(AtRest {
                         home: home.clone(),
@@ -101,11 +101,19 @@ async fn rotate(
                         .rotate(wanted, Some(&password), Source::local())
                         .await?;
                     shown = told(what, file, begun.into());
-                    Ok(until_done(home).await)
+                    let state = until_done(home).await;
+                    Ok((state, home.pending_key_changes().await?))
                 })
                 .await?;
             shown?;
-            ended(&state)?;
+            let failed = state.failed.map(|failed| {
+                let exit = match failed.kind {
+                    ErrorKind::StorageFull => Exit::StorageFull,
+                    _ => Exit::Unexpected,
+                };
+                (exit, failed.why)
+            });
+            outcome(failed, pending.len())?;
         }
     }
     finished(what);
@@ -223,9 +231,15 @@ async fn watch(daemon: &Daemon) -> Result<(), Failure> {
         let number = |key: &str| state[key].as_u64().unwrap_or(0);
         show(&mut shown, number("done_bytes"), number("all_bytes"));
         if state["running"] != true {
-            let failed = state["failed"].as_str().map(str::to_owned);
-            let skipped = state["skipped"].as_array().map_or(0, Vec::len);
-            return outcome(failed, skipped);
+            let pending = state["pending"].as_array().map_or(0, Vec::len);
+            let failed = state["failed"].as_str().map(|why| {
+                let exit = match state["failed_code"].as_str() {
+                    Some("storage-full") => Exit::StorageFull,
+                    _ => Exit::Unexpected,
+                };
+                (exit, why.to_owned())
+            });
+            return outcome(failed, pending);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -251,25 +265,32 @@ fn show(shown: &mut Option<u64>, done: u64, all: u64) {
     *shown = Some(percent);
 }
 
-fn ended(state: &RotationState) -> Result<(), Failure> {
-    outcome(state.failed.clone(), state.skipped.len())
+/// What sealed persons have yet to do themselves.
+fn left_to(pending: usize) -> String {
+    format!(
+        "{pending} sealed: their keys change with them, when they sign in next on the page or with \
+         aico person rekey NAME"
+    )
 }
 
-fn outcome(failed: Option<String>, skipped: usize) -> Result<(), Failure> {
-    if skipped > 0 {
-        style::warning(&format!(
-            "{skipped} sealed: only they can change their key; sealing anew makes one: \
-             aico person unseal NAME, then seal"
-        ));
+fn outcome(failed: Option<(Exit, String)>, pending: usize) -> Result<(), Failure> {
+    if pending > 0 {
+        style::warning(&left_to(pending));
     }
     match failed {
         None => Ok(()),
-        Some(why) => {
+        Some((exit, why)) => {
+            let what_to_do = match exit {
+                Exit::StorageFull => {
+                    "Free some space on the disk; then go on with it: aico vault rotate"
+                }
+                _ => "Mend what it names; then go on with it: aico vault rotate",
+            };
             let mut failure = Failure::new(
-                Exit::Unexpected,
+                exit,
                 "The change of keys stopped; everything opens as before, and nothing is lost.",
             )
-            .do_this("Mend what it names; then go on with it: aico vault rotate");
+            .do_this(what_to_do);
             failure.why = Some(why);
             Err(failure)
         }
@@ -294,5 +315,9 @@ async fn status(context: &Context) -> Result<(), Failure> {
         _ => "No change of keys is in progress.".to_owned(),
     };
     style::line(&style::harmless(&line));
+    match state["pending"].as_array().map_or(0, Vec::len) {
+        0 => {}
+        pending => style::line(&left_to(pending)),
+    }
     Ok(())
 }

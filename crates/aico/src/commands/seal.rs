@@ -98,6 +98,49 @@ pub(super) async fn unseal(
     Ok(())
 }
 
+/// What a change of keys left to a sealed person.
+pub(super) async fn rekey(
+    context: &Context,
+    name: &str,
+    from: &PasswordFrom,
+    recovery_file: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut file = setup::phrase_file(recovery_file)?;
+    let done = async {
+        let password = prompt::raw_password(from, &format!("Password of {name}"))?;
+        Daemon::sign_in_with(&context.places, name, &password, true).await
+    };
+    let done = done.await;
+    let words = match &done {
+        Ok((_, session)) => Zeroizing::new(keys::texts(&session["recovery_phrase"])),
+        Err(_) => Zeroizing::default(),
+    };
+    if words.is_empty()
+        && let Some(path) = recovery_file
+    {
+        let _ = std::fs::remove_file(path);
+    }
+    let (_, session) = done?;
+    if words.is_empty() && session["keys_wait"] == true {
+        return Err(Failure::new(
+            Exit::Unexpected,
+            "The keys could not be changed now; everything opens as before.",
+        )
+        .do_this("See why, mend it and try again: aico logs --level warn"));
+    }
+    if words.is_empty() {
+        style::note("No change of keys waits for them.");
+        return Ok(());
+    }
+    match (&mut file, recovery_file) {
+        (Some(file), Some(path)) => setup::write_phrase(file, path, &words)?,
+        _ => setup::show_phrase(&words)?,
+    }
+    style::note("Their keys are new; the data follows while they are signed in. Their phrase from");
+    style::note("before opens nothing here any more.");
+    Ok(())
+}
+
 pub(super) async fn recover(
     context: &Context,
     name: &str,

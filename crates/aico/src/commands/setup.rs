@@ -88,7 +88,11 @@ async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Fai
                 let done = home.remember(&password, None, Source::local()).await;
                 remembered = Some(done.map(Into::into).map_err(Into::into));
             }
-            home.stop().await?;
+            // It is set up all the same, and the phrase has to reach the person.
+            if let Err(error) = home.stop().await {
+                style::warning("not everything could be closed well; nothing is lost");
+                let _ = Failure::from(error).report();
+            }
             Ok((Zeroizing::new(words), remembered))
         }
         Err(ClaimError::InUse { .. }) => {
@@ -139,6 +143,10 @@ pub(super) fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(|error| {
+        use std::io::ErrorKind as Kind;
+        if matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded) {
+            return Failure::of_folder(format!("{} can't be made.", path.display()), &error);
+        }
         Failure::new(Exit::Usage, format!("{} can't be made.", path.display()))
             .because(&error)
             .do_this("Name a file that does not exist yet.")
@@ -151,8 +159,10 @@ pub(super) fn write_phrase(
     words: &Words,
 ) -> Result<(), Failure> {
     let text = Zeroizing::new(format!("{}\n", words.join(" ")));
+    // It is told this once: neither its bytes nor its name may be lost when the power goes.
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder_of(path))
         .map_err(|error| {
             // It is set up all the same: the phrase must reach the person now or never.
             style::warning("the file can't be written; this is the recovery phrase:");
@@ -167,6 +177,21 @@ pub(super) fn write_phrase(
         "The recovery phrase is in {}. Keep it where only you look.",
         path.display()
     ));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn sync_folder_of(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -19,11 +19,42 @@ pub(super) async fn unlock(context: &Context, from: &PasswordFrom) -> Result<(),
         _ => {}
     }
     let password = prompt::raw_password(from, "Master password")?;
-    daemon
-        .post("/api/v1/unlock", &json!({ "password": password.as_str() }))
-        .await?;
+    let body = json!({ "password": password.as_str() });
+    tokio::select! {
+        done = daemon.post("/api/v1/unlock", &body) => drop(done?),
+        () = tell_updates(&daemon) => {}
+    }
     style::note("AICO is unlocked.");
     Ok(())
+}
+
+/// How often it is asked.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+/// Hundredths between two lines.
+const STRIDE: u64 = 10;
+
+/// Tells of stores that are updated meanwhile; never ends.
+async fn tell_updates(daemon: &Daemon) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(state) = daemon.get("/api/v1/state").await else {
+            continue;
+        };
+        let updating = &state["updating"];
+        let Some(percent) = updating["percent"].as_u64() else {
+            continue;
+        };
+        if told.is_some_and(|told| (told..told + STRIDE).contains(&percent)) {
+            continue;
+        }
+        told = Some(percent);
+        let left = match updating["seconds_left"].as_u64() {
+            Some(seconds) => format!(", about {} s", seconds.max(1)),
+            None => String::new(),
+        };
+        style::note(&format!("Updating the store, {percent} %{left}"));
+    }
 }
 
 pub(super) async fn lock(context: &Context) -> Result<(), Failure> {

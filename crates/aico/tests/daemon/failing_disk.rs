@@ -149,6 +149,27 @@ fn a_registry_that_could_not_be_synced_is_written_anew_when_it_can() {
 }
 
 #[test]
+fn without_room_for_the_journal_or_the_log_conversations_go_on() {
+    let mut family = Family::at_home();
+    let folders = [
+        family.world.home().join("journal"),
+        family.world.data().join("logs"),
+    ];
+    for folder in folders {
+        family.disk.fails(Fault::Full, &folder);
+        let said = family.world.chat(None, "Hello");
+        assert_eq!(said["status"], "complete", "{}", folder.display());
+        assert!(family.degraded().is_null(), "{}", family.degraded());
+    }
+    family.disk.mend();
+    assert_eq!(family.world.chat(None, "Hello")["status"], "complete");
+    family.world.said(&["store", "check", "--full"]);
+    family.world.stop();
+    family.world.serve();
+    family.world.said(&["store", "check", "--full"]);
+}
+
+#[test]
 fn a_slow_commit_holds_up_nobody_elses_and_what_waits_too_long_is_told() {
     let family = Family::at_home();
     let model = family.world.children();

@@ -36,6 +36,8 @@ mod models;
 mod modules;
 mod newer;
 mod persons;
+#[cfg(target_os = "linux")]
+mod power;
 mod privacy;
 mod programs;
 mod prompts;

@@ -176,7 +176,7 @@ fn their_own_phrase_recovers_them_and_unsealing_ends_it() {
 }
 
 #[test]
-fn the_owner_can_not_be_sealed_and_rotation_passes_over_who_is_locked() {
+fn the_owner_can_not_be_sealed() {
     let world = sealed();
     fails(&world, &["person", "seal"], 15, "master password");
     let mia = world.api().sign_in("Mia", PASSWORD);
@@ -186,25 +186,152 @@ fn the_owner_can_not_be_sealed_and_rotation_passes_over_who_is_locked() {
         (409, &"conflict".into()),
         "{problem}"
     );
-    let phrase = path(&world, "next-phrase");
-    let password = path(&world, "password");
-    let done = world.aico(&[
-        "vault",
-        "rotate",
-        "--compromised",
-        "--password-file",
-        &password,
-        "--recovery-file",
-        &phrase,
-    ]);
+}
+
+/// Changes all keys that can be changed without Ben.
+fn rotated(world: &World) {
+    let (phrase, password) = (path(world, "next-phrase"), path(world, "password"));
+    let _ = std::fs::remove_file(&phrase);
+    let files = ["--password-file", &password, "--recovery-file", &phrase];
+    let done = world.aico(&[&["vault", "rotate", "--compromised"], &files[..]].concat());
     let said = text(&done.stderr);
     assert!(done.status.success(), "{said}");
     assert!(
-        said.contains("1 sealed: only they can change their key"),
+        said.contains("1 sealed: their keys change with them"),
         "{said}"
     );
-    let ben = world.api().sign_in("Ben", BEN);
-    let (status, found) = finds(&ben);
+    // It is over: nothing keeps the root key from before.
+    let status = world.said(&["vault", "status", "--json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let kinds = status["wraps"].as_array().unwrap();
+    assert_eq!(kinds.len(), 2, "{status}");
+}
+
+fn waits(world: &World) -> bool {
+    let said = world.said(&["vault", "rotate", "--status"]);
+    said.contains("1 sealed: their keys change with them")
+}
+
+/// Ben's folder.
+fn folder(world: &World) -> std::path::PathBuf {
+    let all = world.said(&["person", "list", "--json"]);
+    let all: Value = serde_json::from_str(&all).unwrap();
+    let mut all = all.as_array().unwrap().iter();
+    let id = all.find(|one| one["name"] == "Ben").unwrap()["id"]
+        .as_str()
+        .unwrap();
+    world.home().join("persons").join(id.replace('-', ""))
+}
+
+/// Epoch of Ben's key and the salt of his database.
+fn keyed(world: &World) -> (u32, Vec<u8>) {
+    let folder = folder(world);
+    let keyring = std::fs::read(folder.join("keyring")).unwrap();
+    let epoch = u32::from_be_bytes(keyring[10..14].try_into().unwrap());
+    (
+        epoch,
+        std::fs::read(folder.join("person.db")).unwrap()[..16].to_vec(),
+    )
+}
+
+fn rekey(world: &World, to: &str) -> std::process::Output {
+    let (ben, phrase) = (path(world, "ben"), path(world, to));
+    let files = ["--password-file", &ben, "--recovery-file", &phrase];
+    world.aico(&[&["person", "rekey", "Ben"], &files[..]].concat())
+}
+
+#[test]
+fn what_a_change_of_keys_leaves_to_a_sealed_person_waits_for_their_next_sign_in() {
+    let mut world = sealed();
+    let before = keyed(&world);
+    rotated(&world);
+    assert!(waits(&world));
+    world.stop();
+    world.serve();
+    assert!(waits(&world), "a start does not forget it");
+    assert_eq!(keyed(&world), before, "nobody else can");
+
+    // Who shows no phrase signs in as ever and is told.
+    let form = json!({"name": "Ben", "password": BEN});
+    let (status, session) = world.api().post("/api/v1/sessions", &form);
+    assert_eq!((status, &session["keys_wait"]), (201, &json!(true)));
+    assert!(session.get("recovery_phrase").is_none());
+    let ben = path(&world, "ben");
+    let shown = [
+        "--person",
+        "Ben",
+        "chat",
+        "--once",
+        "Hello",
+        "--password-file",
+        &ben,
+    ];
+    let told = text(&world.aico(&shown).stderr);
+    assert!(told.contains("aico person rekey Ben"), "{told}");
+    assert!(waits(&world));
+
+    let done = rekey(&world, "new-phrase");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(!waits(&world));
+    let after = until("the data follows", || {
+        let now = keyed(&world);
+        (now.1 != before.1).then_some(now)
+    });
+    assert_eq!(after.0, before.0 + 1);
+    let api = world.api().sign_in("Ben", BEN);
+    let (status, found) = finds(&api);
+    assert_eq!(status, 200, "{found}");
+    assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
+    // Once is enough.
+    let again = rekey(&world, "no-phrase");
+    assert!(
+        text(&again.stderr).contains("No change of keys waits"),
+        "{again:?}"
+    );
+    assert!(!world.path("no-phrase").exists());
+    assert_eq!(keyed(&world).0, after.0);
+
+    // The phrase from before opens nothing here any more, the new one does.
+    world.write("new", NEW);
+    let recover = |phrase: &str| {
+        let (phrase, new) = (path(&world, phrase), path(&world, "new"));
+        let files = ["--phrase-file", &phrase, "--new-password-file", &new];
+        world.aico(&[&["person", "recover", "Ben"], &files[..]].concat())
+    };
+    let old = recover("ben-phrase");
+    assert_eq!(old.status.code(), Some(5), "{}", text(&old.stderr));
+    let new = recover("new-phrase");
+    assert!(new.status.success(), "{}", text(&new.stderr));
+    world.stop();
+    world.serve();
+    let api = world.api().sign_in("Ben", NEW);
+    assert_eq!(finds(&api).0, 200);
+}
+
+#[test]
+fn killed_before_the_phrase_was_told_it_is_done_once_more() {
+    let mut world = sealed();
+    rotated(&world);
+    let before = keyed(&world);
+    world.stop();
+    world.set("AICO_TEST_ROTATION_FAULT", "sealed-key");
+    world.serve();
+    let cut = rekey(&world, "lost-phrase");
+    assert!(!cut.status.success());
+    world.ended();
+    world.set("AICO_TEST_ROTATION_FAULT", "");
+    world.serve();
+    assert_eq!(keyed(&world).0, before.0 + 1, "it died behind the new key");
+    assert!(waits(&world), "nobody was told the phrase");
+    let done = rekey(&world, "new-phrase");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(!waits(&world));
+    assert_eq!(keyed(&world).0, before.0 + 2);
+    until("the data follows", || {
+        (keyed(&world).1 != before.1).then_some(())
+    });
+    let api = world.api().sign_in("Ben", BEN);
+    let (status, found) = finds(&api);
     assert_eq!(status, 200, "{found}");
     assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
 }

@@ -146,6 +146,14 @@ impl World {
     }
 
     pub(crate) fn serve_with(&mut self, more: &[&str]) -> String {
+        match self.try_serve(more) {
+            Ok(line) => line,
+            Err(code) => panic!("the daemon ended with {code:?}: {}", self.log()),
+        }
+    }
+
+    /// The same; how it ended where it did not say that it is ready.
+    pub(crate) fn try_serve(&mut self, more: &[&str]) -> Result<String, Option<i32>> {
         assert!(self.daemon.is_none(), "one runs already");
         let mut arguments = vec![
             "serve",
@@ -169,12 +177,15 @@ impl World {
             .read_line(&mut line)
             .unwrap();
         if line.is_empty() {
-            let status = child.wait().unwrap();
-            let log = std::fs::read_to_string(self.path("stderr")).unwrap();
-            panic!("the daemon ended with {status}: {log}");
+            return Err(child.wait().unwrap().code());
         }
         self.daemon = Some(child);
-        line
+        Ok(line)
+    }
+
+    /// Whether a daemon was started and not stopped.
+    pub(crate) fn runs(&self) -> bool {
+        self.daemon.is_some()
     }
 
     pub(crate) fn pid(&self) -> u32 {

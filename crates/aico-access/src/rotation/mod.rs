@@ -8,13 +8,16 @@
 //!
 //! A job that runs by itself calls [`Home::rotate`] with purposes and without a password.
 
+mod pending;
+mod steps;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aico_contracts::ids::PersonId;
 use aico_store::{Migration, ModuleMigrations, Progress};
-use aico_vault::{Kept, KeychainError, Owner, Password, PersonKeyError, Purpose, RecoveryPhrase};
+use aico_vault::{Kept, KeychainError, Password, Purpose, RecoveryPhrase};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::OptionalExtension as _;
@@ -22,26 +25,40 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::backup;
-use crate::home::{Open, PERSON_DB, SIGNING_KEY, SYSTEM_DB, person_folder};
-use crate::modules::BROKER_KEY;
-use crate::token::{self, Tokens};
-use crate::{Home, HomeError, Role, Source, Stage};
+use crate::home::{Open, PERSON_DB, SYSTEM_DB, person_folder};
+use crate::{ErrorKind, Home, HomeError, Source, Stage};
 
 /// The table of what is still to be done.
 pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "rotation",
-    migrations: &[Migration {
-        version: 1,
-        name: "a rotation in progress",
-        sql: "
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "a rotation in progress",
+            sql: "
             -- At most one row: the steps that are left, as JSON, in their order.
             CREATE TABLE rotation_plan (
                 one         INTEGER PRIMARY KEY CHECK (one = 1),
                 plan        TEXT NOT NULL
             ) STRICT;
         ",
-    }],
+        },
+        Migration {
+            version: 2,
+            name: "what waits for sealed persons",
+            sql: "
+            -- What only they can change, when they sign in. A restore keeps it: the keyring that it
+            -- puts back is the one that this was about.
+            CREATE TABLE rotation_pending (
+                person      BLOB PRIMARY KEY CHECK (length(person) = 16),
+                -- 1: they are to have a new key. 0 here and below: their data is to follow theirs.
+                key         INTEGER NOT NULL,
+                -- 1: their database is to have its own next key.
+                database    INTEGER NOT NULL
+            ) STRICT;
+        ",
+        },
+    ],
 };
 
 /// What is noted in the audit's table.
@@ -87,11 +104,18 @@ pub struct RotationState {
     /// Bytes that there are to rewrite.
     pub all_bytes: u64,
     /// Why it stopped; it goes on at the next start, or when it is asked for again.
-    pub failed: Option<String>,
-    /// Sealed persons whose keys only they can change.
-    pub skipped: Vec<PersonId>,
+    pub failed: Option<Failed>,
     /// When the last one was done, since the daemon runs.
     pub finished_at: Option<Timestamp>,
+}
+
+/// Why a change of keys stopped.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Which sort of error it was.
+    pub kind: ErrorKind,
+    /// The error and its causes in one line.
+    pub why: String,
 }
 
 /// What [`SealedParts`] could not do.
@@ -432,12 +456,8 @@ impl Home {
     }
 
     fn new_person_key(&self, open: &Open, person: PersonId) -> Result<Vec<Step>, HomeError> {
-        let epoch = match open.vault.open_person(*person.as_bytes()) {
-            Ok(keys) => keys.key_epoch() + 1,
-            // Told as skipped when it is its turn.
-            Err(PersonKeyError::Sealed { .. }) => 0,
-            Err(error) => return Err(HomeError::Keyring(error)),
-        };
+        let epoch = open.vault.key_epoch_of(*person.as_bytes());
+        let epoch = epoch.map_err(HomeError::Keyring)? + 1;
         Ok(vec![
             Step::PersonKey(person, epoch),
             Step::PersonStore(person, false),
@@ -471,6 +491,17 @@ impl Home {
             Step::Journal(_) => self.parts().map_or(0, |parts| parts.bytes().1),
             _ => 0,
         }
+    }
+
+    /// The system's store has ended in the midst of taking another file: it is opened anew with the
+    /// next unlocking, which finishes that. Until then nothing can be done but to be locked.
+    fn lock_without_system(&self) {
+        let home = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = home.lock().await {
+                tracing::warn!(%error, "locked after a change of keys that stopped");
+            }
+        });
     }
 
     pub(crate) fn parts(&self) -> Option<Arc<dyn SealedParts>> {
@@ -577,205 +608,15 @@ impl Home {
                     cause = inner.source();
                 }
                 tracing::error!(step = state.step, error = why, "a change of keys stopped");
-                state.failed = Some(why);
+                if matches!(error, HomeError::Locked) {
+                    self.lock_without_system();
+                }
+                let kind = error.kind();
+                state.failed = Some(Failed { kind, why });
             }
         }
-    }
-
-    async fn step(
-        &self,
-        open: &Arc<Open>,
-        step: &Step,
-        master: Option<&Password>,
-    ) -> Result<(), HomeError> {
-        let progress = Progress::default();
-        *self.inner.rotation.progress.lock() = Some(progress.clone());
-        match step {
-            // Done before anybody was answered.
-            Step::Header(_) => Ok(()),
-            Step::Registry => {
-                self.on_vault(open, |vault| {
-                    vault.settle_header()?;
-                    fault("settled");
-                    vault
-                        .rekey_registry()
-                        .map_err(aico_vault::VaultError::from)?;
-                    Ok(())
-                })
-                .await
-            }
-            Step::Keyrings => {
-                let persons = self.persons().await?;
-                self.on_vault(open, move |vault| {
-                    for person in persons {
-                        match vault.rewrap_person(*person.id.as_bytes()) {
-                            Ok(_) | Err(PersonKeyError::Absent { .. }) => fault("keyring"),
-                            Err(error) => return Err(HomeError::Keyring(error)),
-                        }
-                    }
-                    Ok(())
-                })
-                .await
-            }
-            Step::System(next) => self.rekey_system(open, *next, progress).await,
-            Step::SealedKeys => self.seal_anew(open).await,
-            Step::SigningKey => self.new_signing_key(open).await,
-            Step::BusKey => self.new_bus_key(open).await,
-            Step::PersonKey(person, epoch) => {
-                self.person_key_step(open, *person, *epoch, master).await
-            }
-            Step::PersonStore(person, next) => {
-                match self.rekey_person(*person, *next, progress).await {
-                    // Sealed and not signed in, or gone meanwhile.
-                    Err(HomeError::PersonLocked) => {
-                        self.skipped(*person);
-                        Ok(())
-                    }
-                    Err(HomeError::NotFound) => Ok(()),
-                    other => other,
-                }
-            }
-            Step::Working(person) => {
-                self.forget_working(open, *person).await;
-                Ok(())
-            }
-            Step::Logs => match self.parts() {
-                Some(parts) => parts.logs().await.map_err(HomeError::Parts),
-                None => Ok(()),
-            },
-            Step::Journal(all) => match self.parts() {
-                Some(parts) => parts.journal(*all).await.map_err(HomeError::Parts),
-                None => Ok(()),
-            },
-            Step::Finish => {
-                self.on_vault(open, |vault| {
-                    // Persons who were added or unsealed meanwhile are under the present root key.
-                    Ok(vault.finish_rotation()?)
-                })
-                .await
-            }
-        }
-    }
-
-    async fn person_key_step(
-        &self,
-        open: &Arc<Open>,
-        person: PersonId,
-        epoch: u32,
-        master: Option<&Password>,
-    ) -> Result<(), HomeError> {
-        let about = match self.known(open, person).await {
-            Ok(about) => about,
-            Err(HomeError::NotFound) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        // The owner's own password is the master password; of others nobody has theirs.
-        let own = match about.role {
-            Role::Owner => master.map(Password::duplicate),
-            Role::Member => None,
-        };
-        let vault = open.vault.clone();
-        let done = self
-            .with_kdf(move || {
-                let id = *person.as_bytes();
-                if vault.is_sealed(id).map_err(HomeError::Keyring)? {
-                    return Ok(false);
-                }
-                let keys = vault.open_person(id).map_err(HomeError::Keyring)?;
-                if keys.key_epoch() < epoch {
-                    vault
-                        .rotate_person(id, own.as_ref())
-                        .map_err(HomeError::Keyring)?;
-                }
-                // Cut off after the change of the key, it is left to do.
-                vault.drop_prompt_cache(id);
-                Ok(true)
-            })
-            .await?;
-        match done {
-            // Also when it was done before: what was opened in between is under either key.
-            true => self.forget_working(open, person).await,
-            false => self.skipped(person),
-        }
-        Ok(())
-    }
-
-    fn skipped(&self, person: PersonId) {
-        let mut state = self.inner.rotation.state.lock();
-        if !state.skipped.contains(&person) {
-            state.skipped.push(person);
-        }
-    }
-
-    /// What is sealed in `system.db`, under the present root key.
-    async fn seal_anew(&self, open: &Open) -> Result<(), HomeError> {
-        let vault = open.vault.clone();
-        open.system
-            .write(move |tx| {
-                for (table, column, purpose, name) in SEALED {
-                    let sql = format!("SELECT {column} FROM {table} WHERE one = 1");
-                    let sealed: Option<Vec<u8>> =
-                        tx.query_row(&sql, [], |row| row.get(0)).optional()?;
-                    let Some(sealed) = sealed else { continue };
-                    let opened = vault
-                        .open_sealed(*purpose, Owner::System, name, &sealed)
-                        .map_err(|error| {
-                            aico_store::StoreError::Caller(Box::new(HomeError::from(error)))
-                        })?;
-                    let fresh = vault.seal(*purpose, Owner::System, name, &opened);
-                    let sql = format!("UPDATE {table} SET {column} = ?1 WHERE one = 1");
-                    tx.execute(&sql, [fresh])?;
-                }
-                backup::seal_archive_keys_anew(tx, &vault)
-            })
-            .await?;
-        self.seal_secrets_anew(open).await
-    }
-
-    /// Another signing key: no token from before counts, and the sessions go with them.
-    async fn new_signing_key(&self, open: &Open) -> Result<(), HomeError> {
-        let key = token::new_signing_key().map_err(|_| HomeError::Crypto)?;
-        let sealed = open
-            .vault
-            .seal(Purpose::SigningKey, Owner::System, SIGNING_KEY, &key);
-        let instance = open
-            .system
-            .write(move |tx| {
-                tx.execute(
-                    "UPDATE access_instance SET signing_key = ?1 WHERE one = 1",
-                    [sealed],
-                )?;
-                let sql = "SELECT id FROM access_instance WHERE one = 1";
-                Ok(tx.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0))?)
-            })
-            .await?;
-        let instance = uuid::Uuid::from_slice(&instance).map_err(|_| HomeError::Crypto)?;
-        *open.tokens.write() = Tokens::new(instance, &key).map_err(|_| HomeError::Crypto)?;
-        let everyone = open.sessions.everyone();
-        self.end(open, &everyone).await
-    }
-
-    /// Another key by which modules know the daemon; they need a new connection file.
-    async fn new_bus_key(&self, open: &Open) -> Result<(), HomeError> {
-        open.system
-            .write(|tx| Ok(tx.execute("DELETE FROM access_broker", []).map(drop)?))
-            .await?;
-        self.inner.rotation.bus_key.fetch_add(1, Ordering::AcqRel);
-        self.inner.modules.send_modify(|changes| *changes += 1);
-        Ok(())
     }
 }
-
-/// Table, column, purpose and name of what is sealed under the root key in `system.db`.
-const SEALED: &[(&str, &str, Purpose, &[u8])] = &[
-    (
-        "access_instance",
-        "signing_key",
-        Purpose::SigningKey,
-        SIGNING_KEY,
-    ),
-    ("access_broker", "key", Purpose::BusKey, BROKER_KEY),
-];
 
 /// A place where a test ends the process as a power cut would. Not in a release.
 #[cfg(debug_assertions)]
