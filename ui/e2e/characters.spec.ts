@@ -84,7 +84,7 @@ test('a character is brought in, talked with, changed, saved and removed', async
   });
 
   await test.step('it is talked with, and opens the conversation itself', async () => {
-    await mara.getByRole('button', { name: /^Use Mara/ }).click();
+    await mara.getByRole('button', { name: /^Use for new conversations/ }).click();
     await expect(mara.getByText('For new conversations')).toBeVisible();
     await page.getByRole('link', { name: 'Back to the conversations' }).click();
     await expect(page.getByLabel('Talking with')).toHaveValue(/-/);

@@ -66,9 +66,7 @@ pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use presence::Presence;
 pub use principal::Principal;
 pub use rescue::Rescue;
-pub use rotation::{
-    Begun, Failed, PartChecked, PartsError, Rotate, RotationState, SealedParts,
-};
+pub use rotation::{Begun, Failed, PartChecked, PartsError, Rotate, RotationState, SealedParts};
 pub use sealed::Seal;
 pub use secrets::{SECRET_LONGEST, SECRETS_MOST, SecretError, SecretInfo};
 pub use sessions::{Session, SessionInfo, Source};

@@ -101,7 +101,9 @@ pub(crate) fn read(card: Value) -> Result<Character, CharacterError> {
         ..Character::default()
     };
     character.greetings.push(text("first_mes"));
-    character.greetings.extend(texts(&mut data, "alternate_greetings"));
+    character
+        .greetings
+        .extend(texts(&mut data, "alternate_greetings"));
     character.tags = texts(&mut data, "tags");
 
     if let Some(Value::Object(mut extensions)) = data.remove("extensions") {
@@ -130,11 +132,10 @@ pub(crate) fn read(card: Value) -> Result<Character, CharacterError> {
 fn take_v3(character: &mut Character, data: &mut Map<String, Value>, v3: Map<String, Value>) {
     for (field, value) in v3 {
         match value {
-            Value::String(name) if field == "nickname" => {
-                if character.nickname.is_empty() {
-                    character.nickname = name;
-                }
+            Value::String(name) if field == "nickname" && character.nickname.is_empty() => {
+                character.nickname = name;
             }
+            Value::String(_) if field == "nickname" => {}
             value if V3_ONLY.contains(&field.as_str()) => {
                 data.entry(field).or_insert(value);
             }
@@ -164,7 +165,10 @@ fn texts(data: &mut Map<String, Value>, field: &str) -> Vec<String> {
 
 /// What AICO itself wrote into a card: as far as it makes sense.
 fn take_ours(character: &mut Character, ours: &mut Map<String, Value>) {
-    fn take<T: serde::de::DeserializeOwned + Default>(ours: &mut Map<String, Value>, key: &str) -> T {
+    fn take<T: serde::de::DeserializeOwned + Default>(
+        ours: &mut Map<String, Value>,
+        key: &str,
+    ) -> T {
         let value = ours.remove(key);
         value
             .and_then(|value| serde_json::from_value(value).ok())
@@ -180,7 +184,9 @@ fn take_ours(character: &mut Character, ours: &mut Map<String, Value>) {
     }
     let modelfile: Map<String, Value> = take(ours, "modelfile");
     if !modelfile.is_empty() {
-        character.kept.insert("modelfile".to_owned(), modelfile.into());
+        character
+            .kept
+            .insert("modelfile".to_owned(), modelfile.into());
     }
 }
 
@@ -218,7 +224,8 @@ pub(crate) fn write(character: &Character, version: CardVersion) -> Value {
     }
     match version {
         CardVersion::V3 => {
-            data.entry("group_only_greetings").or_insert_with(|| json!([]));
+            data.entry("group_only_greetings")
+                .or_insert_with(|| json!([]));
             if !character.nickname.is_empty() {
                 data.insert("nickname".into(), json!(character.nickname));
             }
@@ -315,7 +322,10 @@ pub(crate) fn unused(character: &Character) -> Vec<String> {
         }
         if !others.is_empty() {
             others.truncate(20);
-            notes.push(format!("Further fields are kept for export: {}.", others.join(", ")));
+            notes.push(format!(
+                "Further fields are kept for export: {}.",
+                others.join(", ")
+            ));
         }
     }
     notes

@@ -48,7 +48,13 @@ fn a_card_of_version_3_comes_out_as_it_went_in() {
     assert_eq!(mara.greetings.len(), 3);
     assert_eq!(mara.sampling.temperature, Some(0.7));
     assert_eq!(mara.models, ["Qwen3-8B"]);
-    assert!(mara.examples[1] == Turn { role: TurnRole::Assistant, text: "Ahoy.".into() });
+    assert!(
+        mara.examples[1]
+            == Turn {
+                role: TurnRole::Assistant,
+                text: "Ahoy.".into()
+            }
+    );
     let written = write(&mara, CardVersion::V3);
     assert_eq!(written, everything());
     assert!(written.to_string().contains("\"temperature\":0.7}"));
@@ -60,10 +66,19 @@ fn version_2_holds_all_of_version_3_where_its_specification_lets_it() {
     let two = write(&mara, CardVersion::V2);
     assert_eq!(two["spec"], "chara_card_v2");
     assert_eq!(two["spec_version"], "2.0");
-    for field in ["assets", "nickname", "source", "group_only_greetings", "creation_date"] {
+    for field in [
+        "assets",
+        "nickname",
+        "source",
+        "group_only_greetings",
+        "creation_date",
+    ] {
         assert!(two["data"].get(field).is_none(), "{field}");
     }
-    assert_eq!(two["data"]["character_book"], everything()["data"]["character_book"]);
+    assert_eq!(
+        two["data"]["character_book"],
+        everything()["data"]["character_book"]
+    );
     let back = write(&read(two).unwrap(), CardVersion::V3);
     assert_eq!(without_ours(back), without_ours(everything()));
 }
@@ -115,10 +130,16 @@ fn cards_that_are_none_are_refused_by_name() {
     for (card, words) in [
         (json!([]), "no character card"),
         (json!({}), "no character card"),
-        (json!({"spec": "chara_card_v9", "data": {}}), "\"chara_card_v9\""),
+        (
+            json!({"spec": "chara_card_v9", "data": {}}),
+            "\"chara_card_v9\"",
+        ),
         (json!({"spec": 3, "data": {}}), "no text"),
         (json!({"spec": "chara_card_v2"}), "no \"data\""),
-        (json!({"spec": "chara_card_v2", "data": {"name": " "}}), "needs a name"),
+        (
+            json!({"spec": "chara_card_v2", "data": {"name": " "}}),
+            "needs a name",
+        ),
     ] {
         let error = read(card.clone()).err().unwrap();
         assert!(error.what.contains(words), "{card}: {error}");
@@ -130,7 +151,11 @@ fn a_card_in_a_picture_keeps_character_and_portrait() {
     let mara = read(everything()).unwrap();
     let image = png::tests::picture(3, 4, &[]);
     let file = export(&mara, Some(&image), Format::Png, "");
-    let Imported { character, portrait, notes } = import(&file.bytes, "x.png").unwrap();
+    let Imported {
+        character,
+        portrait,
+        notes,
+    } = import(&file.bytes, "x.png").unwrap();
     assert!(character == mara);
     assert_eq!(portrait.as_deref(), Some(image.as_slice()));
     assert!(!notes.is_empty());
@@ -150,7 +175,8 @@ fn a_card_in_a_picture_keeps_character_and_portrait() {
 #[test]
 fn hostile_files_end_in_an_error() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_inside = format!("{{\"spec\":\"chara_card_v2\",\"data\":{{\"name\":\"x\",\"y\":{deep}}}}}");
+    let deep_inside =
+        format!("{{\"spec\":\"chara_card_v2\",\"data\":{{\"name\":\"x\",\"y\":{deep}}}}}");
     let image = png::tests::picture(1, 1, &[]);
     let broken = png::with_texts(&image, &[("chara", "!!!!")]);
     let no_json = png::with_texts(&image, &[("ccv3", "AAAA")]);
@@ -158,7 +184,10 @@ fn hostile_files_end_in_an_error() {
         (deep.into_bytes(), "no JSON"),
         (deep_inside.into_bytes(), "no JSON"),
         (vec![b'x'; crate::LARGEST_FILE + 1], "too large"),
-        (format!("{{\"name\": \"{}\"}}", "x".repeat(crate::LARGEST_CARD)).into_bytes(), "too large"),
+        (
+            format!("{{\"name\": \"{}\"}}", "x".repeat(crate::LARGEST_CARD)).into_bytes(),
+            "too large",
+        ),
         (b"PK\x03\x04charx".to_vec(), "archive"),
         (b"\xff\xd8\xff\xe0".to_vec(), "no PNG"),
         (b"GGUF\x03\0\0\0".to_vec(), "This is a model"),
@@ -190,7 +219,12 @@ fn turns_that_a_text_can_not_hold_come_back_too() {
 fn checks_of_the_fuzzer_hold_for_whole_files() {
     let mara = read(everything()).unwrap();
     let image = png::tests::picture(3, 4, &[]);
-    for format in [Format::CardV2, Format::CardV3, Format::Png, Format::Modelfile] {
+    for format in [
+        Format::CardV2,
+        Format::CardV3,
+        Format::Png,
+        Format::Modelfile,
+    ] {
         crate::fuzzing::check(&export(&mara, Some(&image), format, "").bytes);
     }
 }

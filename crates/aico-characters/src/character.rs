@@ -226,7 +226,12 @@ impl Character {
                 )));
             }
         }
-        for item in self.tags.iter().chain(&self.models).chain(&self.sampling.stop) {
+        for item in self
+            .tags
+            .iter()
+            .chain(&self.models)
+            .chain(&self.sampling.stop)
+        {
             if item.len() > 4096 {
                 return Err(CharacterError::new(
                     "One of its tags, models or stops is longer than 4 KiB.",
@@ -241,7 +246,10 @@ impl Character {
 /// Without NUL, which ends a text for many programs, and with one kind of line end.
 fn clean(text: &mut String) {
     if text.contains(['\0', '\r']) {
-        *text = text.replace('\0', "").replace("\r\n", "\n").replace('\r', "\n");
+        *text = text
+            .replace('\0', "")
+            .replace("\r\n", "\n")
+            .replace('\r', "\n");
     }
 }
 
@@ -269,7 +277,10 @@ mod tests {
             .checked()
         };
         assert_eq!(named(" A\u{202e}b\n c ").unwrap().name, "Ab c");
-        assert_eq!(named(" \u{7} ").err().unwrap().what, "A character needs a name.");
+        assert_eq!(
+            named(" \u{7} ").err().unwrap().what,
+            "A character needs a name."
+        );
         assert!(named(&"x".repeat(101)).is_err());
     }
 
@@ -281,7 +292,10 @@ mod tests {
             ..Character::default()
         };
         let error = long.checked().err().unwrap();
-        assert_eq!(error.what, "Its scenario is too long: 129 KiB, at most 128 KiB.");
+        assert_eq!(
+            error.what,
+            "Its scenario is too long: 129 KiB, at most 128 KiB."
+        );
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub fn compose(character: &Character, names: &Names<'_>, greeting: Option<&str>)
         text if text.is_empty() => String::new(),
         text => format!("{label}{text}"),
     };
-    parts.push(about(format!("{}'s manner: ", names.char), &character.personality));
+    parts.push(about(
+        format!("{}'s manner: ", names.char),
+        &character.personality,
+    ));
     parts.push(about("The scene: ".to_owned(), &character.scenario));
     if turns.is_empty() {
         let label = format!("How {} speaks:\n", names.char);
@@ -45,7 +48,10 @@ pub fn compose(character: &Character, names: &Names<'_>, greeting: Option<&str>)
         ));
     }
     if let Some(greeting) = greeting {
-        parts.push(about("You opened this conversation with:\n".to_owned(), greeting));
+        parts.push(about(
+            "You opened this conversation with:\n".to_owned(),
+            greeting,
+        ));
     }
     parts.push(filled(&character.reminder));
     parts.retain(|part| !part.is_empty());
@@ -115,7 +121,10 @@ mod tests {
         let told = compose(&character, &NAMES, None);
         assert_eq!(told.system, "Be kind. You are Mara.");
         assert!(told.turns.is_empty());
-        assert_eq!(compose(&Character::default(), &NAMES, None).system, "Be kind.");
+        assert_eq!(
+            compose(&Character::default(), &NAMES, None).system,
+            "Be kind."
+        );
     }
 
     #[test]
@@ -143,8 +152,18 @@ mod tests {
              conversation.\n\nYou opened this conversation with:\nCome in, Jo!\n\n\
              Be brief, Jo is tired."
         );
-        let flat: Vec<_> = told.turns.iter().map(|t| (t.role, t.text.as_str())).collect();
-        assert_eq!(flat, [(TurnRole::User, "[Example] Hi"), (TurnRole::Assistant, "Ahoy,\n\nJo.")]);
+        let flat: Vec<_> = told
+            .turns
+            .iter()
+            .map(|t| (t.role, t.text.as_str()))
+            .collect();
+        assert_eq!(
+            flat,
+            [
+                (TurnRole::User, "[Example] Hi"),
+                (TurnRole::Assistant, "Ahoy,\n\nJo.")
+            ]
+        );
     }
 
     #[test]
@@ -154,6 +173,9 @@ mod tests {
             ..Character::default()
         };
         let told = compose(&character, &NAMES, None);
-        assert_eq!(told.system, "Be kind.\n\nHow Mara speaks:\nMara speaks softly.");
+        assert_eq!(
+            told.system,
+            "Be kind.\n\nHow Mara speaks:\nMara speaks softly."
+        );
     }
 }

@@ -73,14 +73,24 @@ mod tests {
     use super::*;
 
     fn flat(text: &str) -> Vec<(TurnRole, String)> {
-        parse(text, "Mara").into_iter().map(|t| (t.role, t.text)).collect()
+        parse(text, "Mara")
+            .into_iter()
+            .map(|t| (t.role, t.text))
+            .collect()
     }
 
     #[test]
     fn dialogues_become_turns() {
         use TurnRole::{Assistant, User};
-        let turns = flat("<START>\n{{user}}: Hi\n{{char}}: Hello.\n*waves*\n\n<start>\n{{User}}: Tea?\nMara: Yes.\n");
-        let expected = [(User, "Hi"), (Assistant, "Hello.\n*waves*"), (User, "Tea?"), (Assistant, "Yes.")];
+        let turns = flat(
+            "<START>\n{{user}}: Hi\n{{char}}: Hello.\n*waves*\n\n<start>\n{{User}}: Tea?\nMara: Yes.\n",
+        );
+        let expected = [
+            (User, "Hi"),
+            (Assistant, "Hello.\n*waves*"),
+            (User, "Tea?"),
+            (Assistant, "Yes."),
+        ];
         assert_eq!(turns, expected.map(|(role, text)| (role, text.to_owned())));
     }
 

@@ -35,7 +35,12 @@ pub struct Exported {
 /// Writes a character. `image`: its portrait, as [`crate::check_portrait`] gave it back; `original`
 /// stands in a Modelfile for a prompt of its own.
 #[must_use]
-pub fn export(character: &Character, image: Option<&[u8]>, format: Format, original: &str) -> Exported {
+pub fn export(
+    character: &Character,
+    image: Option<&[u8]>,
+    format: Format,
+    original: &str,
+) -> Exported {
     let json = |version| {
         let card = card::write(character, version);
         serde_json::to_vec_pretty(&card).unwrap_or_default()

@@ -8,6 +8,7 @@ use crate::{Format, Names, compose, export, import, png};
 ///
 /// # Panics
 /// When that does not hold.
+#[expect(clippy::panic, reason = "a check that fails, fails loudly")]
 pub fn check(data: &[u8]) {
     let Ok(first) = import(data, "file") else {
         return;
@@ -19,20 +20,29 @@ pub fn check(data: &[u8]) {
         original: "Be kind.",
         seed: 3,
     };
-    let told = compose(character, &names, character.greetings.first().map(String::as_str));
+    let told = compose(
+        character,
+        &names,
+        character.greetings.first().map(String::as_str),
+    );
     assert!(!told.system.is_empty());
     assert!(told.turns.len().is_multiple_of(2));
     for format in [Format::CardV2, Format::CardV3, Format::Png] {
         // To draw one each time takes longer than everything else.
         let portrait = first.portrait.clone().unwrap_or_else(dot);
         let written = export(character, Some(&portrait), format, "Be kind.");
-        let again = import(&written.bytes, "file").unwrap_or_else(|error| panic!("{format:?}: {error}"));
+        let again =
+            import(&written.bytes, "file").unwrap_or_else(|error| panic!("{format:?}: {error}"));
         let mut back = again.character;
         // Which version it came as changes with the format.
         let mut before = character.clone();
         for one in [&mut back, &mut before] {
             one.kept.remove("spec");
-            if let Some(data) = one.kept.get_mut("data").and_then(|data| data.as_object_mut()) {
+            if let Some(data) = one
+                .kept
+                .get_mut("data")
+                .and_then(|data| data.as_object_mut())
+            {
                 data.remove("group_only_greetings");
                 if data.is_empty() {
                     one.kept.remove("data");
@@ -41,7 +51,10 @@ pub fn check(data: &[u8]) {
         }
         assert!(back == before, "{format:?}: it came back as another");
         if format == Format::Png && first.portrait.is_some() {
-            assert!(again.portrait == first.portrait, "the portrait came back as another");
+            assert!(
+                again.portrait == first.portrait,
+                "the portrait came back as another"
+            );
         }
     }
     let text = export(character, None, Format::Modelfile, "Be kind.").bytes;
@@ -51,7 +64,11 @@ pub fn check(data: &[u8]) {
 /// A grey dot.
 fn dot() -> Vec<u8> {
     let mut image = png::SIGNATURE.to_vec();
-    png::append(&mut image, b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]);
+    png::append(
+        &mut image,
+        b"IHDR",
+        &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0],
+    );
     // One row of two bytes, packed without packing.
     let rows = [0x78, 1, 1, 2, 0, 0xfd, 0xff, 0, 0, 0, 2, 0, 1];
     png::append(&mut image, b"IDAT", &rows);

@@ -70,8 +70,10 @@ fn known_otherwise(bytes: &[u8]) -> Option<CharacterError> {
     let webp = begins(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
     if begins(b"PK\x03\x04") {
         Some(
-            CharacterError::new("This is an archive, as the form CHARX of a card is; AICO reads none.")
-                .advice("Export the character as PNG or JSON from the program it is from."),
+            CharacterError::new(
+                "This is an archive, as the form CHARX of a card is; AICO reads none.",
+            )
+            .advice("Export the character as PNG or JSON from the program it is from."),
         )
     } else if begins(b"\xff\xd8\xff") || begins(b"GIF8") || webp {
         Some(CharacterError::new("This is a picture, but no PNG, so there is no card in it.").advice(
@@ -79,7 +81,10 @@ fn known_otherwise(bytes: &[u8]) -> Option<CharacterError> {
              or for JSON.",
         ))
     } else if begins(b"GGUF") {
-        Some(CharacterError::new("This is a model, no character.").advice("`aico model add FILE` takes it."))
+        Some(
+            CharacterError::new("This is a model, no character.")
+                .advice("`aico model add FILE` takes it."),
+        )
     } else {
         None
     }
@@ -102,7 +107,11 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, CharacterError> {
     if text.trim_ascii_start().first() == Some(&b'{') {
         return Ok(text.to_vec());
     }
-    let packed: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    let packed: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
     BASE64
         .decode(packed)
         .map_err(|_| CharacterError::new("The card in this picture is damaged: it is no base64."))

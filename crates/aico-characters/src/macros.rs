@@ -49,8 +49,15 @@ pub fn expand(text: &str, names: &Names<'_>) -> String {
 
 /// How much of `rest`, which begins with a brace or an angle, is one macro, and what stands for it.
 fn found(rest: &str, names: &Names<'_>, drawn: &mut u64) -> (usize, Option<String>) {
-    for (tag, name) in [("<user>", names.user), ("<bot>", names.char), ("<char>", names.char)] {
-        if rest.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag)) {
+    for (tag, name) in [
+        ("<user>", names.user),
+        ("<bot>", names.char),
+        ("<char>", names.char),
+    ] {
+        if rest
+            .get(..tag.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(tag))
+        {
             return (tag.len(), Some(name.to_owned()));
         }
     }
@@ -84,11 +91,17 @@ fn replaced(inside: &str, names: &Names<'_>, drawn: &mut u64) -> Option<String> 
         "random" | "pick" => {
             let choices: Vec<_> = value.split(',').map(str::trim).collect();
             let index = draw(drawn) % choices.len() as u64;
-            choices.get(usize::try_from(index).ok()?).map(|c| (*c).to_owned())
+            choices
+                .get(usize::try_from(index).ok()?)
+                .map(|c| (*c).to_owned())
         }
         "roll" => {
             let value = value.trim();
-            let sides: u64 = value.strip_prefix(['d', 'D']).unwrap_or(value).parse().ok()?;
+            let sides: u64 = value
+                .strip_prefix(['d', 'D'])
+                .unwrap_or(value)
+                .parse()
+                .ok()?;
             (sides > 0).then(|| (draw(drawn) % sides + 1).to_string())
         }
         _ => None,
@@ -131,7 +144,15 @@ mod tests {
     #[test]
     fn comments_go_and_what_is_unknown_stays() {
         assert_eq!(expanded("a{{// not said }}b{{comment: x}}c"), "abc");
-        for text in ["{{", "}}", "{{unknown}}", "<b>", "{{roll:0}}", "{{roll:x}}", "ä{ö<ü"] {
+        for text in [
+            "{{",
+            "}}",
+            "{{unknown}}",
+            "<b>",
+            "{{roll:0}}",
+            "{{roll:x}}",
+            "ä{ö<ü",
+        ] {
             assert_eq!(expanded(text), text);
         }
     }

@@ -79,10 +79,16 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Read, CharacterError> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let instruction = word.to_ascii_lowercase();
         if !INSTRUCTIONS.contains(&instruction.as_str()) {
-            return Err(unknown(word).advice(match nearest(&instruction, INSTRUCTIONS.into_iter()) {
-                Some(near) => format!("Line {number}: did you mean {}?", near.to_ascii_uppercase()),
-                None => format!("See line {number}; a text of several lines stands in \"\"\" quotes."),
-            }));
+            return Err(unknown(word).advice(
+                match nearest(&instruction, INSTRUCTIONS.into_iter()) {
+                    Some(near) => {
+                        format!("Line {number}: did you mean {}?", near.to_ascii_uppercase())
+                    }
+                    None => format!(
+                        "See line {number}; a text of several lines stands in \"\"\" quotes."
+                    ),
+                },
+            ));
         }
         let at = |error: CharacterError| CharacterError {
             what: format!("Line {number}: {}", error.what),
@@ -228,7 +234,9 @@ fn take(
 /// Without quotes around it.
 fn unquoted(text: &str) -> &str {
     for quote in ["\"\"\"", "\""] {
-        let inner = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        let inner = text
+            .strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote));
         if let Some(inner) = inner {
             return inner;
         }
@@ -265,7 +273,9 @@ impl<'a> Lines<'a> {
                 None => {
                     let word = rest.find(char::is_whitespace)?;
                     let gap = rest[word..].len() - rest[word..].trim_start().len();
-                    rest[word + gap..].starts_with(quote).then_some(word + gap)?
+                    rest[word + gap..]
+                        .starts_with(quote)
+                        .then_some(word + gap)?
                 }
             };
             Some((quote, at))
@@ -321,7 +331,10 @@ pub(crate) fn write(character: &Character, system: &str) -> (String, Vec<String>
     parameter("top_p", sampling.top_p.map(|n| n.to_string()));
     parameter("top_k", sampling.top_k.map(|n| n.to_string()));
     parameter("min_p", sampling.min_p.map(|n| n.to_string()));
-    parameter("repeat_penalty", sampling.repeat_penalty.map(|n| n.to_string()));
+    parameter(
+        "repeat_penalty",
+        sampling.repeat_penalty.map(|n| n.to_string()),
+    );
     parameter("seed", sampling.seed.map(|n| n.to_string()));
     parameter("num_ctx", sampling.num_ctx.map(|n| n.to_string()));
     parameter("num_predict", sampling.num_predict.map(|n| n.to_string()));
@@ -347,7 +360,9 @@ pub(crate) fn write(character: &Character, system: &str) -> (String, Vec<String>
 fn write_kept(out: &mut String, kept: &Map<String, Value>) {
     let texts = |value: &Value| -> Vec<String> {
         let items = value.as_array().into_iter().flatten();
-        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        items
+            .filter_map(|item| item.as_str().map(str::to_owned))
+            .collect()
     };
     for (key, value) in kept {
         if key == "parameters" {
@@ -358,7 +373,11 @@ fn write_kept(out: &mut String, kept: &Map<String, Value>) {
             }
         } else if INSTRUCTIONS.contains(&key.as_str()) {
             for text in texts(value) {
-                out.push_str(&format!("{} {}\n", key.to_ascii_uppercase(), in_quotes(&text)));
+                out.push_str(&format!(
+                    "{} {}\n",
+                    key.to_ascii_uppercase(),
+                    in_quotes(&text)
+                ));
             }
         }
     }
@@ -366,7 +385,9 @@ fn write_kept(out: &mut String, kept: &Map<String, Value>) {
 
 /// One word, whatever it was.
 fn word(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect()
 }
 
 /// As a value that reads the same.
@@ -398,7 +419,8 @@ fn missing(character: &Character) -> Vec<String> {
     if !character.about.is_empty() {
         gone.push("the note about it");
     }
-    if !character.tags.is_empty() || !character.creator.is_empty() || !character.version.is_empty() {
+    if !character.tags.is_empty() || !character.creator.is_empty() || !character.version.is_empty()
+    {
         gone.push("its creator, version and tags");
     }
     if character.kept.contains_key("data") {
@@ -412,7 +434,10 @@ fn missing(character: &Character) -> Vec<String> {
         ));
     }
     if character.models.is_empty() {
-        notes.push("It is made for no model in particular; FROM names qwen3:8b. Change it to yours.".to_owned());
+        notes.push(
+            "It is made for no model in particular; FROM names qwen3:8b. Change it to yours."
+                .to_owned(),
+        );
     }
     notes
 }
@@ -480,10 +505,19 @@ REQUIRES 0.12.0
             ("SYSTEM x", "has no FROM"),
             ("FROM a\nFORM b", "did you mean FROM?"),
             ("FROM a\nWRITE b", "no instruction \"WRITE\""),
-            ("FROM a\nPARAMETER temprature 1", "Line 2: There is no PARAMETER \"temprature\". Did you mean temperature?"),
+            (
+                "FROM a\nPARAMETER temprature 1",
+                "Line 2: There is no PARAMETER \"temprature\". Did you mean temperature?",
+            ),
             ("FROM a\nPARAMETER top_p 7", "above 0, up to 1"),
-            ("FROM a\nADAPTER ./x.gguf", "does not load. Merge the adapter"),
-            ("FROM a\nTEMPLATE {{ .Prompt }}", "no family of chat templates"),
+            (
+                "FROM a\nADAPTER ./x.gguf",
+                "does not load. Merge the adapter",
+            ),
+            (
+                "FROM a\nTEMPLATE {{ .Prompt }}",
+                "no family of chat templates",
+            ),
             ("FROM a\nMESSAGE nobody x", "no role \"nobody\""),
             ("FROM a\nFROM b", "second FROM"),
             ("FROM a\nSYSTEM \"\"\"open", "quotes are not closed"),
@@ -495,10 +529,22 @@ REQUIRES 0.12.0
 
     #[test]
     fn values_with_quotes_and_lines_survive() {
-        for text in ["a", "a b", "say \"yes\"", "\"yes\"", "a\nb", "# no comment", "a\n\"b\""] {
+        for text in [
+            "a",
+            "a b",
+            "say \"yes\"",
+            "\"yes\"",
+            "a\nb",
+            "# no comment",
+            "a\n\"b\"",
+        ] {
             let modelfile = format!("FROM x\nMESSAGE user {}\n", in_quotes(text));
             let read = read(&modelfile, "n").unwrap().character;
-            assert_eq!(read.examples[0].text.trim_end_matches('\n'), text, "{modelfile}");
+            assert_eq!(
+                read.examples[0].text.trim_end_matches('\n'),
+                text,
+                "{modelfile}"
+            );
         }
     }
 }

@@ -90,7 +90,10 @@ pub(crate) fn set(into: &mut Sampling, name: &str, value: &str) -> Result<Taken,
 }
 
 fn unknown(name: &str) -> CharacterError {
-    let known = USED.iter().map(|(name, _)| *name).chain(UNUSED.iter().copied());
+    let known = USED
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(UNUSED.iter().copied());
     let near = nearest(name, known);
     CharacterError::new(format!("There is no PARAMETER {}.", quoted(name))).advice(match near {
         Some(near) => format!("Did you mean {near}?"),
@@ -124,8 +127,12 @@ pub(crate) fn check(sampling: &Sampling) -> Result<(), CharacterError> {
         within(sampling.repeat_penalty, |p| p > 0.0 && p <= 2.0),
         true,
         sampling.stop.iter().all(|stop| !stop.is_empty()),
-        sampling.num_ctx.is_none_or(|n| (128..=1 << 20).contains(&n)),
-        sampling.num_predict.is_none_or(|n| (1..=1 << 20).contains(&n)),
+        sampling
+            .num_ctx
+            .is_none_or(|n| (128..=1 << 20).contains(&n)),
+        sampling
+            .num_predict
+            .is_none_or(|n| (1..=1 << 20).contains(&n)),
     ];
     match USED.iter().zip(fits).find(|(_, fits)| !fits) {
         None => Ok(()),
@@ -152,12 +159,18 @@ mod tests {
         assert_eq!(wrong.advice, "It is a number above 0, up to 1.");
         for nonsense in ["nan", "inf", "-1", "", "warm"] {
             let mut fresh = Sampling::default();
-            assert!(set(&mut fresh, "temperature", nonsense).is_err(), "{nonsense}");
+            assert!(
+                set(&mut fresh, "temperature", nonsense).is_err(),
+                "{nonsense}"
+            );
         }
         let near = set(&mut sampling, "temprature", "1").unwrap_err();
         assert_eq!(near.what, "There is no PARAMETER \"temprature\".");
         assert_eq!(near.advice, "Did you mean temperature?");
         let far = set(&mut sampling, "warmth_of_heart", "1").unwrap_err();
-        assert!(far.advice.starts_with("Those that take effect are temperature"));
+        assert!(
+            far.advice
+                .starts_with("Those that take effect are temperature")
+        );
     }
 }

@@ -256,7 +256,11 @@ impl Header {
         if header.width == 0 || header.height == 0 {
             return Err(wrong());
         }
-        let size: u64 = header.passes().iter().map(|(rows, length)| rows * length).sum();
+        let size: u64 = header
+            .passes()
+            .iter()
+            .map(|(rows, length)| rows * length)
+            .sum();
         if header.width.max(header.height) > LARGEST_SIDE || size > LARGEST_ROWS {
             return Err(CharacterError::new(format!(
                 "The picture is too large: {} by {} pixels, at most {LARGEST_SIDE} by {LARGEST_SIDE} \
@@ -292,7 +296,8 @@ impl Header {
         ADAM7
             .iter()
             .map(|[x, y, across, down]| {
-                let count = |all: u64, from: u64, step: u64| all.saturating_sub(from).div_ceil(step);
+                let count =
+                    |all: u64, from: u64, step: u64| all.saturating_sub(from).div_ceil(step);
                 (count(width, *x, *across), count(height, *y, *down))
             })
             .filter(|(columns, rows)| *columns > 0 && *rows > 0)
@@ -340,7 +345,8 @@ impl Rows {
                 .decompress(data, &mut buffer, FlushDecompress::None)
                 .map_err(|_| broken())?;
             let read = usize::try_from(self.inflate.total_in() - read).map_err(|_| broken())?;
-            let written = usize::try_from(self.inflate.total_out() - written).map_err(|_| broken())?;
+            let written =
+                usize::try_from(self.inflate.total_out() - written).map_err(|_| broken())?;
             data = data.get(read..).ok_or_else(broken)?;
             let seen = self.see(buffer.get(..written).unwrap_or_default());
             self.buffer = buffer;
@@ -361,7 +367,9 @@ impl Rows {
             if self.left == self.pass.1 && bytes[0] > 4 {
                 return Err(damaged("a row of its image makes no sense"));
             }
-            let length = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let length = bytes
+                .len()
+                .min(usize::try_from(self.left).unwrap_or(usize::MAX));
             bytes = &bytes[length..];
             self.left -= length as u64;
             if self.left == 0 {
@@ -379,7 +387,9 @@ impl Rows {
     fn whole(mut self) -> bool {
         if !self.ended {
             // The end of the compression may still be inside of it.
-            let status = self.inflate.decompress(&[], &mut self.buffer, FlushDecompress::Finish);
+            let status = self
+                .inflate
+                .decompress(&[], &mut self.buffer, FlushDecompress::Finish);
             self.ended = matches!(status, Ok(Status::StreamEnd));
         }
         self.ended && self.pass.0 == 0
@@ -482,10 +492,22 @@ pub(crate) mod tests {
             append(&mut all, b"IHDR", &[&header[..], &[8, 6, 0, 0, 1]].concat());
             // Every pixel is in one pass.
             let header = Header::read(&[&header[..], &[8, 6, 0, 0, 1]].concat()).unwrap();
-            let bytes: u64 = header.passes().iter().map(|(rows, length)| rows * (length - 1)).sum();
+            let bytes: u64 = header
+                .passes()
+                .iter()
+                .map(|(rows, length)| rows * (length - 1))
+                .sum();
             assert_eq!(bytes, u64::from(width) * u64::from(height) * 4);
-            let rows: u64 = header.passes().iter().map(|(rows, length)| rows * length).sum();
-            append(&mut all, b"IDAT", &packed(&vec![0; usize::try_from(rows).unwrap()]));
+            let rows: u64 = header
+                .passes()
+                .iter()
+                .map(|(rows, length)| rows * length)
+                .sum();
+            append(
+                &mut all,
+                b"IDAT",
+                &packed(&vec![0; usize::try_from(rows).unwrap()]),
+            );
             append(&mut all, b"IEND", &[]);
             assert!(read(&all, &[]).is_ok());
         }

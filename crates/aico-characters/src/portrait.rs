@@ -67,8 +67,16 @@ fn pixel(x: f32, y: f32, wall: [f32; 3], room: [f32; 3]) -> [u8; 3] {
     let spread = 34.0 + (y - 240.0) * 0.26;
     let beam = (spread - (x - middle).abs() + 0.5).clamp(0.0, 1.0) * f32::from(y > 240.0);
     mix(&mut colour, LIGHT, beam * inner * 0.28);
-    mix(&mut colour, LIGHT, (1.0 - from_light / 120.0).clamp(0.0, 1.0) * 0.45 * inner);
-    mix(&mut colour, LIGHT, (36.0 - from_light + 0.5).clamp(0.0, 1.0));
+    mix(
+        &mut colour,
+        LIGHT,
+        (1.0 - from_light / 120.0).clamp(0.0, 1.0) * 0.45 * inner,
+    );
+    mix(
+        &mut colour,
+        LIGHT,
+        (36.0 - from_light + 0.5).clamp(0.0, 1.0),
+    );
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

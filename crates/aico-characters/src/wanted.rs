@@ -18,7 +18,11 @@ pub fn is_wanted(wanted: &str, name: &str, file: &str) -> bool {
         let other = self::words(other);
         // Files of Llama models have their maker's name before them.
         let other = match other.split_first() {
-            Some((first, rest)) if first == "meta" && words.first().is_some_and(|w| w != "meta") => rest,
+            Some((first, rest))
+                if first == "meta" && words.first().is_some_and(|w| w != "meta") =>
+            {
+                rest
+            }
             _ => &other,
         };
         !words.is_empty() && other.starts_with(&words)
@@ -76,7 +80,11 @@ mod tests {
         ] {
             assert!(is_wanted(wanted, "Qwen3 8B", file), "{wanted}");
         }
-        assert!(is_wanted("llama3.1:8b", "Meta Llama 3.1 8B Instruct", "x.gguf"));
+        assert!(is_wanted(
+            "llama3.1:8b",
+            "Meta Llama 3.1 8B Instruct",
+            "x.gguf"
+        ));
     }
 
     #[test]

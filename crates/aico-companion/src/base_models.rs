@@ -6,6 +6,8 @@ use aico_contracts::v1::{self, wanted_model::State};
 
 struct Known {
     name: &'static str,
+    /// Its name in AICO's catalogue of models.
+    pull: &'static str,
     /// A build that suits most machines.
     file: &'static str,
     gigabytes: &'static str,
@@ -17,6 +19,7 @@ struct Known {
 const KNOWN: [Known; 3] = [
     Known {
         name: "Qwen3-8B",
+        pull: "qwen3-8b",
         file: "Qwen3-8B-Q4_K_M.gguf",
         gigabytes: "5.0",
         memory: "about 7",
@@ -25,6 +28,7 @@ const KNOWN: [Known; 3] = [
     },
     Known {
         name: "Qwen3-4B",
+        pull: "qwen3-4b",
         file: "Qwen3-4B-Q4_K_M.gguf",
         gigabytes: "2.5",
         memory: "about 4",
@@ -33,6 +37,7 @@ const KNOWN: [Known; 3] = [
     },
     Known {
         name: "Qwen3-1.7B",
+        pull: "qwen3-1.7b",
         file: "Qwen3-1.7B-Q8_0.gguf",
         gigabytes: "1.8",
         memory: "about 3",
@@ -43,11 +48,14 @@ const KNOWN: [Known; 3] = [
 
 /// How one gets a model that is not here.
 fn how_to_get(name: &str) -> String {
-    match KNOWN.iter().find(|known| is_wanted(name, known.name, known.file)) {
+    match KNOWN
+        .iter()
+        .find(|known| is_wanted(name, known.name, known.file))
+    {
         Some(known) => format!(
-            "{} ({} GB, needs {} GB of memory, license {}) is at {}. Download it, then: aico model \
-             add {}",
-            known.file, known.gigabytes, known.memory, known.license, known.from, known.file
+            "{} ({} GB, needs {} GB of memory, license {}, from {}) can be downloaded: aico model \
+             pull {}",
+            known.name, known.gigabytes, known.memory, known.license, known.from, known.pull
         ),
         None => "Get it as a GGUF file, then: aico model add FILE.gguf".to_owned(),
     }
@@ -106,9 +114,30 @@ mod tests {
             told.iter().map(v1::WantedModel::state).collect::<Vec<_>>(),
             [State::Missing, State::Here, State::Missing]
         );
-        for words in ["5.0 GB", "Apache-2.0", "https://huggingface.co/", "aico model add"] {
+        for words in [
+            "5.0 GB",
+            "Apache-2.0",
+            "https://huggingface.co/",
+            "aico model pull qwen3-8b",
+        ] {
             assert!(told[0].what_to_do.contains(words), "{words}");
         }
         assert!(told[2].what_to_do.contains("GGUF"));
+    }
+
+    #[test]
+    fn what_is_told_is_what_the_catalogue_says() {
+        let catalogue = include_str!("../../../models/catalogue.json");
+        let catalogue: serde_json::Value = serde_json::from_str(catalogue).unwrap();
+        let models = catalogue["models"].as_array().unwrap();
+        for known in KNOWN {
+            let entry = models.iter().find(|entry| entry["name"] == known.pull);
+            let entry = entry.unwrap();
+            let bytes = entry["size"].as_f64().unwrap();
+            assert_eq!(format!("{:.1}", bytes / 1e9), known.gigabytes);
+            assert_eq!(entry["license"], known.license);
+            let source = entry["sources"][0].as_str().unwrap();
+            assert!(source.starts_with(known.from) && source.ends_with(known.file));
+        }
     }
 }

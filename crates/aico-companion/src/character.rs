@@ -141,7 +141,8 @@ now."
 fn eve() -> Character {
     Character {
         name: "Eve".to_owned(),
-        about: "Curious, quick and playful; thinks along and asks back. Made for Qwen3-8B.".to_owned(),
+        about: "Curious, quick and playful; thinks along and asks back. Made for Qwen3-8B."
+            .to_owned(),
         system_prompt: "\
 You are Eve, a companion with a curious mind. You are a language model that runs on this computer; \
 you neither hide that nor dwell on it.
@@ -296,17 +297,29 @@ mod tests {
         assert_eq!(persona(DEFAULT).sampling(true).temperature, 0.3);
         let other = persona(DEFAULT).told(false);
         assert_eq!(other.len(), 7);
-        assert!(other[0].text.contains("You do not remember other conversations"));
+        assert!(
+            other[0]
+                .text
+                .contains("You do not remember other conversations")
+        );
         assert_eq!(persona(DEFAULT).sampling(false).temperature, 0.6);
     }
 
     #[test]
     fn those_that_come_along_are_whole_and_within_their_own_rules() {
         for one in built_in() {
-            assert!(one.character.as_ref().clone().checked().is_ok(), "{}", one.id);
+            assert!(
+                one.character.as_ref().clone().checked().is_ok(),
+                "{}",
+                one.id
+            );
             assert!(one.character.examples.len() >= 6);
             // All of it, in a context of 4096 tokens, leaves most of it to the conversation.
-            let told: usize = persona(one.id).told(false).iter().map(|t| t.text.len()).sum();
+            let told: usize = persona(one.id)
+                .told(false)
+                .iter()
+                .map(|t| t.text.len())
+                .sum();
             assert!(told < 4000, "{}: {told} bytes", one.id);
         }
         let eve = persona("eve");

@@ -220,7 +220,11 @@ fn free_name(db: &Connection, name: &str, id: &str) -> Result<String> {
     let mut others = query
         .query_map([id], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<String>>>()?;
-    others.extend(character::built_in().iter().map(|one| one.character.name.clone()));
+    others.extend(
+        character::built_in()
+            .iter()
+            .map(|one| one.character.name.clone()),
+    );
     let taken = |name: &str| {
         let name = name.to_lowercase();
         others.iter().any(|other| other.to_lowercase() == name)

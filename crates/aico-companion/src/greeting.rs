@@ -25,8 +25,7 @@ pub(crate) fn begin(
     kept: &Kept,
     user: &str,
 ) -> Result<v1::Conversation, StoreError> {
-    let conversation =
-        ConversationId::from_slice(&created.id).map_err(|_| caller(unknown()))?;
+    let conversation = ConversationId::from_slice(&created.id).map_err(|_| caller(unknown()))?;
     let names = Names {
         char: kept.character.called(),
         user,
@@ -73,7 +72,9 @@ pub(crate) fn begin(
 
 /// What it opened this branch with, when the whole branch is here.
 pub(crate) fn of(path: &[v1::Message], history: u32) -> Option<String> {
-    let first = path.first().filter(|first| first.role() == Role::Assistant)?;
+    let first = path
+        .first()
+        .filter(|first| first.role() == Role::Assistant)?;
     // The oldest of a cut branch is an answer like any other.
     if path.len() >= usize::try_from(history).unwrap_or(usize::MAX) {
         return None;

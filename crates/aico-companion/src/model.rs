@@ -67,9 +67,8 @@ async fn wait(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
     };
     let mut failed: Option<Vec<u8>> = None;
     loop {
-        let prepared: Result<v1::PreparedModel, _> = bus
-            .request(MODELS_PREPARE, &question, Meta::new())
-            .await;
+        let prepared: Result<v1::PreparedModel, _> =
+            bus.request(MODELS_PREPARE, &question, Meta::new()).await;
         let prepared = prepared.map_err(aico_bus::RequestError::into_fault)?;
         let state = prepared.state.unwrap_or_default();
         match state.status() {

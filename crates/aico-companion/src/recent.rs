@@ -139,6 +139,7 @@ mod tests {
     use rusqlite::Transaction;
 
     use super::*;
+    use crate::answer::By;
     use crate::conversations;
     use crate::messages::NewMessage;
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     fn begin(tx: &Transaction<'_>) -> ConversationId {
-        let conversation = conversations::create(tx, "", "").unwrap();
+        let (conversation, _) = conversations::create(tx, "", "").unwrap();
         ConversationId::from_slice(&conversation.id).unwrap()
     }
 
@@ -207,7 +208,16 @@ mod tests {
         changed("an answer", &tx);
         messages::set_text(&tx, answer, &[Content::Text("c".into())]).unwrap();
         changed("its text, by the way that a checkpoint takes", &tx);
-        messages::finish(&tx, one, answer, MessageStatus::Failed, &[], "", None).unwrap();
+        messages::finish(
+            &tx,
+            one,
+            answer,
+            MessageStatus::Failed,
+            &[],
+            &By::default(),
+            None,
+        )
+        .unwrap();
         changed("its end", &tx);
         for (what, sql) in [
             (
@@ -237,7 +247,7 @@ mod tests {
         let one = begin(&tx);
         let first = say(&tx, one, None, Role::User, "a");
         let before = revision(&tx, one);
-        conversations::update(&tx, one, Some("A title"), None).unwrap();
+        conversations::update(&tx, one, Some("A title"), None, None).unwrap();
         conversations::set_leaf(&tx, one, first).unwrap();
         conversations::touch(&tx, one).unwrap();
         assert_eq!(revision(&tx, one), before);

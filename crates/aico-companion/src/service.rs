@@ -353,13 +353,8 @@ impl Inner {
         let changed = asked
             .store
             .write(move |tx| {
-                let changed = conversations::update(
-                    tx,
-                    id,
-                    title.as_deref(),
-                    leaf,
-                    character.as_deref(),
-                )?;
+                let changed =
+                    conversations::update(tx, id, title.as_deref(), leaf, character.as_deref())?;
                 let event = v1::ConversationChanged {
                     conversation: Some(changed.clone()),
                 };

@@ -9,8 +9,8 @@ pub(crate) mod conversation;
 pub(crate) mod model;
 pub(crate) mod module;
 pub(crate) mod rotation;
-pub(crate) mod store;
 pub(crate) mod secret;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod vault;
 

@@ -12,8 +12,8 @@ use aico_contracts::v1::{self, Envelope, Fault};
 use jiff::Timestamp;
 
 use crate::api::conversation::{
-    Accepted, AnswerStats, Conversation, ConversationDetail, ConversationPage, Event,
-    Message, MessageError, MessageStatus, Part, Role, SearchHit, Snippet,
+    Accepted, AnswerStats, Conversation, ConversationDetail, ConversationPage, Event, Message,
+    MessageError, MessageStatus, Part, Role, SearchHit, Snippet,
 };
 use crate::api::model::{Model, ModelList, ModelState, ModelStatus};
 use crate::problem::{Code, Problem};

@@ -471,7 +471,11 @@ async fn another_model_takes_its_place_only_while_nobody_is_answered() {
     let is_owl = |state: &v1::ModelState| state.model == owl.id && state.status() == Status::Ready;
     daemon.state_that(is_owl).await;
     let chosen = daemon.models().await;
-    assert!(chosen.iter().any(|model| model.active && model.id == first.id));
+    assert!(
+        chosen
+            .iter()
+            .any(|model| model.active && model.id == first.id)
+    );
 
     // A question that is for the other one is not answered by it.
     let mut late = question("Hi", 5);
@@ -482,12 +486,20 @@ async fn another_model_takes_its_place_only_while_nobody_is_answered() {
         .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, &late, meta)
         .await
         .unwrap();
-    assert_eq!(code(&stream.next().await.unwrap().unwrap_err()), "model-changed");
+    assert_eq!(
+        code(&stream.next().await.unwrap().unwrap_err()),
+        "model-changed"
+    );
 
     // Whoever names none gets the one for everybody again.
-    let back: v1::ModelState = daemon.ask(topics::MODELS_GET_STATE, &Empty {}).await.unwrap();
+    let back: v1::ModelState = daemon
+        .ask(topics::MODELS_GET_STATE, &Empty {})
+        .await
+        .unwrap();
     assert_eq!(back.model, first.id);
-    daemon.state_that(|state| state.model == first.id && state.status() == Status::Ready).await;
+    daemon
+        .state_that(|state| state.model == first.id && state.status() == Status::Ready)
+        .await;
 
     // One whose file is gone is passed over, and so is one that could not be run.
     std::fs::remove_file(&owl.file).unwrap();
@@ -499,7 +511,9 @@ async fn another_model_takes_its_place_only_while_nobody_is_answered() {
     };
     let tried: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
     assert_eq!(tried.state.unwrap().model, crow.id);
-    daemon.state_that(|state| state.model == crow.id && state.status() == Status::Failed).await;
+    daemon
+        .state_that(|state| state.model == crow.id && state.status() == Status::Failed)
+        .await;
     let then: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
     assert_eq!(then.missing, ["owl", "crow"]);
     assert_eq!(then.state.unwrap().model, first.id);

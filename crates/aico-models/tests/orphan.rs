@@ -69,6 +69,7 @@ async fn it_ends_with_the_pipe_while_it_answers() {
     let launch = Launch {
         version: VERSION,
         link: listener.issue(Identity::new("model-process")),
+        id: aico_contracts::ids::ModelId::new(),
         size: model.metadata().unwrap().len(),
         model,
         sha256: None,

@@ -307,9 +307,7 @@ async fn prepare(daemon: &Daemon, person: PersonId) {
         cache_key: b"c".to_vec(),
     };
     let meta = Meta::for_person(person).deadline_in(SOON);
-    let asked = daemon
-        .asker
-        .request(topics::MODELS_RECALL, &question, meta);
+    let asked = daemon.asker.request(topics::MODELS_RECALL, &question, meta);
     let _: Empty = asked.await.unwrap();
 }
 

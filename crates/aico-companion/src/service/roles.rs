@@ -87,9 +87,8 @@ impl Inner {
         let written = character_of(text).checked().map_err(told)?;
         let portrait = match portrait {
             Some(bytes) if !bytes.is_empty() => {
-                let checked = tokio::task::spawn_blocking(move || {
-                    aico_characters::check_portrait(&bytes)
-                });
+                let checked =
+                    tokio::task::spawn_blocking(move || aico_characters::check_portrait(&bytes));
                 Some(Some(checked.await.map_err(failed)?.map_err(told)?))
             }
             Some(_) => Some(None),
@@ -180,12 +179,8 @@ impl Inner {
         let (kept, portrait) = found.map_err(from_store)?;
         let written = tokio::task::spawn_blocking(move || {
             let original = character::original();
-            let out = aico_characters::export(
-                &kept.character,
-                portrait.as_deref(),
-                format,
-                original,
-            );
+            let out =
+                aico_characters::export(&kept.character, portrait.as_deref(), format, original);
             (file_name(&kept.character.name, out.extension), out)
         });
         let (file_name, out) = written.await.map_err(failed)?;
@@ -207,8 +202,7 @@ impl Inner {
             .write(move |tx| {
                 let changed = characters::remove(tx, &id)?;
                 for conversation in &changed {
-                    let id = super::conversation_id(conversation)
-                        .map_err(crate::fault::caller)?;
+                    let id = super::conversation_id(conversation).map_err(crate::fault::caller)?;
                     let conversation = Some(conversations::get(tx, id)?);
                     let changed = v1::ConversationChanged { conversation };
                     put(tx, event::CONVERSATION_UPDATED, &changed)?;

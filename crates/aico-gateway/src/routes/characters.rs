@@ -54,9 +54,9 @@ fn id_in(text: &str) -> Result<String, Problem> {
 }
 
 fn bytes_of(text: &str, what: &str) -> Result<Vec<u8>, Problem> {
-    let bytes = STANDARD.decode(text).map_err(|_| {
-        Problem::from(Code::Invalid).with_detail(format!("`{what}` is no base64."))
-    })?;
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|_| Problem::from(Code::Invalid).with_detail(format!("`{what}` is no base64.")))?;
     if bytes.len() > LARGEST_FILE {
         return Err(too_long(LARGEST_FILE));
     }
@@ -96,8 +96,15 @@ pub(crate) async fn create(
     let question = v1::SaveCharacter {
         id: String::new(),
         text: Some(convert::text_to(form.text)),
-        copy_of: form.copy_of.as_deref().map(id_in).transpose()?.unwrap_or_default(),
-        portrait: portrait.map(|text| bytes_of(text, "portrait")).transpose()?,
+        copy_of: form
+            .copy_of
+            .as_deref()
+            .map(id_in)
+            .transpose()?
+            .unwrap_or_default(),
+        portrait: portrait
+            .map(|text| bytes_of(text, "portrait"))
+            .transpose()?,
     };
     let made = app
         .ask_companion(me, verb::SAVE_CHARACTER, &question)
@@ -185,7 +192,9 @@ pub(crate) async fn change(
         id,
         text: Some(convert::text_to(form.text)),
         copy_of: String::new(),
-        portrait: portrait.map(|text| bytes_of(text, "portrait")).transpose()?,
+        portrait: portrait
+            .map(|text| bytes_of(text, "portrait"))
+            .transpose()?,
     };
     let changed = app
         .ask_companion(me, verb::SAVE_CHARACTER, &question)

@@ -13,8 +13,8 @@ use http::StatusCode;
 
 use crate::api::Items;
 use crate::api::conversation::{
-    ChangeConversation, Conversation, ConversationDetail, ConversationPage,
-    ConversationQuery, NewConversation, SearchHit, SearchQuery,
+    ChangeConversation, Conversation, ConversationDetail, ConversationPage, ConversationQuery,
+    NewConversation, SearchHit, SearchQuery,
 };
 use crate::app::App;
 use crate::caller::Caller;

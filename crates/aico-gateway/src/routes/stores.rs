@@ -14,6 +14,9 @@ use crate::caller::Caller;
 use crate::input::Input;
 use crate::problem::Problem;
 
+/// Things that wait for a slow reader; one that leaves more than these lying counts as gone.
+const WAITING: usize = 4096;
+
 /// Checks the stored data: one JSON object on each line, `{"type":"checked","store":…}` for each
 /// thing as it is known, and on the last line `{"type":"done","sound":…,"damaged":…,"locked":…,
 /// "unchecked":…}` or `{"type":"problem","problem":…}`. Reads only, beside everybody. It ends when
@@ -31,7 +34,7 @@ pub(crate) async fn check(
     let form: CheckStores = input.json().await?;
     let home = app.home.clone();
     steps::answer(&app, &caller, |lines| async move {
-        let (told, mut checked) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut checked) = tokio::sync::mpsc::channel(WAITING);
         let telling = async {
             while let Some(store) = checked.recv().await {
                 let store: CheckedStore = store;
@@ -45,7 +48,7 @@ pub(crate) async fn check(
             // Who goes on telling hears that nobody listens.
             checked.close();
         };
-        let checking = home.check_stores(form.full, move |one| told.send(one.into()).is_ok());
+        let checking = home.check_stores(form.full, move |one| told.try_send(one.into()).is_ok());
         let (tally, ()) = tokio::join!(checking, telling);
         let tally = tally?;
         Ok(json!({

@@ -613,7 +613,9 @@ impl Companion {
 
     fn character(&self, person: PersonId, id: &str) -> Option<v1::Character> {
         let characters = self.characters.lock();
-        let known = characters.iter().any(|(whose, known)| *whose == person && known == id);
+        let known = characters
+            .iter()
+            .any(|(whose, known)| *whose == person && known == id);
         known.then(|| v1::Character {
             id: id.to_owned(),
             ..v1::Character::default()

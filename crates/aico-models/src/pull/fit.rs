@@ -140,7 +140,7 @@ mod tests {
             // Plenty of memory does not make a few cores faster.
             (256, 2, Some("qwen3-1.7b")),
             // Nor many cores a little memory larger.
-            (6, 32, Some("qwen3-0.6b")),
+            (5, 32, Some("qwen3-0.6b")),
         ] {
             assert_eq!(name(&machine(gib, cores)), expected, "{gib} GiB, {cores}");
         }

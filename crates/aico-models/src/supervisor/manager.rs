@@ -657,7 +657,9 @@ impl Manager {
         let loaded = self.model.as_ref().is_some_and(|loaded| loaded.id == id);
         if model.active || loaded {
             // The starter takes over, so that there is always somebody who answers.
-            if model.active && let Some(starter) = known.iter().find(|model| model.starter) {
+            if model.active
+                && let Some(starter) = known.iter().find(|model| model.starter)
+            {
                 let activated = self.registry.activate(starter.id).await;
                 activated.map_err(|error| registry_fault(&error))?;
             }

@@ -170,7 +170,12 @@ impl Manager {
         if failed.is_some_and(|at| at.elapsed() < LEFT_OUT) {
             return false;
         }
-        if self.run.is_some() && self.model.as_ref().is_some_and(|loaded| loaded.id == model.id) {
+        if self.run.is_some()
+            && self
+                .model
+                .as_ref()
+                .is_some_and(|loaded| loaded.id == model.id)
+        {
             return true;
         }
         let need = |model| memory::need(model, self.config.context, self.config.sequences);

@@ -40,9 +40,7 @@ pub(super) async fn run(context: &Context, what: &Character) -> Result<(), Failu
         Character::Use {
             name, conversation, ..
         } => choose(&daemon, name, conversation.as_deref()).await,
-        Character::Create { name, copy, .. } => {
-            create(&daemon, name, copy.as_deref(), input).await
-        }
+        Character::Create { name, copy, .. } => create(&daemon, name, copy.as_deref(), input).await,
         Character::Edit { name, .. } => edit(&daemon, name, &input.unwrap_or_default()).await,
         Character::Remove { name, .. } => remove(&daemon, name).await,
     }
@@ -98,10 +96,11 @@ pub(super) async fn find(daemon: &Daemon, wanted: &str) -> Result<String, Failur
     let mut found = all["items"].as_array().into_iter().flatten().filter(named);
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(text(&one["id"]).to_owned()),
-        (Some(_), Some(_)) => Err(
-            Failure::new(Exit::Refused, "Several characters have this name.")
-                .do_this("Use its id: aico character list --json"),
-        ),
+        (Some(_), Some(_)) => Err(Failure::new(
+            Exit::Refused,
+            "Several characters have this name.",
+        )
+        .do_this("Use its id: aico character list --json")),
         (None, _) => Err(Failure::new(Exit::NotFound, "There is no such character.")
             .do_this("See which there are: aico character list")),
     }
@@ -118,7 +117,11 @@ async fn show(daemon: &Daemon, name: &str, as_json: bool) -> Result<(), Failure>
     style::line(&style::strong(&style::harmless(text(&about["name"]))));
     let block = |label: &str, words: &str| {
         if !words.trim().is_empty() {
-            style::line(&format!("\n{}\n{}", style::faint(label), style::harmless(words.trim())));
+            style::line(&format!(
+                "\n{}\n{}",
+                style::faint(label),
+                style::harmless(words.trim())
+            ));
         }
     };
     block("for you", text(&texts["about"]));
@@ -140,9 +143,17 @@ async fn show(daemon: &Daemon, name: &str, as_json: bool) -> Result<(), Failure>
         .collect();
     block("sampling", &sampling.join(", "));
     block("license", text(&texts["license"]));
-    let kept: Vec<_> = found["kept"].as_array().into_iter().flatten().map(text).collect();
+    let kept: Vec<_> = found["kept"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(text)
+        .collect();
     block("kept for export", &kept.join("\n"));
-    if found["models"].as_array().is_some_and(|all| !all.is_empty()) {
+    if found["models"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty())
+    {
         style::line(&format!("\n{}", style::faint("models, the best first")));
         models(&found["models"], |line| style::line(&line));
     }
@@ -166,7 +177,10 @@ fn models(all: &Value, mut tell: impl FnMut(String)) {
     for one in all.as_array().into_iter().flatten() {
         let name = style::harmless(text(&one["name"]));
         tell(match text(&one["state"]) {
-            "here" => format!("  {name}: here, as {}", style::harmless(text(&one["here_as"]))),
+            "here" => format!(
+                "  {name}: here, as {}",
+                style::harmless(text(&one["here_as"]))
+            ),
             "file-gone" => format!("  {name}: its file is gone"),
             _ => format!("  {name}: not here"),
         });
@@ -190,7 +204,11 @@ async fn import(
     });
     let made = daemon.post(&format!("{PATH}/import"), &body).await?;
     let name = style::harmless(text(&made["character"]["name"]));
-    style::line(&format!("{}  {}", style::strong(&name), text(&made["character"]["id"])));
+    style::line(&format!(
+        "{}  {}",
+        style::strong(&name),
+        text(&made["character"]["id"])
+    ));
     for note in made["notes"].as_array().into_iter().flatten() {
         style::note(&style::harmless(text(note)));
     }
@@ -204,7 +222,9 @@ async fn import(
             None => "Until then the model answers that is chosen for everybody.",
         });
     }
-    style::note(&format!("Talk with it from now on: aico character use \"{name}\""));
+    style::note(&format!(
+        "Talk with it from now on: aico character use \"{name}\""
+    ));
     Ok(())
 }
 
@@ -217,7 +237,9 @@ async fn export(
 ) -> Result<(), Failure> {
     let id = find(daemon, name).await?;
     let format = query_value(format.as_str());
-    let made = daemon.get(&format!("{PATH}/{id}/export?format={format}")).await?;
+    let made = daemon
+        .get(&format!("{PATH}/{id}/export?format={format}"))
+        .await?;
     let bytes = STANDARD.decode(text(&made["file"])).map_err(|error| {
         Failure::new(Exit::Unexpected, "The daemon sent no file.").because(&error)
     })?;
@@ -246,18 +268,25 @@ fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
         true => options.create(true).truncate(true),
         false => options.create_new(true),
     };
-    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes));
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Refused, format!("{} is there already.", path.display()))
-                .do_this("Name another file with --out, or overwrite it with --force.")
-        }
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Failure::new(Exit::StorageFull, format!("{} can't be written.", path.display()))
-                .because(&error)
-        }
-        _ => Failure::new(Exit::Refused, format!("{} can't be written.", path.display()))
-            .because(&error),
+        std::io::ErrorKind::AlreadyExists => Failure::new(
+            Exit::Refused,
+            format!("{} is there already.", path.display()),
+        )
+        .do_this("Name another file with --out, or overwrite it with --force."),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Failure::new(
+            Exit::StorageFull,
+            format!("{} can't be written.", path.display()),
+        )
+        .because(&error),
+        _ => Failure::new(
+            Exit::Refused,
+            format!("{} can't be written.", path.display()),
+        )
+        .because(&error),
     })
 }
 
@@ -274,7 +303,9 @@ async fn choose(daemon: &Daemon, name: &str, conversation: Option<&str>) -> Resu
             let body = json!({ "id": id });
             let path = format!("{PATH}/chosen");
             daemon.send(http::Method::PUT, &path, Some(&body)).await?;
-            style::note("New conversations are with this character. Earlier ones stay with theirs.");
+            style::note(
+                "New conversations are with this character. Earlier ones stay with theirs.",
+            );
         }
     }
     let found = daemon.get(&format!("{PATH}/{id}")).await?;
@@ -304,7 +335,11 @@ async fn create(
     texts["name"] = name.into();
     let body = json!({ "text": texts, "copy_of": copy_of });
     let made = daemon.post(PATH, &body).await?;
-    style::line(&format!("{}  {}", style::harmless(text(&made["name"])), text(&made["id"])));
+    style::line(&format!(
+        "{}  {}",
+        style::harmless(text(&made["name"])),
+        text(&made["id"])
+    ));
     Ok(())
 }
 
@@ -327,7 +362,10 @@ fn merge(texts: &mut Value, bytes: &[u8]) -> Result<(), Failure> {
             .do_this("It looks like {\"system_prompt\": \"…\"}; see docs/characters.md.")
     })?;
     let Value::Object(fields) = read else {
-        return Err(Failure::new(Exit::Refused, "The text of the character is no JSON object."));
+        return Err(Failure::new(
+            Exit::Refused,
+            "The text of the character is no JSON object.",
+        ));
     };
     // Examples as turns and as text are one thing: where one is given, the other is not the old one.
     if fields.contains_key("examples_text") && !fields.contains_key("examples") {
@@ -344,12 +382,14 @@ fn merge(texts: &mut Value, bytes: &[u8]) -> Result<(), Failure> {
 async fn remove(daemon: &Daemon, name: &str) -> Result<(), Failure> {
     let id = find(daemon, name).await?;
     let gone = daemon.delete(&format!("{PATH}/{id}")).await?;
-    style::note(match gone["conversations"].as_u64() {
-        None | Some(0) => "Removed.".to_owned(),
-        Some(1) => "Removed. One conversation goes on with Aico.".to_owned(),
-        Some(count) => format!("Removed. {count} conversations go on with Aico."),
-    }
-    .as_str());
+    style::note(
+        match gone["conversations"].as_u64() {
+            None | Some(0) => "Removed.".to_owned(),
+            Some(1) => "Removed. One conversation goes on with Aico.".to_owned(),
+            Some(count) => format!("Removed. {count} conversations go on with Aico."),
+        }
+        .as_str(),
+    );
     Ok(())
 }
 

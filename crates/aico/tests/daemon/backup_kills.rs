@@ -32,7 +32,7 @@ fn fill(world: &World) {
             configuration: None,
             token_hours: 24,
             system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-            person_migrations: vec![aico_companion::MIGRATIONS],
+            person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
             person_exports: Vec::new(),
         })
         .unwrap();

@@ -53,14 +53,24 @@ fn a_card_is_brought_in_talked_with_and_comes_out_as_it_went_in() {
     let done = import(&world, "mara.json", &card().to_string());
     let told = text(&done.stderr);
     assert!(done.status.success(), "{told}");
-    for words in ["lorebook (1 entries)", "\"other\"", "Nowhere-7B: not here", "aico model add"] {
+    for words in [
+        "lorebook (1 entries)",
+        "\"other\"",
+        "Nowhere-7B: not here",
+        "aico model add",
+    ] {
         assert!(told.contains(words), "{words}: {told}");
     }
     // What lies on the disk and what is logged says nothing of it.
     assert!(!world.log().contains("lighthouse") && !world.log().contains("Mara"));
 
     let answer = crate::support::done(&world.said(&[
-        "chat", "--json", "--character", "mara", "--once", "Hello",
+        "chat",
+        "--json",
+        "--character",
+        "mara",
+        "--once",
+        "Hello",
     ]));
     assert_eq!(answer["status"], "complete");
     let conversation = answer["conversation"].as_str().unwrap();
@@ -71,7 +81,11 @@ fn a_card_is_brought_in_talked_with_and_comes_out_as_it_went_in() {
     // The model that it is made for is not here: that is told with the answer.
     assert_eq!(all[2]["instead_of"], "Nowhere-7B");
     let plain = world.aico(&["chat", "--character", "Mara", "--once", "Hello"]);
-    assert!(text(&plain.stderr).contains("Nowhere-7B"), "{}", text(&plain.stderr));
+    assert!(
+        text(&plain.stderr).contains("Nowhere-7B"),
+        "{}",
+        text(&plain.stderr)
+    );
 
     world.stop();
     world.serve();
@@ -80,23 +94,53 @@ fn a_card_is_brought_in_talked_with_and_comes_out_as_it_went_in() {
     world.said(&[&["character", "export", "Mara"], &format[..]].concat());
     let written: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
     assert_eq!(written, card());
-    fails(&world, &[&["character", "export", "Mara"], &format[..]].concat(), 15, "--force");
+    fails(
+        &world,
+        &[&["character", "export", "Mara"], &format[..]].concat(),
+        15,
+        "--force",
+    );
 
     // Through a picture and back, as another one: the second of a name gets a number.
     let picture = world.path("mara.png");
-    world.said(&["character", "export", "Mara", "--out", picture.to_str().unwrap()]);
+    world.said(&[
+        "character",
+        "export",
+        "Mara",
+        "--out",
+        picture.to_str().unwrap(),
+    ]);
     let again = world.aico(&["character", "import", picture.to_str().unwrap()]);
-    assert!(text(&again.stdout).contains("Mara (2)"), "{}", text(&again.stderr));
+    assert!(
+        text(&again.stdout).contains("Mara (2)"),
+        "{}",
+        text(&again.stderr)
+    );
     let shown = json_of(&world, &["character", "show", "Mara (2)", "--json"]);
     assert_eq!(shown["character"]["portrait"], true);
-    assert_eq!(shown["text"]["greetings"][0], "Come in, {{user}}, it is storming!");
+    assert_eq!(
+        shown["text"]["greetings"][0],
+        "Come in, {{user}}, it is storming!"
+    );
 
     // Removed: what was said stays, and goes on with the one that comes along.
     let gone = world.aico(&["character", "remove", "Mara"]);
-    assert!(text(&gone.stderr).contains("2 conversations go on with Aico"), "{}", text(&gone.stderr));
+    assert!(
+        text(&gone.stderr).contains("2 conversations go on with Aico"),
+        "{}",
+        text(&gone.stderr)
+    );
     assert_eq!(messages(&world, conversation).len(), 3);
-    assert_eq!(world.chat(Some(conversation), "Hello")["status"], "complete");
-    fails(&world, &["character", "show", "Mara"], 13, "There is no such character");
+    assert_eq!(
+        world.chat(Some(conversation), "Hello")["status"],
+        "complete"
+    );
+    fails(
+        &world,
+        &["character", "show", "Mara"],
+        13,
+        "There is no such character",
+    );
 }
 
 #[test]
@@ -104,15 +148,29 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
     let world = World::ready();
     let first = world.chat(None, "Hello");
     let first = first["conversation"].as_str().unwrap();
-    let file = world.write("texts.json", r#"{"system_prompt": "Say yes.", "greetings": ["Hi!"]}"#);
+    let file = world.write(
+        "texts.json",
+        r#"{"system_prompt": "Say yes.", "greetings": ["Hi!"]}"#,
+    );
     let file = file.to_str().unwrap();
-    world.said(&["character", "create", "Mine", "--copy", "Eve", "--file", file]);
+    world.said(&[
+        "character",
+        "create",
+        "Mine",
+        "--copy",
+        "Eve",
+        "--file",
+        file,
+    ]);
     world.said(&["character", "use", "Mine"]);
     let second = world.chat(None, "Hello");
     let second = second["conversation"].as_str().unwrap();
     let character = |id: &str| {
         let found = json_of(&world, &["conversation", "show", id, "--json"]);
-        found["conversation"]["character"].as_str().unwrap().to_owned()
+        found["conversation"]["character"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(character(first), "aico");
     let mine = character(second);
@@ -120,7 +178,10 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
     assert_eq!(said(&messages(&world, second)[0]), "Hi!");
     let shown = json_of(&world, &["character", "show", &mine, "--json"]);
     assert_eq!(shown["text"]["system_prompt"], "Say yes.");
-    assert_eq!(shown["text"]["models"][0], "Qwen3-8B", "the copy keeps what was not changed");
+    assert_eq!(
+        shown["text"]["models"][0], "Qwen3-8B",
+        "the copy keeps what was not changed"
+    );
 
     world.said(&["character", "use", "Mine", "--conversation", first]);
     assert_eq!(character(first), mine);
@@ -128,18 +189,37 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
     world.said(&["character", "use", "Aico", "--conversation", first]);
     assert_eq!(character(first), "aico");
 
-    let changes = world.write("changes.json", r#"{"sampling": {"temperature": 0.9, "stop": []}}"#);
+    let changes = world.write(
+        "changes.json",
+        r#"{"sampling": {"temperature": 0.9, "stop": []}}"#,
+    );
     world.said(&["character", "edit", "Mine", changes.to_str().unwrap()]);
     let shown = world.said(&["character", "show", "Mine"]);
-    assert!(shown.contains("temperature 0.9") && shown.contains("Say yes."), "{shown}");
-    let wrong = world.write("wrong.json", r#"{"sampling": {"temperature": 9, "stop": []}}"#);
+    assert!(
+        shown.contains("temperature 0.9") && shown.contains("Say yes."),
+        "{shown}"
+    );
+    let wrong = world.write(
+        "wrong.json",
+        r#"{"sampling": {"temperature": 9, "stop": []}}"#,
+    );
     let wrong = wrong.to_str().unwrap();
-    fails(&world, &["character", "edit", "Mine", wrong], 15, "from 0 to 2");
+    fails(
+        &world,
+        &["character", "edit", "Mine", wrong],
+        15,
+        "from 0 to 2",
+    );
     // Those that come along stay as they are.
     fails(&world, &["character", "edit", "Aico", wrong], 15, "");
     fails(&world, &["character", "remove", "Eve"], 15, "part of AICO");
     let shown = world.said(&["character", "show", "Eve"]);
-    for words in ["Qwen3-8B: not here", "5.0 GB", "Apache-2.0", "huggingface.co"] {
+    for words in [
+        "Qwen3-8B: not here",
+        "5.0 GB",
+        "Apache-2.0",
+        "huggingface.co",
+    ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 }
@@ -148,12 +228,28 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
 fn files_that_are_none_or_want_what_can_not_be_had_are_refused_by_name() {
     let world = World::ready();
     for (name, content, words) in [
-        ("a.txt", "Dear diary", "neither a character card nor a Modelfile"),
-        ("b.json", "{\"spec\": \"chara_card_v9\", \"data\": {}}", "chara_card_v9"),
+        (
+            "a.txt",
+            "Dear diary",
+            "neither a character card nor a Modelfile",
+        ),
+        (
+            "b.json",
+            "{\"spec\": \"chara_card_v9\", \"data\": {}}",
+            "chara_card_v9",
+        ),
         ("c.json", "{\"spec\": ", "no JSON at line"),
-        ("d.mf", "FROM a\nPARAMETER temprature 1", "Did you mean temperature?"),
+        (
+            "d.mf",
+            "FROM a\nPARAMETER temprature 1",
+            "Did you mean temperature?",
+        ),
         ("e.mf", "FROM a\nADAPTER ./lora.gguf", "Merge the adapter"),
-        ("f.mf", "FROM a\nTEMPLATE {{ .Prompt }}", "Remove the TEMPLATE"),
+        (
+            "f.mf",
+            "FROM a\nTEMPLATE {{ .Prompt }}",
+            "Remove the TEMPLATE",
+        ),
         ("g.mf", "SYSTEM hello\nFORM a", "did you mean FROM?"),
     ] {
         let done = import(&world, name, content);
@@ -161,14 +257,25 @@ fn files_that_are_none_or_want_what_can_not_be_had_are_refused_by_name() {
         assert_eq!(done.status.code(), Some(15), "{name}: {told}");
         assert!(told.contains(words), "{name}: {told}");
     }
-    fails(&world, &["character", "import", "/nowhere/x.png"], 13, "can't be read");
+    fails(
+        &world,
+        &["character", "import", "/nowhere/x.png"],
+        13,
+        "can't be read",
+    );
     // Nothing of them is there.
     assert_eq!(world.said(&["character", "list"]).lines().count(), 2);
 
     // A picture cut short, byte by byte through the API as a page would send it.
     let api = world.api().sign_in("Mia", crate::support::PASSWORD);
     let picture = world.path("p.png");
-    world.said(&["character", "export", "Aico", "--out", picture.to_str().unwrap()]);
+    world.said(&[
+        "character",
+        "export",
+        "Aico",
+        "--out",
+        picture.to_str().unwrap(),
+    ]);
     let whole = fs::read(&picture).unwrap();
     for part in [whole.len() - 1, whole.len() / 2, 40, 8] {
         let body = json!({ "file": STANDARD.encode(&whole[..part]), "file_name": "p.png" });
@@ -187,12 +294,31 @@ fn each_person_has_their_own() {
     let password = world.write("ben", "orbit candle walnut harp quill");
     let password = password.to_str().unwrap();
     world.said(&["person", "add", "Ben", "--password-file", password]);
-    assert!(import(&world, "mara.json", &card().to_string()).status.success());
-    let his = world.said(&["--person", "Ben", "character", "list", "--password-file", password]);
+    assert!(
+        import(&world, "mara.json", &card().to_string())
+            .status
+            .success()
+    );
+    let his = world.said(&[
+        "--person",
+        "Ben",
+        "character",
+        "list",
+        "--password-file",
+        password,
+    ]);
     assert_eq!(his.lines().count(), 2, "{his}");
     let id = json_of(&world, &["character", "list", "--json"]);
     let id = id[2]["id"].as_str().unwrap();
-    let other = ["--person", "Ben", "character", "show", id, "--password-file", password];
+    let other = [
+        "--person",
+        "Ben",
+        "character",
+        "show",
+        id,
+        "--password-file",
+        password,
+    ];
     fails(&world, &other, 13, "no such character");
 }
 
@@ -241,7 +367,10 @@ fn the_model_that_a_character_is_made_for_answers_and_the_next_one_when_it_is_go
     assert!(prompt > 60, "{prompt}");
     // The same conversation goes on from what the model has read.
     let second = ask(Some(conversation), "And now?");
-    assert!(second["stats"]["cached_tokens"].as_u64().unwrap() >= prompt / 2, "{second}");
+    assert!(
+        second["stats"]["cached_tokens"].as_u64().unwrap() >= prompt / 2,
+        "{second}"
+    );
     // With another character it is another beginning, and is read anew.
     world.said(&["character", "use", "Aico", "--conversation", conversation]);
     ask(Some(conversation), "Hello");
@@ -252,10 +381,21 @@ fn the_model_that_a_character_is_made_for_answers_and_the_next_one_when_it_is_go
 
     // Whoever names no model gets the one for everybody.
     let plain = world.chat(None, "Hello");
-    assert_ne!(last(plain["conversation"].as_str().unwrap())["model"], "Random");
+    assert_ne!(
+        last(plain["conversation"].as_str().unwrap())["model"],
+        "Random"
+    );
     let active = json_of(&world, &["model", "list", "--json"]);
-    let starter = active["items"].as_array().unwrap().iter().find(|m| m["starter"] == true);
-    assert_eq!(starter.unwrap()["active"], true, "the choice for everybody stays");
+    let starter = active["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["starter"] == true);
+    assert_eq!(
+        starter.unwrap()["active"],
+        true,
+        "the choice for everybody stays"
+    );
 
     // Its file goes: the next one answers, and the person is told.
     fs::remove_file(&sage).unwrap();
@@ -277,7 +417,11 @@ fn the_model_that_a_character_is_made_for_answers_and_the_next_one_when_it_is_go
 #[test]
 fn characters_are_in_exports_as_cards_and_nowhere_in_clear() {
     let mut world = World::ready();
-    assert!(import(&world, "mara.json", &card().to_string()).status.success());
+    assert!(
+        import(&world, "mara.json", &card().to_string())
+            .status
+            .success()
+    );
     let folder = world.path("mine");
     let password = world.path("password");
     let password = ["--password-file", password.to_str().unwrap()];
@@ -304,6 +448,9 @@ fn characters_are_in_exports_as_cards_and_nowhere_in_clear() {
     }
     world.serve();
     until("it is there again", || {
-        world.said(&["character", "list"]).contains("Mara").then_some(())
+        world
+            .said(&["character", "list"])
+            .contains("Mara")
+            .then_some(())
     });
 }

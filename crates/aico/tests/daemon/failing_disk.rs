@@ -264,13 +264,15 @@ fn who_meets_a_database_that_changes_places_is_told_when_to_come_again() {
     );
     let rotate = ["vault", "rotate", "--person", "Mia"];
     let file = world.path("password");
-    let begun = world.aico(&[&rotate[..], &["--password-file", file.to_str().unwrap()]].concat());
-    assert!(begun.status.success(), "{}", text(&begun.stderr));
+    let mut rotating = world
+        .command(&[&rotate[..], &["--password-file", file.to_str().unwrap()]].concat())
+        .spawn()
+        .unwrap();
     let (head, problem) = until("the database changes places", || {
         let one = Instant::now();
         let (head, status, body) = family.mia_api.call_with("GET", CONVERSATIONS, None, "");
         assert!(one.elapsed() < Duration::from_secs(12), "it waits for ever");
-        (status != 200).then(|| (head, body))
+        (status != 200).then_some((head, body))
     });
     assert!(head.starts_with("HTTP/1.1 503"), "{head} {problem}");
     assert_eq!(problem["code"], "busy", "{problem}");
@@ -278,6 +280,7 @@ fn who_meets_a_database_that_changes_places_is_told_when_to_come_again() {
     // Others don't meet it.
     assert_eq!(family.ben_api.get(CONVERSATIONS).0, 200);
     family.disk.mend();
+    assert!(rotating.wait().unwrap().success());
     until("it is there again", || {
         (family.mia_api.get(CONVERSATIONS).0 == 200).then_some(())
     });

@@ -40,7 +40,7 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
             configuration: None,
             token_hours: 24,
             system_migrations: vec![system],
-            person_migrations: vec![person],
+            person_migrations: vec![person, aico_store::vectors::MIGRATIONS],
             person_exports: Vec::new(),
         })
         .unwrap();

@@ -96,12 +96,15 @@ fn a_clean_stop_is_gone_on_with_and_a_kill_begins_anew_without_a_word() {
     assert_eq!(found["messages"].as_array().unwrap().len(), 10);
 }
 
+/// Does something to the files of a working memory.
+type Tamper = fn(&std::path::Path);
+
 #[test]
 fn whatever_became_of_its_files_the_daemon_starts_and_answers() {
     let mut world = world();
     let first = world.chat(None, "Hello");
     let conversation = first["conversation"].as_str().unwrap().to_owned();
-    let tamper: [(&str, fn(&std::path::Path)); 6] = [
+    let tamper: [(&str, Tamper); 6] = [
         ("a flipped byte", |folder| {
             let path = folder.join("cells");
             let mut cells = std::fs::read(&path).unwrap();
