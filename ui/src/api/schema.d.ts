@@ -208,6 +208,94 @@ export interface paths {
         /** Characters to talk to. */
         get: operations["list_characters"];
         put?: never;
+        /** Makes a character. */
+        post: operations["create_character"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/characters/chosen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Chooses the character that one's new conversations get. */
+        put: operations["use_character"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/characters/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Brings in a character card or a Modelfile. */
+        post: operations["import_character"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/characters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All about a character. */
+        get: operations["read_character"];
+        /** Changes a character of one's own. */
+        put: operations["change_character"];
+        post?: never;
+        /** Removes a character of one's own. */
+        delete: operations["remove_character"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/characters/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Writes a character as a file. */
+        get: operations["export_character"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/characters/{id}/portrait": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A character's picture. */
+        get: operations["read_portrait"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -914,6 +1002,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/stores/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Checks the stored data: one JSON object on each line, `{"type":"checked","store":…}` for each
+         *     thing as it is known, and on the last line `{"type":"done","sound":…,"damaged":…,"locked":…,
+         *     "unchecked":…}` or `{"type":"problem","problem":…}`. Reads only, beside everybody. It ends when
+         *     the reader goes.
+         */
+        post: operations["check_stores"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1511,6 +1621,15 @@ export interface components {
             summary: string;
             title: string;
         };
+        /** @description What a character is from now on. */
+        ChangeCharacter: {
+            /**
+             * Format: byte
+             * @description A PNG in base64; left out: as it is. An empty text takes it away.
+             */
+            portrait?: string | null;
+            text: components["schemas"]["CharacterText"];
+        };
         /**
          * @description What changes; what is left out stays.
          * @example {
@@ -1523,6 +1642,8 @@ export interface components {
              * @description Shows the branch that ends there.
              */
             active_leaf?: string | null;
+            /** @description The id of a character, for what is said from now on. */
+            character?: string | null;
             title?: string | null;
         };
         /** @description A new password for oneself. */
@@ -1534,15 +1655,153 @@ export interface components {
         /**
          * @description Somebody to talk to.
          * @example {
-         *       "description": "Warm and curious.",
+         *       "built_in": true,
+         *       "chosen": true,
+         *       "creator": "AICO",
+         *       "description": "Warm, honest and brief. Listens first.",
          *       "id": "aico",
-         *       "name": "AICO"
+         *       "models": [],
+         *       "name": "Aico",
+         *       "portrait": false,
+         *       "tags": [
+         *         "companion"
+         *       ],
+         *       "updated_at": null
          *     }
          */
         Character: {
+            /** @description Part of AICO: it can be copied, not changed. */
+            built_in: boolean;
+            /** @description The one that one's new conversations get. */
+            chosen: boolean;
+            creator: string;
+            /** @description For who chooses. */
             description: string;
+            /** @description A word for those that AICO brings along, a UUID for one's own. */
             id: string;
+            /** @description Models that it is made for, the best first; empty: whichever answers. */
+            models: string[];
             name: string;
+            /** @description It has a picture of its own. */
+            portrait: boolean;
+            tags: string[];
+            /**
+             * Format: date-time
+             * @description Null for those that AICO brings along.
+             */
+            updated_at: string | null;
+        };
+        /** @description All about a character. */
+        CharacterDetail: {
+            character: components["schemas"]["Character"];
+            /** @description What of its file is kept for export and not used, in words. */
+            kept: string[];
+            models: components["schemas"]["WantedModel"][];
+            text: components["schemas"]["CharacterText"];
+        };
+        /** @description How tokens are chosen; what is null is as AICO has it for everybody. */
+        CharacterSampling: {
+            /**
+             * Format: float
+             * @description 0 to 1; 0: off.
+             * @default null
+             */
+            min_p: number | null;
+            /**
+             * Format: int32
+             * @description Tokens of context, at most; never more than the model was loaded with.
+             * @default null
+             */
+            num_ctx: number | null;
+            /**
+             * Format: int32
+             * @description Tokens of an answer, at most.
+             * @default null
+             */
+            num_predict: number | null;
+            /**
+             * Format: float
+             * @description Above 0, up to 2; 1: off.
+             * @default null
+             */
+            repeat_penalty: number | null;
+            /**
+             * Format: int32
+             * @description 0: another each time.
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * @description Texts that end an answer.
+             * @default []
+             */
+            stop: string[];
+            /**
+             * Format: float
+             * @description 0 to 2; 0: always the likeliest.
+             * @default null
+             */
+            temperature: number | null;
+            /**
+             * Format: int32
+             * @description 0 to 10000; 0: off.
+             * @default null
+             */
+            top_k: number | null;
+            /**
+             * Format: float
+             * @description Above 0, up to 1; 1: off.
+             * @default null
+             */
+            top_p: number | null;
+        };
+        /**
+         * @description What one can write of a character. `{{char}}` and `{{user}}` stand for the names; what is left
+         *     out is empty.
+         * @example {
+         *       "name": "Mara",
+         *       "system_prompt": "You are {{char}}, who keeps a lighthouse."
+         *     }
+         */
+        CharacterText: {
+            /** @description For the person; no model is told. */
+            about?: string;
+            creator?: string;
+            description?: string;
+            /** @description How it speaks. */
+            examples?: components["schemas"]["ExampleTurn"][];
+            /** @description The same as one text with `{{user}}:` and `{{char}}:`; read where `examples` is empty. */
+            examples_text?: string;
+            /** @description What it opens a conversation with: the first, and others to choose from. */
+            greetings?: string[];
+            license?: string;
+            /** @description Models that it is made for, the best first. */
+            models?: string[];
+            name: string;
+            /** @description What it is called in what a model is told, where that is another name. */
+            nickname?: string;
+            personality?: string;
+            /** @description What a model is told last of it. */
+            reminder?: string;
+            sampling?: components["schemas"]["CharacterSampling"];
+            scenario?: string;
+            system_prompt?: string;
+            tags?: string[];
+            version?: string;
+        };
+        /** @description Checks the stored data. */
+        CheckStores: {
+            /** @description Authenticates every page and record too. It reads everything, which takes its time. */
+            full?: boolean;
+        };
+        /**
+         * @description Which character.
+         * @example {
+         *       "id": "aico"
+         *     }
+         */
+        ChooseCharacter: {
+            id: string;
         };
         /** @description What a client sends. */
         ClientFrame: {
@@ -1586,7 +1845,7 @@ export interface components {
          * @description Everything that can go wrong, by a stable name.
          * @enum {string}
          */
-        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageFull";
+        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "NotACharacter" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "CatalogueUnusable" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Offline" | "DownloadFailed" | "DownloadWrong" | "AddressRefused" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageSlow" | "StorageFull" | "StorageReadOnly";
         /**
          * @description A secret in a list. Nothing tells the secret itself.
          * @example {
@@ -1609,7 +1868,6 @@ export interface components {
         ConfigSecretName: {
             name: string;
         };
-        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "CatalogueUnusable" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Offline" | "DownloadFailed" | "DownloadWrong" | "AddressRefused" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageFull";
         /** @description Whether a person lets a module have their data. */
         Consent: {
             agreed: boolean;
@@ -1786,6 +2044,28 @@ export interface components {
             /** Format: int32 */
             position: number;
         };
+        /**
+         * @description Who says it, in an example.
+         * @enum {string}
+         */
+        ExampleRole: "user" | "assistant";
+        /** @description A turn of a conversation that never was. */
+        ExampleTurn: {
+            role: components["schemas"]["ExampleRole"];
+            text: string;
+        };
+        /** @description A character as a file. */
+        ExportedCharacter: {
+            /**
+             * Format: byte
+             * @description The file in base64.
+             */
+            file: string;
+            file_name: string;
+            media_type: string;
+            /** @description What the format has no place for, in words. */
+            notes: string[];
+        };
         /** @description What opens one encrypted file. */
         FileKey: {
             /**
@@ -1851,13 +2131,55 @@ export interface components {
             /** @description What kept them from being dropped, as a sentence without its end. */
             why?: string | null;
         };
+        /**
+         * @description A file to bring in.
+         * @example {
+         *       "file": "RlJPTSBxd2VuMzo4Yg==",
+         *       "file_name": "Mara.Modelfile"
+         *     }
+         */
+        ImportCharacter: {
+            /**
+             * Format: byte
+             * @description A character card (PNG or JSON) or a Modelfile, in base64; at most 8 MiB.
+             */
+            file: string;
+            /** @description What the file is called: a name for what has none. */
+            file_name?: string;
+            /** @description What it shall be called, whatever the file says. */
+            name?: string;
+        };
+        /** @description What was brought in. */
+        ImportedCharacter: {
+            character: components["schemas"]["Character"];
+            models: components["schemas"]["WantedModel"][];
+            /** @description What of the file has no effect, in words. */
+            notes: string[];
+        };
         /** @description A list that is always given whole. */
         Items_Character: {
             /** @description The entries. */
             items: {
+                /** @description Part of AICO: it can be copied, not changed. */
+                built_in: boolean;
+                /** @description The one that one's new conversations get. */
+                chosen: boolean;
+                creator: string;
+                /** @description For who chooses. */
                 description: string;
+                /** @description A word for those that AICO brings along, a UUID for one's own. */
                 id: string;
+                /** @description Models that it is made for, the best first; empty: whichever answers. */
+                models: string[];
                 name: string;
+                /** @description It has a picture of its own. */
+                portrait: boolean;
+                tags: string[];
+                /**
+                 * Format: date-time
+                 * @description Null for those that AICO brings along.
+                 */
+                updated_at: string | null;
             }[];
         };
         /** @description A list that is always given whole. */
@@ -2054,6 +2376,11 @@ export interface components {
             error?: components["schemas"]["MessageError"] | null;
             /** Format: uuid */
             id: string;
+            /**
+             * @description The model that its character is made for, when another one wrote it because that one could
+             *     not be had.
+             */
+            instead_of?: string | null;
             /** @description The model that wrote it; null for a person's message. */
             model: string | null;
             /**
@@ -2207,6 +2534,17 @@ export interface components {
             /** @description Patterns that it may subscribe to. */
             subscribe: string[];
         };
+        /** @description A new character. */
+        NewCharacter: {
+            /** @description What is kept of this one's file, and its picture, come along. */
+            copy_of?: string | null;
+            /**
+             * Format: byte
+             * @description A PNG in base64.
+             */
+            portrait?: string | null;
+            text: components["schemas"]["CharacterText"];
+        };
         /**
          * @description A secret to be set.
          * @example {
@@ -2355,6 +2693,14 @@ export interface components {
          * @enum {string}
          */
         PersonSeal: "open" | "locked" | "signed-in";
+        /** @description A picture. */
+        Portrait: {
+            /**
+             * Format: byte
+             * @description A PNG in base64, with nothing in it but the image.
+             */
+            png: string;
+        };
         /**
          * @description A problem as RFC 9457 has it, with AICO's own members.
          * @example {
@@ -2475,7 +2821,9 @@ export interface components {
         Readiness: {
             /**
              * @description What does not work at present, by the codes of the problems that tell it: with
-             *     `storage-full` reading goes on and nothing can be added. Left out while all is well.
+             *     `storage-full` and `storage-read-only` reading goes on and nothing can be added; with
+             *     `storage-slow` it takes long; `damaged` is what `POST /api/v1/stores/check` tells more of.
+             *     Left out while all is well.
              */
             degraded?: components["schemas"]["Code"][];
             model?: components["schemas"]["ModelState"] | null;
@@ -2518,6 +2866,14 @@ export interface components {
             /** @description How people call it. */
             place: string;
         };
+        /** @description What became of its conversations. */
+        RemovedCharacter: {
+            /**
+             * Format: int32
+             * @description So many go on with the character that AICO brings along.
+             */
+            conversations: number;
+        };
         /** @description The last event a client has seen. */
         Resume: {
             /** Format: uuid */
@@ -2547,14 +2903,16 @@ export interface components {
             done_bytes: number;
             /** @description Why it stopped. It goes on at the next start, or when it is asked for again. */
             failed?: string | null;
+            /** @description Stable code of that, as in a problem. */
+            failed_code?: string | null;
             /**
              * Format: date-time
              * @description When the last one was done, since the daemon runs.
              */
             finished_at?: string | null;
+            /** @description Sealed persons whose keys are yet to be changed: with them, when they sign in next. */
+            pending: string[];
             running: boolean;
-            /** @description Sealed persons whose keys only they can change. */
-            skipped: string[];
             /** @description The step that runs, or that failed. */
             step: string;
         };
@@ -2641,7 +2999,14 @@ export interface components {
         Session: {
             /** Format: date-time */
             expires_at: string;
+            /** @description A change of keys still waits for this sealed person to sign in with `takes_phrase`. */
+            keys_wait?: boolean;
             person: components["schemas"]["Person"];
+            /**
+             * @description A change of keys that waited for this sealed person is done, and their own phrase is
+             *     another: shown this once. The one before opens nothing here any more.
+             */
+            recovery_phrase?: string[] | null;
             /** @description For `Authorization: Bearer …`. Keep it in memory or `sessionStorage` only. */
             token: string;
         };
@@ -2718,6 +3083,11 @@ export interface components {
         SignIn: {
             name: string;
             password: components["schemas"]["Secret"];
+            /**
+             * @description Somebody sees the answer, who would write a recovery phrase down: a change of keys that
+             *     waits for this sealed person is done, and makes a new one.
+             */
+            takes_phrase?: boolean;
         };
         /** @description A piece of a snippet. */
         Snippet: {
@@ -2740,6 +3110,7 @@ export interface components {
         State: {
             keychain?: components["schemas"]["Keychain"] | null;
             stage: components["schemas"]["Stage"];
+            updating?: components["schemas"]["Updating"] | null;
             /** @description Of the daemon. */
             version: string;
         };
@@ -2797,6 +3168,19 @@ export interface components {
         Unlocked: {
             session: components["schemas"]["Session"];
         };
+        /** @description How far an update of the stores is. */
+        Updating: {
+            /**
+             * Format: int32
+             * @description Hundredths of the store that is being updated.
+             */
+            percent: number;
+            /**
+             * Format: int64
+             * @description How long the rest takes, once that can be told.
+             */
+            seconds_left?: number | null;
+        };
         /**
          * @description The model that shall answer.
          * @example {
@@ -2819,6 +3203,21 @@ export interface components {
             key_epoch: number;
             wraps: components["schemas"]["Wrap"][];
         };
+        /** @description A model that a character is made for. */
+        WantedModel: {
+            /** @description What it is called in the list of models; null when it is not there. */
+            here_as: string | null;
+            /** @description As the character names it. */
+            name: string;
+            state: components["schemas"]["WantedState"];
+            /** @description How to get it: what, how large, from where, under which license, where AICO knows. */
+            what_to_do: string | null;
+        };
+        /**
+         * @description How a model that a character is made for is on this machine.
+         * @enum {string}
+         */
+        WantedState: "here" | "missing" | "file-gone";
         /** @description One of the things that open the vault. Nothing in it is secret. */
         Wrap: {
             /** @description The stable name of the kind of keychain. */
@@ -2990,7 +3389,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -3140,7 +3539,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -3290,7 +3689,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -3440,7 +3839,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -3523,7 +3922,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4087,7 +4486,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4123,7 +4522,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -4251,7 +4650,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4417,7 +4816,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4527,7 +4926,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. */
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4545,7 +4961,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `invalid`: A value is not allowed. */
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4562,7 +4978,25 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4611,6 +5045,2000 @@ export interface operations {
                      *       "title": "This took too long",
                      *       "type": "urn:aico:problem:took-too-long",
                      *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCharacter"];
+            };
+        };
+        responses: {
+            /** @description Made. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Character"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    use_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChooseCharacter"];
+            };
+        };
+        responses: {
+            /** @description Chosen. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    import_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportCharacter"];
+            };
+        };
+        responses: {
+            /** @description It is there now. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedCharacter"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The character. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CharacterDetail"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The character. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeCharacter"];
+            };
+        };
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Character"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_character: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The character. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Gone. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemovedCharacter"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    export_character: {
+        parameters: {
+            query: {
+                /** @description `modelfile`, `card-v2`, `card-v3` or `png`. */
+                format: "modelfile" | "card-v2" | "card-v3" | "png";
+            };
+            header?: never;
+            path: {
+                /** @description The character. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, in base64. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportedCharacter"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_portrait: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The character. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Told as not found when it has none. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Portrait"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-character`: This is no character that AICO can take. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -4726,7 +7154,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4872,7 +7300,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5091,7 +7519,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5328,7 +7756,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5603,7 +8031,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -5895,7 +8323,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6132,7 +8560,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6367,7 +8795,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6662,7 +9090,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6957,7 +9385,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7194,7 +9622,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7491,7 +9919,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7730,7 +10158,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7856,7 +10284,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8013,7 +10441,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8159,7 +10587,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8416,7 +10844,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8603,7 +11031,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8841,7 +11269,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8877,7 +11305,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -9081,7 +11509,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9117,7 +11545,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -9319,7 +11747,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9355,7 +11783,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -9594,7 +12022,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10067,7 +12495,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -10341,7 +12769,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -11375,7 +13803,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11521,7 +13949,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11760,7 +14188,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11796,7 +14224,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -11942,7 +14370,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11978,7 +14406,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -12124,7 +14552,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12160,7 +14588,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -12306,7 +14734,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12342,7 +14770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -12566,7 +14994,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12602,7 +15030,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -12694,7 +15122,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12840,7 +15268,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13062,7 +15490,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13098,7 +15526,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -13320,7 +15748,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13356,7 +15784,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -13580,7 +16008,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13616,7 +16044,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -13838,7 +16266,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13874,7 +16302,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -14206,7 +16634,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14428,7 +16856,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14572,7 +17000,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14733,7 +17161,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14897,7 +17325,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15119,7 +17547,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15155,7 +17583,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -15247,7 +17675,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15393,7 +17821,211 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    check_stores: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CheckStores"];
+            };
+        };
+        responses: {
+            /** @description What is sound and what is damaged. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15539,7 +18171,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15760,7 +18392,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15796,7 +18428,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -15942,7 +18574,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15978,7 +18610,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -16182,7 +18814,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16218,7 +18850,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -16346,7 +18978,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16568,7 +19200,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16604,7 +19236,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -16808,7 +19440,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16844,7 +19476,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -17065,7 +19697,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17101,7 +19733,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -17229,7 +19861,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17485,7 +20117,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. */
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17521,7 +20153,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -17705,7 +20337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17815,7 +20447,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not set up, locked, or stopping. Or `stopping`: AICO is stopping. */
+            /** @description Not set up, locked, or stopping. Or `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17984,7 +20616,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -18134,7 +20766,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -18429,7 +21061,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `stopping`: AICO is stopping. */
+            /** @description `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;

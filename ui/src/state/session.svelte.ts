@@ -18,7 +18,7 @@ class SessionStore {
   /** The keychain that did not open AICO at its start. */
   keychain = $state.raw<Keychain | null>(null);
   /** How far the stores are that are brought up to a newer program, while they are. */
-  updating = $state.raw<{ percent: number; seconds_left?: number } | null>(null);
+  updating = $state.raw<{ percent: number; seconds_left?: number | null } | null>(null);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
