@@ -69,8 +69,10 @@ fn file() -> PathBuf {
     cache.unwrap_or_default().join("sentence-vectors-1.f32")
 }
 
+type Vectors = Vec<Vec<f32>>;
+
 /// The vectors: what is searched, and what is asked.
-fn load() -> Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+fn load() -> Option<(Vectors, Vectors)> {
     let bytes = std::fs::read(file()).ok()?;
     let rows = bytes.chunks_exact(4 * DIMENSION);
     let mut all: Vec<Vec<f32>> = rows

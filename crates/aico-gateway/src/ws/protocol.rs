@@ -76,7 +76,7 @@ pub(crate) enum ServerFrame {
     #[expect(dead_code, reason = "written by the ring; here for the schema")]
     Event {
         seq: u64,
-        event: Event,
+        event: Box<Event>,
     },
     /// The message is durable.
     Accepted {

@@ -250,7 +250,7 @@ fn files_that_are_none_or_want_what_can_not_be_had_are_refused_by_name() {
             "FROM a\nTEMPLATE {{ .Prompt }}",
             "Remove the TEMPLATE",
         ),
-        ("g.mf", "SYSTEM hello\nFORM a", "did you mean FROM?"),
+        ("g.mf", "FROM a\nFORM b", "did you mean FROM?"),
     ] {
         let done = import(&world, name, content);
         let told = text(&done.stderr);

@@ -198,7 +198,7 @@ fn over_tls_the_systems_certificates_decide() {
     let mirror = format!("https://localhost:{}", server.address.port());
     serve(&mut world, &catalogue, &mirror);
     let arguments = ["model", "pull", "tiny", "--yes", "--use"];
-    fails(&world, &arguments, 26, "not secure");
+    fails(&world, &arguments, 28, "not secure");
     assert!(server.asked().is_empty(), "no word before it is secure");
     world.stop();
 
@@ -220,7 +220,7 @@ fn over_tls_the_systems_certificates_decide() {
     fs::remove_file(world.data().join("models/tiny.gguf")).unwrap();
     let other = format!("https://127.0.0.1:{}", server.address.port());
     serve(&mut world, &catalogue, &other);
-    fails(&world, &arguments, 26, "not secure");
+    fails(&world, &arguments, 28, "not secure");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn failures_have_words_and_codes_of_their_own() {
     let world = world_with(&nobody, true);
     let gone = world.aico(&["model", "pull", "tiny", "--yes"]);
     let said = text(&gone.stderr);
-    assert_eq!(gone.status.code(), Some(25), "{said}");
+    assert_eq!(gone.status.code(), Some(27), "{said}");
     for words in ["127.0.0.1", "need no connection", "models.mirror"] {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -279,7 +279,7 @@ fn failures_have_words_and_codes_of_their_own() {
     let target = format!("https://{}/tiny.gguf", inside.address);
     let mirror = FileServer::start(move |_| Reply::redirect(&target));
     let world = world_with(&mirror.url(), true);
-    fails(&world, &["model", "pull", "tiny", "--yes"], 28, "127.0.0.1");
+    fails(&world, &["model", "pull", "tiny", "--yes"], 30, "127.0.0.1");
     assert_eq!(inside.connections(), 0);
     drop(world);
 
@@ -287,7 +287,7 @@ fn failures_have_words_and_codes_of_their_own() {
     other[9] ^= 1;
     let mirror = FileServer::start(move |asked| Reply::file(&other, asked));
     let world = world_with(&mirror.url(), false);
-    fails(&world, &["model", "pull", "tiny", "--yes"], 27, "127.0.0.1");
+    fails(&world, &["model", "pull", "tiny", "--yes"], 29, "127.0.0.1");
     assert!(!world.data().join("models/tiny.gguf").exists());
     drop(world);
 

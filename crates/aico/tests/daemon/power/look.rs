@@ -73,7 +73,7 @@ pub(super) fn home_with(folder: &Path, change: impl FnOnce(HomeConfig) -> HomeCo
         configuration: None,
         token_hours: 24,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-        person_migrations: vec![aico_companion::MIGRATIONS],
+        person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
         person_exports: Vec::new(),
     }))
     .unwrap()
