@@ -169,7 +169,7 @@ fn take(
         }
         "parameter" => {
             let (name, given) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
-            let given = unquoted(given.trim());
+            let given = given.trim();
             if parameters::set(&mut character.sampling, name, given)? == Taken::Unused {
                 let name = name.to_ascii_lowercase();
                 seen.notes.push(format!(
@@ -181,7 +181,7 @@ fn take(
         }
         "message" => {
             let (role, said) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
-            let said = unquoted(said.trim()).to_owned();
+            let said = said.trim().to_owned();
             let role = match role.to_ascii_lowercase().as_str() {
                 "user" => TurnRole::User,
                 "assistant" => TurnRole::Assistant,
@@ -229,19 +229,6 @@ fn take(
             Ok(())
         }
     }
-}
-
-/// Without quotes around it.
-fn unquoted(text: &str) -> &str {
-    for quote in ["\"\"\"", "\""] {
-        let inner = text
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote));
-        if let Some(inner) = inner {
-            return inner;
-        }
-    }
-    text
 }
 
 /// The lines of a file, which a value may take several of.

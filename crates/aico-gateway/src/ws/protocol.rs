@@ -61,6 +61,10 @@ pub(crate) struct Resume {
 /// What the server sends.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "written out at once and never kept"
+)]
 pub(crate) enum ServerFrame {
     /// The first frame.
     Authenticated {

@@ -453,7 +453,7 @@ fn an_engine_that_fails_costs_what_was_remembered_and_nothing_else() {
         }
         // What could not be made is tried again at once here.
         memory.inner.state.lock().again = None;
-        if round % 97 == 0 {
+        if round.is_multiple_of(97) {
             memory.inner.close(true);
             memory = somebody.open_as(WorkingLimits::default(), flaky);
         }

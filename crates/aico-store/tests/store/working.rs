@@ -158,7 +158,7 @@ async fn many_environments_opened_and_closed_thousands_of_times() {
                 let memory = WorkingMemory::open(&path, keys);
                 look(&memory).await;
                 work(&memory, round * 8 + person).await;
-                if (round + person) % 5 == 0 {
+                if (round + person).is_multiple_of(5) {
                     drop(memory);
                 } else {
                     memory.close().await;
