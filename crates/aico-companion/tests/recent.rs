@@ -11,7 +11,7 @@ use aico_bus::{Bus, Client, Delivery, Identity, Meta, Queue, Request, Subscripti
 use aico_companion::Companion;
 use aico_contracts::Payload;
 use aico_contracts::ids::{PersonId, SessionId};
-use aico_contracts::topics::{self, MODELS_GENERATE, MODELS_GET_STATE, event, verb};
+use aico_contracts::topics::{self, MODELS_GENERATE, MODELS_PREPARE, event, verb};
 use aico_contracts::v1::{self, generated::Item};
 use aico_vault::keychain::Keychains;
 use aico_vault::{KdfCost, Password};
@@ -189,12 +189,18 @@ impl World {
 }
 
 async fn ready(bus: Client) {
-    let mut requests = bus.serve(MODELS_GET_STATE, 4).unwrap();
+    let mut requests = bus.serve(MODELS_PREPARE, 4).unwrap();
     while let Some(request) = requests.recv().await {
-        request.reply(v1::ModelState {
+        let state = v1::ModelState {
             status: v1::model_state::Status::Ready.into(),
             name: "double".into(),
             ..v1::ModelState::default()
+        };
+        request.reply(v1::PreparedModel {
+            state: Some(state),
+            // Which is told the character's prompt and none of its examples.
+            starter: true,
+            ..v1::PreparedModel::default()
         });
     }
 }

@@ -80,7 +80,7 @@ pub(crate) enum ServerFrame {
     #[expect(dead_code, reason = "written by the ring; here for the schema")]
     Event {
         seq: u64,
-        event: Box<Event>,
+        event: Event,
     },
     /// The message is durable.
     Accepted {

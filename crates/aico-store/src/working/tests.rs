@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use aico_vault::{KdfCost, Password, Vault};
@@ -552,26 +552,26 @@ async fn many_threads_write_read_and_clean_while_it_is_closed() {
     let somebody = Somebody::new();
     let memory = somebody.open();
     let mut tasks = tokio::task::JoinSet::new();
+    let seen = Arc::new(AtomicU32::new(0));
     for task in 0..8_u8 {
-        let memory = memory.clone();
+        let (memory, seen) = (memory.clone(), Arc::clone(&seen));
         tasks.spawn(async move {
-            let mut seen = 0;
             for round in 0..100_u32 {
                 let value = [&[task][..], &round.to_be_bytes()].concat();
                 memory.put("test", &[task], value.clone(), MINUTE).await;
                 if let Some(found) = memory.get("test", &[task]).await {
                     assert_eq!(*found, value);
-                    seen += 1;
+                    seen.fetch_add(1, Ordering::Relaxed);
                 }
                 memory.clean().await;
             }
-            seen
         });
     }
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    while seen.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     memory.close().await;
-    let seen: u32 = tasks.join_all().await.into_iter().sum();
-    assert!(seen > 0);
+    tasks.join_all().await;
     assert!(!memory.stats().open);
     let again = somebody.open();
     assert_eq!(again.stats().begun, 0, "it was closed well all the same");

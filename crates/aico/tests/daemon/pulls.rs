@@ -302,7 +302,7 @@ fn failures_have_words_and_codes_of_their_own() {
     fails(
         &world,
         &["model", "pull", "tiny", "--yes"],
-        25,
+        27,
         "hub.invalid",
     );
     world.stop();
