@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{OpenError, StoreError},
-    platform,
+    place, platform,
 };
 
 /// How a connection is used.
@@ -232,10 +232,12 @@ fn log_line(code: c_int, _message: &str) {
 /// An error after which the system's own error number says that the disk is full, or can only be
 /// read, becomes [`StoreError::StorageFull`] or [`StoreError::StorageReadOnly`].
 pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
-    if let StoreError::Io { .. } = error {
+    if let StoreError::Io { code } = error {
         // SAFETY: the handle belongs to `connection`, used by this thread alone.
         let errno = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
-        if platform::is_full(errno) {
+        // The engine has lost the system's word when it can't make a file.
+        let cannot_open = code & 0xff == ffi::SQLITE_CANTOPEN;
+        if platform::is_full(errno) || cannot_open && on_full_disk(connection) {
             return StoreError::StorageFull;
         }
         if platform::is_read_only(errno) || on_read_only_disk(connection) {
@@ -243,6 +245,12 @@ pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
         }
     }
     error
+}
+
+/// Whether no file can be made beside the connection's for want of space.
+fn on_full_disk(connection: &Connection) -> bool {
+    let path = connection.path().filter(|path| !path.is_empty());
+    path.is_some_and(|path| place::is_full_beside(Path::new(path)))
 }
 
 /// Whether the file's disk says of itself that it can only be read. The error number above may be

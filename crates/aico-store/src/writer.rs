@@ -303,6 +303,7 @@ impl Writer {
         let mut copying = match self.begin_copy(&rekey) {
             Ok(copying) => copying,
             Err(error) => {
+                let error = connection::refine(&self.connection, error);
                 self.shared.failed(&error);
                 rekey.settle(Err(error));
                 return true;
@@ -334,6 +335,8 @@ impl Writer {
         let built = match built {
             Ok(built) => built,
             Err(error) => {
+                // The copy lies beside: what keeps it from being made is the same disk's.
+                let error = connection::refine(&self.connection, error);
                 copying.discard(&self.place);
                 self.shared.failed(&error);
                 rekey.settle(Err(error));

@@ -211,7 +211,9 @@ async fn journal(home: &Home) {
     );
 }
 
-/// Every file of the log can be read to its end.
+/// Every file of the log can be read to its end, but for the one that was being written: of several
+/// writes to it that were not synced a later one may be there without an earlier one. What is
+/// before that is read, and it is told.
 async fn logs(home: &Home, data: &Path) {
     let settings = aico_config::Config::default().logging;
     let (logging, _dispatch) = Logging::prepare(&settings, Console::Off);
@@ -223,10 +225,12 @@ async fn logs(home: &Home, data: &Path) {
             .unwrap()
             .collect(&Query::default())
             .unwrap();
-        for record in &records {
-            let text = serde_json::to_string(record).unwrap();
-            assert!(!text.contains("could not be read to its end"), "{text}");
-        }
+        let told = records
+            .iter()
+            .map(|record| serde_json::to_string(record).unwrap())
+            .filter(|text| text.contains("could not be read to its end"));
+        let told: Vec<String> = told.collect();
+        assert!(told.len() <= 1, "{told:?}");
         logging.detach();
     })
     .await
