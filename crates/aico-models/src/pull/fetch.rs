@@ -238,7 +238,10 @@ impl Source {
             match self.part(index, opened, connection.take()).await {
                 Ok(used) => connection = used,
                 Err(error) => {
-                    self.give_back(index);
+                    // What ends the whole is tried by nobody else.
+                    if error.passes() {
+                        self.give_back(index);
+                    }
                     return Err(error);
                 }
             }

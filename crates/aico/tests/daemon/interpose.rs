@@ -1,10 +1,10 @@
-//! A disk that fails as the test wants, under a real daemon: `interpose.c`, built by the C compiler
-//! that the program needs anyway, loaded into the daemon and switched by a file.
+//! A disk that fails as the test wants, under a real daemon: `interpose.c`, loaded into the daemon and
+//! switched by a file.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use crate::preload;
 use crate::support::World;
 
 /// What the disk does from now on.
@@ -30,22 +30,9 @@ pub(crate) struct FaultyDisk {
 impl FaultyDisk {
     /// From the next start on, the daemon's calls on files pass through here.
     pub(crate) fn under(world: &mut World) -> Self {
-        let library = world.path("interpose.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/interpose.c");
-        let built = Command::new(std::env::var_os("CC").unwrap_or("cc".into()))
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .output()
-            .unwrap();
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
         let control = world.path("disk");
         std::fs::write(&control, "").unwrap();
-        world.set("LD_PRELOAD", library);
+        world.set("LD_PRELOAD", preload::built("interpose.c"));
         world.set("AICO_TEST_DISK", &control);
         Self { control }
     }

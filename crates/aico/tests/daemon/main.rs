@@ -38,6 +38,8 @@ mod newer;
 mod persons;
 #[cfg(target_os = "linux")]
 mod power;
+#[cfg(target_os = "linux")]
+mod preload;
 mod privacy;
 mod programs;
 mod prompts;

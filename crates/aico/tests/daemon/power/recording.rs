@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::preload;
 use crate::support::World;
 
 /// One change, in the order in which they happened.
@@ -177,23 +177,5 @@ fn parse(record: &[u8]) -> Record {
 /// The recorder, compiled once for all tests of this process.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/power/recorder.c");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (making, library) = (
-            folder.join(format!("recorder-{}.so", std::process::id())),
-            folder.join("recorder.so"),
-        );
-        let done = Command::new("cc")
-            .args([
-                "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
-            ])
-            .args([&making, &source])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{said}");
-        fs::rename(&making, &library).unwrap();
-        library
-    })
+    LIBRARY.get_or_init(|| preload::built("power/recorder.c"))
 }
