@@ -388,7 +388,9 @@ async fn content_that_changes_on_the_way_is_put_right() {
     .await;
     world.done().await;
     let count = content().len().div_ceil(256 << 10);
-    assert_eq!(world.server.asked().len(), count + 2, "the old ones again");
+    // The two old ones again; where one of them came last of all, the others first.
+    let asked = world.server.asked().len();
+    assert!((count + 2..=2 * count).contains(&asked), "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
