@@ -8,17 +8,21 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 8] = [
+    "aico/v1/activity.proto",
+    "aico/v1/engines.proto",
     "aico/v1/envelope.proto",
     "aico/v1/link.proto",
     "aico/v1/conversation.proto",
     "aico/v1/models.proto",
     "aico/v1/system.proto",
+    "aico/v1/transformers.proto",
 ];
 
 /// Messages that hold numbers, states and fixed words only: prost's own `Debug` is safe.
-const PLAIN: [&str; 9] = [
+const PLAIN: [&str; 11] = [
     "AnswerStats",
+    "AskedTotals",
     "Empty",
     "Exchange",
     "Fault",
@@ -26,6 +30,7 @@ const PLAIN: [&str; 9] = [
     "GetPresence",
     "ListCharacters",
     "ListModels",
+    "ReadActivity",
     "TokenCount",
 ];
 

@@ -134,9 +134,37 @@ impl Client {
         question: &Q,
         meta: Meta,
     ) -> Result<ReplyStream<R>, RequestError> {
-        let mut envelope = self
+        let envelope = self
             .envelope(topic, question, meta)
             .map_err(RequestError::Refused)?;
+        self.ask(envelope).await
+    }
+
+    /// Asks on another topic what this request asks: with its id, its person, its deadline and its
+    /// payload, which is not copied. As [`open_stream`](Self::open_stream) otherwise; who asks
+    /// is the one who passes it on.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request); later ones come out of the stream.
+    pub async fn pass_on<R: Payload>(
+        &self,
+        request: &Envelope,
+        topic: &str,
+    ) -> Result<ReplyStream<R>, RequestError> {
+        let mut envelope = request.clone();
+        envelope.topic = self.port.topic(topic).map_err(|source| {
+            RequestError::Refused(BusError::Topic {
+                topic: topic.to_owned(),
+                source,
+            })
+        })?;
+        self.ask(envelope).await
+    }
+
+    async fn ask<R: Payload>(
+        &self,
+        mut envelope: Envelope,
+    ) -> Result<ReplyStream<R>, RequestError> {
         envelope.exchange = exchange(Kind::Request, 0);
         let left = time_left(&envelope);
         // A deadline too far away to be told on the clock is none.

@@ -22,7 +22,8 @@ static ALLOCATOR: Counting = Counting;
 
 type Check = fn(&[u8]);
 
-/// Each target of `fuzz/Cargo.toml` with what it calls.
+/// Each target of `fuzz/Cargo.toml` with what it calls, but those that are replayed beside the readers of
+/// models: `gguf`, `description` and `package`.
 const TARGETS: [(&str, Check); 8] = [
     ("character", aico_characters::fuzzing::any),
     ("contracts", contracts::contracts),
@@ -91,7 +92,7 @@ fn the_corpus_holds_and_frames_cost_what_they_weigh() {
     bounded(&control, FRAME_FIXED, FRAME_EACH, fuzzing::read);
 
     let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();
-    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len() + 3);
     for (target, check) in TARGETS {
         let inputs = files(&folder().join("corpus").join(target));
         assert!(!inputs.is_empty(), "{target} has no corpus");

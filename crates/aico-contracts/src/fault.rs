@@ -72,6 +72,14 @@ impl Fault {
             .with_what_to_do("Make the disk writable again; AICO goes on by itself.")
     }
 
+    /// `storage-failing`: the disk failed at reading or writing.
+    pub fn storage_failing() -> Self {
+        Self::new("storage-failing", "The disk failed").with_what_to_do(
+            "Make a backup to another disk while this one can be read, and look at the system's \
+             log.",
+        )
+    }
+
     /// `model-failed`: the model process could not answer.
     pub fn model_failed(title: impl Into<String>) -> Self {
         Self::new("model-failed", title)

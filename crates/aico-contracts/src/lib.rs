@@ -37,6 +37,10 @@ pub const FILES: &[(&str, &str)] = &[
         include_str!("../proto/aico/v1/envelope.proto"),
     ),
     (
+        "aico/v1/engines.proto",
+        include_str!("../proto/aico/v1/engines.proto"),
+    ),
+    (
         "aico/v1/link.proto",
         include_str!("../proto/aico/v1/link.proto"),
     ),
@@ -49,7 +53,15 @@ pub const FILES: &[(&str, &str)] = &[
         include_str!("../proto/aico/v1/models.proto"),
     ),
     (
+        "aico/v1/activity.proto",
+        include_str!("../proto/aico/v1/activity.proto"),
+    ),
+    (
         "aico/v1/system.proto",
         include_str!("../proto/aico/v1/system.proto"),
+    ),
+    (
+        "aico/v1/transformers.proto",
+        include_str!("../proto/aico/v1/transformers.proto"),
     ),
 ];

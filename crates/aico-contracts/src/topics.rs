@@ -88,24 +88,18 @@ pub mod event {
     pub const QUEUE: &str = "queue";
 }
 
-/// `Generate` → stream of `Generated`; served by the model process.
+/// `Generate` → stream of `Generated`; handed on to whatever runs the model.
 pub const MODELS_GENERATE: &str = "models.generate";
-/// `CountTokens` → `TokenCount`; served by the model process.
+/// `CountTokens` → `TokenCount`; handed on like it.
 pub const MODELS_COUNT: &str = "models.count";
-/// `PauseGeneration` → `Empty`; served by the model process.
+/// `PauseGeneration` → `Empty`.
 pub const MODELS_PAUSE: &str = "models.pause";
-/// `ResumeGeneration` → `Empty`; served by the model process.
+/// `ResumeGeneration` → `Empty`.
 pub const MODELS_RESUME: &str = "models.resume";
 /// `RecallPrompt` → `Empty`.
 pub const MODELS_RECALL: &str = "models.recall";
 /// `DiscardPrompt` → `Empty`.
 pub const MODELS_DISCARD: &str = "models.discard";
-/// `ListPrompts` → `PromptList`; served by the model process, for the manager alone.
-pub const MODELS_CACHE_LIST: &str = "models.cache.list";
-/// `SavePrompt` → stream of `PromptPiece`; served by the model process, for the manager alone.
-pub const MODELS_CACHE_SAVE: &str = "models.cache.save";
-/// `RestorePrompt` → `RestoredPrompt`; served by the model process, for the manager alone.
-pub const MODELS_CACHE_RESTORE: &str = "models.cache.restore";
 /// `ListModels` → `ModelList`.
 pub const MODELS_LIST: &str = "models.list";
 /// `AddModel` → `Model`.
@@ -122,8 +116,42 @@ pub const MODELS_PULL: &str = "models.pull";
 pub const MODELS_PULLS: &str = "models.pulls";
 /// `CancelPull` → `Empty`.
 pub const MODELS_CANCEL_PULL: &str = "models.cancel-pull";
+/// `PinModel` → `Empty`.
+pub const MODELS_PIN: &str = "models.pin";
+/// `ReadActivity` → `ModelsActivity`.
+pub const MODELS_ACTIVITY: &str = "models.activity";
+/// `Empty` → `EngineList`.
+pub const MODELS_ENGINES: &str = "models.engines";
+/// `CheckEngine` → `Engine`.
+pub const MODELS_CHECK_ENGINE: &str = "models.check-engine";
+/// `MakeEngineModel` → `EngineOffer`.
+pub const MODELS_MAKE_OFFER: &str = "models.make-offer";
+/// `MakeEngineModel` → `EngineJob`.
+pub const MODELS_MAKE: &str = "models.make";
+/// `Empty` → `EngineJobList`.
+pub const MODELS_JOBS: &str = "models.jobs";
+/// `EngineModel` → `Empty`.
+pub const MODELS_CANCEL_JOB: &str = "models.cancel-job";
+/// `EngineModel` → `EngineModelDetails`.
+pub const MODELS_SHOW: &str = "models.show";
+/// `EngineModel` → `Empty`.
+pub const MODELS_DELETE: &str = "models.delete";
 /// `PrepareModel` → `PreparedModel`.
 pub const MODELS_PREPARE: &str = "models.prepare";
+/// `UnloadModel` → `Empty`.
+pub const MODELS_UNLOAD: &str = "models.unload";
+/// `Embed` → `Embedded`.
+pub const MODELS_EMBED: &str = "models.embed";
+/// `FindEntities` → `FoundEntities`.
+pub const MODELS_ENTITIES: &str = "models.entities";
+/// `Classify` → `Classified`.
+pub const MODELS_CLASSIFY: &str = "models.classify";
+/// `Empty` → `PackageList`.
+pub const MODELS_PACKAGES: &str = "models.packages";
+/// `AddPackage` → `ModelPackage`.
+pub const MODELS_ADD_PACKAGE: &str = "models.add-package";
+/// `RemovePackage` → `Empty`.
+pub const MODELS_REMOVE_PACKAGE: &str = "models.remove-package";
 /// `Empty` → `ModelState`.
 pub const MODELS_GET_STATE: &str = "models.get-state";
 /// The purpose of a request for the model's state that only looks: it starts nothing. Without it
@@ -131,6 +159,32 @@ pub const MODELS_GET_STATE: &str = "models.get-state";
 pub const LOOK: &str = "look";
 /// `ModelState`, published on change.
 pub const MODELS_STATE: &str = "models.state";
+
+/// `models.slot.<n>.<verb>`: asks the model process of one slot; for the models module alone.
+#[must_use]
+pub fn slot(number: u32, verb: &str) -> String {
+    format!("models.slot.{number}.{verb}")
+}
+
+/// Verbs of `models.slot.<n>.<verb>`.
+pub mod slot_verb {
+    /// `Generate` → stream of `Generated`.
+    pub const GENERATE: &str = "generate";
+    /// `CountTokens` → `TokenCount`.
+    pub const COUNT: &str = "count";
+    /// `PauseGeneration` → `Empty`.
+    pub const PAUSE: &str = "pause";
+    /// `ResumeGeneration` → `Empty`.
+    pub const RESUME: &str = "resume";
+    /// `ListPrompts` → `PromptList`.
+    pub const LIST_PROMPTS: &str = "list-prompts";
+    /// `SavePrompt` → stream of `PromptPiece`.
+    pub const SAVE_PROMPT: &str = "save-prompt";
+    /// `RestorePrompt` → `RestoredPrompt`.
+    pub const RESTORE_PROMPT: &str = "restore-prompt";
+    /// `Embed` → `Embedded`; of a model that embeds.
+    pub const EMBED: &str = "embed";
+}
 
 /// `PersonRemoved`, published after a person was erased.
 pub const SYSTEM_PERSON_REMOVED: &str = "system.person.removed";
@@ -163,7 +217,7 @@ pub enum Talk {
 /// One line of the table of contracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contract {
-    /// The topic, or its pattern with `*` in the person's place.
+    /// The topic, or its pattern with `*` in the place of the person or of the slot's number.
     pub pattern: &'static str,
     /// What is said there.
     pub talk: Talk,
@@ -286,14 +340,34 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_RECALL, Talk::Request("RecallPrompt", "Empty")),
     line(MODELS_DISCARD, Talk::Request("DiscardPrompt", "Empty")),
     line(
-        MODELS_CACHE_LIST,
+        "models.slot.*.generate",
+        Talk::Stream("Generate", "Generated"),
+    ),
+    line(
+        "models.slot.*.count",
+        Talk::Request("CountTokens", "TokenCount"),
+    ),
+    line(
+        "models.slot.*.pause",
+        Talk::Request("PauseGeneration", "Empty"),
+    ),
+    line(
+        "models.slot.*.resume",
+        Talk::Request("ResumeGeneration", "Empty"),
+    ),
+    line(
+        "models.slot.*.list-prompts",
         Talk::Request("ListPrompts", "PromptList"),
     ),
-    line(MODELS_CACHE_SAVE, Talk::Stream("SavePrompt", "PromptPiece")),
     line(
-        MODELS_CACHE_RESTORE,
+        "models.slot.*.save-prompt",
+        Talk::Stream("SavePrompt", "PromptPiece"),
+    ),
+    line(
+        "models.slot.*.restore-prompt",
         Talk::Request("RestorePrompt", "RestoredPrompt"),
     ),
+    line("models.slot.*.embed", Talk::Request("Embed", "Embedded")),
     line(MODELS_LIST, Talk::Request("ListModels", "ModelList")),
     line(MODELS_ADD, Talk::Request("AddModel", "Model")),
     line(MODELS_USE, Talk::Request("UseModel", "Empty")),
@@ -302,9 +376,44 @@ pub const CONTRACTS: &[Contract] = &[
     line(MODELS_PULL, Talk::Request("PullModel", "Pull")),
     line(MODELS_PULLS, Talk::Request("Empty", "PullList")),
     line(MODELS_CANCEL_PULL, Talk::Request("CancelPull", "Empty")),
+    line(MODELS_PIN, Talk::Request("PinModel", "Empty")),
+    line(
+        MODELS_ACTIVITY,
+        Talk::Request("ReadActivity", "ModelsActivity"),
+    ),
+    line(MODELS_ENGINES, Talk::Request("Empty", "EngineList")),
+    line(MODELS_CHECK_ENGINE, Talk::Request("CheckEngine", "Engine")),
+    line(
+        MODELS_MAKE_OFFER,
+        Talk::Request("MakeEngineModel", "EngineOffer"),
+    ),
+    line(MODELS_MAKE, Talk::Request("MakeEngineModel", "EngineJob")),
+    line(MODELS_JOBS, Talk::Request("Empty", "EngineJobList")),
+    line(MODELS_CANCEL_JOB, Talk::Request("EngineModel", "Empty")),
+    line(
+        MODELS_SHOW,
+        Talk::Request("EngineModel", "EngineModelDetails"),
+    ),
+    line(MODELS_DELETE, Talk::Request("EngineModel", "Empty")),
     line(
         MODELS_PREPARE,
         Talk::Request("PrepareModel", "PreparedModel"),
+    ),
+    line(MODELS_UNLOAD, Talk::Request("UnloadModel", "Empty")),
+    line(MODELS_EMBED, Talk::Request("Embed", "Embedded")),
+    line(
+        MODELS_ENTITIES,
+        Talk::Request("FindEntities", "FoundEntities"),
+    ),
+    line(MODELS_CLASSIFY, Talk::Request("Classify", "Classified")),
+    line(MODELS_PACKAGES, Talk::Request("Empty", "PackageList")),
+    line(
+        MODELS_ADD_PACKAGE,
+        Talk::Request("AddPackage", "ModelPackage"),
+    ),
+    line(
+        MODELS_REMOVE_PACKAGE,
+        Talk::Request("RemovePackage", "Empty"),
     ),
     line(MODELS_GET_STATE, Talk::Request("Empty", "ModelState")),
     line(MODELS_STATE, Talk::Event("ModelState", Class::Live)),
@@ -366,19 +475,13 @@ mod tests {
         let person = PersonId::new().to_string();
         for contract in CONTRACTS {
             let topic = contract.pattern.replace('*', &person);
+            // In other places `*` stands for the number of a slot.
+            let personal = contract.pattern.starts_with("conversation.*.");
             if let Talk::Event(_, expected) = contract.talk {
                 assert_eq!(class(&topic), expected, "{topic}");
             }
-            assert_eq!(
-                is_personal(&topic),
-                contract.pattern.contains('*'),
-                "{topic}"
-            );
-            assert_eq!(
-                person_of(&topic).is_some(),
-                contract.pattern.contains('*'),
-                "{topic}"
-            );
+            assert_eq!(is_personal(&topic), personal, "{topic}");
+            assert_eq!(person_of(&topic).is_some(), personal, "{topic}");
         }
     }
 

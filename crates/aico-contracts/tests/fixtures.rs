@@ -37,6 +37,112 @@ fn fault() -> Fault {
     Fault::not_found("t").with_detail("d").with_what_to_do("w")
 }
 
+fn transformers(seen: &mut BTreeSet<String>) {
+    check(
+        seen,
+        Embed {
+            model: "m".into(),
+            texts: vec!["grüß".into(), String::new()],
+            dimensions: 300,
+        },
+    );
+    let embedded = EmbeddedText {
+        vector: vec![0.5, -1.25],
+        tokens: 300,
+        truncated: true,
+    };
+    check(seen, embedded.clone());
+    check(
+        seen,
+        Embedded {
+            model: "m".into(),
+            items: vec![embedded],
+        },
+    );
+    check(
+        seen,
+        FindEntities {
+            model: "m".into(),
+            texts: vec!["t".into()],
+            labels: vec!["l".into()],
+            threshold: 0.25,
+        },
+    );
+    let entity = Entity {
+        start: 1,
+        end: 300,
+        label: "l".into(),
+        score: 0.5,
+    };
+    check(seen, entity.clone());
+    let found = EntitiesOfText {
+        entities: vec![entity],
+        tokens: 300,
+        truncated: true,
+    };
+    check(seen, found.clone());
+    check(
+        seen,
+        FoundEntities {
+            model: "m".into(),
+            items: vec![found],
+        },
+    );
+    check(
+        seen,
+        Classify {
+            model: "m".into(),
+            task: "emotion".into(),
+            texts: vec!["t".into()],
+        },
+    );
+    let label = Label {
+        label: "l".into(),
+        score: 0.5,
+    };
+    check(seen, label.clone());
+    let classified = ClassifiedText {
+        labels: vec![label],
+        tokens: 300,
+        truncated: true,
+    };
+    check(seen, classified.clone());
+    check(
+        seen,
+        Classified {
+            model: "m".into(),
+            items: vec![classified],
+        },
+    );
+    let package = ModelPackage {
+        name: "n".into(),
+        title: "t".into(),
+        task: "embedding".into(),
+        architecture: "bert".into(),
+        license: "MIT".into(),
+        size_bytes: 1 << 33,
+        max_tokens: 300,
+        dimensions: 384,
+        labels: vec!["l".into()],
+        chosen: true,
+        status: model_state::Status::Failed.into(),
+        fault: Some(fault()),
+        process_id: 300,
+        memory_bytes: 1 << 34,
+        added_unix_ms: 1 << 41,
+        folder: "/f".into(),
+    };
+    check(seen, package.clone());
+    check(
+        seen,
+        PackageList {
+            items: vec![package],
+        },
+    );
+    check(seen, AddPackage { path: "/p".into() });
+    check(seen, RemovePackage { name: "n".into() });
+}
+
 fn message() -> Message {
     Message {
         id: id(1),
@@ -90,7 +196,116 @@ fn model() -> Model {
         present: true,
         // Newer than the file.
         modified_unix_ms: 0,
+        engine: String::new(),
+        capabilities: Vec::new(),
+        pinned: false,
+        loaded: false,
     }
+}
+
+fn activity(seen: &mut BTreeSet<String>) {
+    let totals = || AskedTotals {
+        completed: 1,
+        cancelled: 2,
+        refused: 3,
+        failed: 4,
+        prompt_tokens: 5,
+        cached_tokens: 6,
+        answer_tokens: 7,
+        first_token_us: 8,
+        tokens_per_second: 9.5,
+    };
+    let of_model = || ModelActivity {
+        model: id(5),
+        name: "n".into(),
+        engine: "e".into(),
+        status: model_state::Status::Ready.into(),
+        active: true,
+        pinned: true,
+        memory_bytes: 1 << 33,
+        idle_until_unix_ms: 10,
+        running: 1,
+        places: 4,
+        waiting: 2,
+        tokens_per_second: 1.5,
+        totals: Some(totals()),
+        resting_until_unix_ms: 11,
+        restarts: 3,
+        process_id: 77,
+        // Newer than the file.
+        loading_percent: None,
+        device: None,
+        fallback: None,
+    };
+    let in_sample = || ModelSample {
+        model: id(5),
+        running: 0.5,
+        waiting: 1,
+        tokens_per_second: 2.5,
+        memory_bytes: 1 << 33,
+        processors: 1.5,
+        completed: 2,
+        failed: 3,
+        first_token_us: 4,
+    };
+    let sample = || ActivitySample {
+        at_unix_ms: 12,
+        available_bytes: 1 << 34,
+        models: vec![in_sample()],
+    };
+    let asked = || AskedOfModel {
+        request: id(1),
+        model: id(5),
+        name: "n".into(),
+        engine: "e".into(),
+        at_unix_ms: 13,
+        outcome: asked_of_model::Outcome::Completed.into(),
+        fault: "busy".into(),
+        prompt_tokens: 1,
+        cached_tokens: 2,
+        answer_tokens: 3,
+        waited_us: 4,
+        first_token_us: 5,
+        total_us: 6,
+        tokens_per_second: 7.5,
+        asker: "companion".into(),
+    };
+    check(seen, ReadActivity { after_unix_ms: 14 });
+    check(seen, totals());
+    check(
+        seen,
+        GraphicsDevice {
+            kind: "vulkan".into(),
+            name: "n".into(),
+            memory_bytes: 1 << 33,
+            free_bytes: 1 << 32,
+            shared: true,
+        },
+    );
+    check(seen, of_model());
+    check(seen, in_sample());
+    check(seen, sample());
+    check(seen, asked());
+    check(
+        seen,
+        ModelsActivity {
+            at_unix_ms: 15,
+            sample_every_ms: 5000,
+            memory_bytes: 1 << 35,
+            available_bytes: 1 << 34,
+            most_loaded: 2,
+            models: vec![of_model()],
+            samples: vec![sample()],
+            requests: vec![asked()],
+        },
+    );
+    check(
+        seen,
+        PinModel {
+            id: id(5),
+            pinned: true,
+        },
+    );
 }
 
 fn state() -> ModelState {
@@ -101,6 +316,8 @@ fn state() -> ModelState {
         fault: Some(fault()),
         process_id: 77,
         restarts: 2,
+        // Newer than the file.
+        loading_percent: None,
     }
 }
 
@@ -108,6 +325,11 @@ fn turn() -> Turn {
     Turn {
         role: turn::Role::User.into(),
         text: "hi".into(),
+        // Newer than the file.
+        tool_calls: Vec::new(),
+        tool_call: String::new(),
+        tool_name: String::new(),
+        images: Vec::new(),
     }
 }
 
@@ -145,6 +367,8 @@ fn end() -> GeneratedEnd {
         dropped_turns: 4,
         first_token_us: 5,
         total_us: 6,
+        // Newer than the file.
+        steps_after_cancel: 0,
     }
 }
 
@@ -277,6 +501,7 @@ fn character_messages(seen: &mut BTreeSet<String>) {
         seen,
         PrepareModel {
             wanted: vec!["w".into()],
+            only: false,
         },
     );
     check(
@@ -688,9 +913,29 @@ fn model_messages(seen: &mut BTreeSet<String>) {
             // Newer than the file.
             context: 0,
             model: Vec::new(),
+            format: String::new(),
+            tools: Vec::new(),
+            think: None,
+            effort: String::new(),
         },
     );
     check(seen, turn());
+    check(
+        seen,
+        Tool {
+            name: "n".into(),
+            description: "d".into(),
+            parameters: r#"{"type":"object"}"#.into(),
+        },
+    );
+    check(
+        seen,
+        ToolCall {
+            id: "i".into(),
+            name: "n".into(),
+            arguments: r#"{"a":1}"#.into(),
+        },
+    );
     check(seen, sampling());
     check(
         seen,
@@ -705,6 +950,8 @@ fn model_messages(seen: &mut BTreeSet<String>) {
         seen,
         CountTokens {
             turns: vec![turn()],
+            // Newer than the file.
+            model: Vec::new(),
         },
     );
     check(
@@ -730,10 +977,20 @@ fn model_messages(seen: &mut BTreeSet<String>) {
         },
     );
     check(seen, UseModel { id: id(5) });
+    check(seen, UnloadModel { id: id(5) });
     check(seen, RemoveModel { id: id(5) });
-    check(seen, RecallPrompt { cache_key: id(2) });
+    check(
+        seen,
+        RecallPrompt {
+            cache_key: id(2),
+            // Newer than the file.
+            model: Vec::new(),
+        },
+    );
+    activity(seen);
     check(seen, DiscardPrompt { cache_key: id(2) });
     prompt_messages(seen);
+    engine_messages(seen);
     check(seen, state());
     download_messages(seen);
 }
@@ -796,6 +1053,79 @@ fn download_messages(seen: &mut BTreeSet<String>) {
     check(seen, pull.clone());
     check(seen, PullList { items: vec![pull] });
     check(seen, CancelPull { name: "n".into() });
+    transformers(seen);
+}
+
+fn engine_messages(seen: &mut BTreeSet<String>) {
+    let one = Engine {
+        name: "lab".into(),
+        kind: "openai".into(),
+        address: "lab:443".into(),
+        network: true,
+        version: "v".into(),
+        state: engine::State::Failed.into(),
+        fault: Some(fault()),
+        seen_unix_ms: 1 << 41,
+        models: vec!["m".into()],
+    };
+    check(seen, one.clone());
+    check(seen, EngineList { items: vec![one] });
+    check(seen, CheckEngine { name: "lab".into() });
+    let job = EngineJob {
+        engine: "ollama".into(),
+        name: "a:b".into(),
+        model: vec![1; 16],
+        created: true,
+        state: engine_job::State::Waiting.into(),
+        step: "pulling".into(),
+        done_bytes: 1,
+        total_bytes: 2,
+        bytes_per_second: 3,
+        use_then: true,
+        fault: Some(fault()),
+        retry_in_ms: 300,
+    };
+    check(seen, job.clone());
+    check(seen, EngineJobList { items: vec![job] });
+    let made = MakeEngineModel {
+        engine: "ollama".into(),
+        name: "a".into(),
+        use_then: true,
+        modelfile: "FROM b".into(),
+        folder: "/f".into(),
+    };
+    check(seen, made);
+    let offer = EngineOffer {
+        engine: "ollama".into(),
+        name: "a:latest".into(),
+        present: true,
+        download: "b:latest".into(),
+        source: "s".into(),
+        size_bytes: 1 << 33,
+        license: "l".into(),
+        copied_bytes: 300,
+        unknown: Some(fault()),
+    };
+    check(seen, offer);
+    let model = EngineModel {
+        engine: "ollama".into(),
+        model: vec![1; 16],
+    };
+    check(seen, model);
+    let details = EngineModelDetails {
+        engine: "ollama".into(),
+        name: "a:latest".into(),
+        license: "l".into(),
+        template: "t".into(),
+        system: "s".into(),
+        parameters: "p".into(),
+        architecture: "q".into(),
+        parameter_count: 1 << 33,
+        quantization: "z".into(),
+        context_length: 300,
+        capabilities: vec!["chat".into()],
+    };
+    check(seen, details);
 }
 
 fn prompt_messages(seen: &mut BTreeSet<String>) {

@@ -46,6 +46,9 @@ pub enum JournalFault {
     /// The disk can only be read.
     #[error("the disk can only be read")]
     StorageReadOnly,
+    /// The disk failed at writing or reading.
+    #[error("the disk failed")]
+    StorageFailing,
     /// More waits to be written than is taken. Try again.
     #[error("too much waits to be written")]
     Busy,
@@ -78,6 +81,7 @@ impl JournalFault {
         match error {
             AppendError::File(FileError::StorageFull { .. }) => Self::StorageFull,
             AppendError::File(FileError::ReadOnly { .. }) => Self::StorageReadOnly,
+            other if aico_vault::fs::disk_failed(other) => Self::StorageFailing,
             other => Self::Failed {
                 reason: other.to_string(),
             },
@@ -89,6 +93,7 @@ impl JournalFault {
             RegistryError::Append(error) => Self::of_write(error),
             RegistryError::Refused(Refusal::StorageFull) => Self::StorageFull,
             RegistryError::Refused(Refusal::ReadOnly) => Self::StorageReadOnly,
+            RegistryError::Refused(Refusal::DiskFailed) => Self::StorageFailing,
             other => Self::Failed {
                 reason: other.to_string(),
             },
@@ -105,6 +110,7 @@ impl JournalFault {
             Self::PersonGone => Fault::not_found("There is no such person"),
             Self::StorageFull => Fault::storage_full(),
             Self::StorageReadOnly => Fault::storage_read_only(),
+            Self::StorageFailing => Fault::storage_failing(),
             Self::Busy => Fault::busy("Too much waits to be written"),
             Self::NotDurable => Fault::invalid("The topic is not a durable one"),
             Self::TooLarge { bytes } => {
@@ -130,6 +136,7 @@ impl JournalFault {
             "not-found" => Self::PersonGone,
             "storage-full" => Self::StorageFull,
             "storage-read-only" => Self::StorageReadOnly,
+            "storage-failing" => Self::StorageFailing,
             "busy" => Self::Busy,
             "invalid" => Self::NotDurable,
             "too-long" => Self::TooLarge {
@@ -159,6 +166,7 @@ mod tests {
             JournalFault::PersonGone,
             JournalFault::StorageFull,
             JournalFault::StorageReadOnly,
+            JournalFault::StorageFailing,
             JournalFault::Busy,
             JournalFault::NotDurable,
             JournalFault::TooLarge { bytes: 7 },
