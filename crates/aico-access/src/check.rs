@@ -32,6 +32,8 @@ pub enum CheckedPart {
     Database,
     /// A file of the bus's journal.
     Journal,
+    /// A file of the log.
+    Log,
 }
 
 impl CheckedPart {
@@ -45,6 +47,7 @@ impl CheckedPart {
             Self::Keyring => "keyring",
             Self::Database => "database",
             Self::Journal => "journal",
+            Self::Log => "log",
         }
     }
 }
@@ -273,13 +276,29 @@ impl Home {
         }
         if let (true, Some(parts)) = (full, self.parts()) {
             let checked = parts
-                .check_journal(&mut |part| telling.tell(journal_file(part)).is_ok())
+                .check_journal(&mut |part| {
+                    telling
+                        .tell(of_part(CheckedPart::Journal, part, SET_ASIDE))
+                        .is_ok()
+                })
                 .await;
             if let Err(error) = checked {
                 telling.tell(
                     Checked::new(CheckedPart::Journal, self.root().join("journal"))
                         .met(&HomeError::Parts(error)),
                 )?;
+            }
+            let checked = parts
+                .check_logs(&mut |part| {
+                    telling
+                        .tell(of_part(CheckedPart::Log, part, LOST_WORDS))
+                        .is_ok()
+                })
+                .await;
+            if let Err(error) = checked {
+                let folder = self.root().with_file_name("logs");
+                telling
+                    .tell(Checked::new(CheckedPart::Log, folder).met(&HomeError::Parts(error)))?;
             }
         }
         match self.stage() {
@@ -339,11 +358,58 @@ impl Home {
                 }
             })
         });
-        let database = self.with_rescue(open, database.await?, person).await;
+        let mut database = self.with_rescue(open, database.await?, person).await;
+        if full && database.state == CheckState::Locked {
+            self.note_due(open, id).await?;
+            database.what_to_do = Some(WHEN_THEY_SIGN_IN.to_owned());
+        }
         if database.state == CheckState::Damaged {
             open.persons.set_ill(person.id);
         }
         telling.tell(database)
+    }
+
+    async fn note_due(&self, open: &Open, person: PersonId) -> Result<(), HomeError> {
+        let noted = open.system.write(move |tx| {
+            let sql = "INSERT OR IGNORE INTO access_check_due (person) VALUES (?1)";
+            Ok(tx.execute(sql, [person.as_bytes()]).map(drop)?)
+        });
+        Ok(noted.await?)
+    }
+
+    /// They are signed in: what a full check could not look at without them. Damage is told as any
+    /// other is; what keeps it from being made leaves it due.
+    pub(crate) async fn check_what_is_due(&self, person: PersonId) -> Result<(), HomeError> {
+        let open = self.opened()?;
+        let due = open.system.read(move |db| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM access_check_due WHERE person = ?1)";
+            Ok(db.query_row(sql, [person.as_bytes()], |row| row.get::<_, bool>(0))?)
+        });
+        if !due.await? {
+            return Ok(());
+        }
+        let _alone = self.inner.checking.lock().await;
+        let about = self.known(&open, person).await?;
+        let mut telling = Telling {
+            told: Box::new(|_| true),
+            tally: Tally::default(),
+        };
+        self.check_person(&open, &about, true, &mut telling).await?;
+        if telling.tally.locked + telling.tally.unchecked > 0 {
+            return Ok(());
+        }
+        open.system
+            .write(move |tx| {
+                let sql = "DELETE FROM access_check_due WHERE person = ?1";
+                Ok(tx.execute(sql, [person.as_bytes()]).map(drop)?)
+            })
+            .await?;
+        self.noted(&open, CHECKED).await;
+        tracing::info!(
+            damaged = telling.tally.damaged,
+            "what waited of a check for a sealed person is checked"
+        );
+        Ok(())
     }
 
     /// What is damaged says where its person can be put back from.
@@ -403,17 +469,21 @@ fn lying_there(
     }
 }
 
-fn journal_file(part: PartChecked) -> Checked {
-    let mut checked = Checked::new(CheckedPart::Journal, part.path);
+const SET_ASIDE: &str = "It is set aside at the next start. Modules that had not read it miss what \
+    it held; the stores have it.";
+const LOST_WORDS: &str = "What comes before the damage is still read, and nothing but the log had \
+    what is lost. It goes by itself when it is old enough.";
+/// Of somebody who is away.
+const WHEN_THEY_SIGN_IN: &str =
+    "Only they can open it: the rest is checked when they sign in next.";
+
+fn of_part(kind: CheckedPart, part: PartChecked, what_to_do: &str) -> Checked {
+    let mut checked = Checked::new(kind, part.path);
     checked.looked_at = part.records;
     if let Some(wrong) = part.wrong {
         checked.state = CheckState::Damaged;
         checked.problems.push(wrong);
-        checked.what_to_do = Some(
-            "It is set aside at the next start. Modules that had not read it miss what it held; \
-             the stores have it."
-                .to_owned(),
-        );
+        checked.what_to_do = Some(what_to_do.to_owned());
     }
     checked
 }

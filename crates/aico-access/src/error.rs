@@ -253,6 +253,8 @@ pub enum ErrorKind {
     StorageFull,
     /// 507: reading goes on.
     StorageReadOnly,
+    /// 500: the disk failed at reading or writing.
+    StorageFailing,
     /// 503: nothing was done; a repeat may do.
     Busy,
     /// 500: data is damaged, missing, or not what was left here.
@@ -277,6 +279,21 @@ impl HomeError {
     /// Which of the kinds this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
+        match self.told_kind() {
+            ErrorKind::Damaged
+            | ErrorKind::FolderUnusable
+            | ErrorKind::TargetUnusable
+            | ErrorKind::ArchiveDamaged
+            | ErrorKind::Other
+                if aico_vault::fs::disk_failed(self) =>
+            {
+                ErrorKind::StorageFailing
+            }
+            kind => kind,
+        }
+    }
+
+    fn told_kind(&self) -> ErrorKind {
         match self {
             Self::AlreadySetUp => ErrorKind::AlreadySetUp,
             Self::NotSetUp => ErrorKind::NotSetUp,
@@ -392,6 +409,7 @@ impl HomeError {
                 Some(mend) => return Some(format!("{READ_ONLY} {mend}")),
                 None => READ_ONLY,
             },
+            ErrorKind::StorageFailing => FAILING,
             ErrorKind::Busy => "Nothing was done. Try again in a moment.",
             ErrorKind::Damaged => {
                 "Nothing was changed. Run `aico doctor`, and restore a backup if it says so."
@@ -440,6 +458,9 @@ impl HomeError {
 
 const READ_ONLY: &str = "What is there can be read. See why the system took the disk to be \
     read-only (its log tells), then make it writable; AICO goes on by itself.";
+
+const FAILING: &str = "What was acknowledged is kept. Make a backup to another disk while this one \
+    can be read, and look at the system's log and the disk's own report (smartctl -a).";
 
 /// Of the system's refusals those that are the disk's.
 pub(crate) fn io_kind(error: &std::io::Error) -> Option<ErrorKind> {
@@ -499,6 +520,7 @@ fn refusal_kind(refusal: Refusal) -> ErrorKind {
     match refusal {
         Refusal::StorageFull => ErrorKind::StorageFull,
         Refusal::ReadOnly => ErrorKind::StorageReadOnly,
+        Refusal::DiskFailed => ErrorKind::StorageFailing,
         _ => ErrorKind::Damaged,
     }
 }
@@ -531,9 +553,12 @@ fn open_kind(error: &OpenError) -> ErrorKind {
         OpenError::StorageReadOnly { .. } | OpenError::Registry(RegistryError::StorageReadOnly) => {
             ErrorKind::StorageReadOnly
         }
+        OpenError::Registry(RegistryError::StorageFailing) => ErrorKind::StorageFailing,
         OpenError::MigrationFailed { source, .. } | OpenError::Engine { source, .. } => {
             match store_kind(source) {
-                kind @ (ErrorKind::StorageFull | ErrorKind::StorageReadOnly) => kind,
+                kind @ (ErrorKind::StorageFull
+                | ErrorKind::StorageReadOnly
+                | ErrorKind::StorageFailing) => kind,
                 _ => ErrorKind::Damaged,
             }
         }
@@ -554,6 +579,7 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         StoreError::Busy => ErrorKind::Busy,
         StoreError::Closed => ErrorKind::Locked,
         StoreError::Damaged { .. } => ErrorKind::Damaged,
+        error if error.is_disk_failure() => ErrorKind::StorageFailing,
         _ => ErrorKind::Other,
     }
 }

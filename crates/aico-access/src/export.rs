@@ -133,7 +133,7 @@ impl Home {
 
 /// What the system's store has about somebody. Hashes and keys are not theirs, and left out.
 fn account(db: &Connection, person: PersonId) -> Result<Vec<Value>, StoreError> {
-    const QUERIES: [(&str, &str); 5] = [
+    const QUERIES: [(&str, &str); 6] = [
         (
             "person",
             "SELECT id, name, role, created_ms FROM access_person WHERE id = ?1",
@@ -152,6 +152,11 @@ fn account(db: &Connection, person: PersonId) -> Result<Vec<Value>, StoreError> 
             "module",
             "SELECT m.name AS module, p.agreed_ms FROM access_module_person p
              JOIN access_module m ON m.id = p.module WHERE p.person = ?1 ORDER BY m.name",
+        ),
+        (
+            "engine",
+            "SELECT engine, address, agreed_ms FROM engine_consent WHERE person = ?1
+             ORDER BY engine",
         ),
         (
             "audit",

@@ -13,7 +13,7 @@ use crate::HomeError;
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why the folder can't be had.
@@ -28,6 +28,14 @@ pub enum ClaimError {
     /// The folder itself is wrong.
     #[error(transparent)]
     Folder(#[from] HomeError),
+}
+
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        // Closing the file alone would end the lock later: a program that another thread is just
+        // starting has a copy of it for a moment.
+        let _ends_later_then = self.lock.unlock();
+    }
 }
 
 impl DataFolder {
@@ -72,7 +80,7 @@ impl DataFolder {
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 

@@ -92,7 +92,7 @@ impl TopicGrant {
             ("models", Action::BusSubscribe) if pattern == "models.state" => None,
             ("models", Action::BusRequest) if MODEL_QUESTIONS.contains(&pattern) => None,
             ("models", _) => {
-                Some("ask on models.generate, models.count, models.list or models.get-state")
+                Some("ask on models.generate, count, list, get-state, embed, entities or classify")
             }
             ("system", Action::BusSubscribe) if pattern == "system.stage" => None,
             ("system", _) => Some("subscribe to system.stage"),
@@ -118,6 +118,9 @@ const MODEL_QUESTIONS: &[&str] = &[
     "models.count",
     "models.list",
     "models.get-state",
+    "models.embed",
+    "models.entities",
+    "models.classify",
 ];
 
 /// Everything that one module may do.

@@ -12,6 +12,8 @@ pub struct Health {
     pub storage_full: bool,
     /// The disk could only be read at the last attempt to write. It is looked at again as often.
     pub storage_read_only: bool,
+    /// The disk failed at the last attempt to read or write. It is looked at again as often.
+    pub storage_failing: bool,
     /// The longest that the disk took, or takes by now, for one of the last commits, where that is
     /// long enough to be noticed.
     pub slow_commit: Option<Duration>,
@@ -34,6 +36,7 @@ impl Home {
             let one = store.health();
             all.storage_full |= one.storage_full;
             all.storage_read_only |= one.storage_read_only;
+            all.storage_failing |= one.storage_failing;
             all.damaged |= one.damaged;
             if one.is_slow() {
                 all.slow_commit = all.slow_commit.max(Some(one.commit));

@@ -14,6 +14,7 @@ mod audit;
 pub mod backup;
 mod check;
 mod delay;
+mod engines;
 mod error;
 mod export;
 mod files;
@@ -49,6 +50,7 @@ mod working;
 
 pub use aico_store::MigrationProgress;
 pub use check::{CheckState, Checked, CheckedPart, Tally};
+pub use engines::{EGRESS_MIGRATIONS, EGRESS_MOST, EGRESS_PAGE, Egress, EngineConsent, NewEgress};
 pub use error::{ErrorKind, HomeError};
 pub use export::{ExportPiece, Exported, PersonExport, TakeFile};
 pub use files::OwnFileKey;

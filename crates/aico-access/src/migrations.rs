@@ -5,7 +5,7 @@ mod every_version;
 
 use aico_store::Identity;
 
-use crate::{backup, rotation, schema};
+use crate::{backup, engines, rotation, schema};
 use every_version::Case;
 
 const ROWS: &str = "
@@ -24,7 +24,12 @@ const COUNT: &str =
 async fn every_schema_version_becomes_the_present_one_and_keeps_its_rows() {
     let case = Case {
         identity: Identity::system(),
-        present: &[schema::MIGRATIONS, rotation::MIGRATIONS, backup::MIGRATIONS],
+        present: &[
+            schema::MIGRATIONS,
+            rotation::MIGRATIONS,
+            backup::MIGRATIONS,
+            engines::MIGRATIONS,
+        ],
         rows: ROWS,
         count: COUNT,
         kept: 5,

@@ -279,6 +279,14 @@ impl Home {
                 .map_err(StoreError::from)
             })
             .await;
+        if let Err(error @ StoreError::Unacknowledged(_)) = added {
+            // The row is there and stays, though nobody could note it: so do they. Whoever asks
+            // again hears that the name is taken.
+            if !open.persons.insert(person.id, store.clone()) {
+                let _ = store.close().await;
+            }
+            return Err(error.into());
+        }
         if !matches!(added, Ok(1)) {
             let _ = store.close().await;
             self.remove_files(&open, person.id).await?;

@@ -180,8 +180,24 @@ actions! {
     UseModel = "model.use" => Owner,
     /// Forgets a model.
     RemoveModel = "model.remove" => Owner,
+    /// Turns texts into vectors.
+    EmbedTexts = "model.embed" => SignedIn,
+    /// Finds what texts name.
+    FindEntities = "model.entities" => SignedIn,
+    /// Tells how texts judge or what they feel.
+    ClassifyTexts = "model.classify" => SignedIn,
+    /// Which models for texts there are.
+    ListPackages = "model.packages" => SignedIn,
+    /// Brings in a model for texts.
+    AddPackage = "model.add-package" => Owner,
+    /// Removes a model for texts.
+    RemovePackage = "model.remove-package" => Owner,
     /// Looks whether the stored data is sound.
     CheckStores = "store.check" => Owner,
+    /// Keeps a model in memory, or no longer.
+    PinModel = "model.pin" => Owner,
+    /// What models do, and one's own questions to them.
+    ReadActivity = "model.activity" => Self_,
     /// Which models can be downloaded, and what suits this machine.
     ReadCatalogue = "model.catalogue" => Owner,
     /// Downloads a model.
@@ -206,6 +222,26 @@ actions! {
     ReadBus = "bus.read" => Owner,
     /// Reads along what is said on the bus, of the system and of oneself.
     TailBus = "bus.tail" => Owner,
+    /// Which other programs run models, and which of them one allowed.
+    ListEngines = "engine.list" => SignedIn,
+    /// Asks one what it has.
+    CheckEngine = "engine.check" => Owner,
+    /// Asks what a model for one would be, which asks the registry that it would come from.
+    OfferEngineModel = "engine.offer-model" => Owner,
+    /// Lets one download a model, or makes one there.
+    MakeEngineModel = "engine.make-model" => Owner,
+    /// How far that is.
+    ListEngineJobs = "engine.list-jobs" => Owner,
+    /// Ends it.
+    CancelEngineJob = "engine.cancel-job" => Owner,
+    /// What one tells of a model.
+    ShowEngineModel = "engine.show-model" => Owner,
+    /// Removes a model from one's disk.
+    DeleteEngineModel = "engine.delete-model" => Owner,
+    /// Lets one's own words go to one, or no longer.
+    ConsentToEngine = "engine.consent" => Self_,
+    /// What of one's own words left this machine.
+    ListEgress = "egress.list" => Self_,
     /// One's own named tokens.
     ListTokens = "token.list" => Self_,
     /// A new one.
@@ -305,18 +341,18 @@ const MODULE_TOPICS: &[(&str, Action, &str)] = &[
     ("gateway", Action::BusSubscribe, "system.#"),
     ("models", Action::BusServe, "models.*"),
     ("models", Action::BusPublish, "models.state"),
-    ("models", Action::BusRequest, "models.cache.*"),
-    ("model-process", Action::BusServe, "models.cache.*"),
-    ("model-process", Action::BusServe, "models.generate"),
-    ("model-process", Action::BusServe, "models.count"),
-    ("model-process", Action::BusServe, "models.pause"),
-    ("model-process", Action::BusServe, "models.resume"),
-    ("model-process", Action::BusPublish, "models.process.*"),
-    ("models", Action::BusSubscribe, "models.process.*"),
+    ("models", Action::BusRequest, "models.slot.*.*"),
+    // For a question for vectors, as others do it for one in words.
+    ("models", Action::BusRequest, "models.prepare"),
+    // What was downloaded by a program beside us answers from then on, where a person wished it.
+    ("models", Action::BusRequest, "models.use"),
     ("daemon", Action::BusPublish, "system.#"),
     // `aico bus tail`: the owner's eyes, which see the owner's data only (`BusPolicy::sees`).
     (TAIL, Action::BusSubscribe, "#"),
 ];
+
+/// What the names of model processes begin with; the number of their slot follows.
+pub const MODEL_PROCESS: &str = "model-process-";
 
 /// The identity that reads along for the owner.
 pub const TAIL: &str = "tail";
@@ -333,6 +369,14 @@ fn topic_rule(
         && segment != person.to_string()
     {
         return Err(Denied::Forbidden);
+    }
+    // A model file that took its process over gets the questions to its own model and no others.
+    if let Some(slot) = module.strip_prefix(MODEL_PROCESS) {
+        let own = format!("models.slot.{slot}.*");
+        return match slot.parse::<u32>() {
+            Ok(_) if action == Action::BusServe && covers(&own, topic) => Ok(()),
+            _ => Err(Denied::Forbidden),
+        };
     }
     let allowed = MODULE_TOPICS
         .iter()
@@ -550,6 +594,43 @@ mod tests {
             "conversation.*.request.*",
             "conversation.x.event.answer-done"
         ));
+    }
+
+    #[test]
+    fn a_model_process_serves_its_own_slot_and_nothing_else() {
+        let may = |name: &str, action, topic| {
+            let module = Principal::Module { name: name.into() };
+            let topic = Resource::Topic {
+                topic,
+                person: None,
+            };
+            authorize(&module, action, &topic).is_ok()
+        };
+        let own = "models.slot.1.generate";
+        assert!(may("model-process-1", Action::BusServe, own));
+        assert!(may("models", Action::BusRequest, own));
+        for action in [Action::BusPublish, Action::BusSubscribe, Action::BusRequest] {
+            assert!(!may("model-process-1", action, own), "{action:?}");
+        }
+        for other in [
+            "models.slot.0.generate",
+            "models.slot.11.generate",
+            "models.slot.*.generate",
+            "models.slot.#",
+            "models.generate",
+            "models.state",
+        ] {
+            assert!(!may("model-process-1", Action::BusServe, other), "{other}");
+        }
+        for name in [
+            "model-process-",
+            "model-process-*",
+            "model-process-#",
+            "companion",
+        ] {
+            assert!(!may(name, Action::BusServe, own), "{name}");
+        }
+        assert!(!may("companion", Action::BusRequest, own));
     }
 
     #[test]

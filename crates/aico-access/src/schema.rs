@@ -99,5 +99,15 @@ pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
             ) STRICT;
         ",
         },
+        Migration {
+            version: 4,
+            name: "checks that wait for sealed persons",
+            sql: "
+            -- A full check found them away: it is made when they sign in.
+            CREATE TABLE access_check_due (
+                person      BLOB PRIMARY KEY REFERENCES access_person (id) ON DELETE CASCADE
+            ) STRICT;
+        ",
+        },
     ],
 };

@@ -122,6 +122,7 @@ impl Home {
             let about = about.ok_or(HomeError::WrongPhrase)?;
             let (vault, phrase, new) = (open.vault.clone(), phrase.duplicate(), new.duplicate());
             let id = *about.id.as_bytes();
+            let (own, theirs) = (new.duplicate(), phrase.duplicate());
             let keys = self
                 .with_kdf(move || {
                     vault
@@ -132,6 +133,9 @@ impl Home {
                         })
                 })
                 .await?;
+            let keys = self
+                .change_recovered(&open, about.id, keys, &own, &theirs)
+                .await;
             Ok((about, keys))
         };
         let (about, keys) = self.guarded(&key, &source, work).await?;

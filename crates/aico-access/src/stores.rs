@@ -12,7 +12,7 @@ use aico_store::{Identity, ModuleMigrations, NumberedKey, Progress, Store, Store
 use aico_vault::{Key, KeyId, Label, Owner, PersonKeys, Purpose, Vault};
 
 use crate::home::{HomeConfig, Open, PERSON_DB, SYSTEM_DB, blocking, person_folder};
-use crate::{Home, HomeError, Stage, backup, rotation, schema};
+use crate::{Home, HomeError, Stage, backup, engines, rotation, schema};
 
 /// The number in the registry: of the file that is there, or of the one that is to take its place.
 fn numbered(vault: &Vault, store_id: &str) -> Option<KeyId> {
@@ -62,7 +62,12 @@ pub(crate) fn person_key(
 
 /// The tables of this crate and of the modules in the system's store.
 pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
-    let mut modules = vec![schema::MIGRATIONS, rotation::MIGRATIONS, backup::MIGRATIONS];
+    let mut modules = vec![
+        schema::MIGRATIONS,
+        rotation::MIGRATIONS,
+        backup::MIGRATIONS,
+        engines::MIGRATIONS,
+    ];
     modules.extend(config.system_migrations.iter().cloned());
     modules
 }

@@ -20,7 +20,7 @@ pub fn markdown_table() -> String {
         };
         out.push_str(&format!(
             "| `{}` | {} | {default} | {} |\n",
-            key.name,
+            key.shown(),
             key.kind.expects(),
             key.description
         ));

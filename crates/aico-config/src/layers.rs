@@ -10,11 +10,11 @@ use crate::model::Config;
 use crate::schema::{self, KEYS, Kind, Lookup, Value};
 use crate::{ENV_PREFIX, Sources};
 
-/// What each key came to, with its source; entries of [`Kind::Levels`] by key and module.
+/// What each key came to, with its source; of keys with entries by key and name.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     pub(crate) values: BTreeMap<usize, (Value, Source)>,
-    pub(crate) levels: BTreeMap<(usize, String), (Value, Source)>,
+    pub(crate) entries: BTreeMap<(usize, String), (Value, Source)>,
     problems: Vec<Problem>,
 }
 
@@ -52,7 +52,7 @@ impl Layers {
         match (parse(kind), entry) {
             (None, _) => self.problem(&source, name, format!("has to be {}", kind.expects())),
             (Some(value), Some(entry)) => {
-                self.levels.insert((index, entry), (value, source));
+                self.entries.insert((index, entry), (value, source));
             }
             (Some(value), None) => {
                 self.values.insert(index, (value, source));
@@ -70,9 +70,10 @@ impl Layers {
             let section = KEYS
                 .iter()
                 .any(|k| k.name.split('.').next() == Some(&setting.key));
-            let empty_map = KEYS
-                .iter()
-                .any(|k| k.kind == Kind::Levels && k.name == setting.key);
+            let empty_map = KEYS.iter().any(|k| {
+                let map = k.around().map_or(k.name, |(before, _)| before);
+                k.has_entries() && map.trim_end_matches('.') == setting.key
+            });
             if section || empty_map {
                 return;
             }
@@ -90,6 +91,7 @@ impl Layers {
 
     /// Rules between keys.
     fn check_together(&mut self, config: &Config) {
+        self.check_servers(config);
         let logging = &config.logging;
         if logging.max_total_mib < logging.max_file_mib {
             let source = self.source("logging.max_total_mib");
@@ -99,6 +101,35 @@ impl Layers {
             );
             self.problem(&source, "logging.max_total_mib", what);
         }
+    }
+
+    fn check_servers(&mut self, config: &Config) {
+        for (name, server) in &config.models.servers {
+            let key = format!("models.servers.{name}.url");
+            let what = if name == "ollama" {
+                "this name is Ollama's; give the server another one"
+            } else if server.url.is_empty() {
+                "is missing: a server needs its address"
+            } else if server.url.starts_with("http://")
+                && !server.unencrypted()
+                && !server.is_here()
+            {
+                "has to begin with https://, for what you write goes there; \
+                 models.servers.NAME.unencrypted can allow http:// within the home network"
+            } else {
+                continue;
+            };
+            let source = self.entry_source(name);
+            self.problem(&source, &key, what.to_owned());
+        }
+    }
+
+    /// Where something of this name was set first.
+    fn entry_source(&self, name: &str) -> Source {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|((at, given), _)| KEYS[*at].around().is_some() && given == name)
+            .map_or(Source::Default, |(_, (_, source))| source.clone())
     }
 
     fn source(&self, name: &str) -> Source {
@@ -111,9 +142,13 @@ impl Layers {
     fn to_json(&self) -> serde_json::Value {
         let mut root = serde_json::Map::new();
         for (index, key) in KEYS.iter().enumerate() {
+            if let Some((before, after)) = key.around() {
+                self.add_entries(&mut root, index, before, after);
+                continue;
+            }
             let (section, name) = key.name.split_once('.').unwrap_or(("", key.name));
             let value = if key.kind == Kind::Levels {
-                let of_key = self.levels.iter().filter(|((at, _), _)| *at == index);
+                let of_key = self.entries.iter().filter(|((at, _), _)| *at == index);
                 of_key
                     .map(|((_, module), (value, _))| (module.clone(), value.to_json()))
                     .collect()
@@ -132,6 +167,39 @@ impl Layers {
         }
         serde_json::Value::Object(root)
     }
+
+    /// Puts the entries of a key with a star where they belong; without any there is an empty map.
+    fn add_entries(
+        &self,
+        root: &mut serde_json::Map<String, serde_json::Value>,
+        index: usize,
+        before: &str,
+        after: &str,
+    ) {
+        let Some(map) = before
+            .trim_end_matches('.')
+            .split('.')
+            .try_fold(root, inner)
+        else {
+            return;
+        };
+        let of_key = self.entries.iter().filter(|((at, _), _)| *at == index);
+        for ((_, given), (value, _)) in of_key {
+            if let Some(one) = inner(map, given) {
+                one.insert(after.trim_start_matches('.').to_owned(), value.to_json());
+            }
+        }
+    }
+}
+
+/// The map of this name inside another, made if it is not there.
+fn inner<'a>(
+    map: &'a mut serde_json::Map<String, serde_json::Value>,
+    name: &str,
+) -> Option<&'a mut serde_json::Map<String, serde_json::Value>> {
+    map.entry(name)
+        .or_insert_with(|| serde_json::Value::Object(serde_json::Map::new()))
+        .as_object_mut()
 }
 
 fn from_leaf(kind: Kind, leaf: &Leaf) -> Option<Value> {
@@ -158,6 +226,7 @@ fn from_leaf(kind: Kind, leaf: &Leaf) -> Option<Value> {
         (
             Kind::Choice(_)
             | Kind::Address
+            | Kind::Loopback
             | Kind::Levels
             | Kind::Secret
             | Kind::File
@@ -177,6 +246,9 @@ impl Config {
     pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         for (index, key) in KEYS.iter().enumerate() {
+            if key.has_entries() {
+                continue;
+            }
             if let Some(value) = key.kind.parse(key.default) {
                 layers.values.insert(index, (value, Source::Default));
             }

@@ -42,7 +42,8 @@ mod secret;
 pub use error::{ConfigError, Problem, Problems, Source};
 pub use loaded::{Entry, Loaded};
 pub use model::{
-    Companion, Config, Gateway, Level, Logging, ModelStart, Models, Session, UnknownLevel, Vault,
+    Companion, Config, Gateway, Level, Logging, ModelStart, Models, Ollama, OllamaStart, Session,
+    UnknownLevel, Vault,
 };
 pub use secret::{NoSecretRef, SecretRef};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{ConfigError, Problem, Problems, Source};
 use crate::layers::Layers;
 use crate::model::Config;
-use crate::schema::{self, KEYS, Kind, Lookup};
+use crate::schema::{self, KEYS, Lookup};
 
 /// What [`Config::load`] gives.
 #[derive(Debug)]
@@ -69,30 +69,30 @@ impl Loaded {
     /// # Errors
     /// [`ConfigError::Invalid`] when there is no such key; it names the nearest.
     pub fn explain_key(&self, name: &str) -> Result<Entry, ConfigError> {
-        let (index, module) = match schema::find(name) {
-            Lookup::Key(index, module) => (index, module),
+        let (index, given) = match schema::find(name) {
+            Lookup::Key(index, given) => (index, given),
             Lookup::Secret | Lookup::Unknown(None) => return Err(unknown(name, None)),
-            Lookup::Unknown(near) => return Err(unknown(name, near)),
+            Lookup::Unknown(near) => return Err(unknown(name, near.as_deref())),
         };
-        let found = match &module {
+        let found = match &given {
             None => self
                 .entries(index)
                 .into_iter()
                 .find(|entry| entry.key == name),
-            Some(module) => self.level_entry(index, module),
+            Some(given) => self.given_entry(index, given),
         };
         Ok(found.unwrap_or_else(|| self.bare(index, name)))
     }
 
     fn entries(&self, index: usize) -> Vec<Entry> {
         let key = &KEYS[index];
-        if key.kind == Kind::Levels {
-            let modules = self.layers.levels.keys().filter(|(at, _)| *at == index);
-            let entries: Vec<_> = modules
-                .filter_map(|(_, module)| self.level_entry(index, module))
+        if key.has_entries() {
+            let names = self.layers.entries.keys().filter(|(at, _)| *at == index);
+            let entries: Vec<_> = names
+                .filter_map(|(_, given)| self.given_entry(index, given))
                 .collect();
             return if entries.is_empty() {
-                vec![self.bare(index, key.name)]
+                vec![self.bare(index, &key.shown())]
             } else {
                 entries
             };
@@ -108,9 +108,9 @@ impl Loaded {
         vec![entry]
     }
 
-    fn level_entry(&self, index: usize, module: &str) -> Option<Entry> {
-        let (value, source) = self.layers.levels.get(&(index, module.to_owned()))?;
-        let name = format!("{}.{module}", KEYS[index].name);
+    fn given_entry(&self, index: usize, given: &str) -> Option<Entry> {
+        let (value, source) = self.layers.entries.get(&(index, given.to_owned()))?;
+        let name = KEYS[index].entry(given);
         Some(Entry {
             value: value.to_text(),
             source: source.clone(),

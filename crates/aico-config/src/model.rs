@@ -11,6 +11,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretRef;
+
 /// All of it. Built by [`Config::load`]; [`Config::default`] is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,8 @@ pub struct Config {
     pub vault: Vault,
     /// The model process.
     pub models: Models,
+    /// Ollama, another program that runs models.
+    pub ollama: Ollama,
     /// Conversations.
     pub companion: Companion,
     /// Signed-in browsers and programs.
@@ -89,6 +93,14 @@ pub struct Models {
     pub context: u32,
     /// Answers computed at the same time.
     pub parallel: u32,
+    /// Models that may be in memory at once.
+    pub loaded: u32,
+    /// Whether, and how, models are computed on a graphics device: `auto`, `off` or its kind.
+    pub gpu: String,
+    /// Which of several devices, from 1 on; 0: the first.
+    pub gpu_device: u32,
+    /// Layers that it computes; 0: all, if they fit.
+    pub gpu_layers: u32,
     /// When the model is loaded.
     pub start: ModelStart,
     /// Minutes without a question after which the model is unloaded; 0: never.
@@ -107,6 +119,56 @@ pub struct Models {
     pub proxy: String,
     /// Connections of one download.
     pub download_connections: u32,
+    /// Servers that run models, by the names that the owner gave them.
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// `models.servers.NAME.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its address.
+    #[serde(default)]
+    pub url: String,
+    /// The secret that is its key, as `secret:NAME`; empty: it needs none.
+    #[serde(default)]
+    pub key: String,
+    /// Whether the way to it may be unencrypted; `allowed` or not.
+    #[serde(default)]
+    pub unencrypted: String,
+}
+
+impl Server {
+    /// The secret that is its key.
+    #[must_use]
+    pub fn secret(&self) -> Option<SecretRef> {
+        self.key.parse().ok()
+    }
+
+    /// Whether the way to it may be unencrypted within the home network.
+    #[must_use]
+    pub fn unencrypted(&self) -> bool {
+        self.unencrypted == "allowed"
+    }
+
+    /// Whether its address can be none but this machine's.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        if let Ok(address) = authority.parse::<SocketAddr>() {
+            return address.ip().to_canonical().is_loopback();
+        }
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || literal
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback())
+    }
 }
 
 /// When the model process loads its model.
@@ -117,6 +179,32 @@ pub enum ModelStart {
     Eager,
     /// With the first question.
     Lazy,
+}
+
+/// `ollama.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ollama {
+    /// Whether it is used, and started.
+    pub start: OllamaStart,
+    /// Where one may run already.
+    pub address: SocketAddr,
+    /// A registry of models of one's own; empty: none.
+    pub registry: String,
+    /// A list of releases in place of the program's own; empty: none.
+    pub releases: PathBuf,
+}
+
+/// Whether Ollama is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OllamaStart {
+    /// One that runs, else one that is installed and is started.
+    Auto,
+    /// One that runs.
+    Adopt,
+    /// None.
+    Never,
 }
 
 /// `companion.*`

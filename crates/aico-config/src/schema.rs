@@ -11,7 +11,8 @@ use crate::secret::SecretRef;
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Dotted name, `section.key`.
+    /// Dotted name, `section.key`. A `*` in it stands for a name that the owner gives, so that
+    /// there can be several of what the key belongs to.
     pub name: &'static str,
     /// What values it takes.
     pub kind: Kind,
@@ -30,6 +31,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// An IP address with a port.
     Address,
+    /// An IP address of this machine alone, with a port.
+    Loopback,
     /// A list of host names; in variables and flags separated by commas.
     Names,
     /// A level for each of any number of modules: `key.<module>`.
@@ -147,6 +150,36 @@ pub const KEYS: &[Key] = &[
         description: "Answers that are computed at the same time; further ones wait.",
     },
     Key {
+        name: "models.loaded",
+        kind: Kind::Integer(1, 16),
+        default: "2",
+        description: "Models that may be in memory at once, where they fit; the one that was used \
+                      longest ago makes room for another.",
+    },
+    Key {
+        name: "models.gpu",
+        kind: Kind::Choice(&["auto", "off", "vulkan", "cuda", "metal"]),
+        default: "auto",
+        description: "auto: models are computed on a graphics device where an engine for it lies \
+                      beside the program (./run --gpu builds one), and on the processor \
+                      otherwise; off: always on the processor; vulkan, cuda, metal: with this \
+                      engine alone.",
+    },
+    Key {
+        name: "models.gpu_device",
+        kind: Kind::Integer(0, 64),
+        default: "0",
+        description: "Which of several graphics devices, from 1 on, as the driver numbers them. 0: \
+                      the first that is no processor playing one.",
+    },
+    Key {
+        name: "models.gpu_layers",
+        kind: Kind::Integer(0, 10000),
+        default: "0",
+        description: "Layers of a model that the graphics device computes; the processor computes \
+                      the others. 0: all, and none where the device's memory has no room for all.",
+    },
+    Key {
         name: "models.start",
         kind: Kind::Choice(&["eager", "lazy"]),
         default: "eager",
@@ -156,8 +189,9 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "models.idle_unload_minutes",
         kind: Kind::Integer(0, 10080),
-        default: "0",
-        description: "Minutes without a question after which the model is unloaded. 0: never.",
+        default: "30",
+        description: "Minutes without a question after which a model is unloaded, unless it is \
+                      pinned. 0: never.",
     },
     Key {
         name: "models.prompt_cache_megabytes",
@@ -210,6 +244,56 @@ pub const KEYS: &[Key] = &[
         description: "Connections that one download uses at the same time.",
     },
     Key {
+        name: "models.servers.*.url",
+        kind: Kind::Web(&[]),
+        default: "",
+        description: "The address of a server that runs models and speaks /v1, as \
+                      https://host:port; without a path /v1 is meant. NAME is what you call it. \
+                      docs/engines.md has more.",
+    },
+    Key {
+        name: "models.servers.*.key",
+        kind: Kind::Secret,
+        default: "",
+        description: "The secret that lets AICO in there.",
+    },
+    Key {
+        name: "models.servers.*.unencrypted",
+        kind: Kind::Choice(&["refused", "allowed"]),
+        default: "refused",
+        description: "allowed: the address may begin with http:// though it is another machine's, \
+                      within the home network only.",
+    },
+    Key {
+        name: "ollama.start",
+        kind: Kind::Choice(&["auto", "adopt", "never"]),
+        default: "auto",
+        description: "auto: an Ollama that runs at ollama.address is used, and where none does an \
+                      installed one is started and ended with AICO; adopt: only one that runs \
+                      already is used; never: none is.",
+    },
+    Key {
+        name: "ollama.address",
+        kind: Kind::Loopback,
+        default: "127.0.0.1:11434",
+        description: "Where an Ollama may run already. One on another machine is a server: \
+                      docs/engines.md.",
+    },
+    Key {
+        name: "ollama.registry",
+        kind: Kind::Web(&[]),
+        default: "",
+        description: "A registry of one's own that names of models for Ollama may begin with, \
+                      such as http://nas.lan:5000. It may be at home and without TLS.",
+    },
+    Key {
+        name: "ollama.releases",
+        kind: Kind::File,
+        default: "",
+        description: "A list of releases of one's own that aico engine install ollama takes, in \
+                      place of the one that comes with AICO; docs/engines.md has its format.",
+    },
+    Key {
         name: "companion.history_messages",
         kind: Kind::Integer(2, 10_000),
         default: "400",
@@ -223,6 +307,35 @@ pub const KEYS: &[Key] = &[
         description: "Hours after which a browser has to sign in again.",
     },
 ];
+
+impl Key {
+    /// What stands before and after the name that the owner gives; `None`: there is none.
+    #[must_use]
+    pub fn around(&self) -> Option<(&'static str, &'static str)> {
+        self.name.split_once('*')
+    }
+
+    /// Whether it is set once for each of several things, by their names.
+    #[must_use]
+    pub fn has_entries(&self) -> bool {
+        self.kind == Kind::Levels || self.around().is_some()
+    }
+
+    /// The dotted name of one of its entries.
+    #[must_use]
+    pub fn entry(&self, given: &str) -> String {
+        match self.around() {
+            Some((before, after)) => format!("{before}{given}{after}"),
+            None => format!("{}.{given}", self.name),
+        }
+    }
+
+    /// Its name for people: `NAME` in the place of the star.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.name.replace('*', "NAME")
+    }
+}
 
 /// A checked value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,6 +376,9 @@ impl Kind {
             Self::Integer(low, high) => format!("a whole number from {low} to {high}"),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Address => "an IP address with a port, such as 127.0.0.1:8771".to_owned(),
+            Self::Loopback => {
+                "an IP address of this machine with a port, such as 127.0.0.1:11434".to_owned()
+            }
             Self::Names => "a list of host names".to_owned(),
             Self::Levels => format!("for each module one of {}", LEVELS.join(", ")),
             Self::Secret => "the name of a secret, as secret:NAME; `aico config secret set NAME` \
@@ -294,6 +410,11 @@ impl Kind {
             Self::Address => text
                 .parse::<SocketAddr>()
                 .ok()
+                .map(|a| Value::Text(a.to_string())),
+            Self::Loopback => text
+                .parse::<SocketAddr>()
+                .ok()
+                .filter(|a| a.ip().is_loopback() && a.port() > 0)
                 .map(|a| Value::Text(a.to_string())),
             Self::Names => {
                 let items = text
@@ -358,10 +479,10 @@ pub(crate) fn host_names<'a>(items: impl Iterator<Item = &'a str>) -> Option<Val
 /// What a dotted name refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// A key, and for [`Kind::Levels`] the entry inside it.
+    /// A key; for [`Kind::Levels`] the entry inside it, and for a name with `*` what stands there.
     Key(usize, Option<String>),
     /// No key; the nearest one if any is near.
-    Unknown(Option<&'static str>),
+    Unknown(Option<String>),
     /// Looks like a secret.
     Secret,
 }
@@ -372,6 +493,14 @@ pub fn find(name: &str) -> Lookup {
     for (index, key) in KEYS.iter().enumerate() {
         if key.name == name {
             return Lookup::Key(index, None);
+        }
+        if let Some((before, after)) = key.around() {
+            let given = name
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after));
+            if let Some(given) = given.filter(|given| is_given_name(given)) {
+                return Lookup::Key(index, Some(given.to_owned()));
+            }
         }
         let entry = name
             .strip_prefix(key.name)
@@ -399,17 +528,26 @@ pub fn find(name: &str) -> Lookup {
 
 /// The key whose name is most like `name`; by its last part alone when that is closer, so that
 /// a key in the wrong section is found too.
-fn nearest(name: &str) -> Option<&'static str> {
+fn nearest(name: &str) -> Option<String> {
     let last = |dotted: &'_ str| dotted.rsplit('.').next().unwrap_or_default().to_owned();
     KEYS.iter()
         .map(|key| {
             let whole = strsim::jaro_winkler(name, key.name);
             let part = strsim::jaro_winkler(&last(name), &last(key.name)) - 0.02;
-            (whole.max(part), key.name)
+            (whole.max(part), key)
         })
         .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+        .map(|(_, key)| key.shown())
+}
+
+/// What the owner can call something: a word, so that it stands in a key, a path and a model's name.
+fn is_given_name(text: &str) -> bool {
+    text.len() <= 32
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 fn is_module_name(text: &str) -> bool {

@@ -82,9 +82,11 @@ fn every_key_of_the_table_is_a_field_and_every_field_a_key() {
     }
     let mut keys: Vec<&str> = aico_config::schema::KEYS
         .iter()
-        .map(|key| key.name)
+        .map(|key| key.around().map_or(key.name, |(before, _)| before))
+        .map(|name| name.trim_end_matches('.'))
         .collect();
     keys.sort_unstable();
+    keys.dedup();
     fields.sort_unstable();
     assert_eq!(fields, keys);
 }
@@ -392,4 +394,81 @@ fn documentation_shows_the_table_of_the_code() {
             "docs/configuration.md is out of date: AICO_UPDATE_DOCS=1 cargo test -p aico-config"
         );
     }
+}
+
+#[test]
+fn several_servers_are_named_each_with_its_keys() {
+    let folder = Folder::with(
+        "models:\n  servers:\n    lab:\n      url: https://gpu.lab.example:8000\n      key: \
+         secret:lab\n    attic:\n      url: http://192.168.1.7:8080/v1\n      unencrypted: \
+         allowed\n    here:\n      url: http://127.0.0.1:1234\n",
+    );
+    let sources = Sources {
+        env: pairs(&[("AICO__MODELS__SERVERS__LAB__URL", "https://other.example")]),
+        ..Sources::new(folder.path())
+    };
+    let loaded = Config::load(sources).unwrap();
+    let servers = &loaded.config.models.servers;
+    assert_eq!(servers.len(), 3);
+    assert_eq!(servers["lab"].url, "https://other.example");
+    assert_eq!(servers["lab"].secret().unwrap().name(), "lab");
+    assert!(servers["attic"].unencrypted() && !servers["attic"].is_here());
+    assert!(servers["here"].is_here() && servers["here"].secret().is_none());
+    let url = loaded.explain_key("models.servers.attic.url").unwrap();
+    assert_eq!(url.value, "http://192.168.1.7:8080/v1");
+    assert_eq!(
+        url.source,
+        Source::File {
+            path: folder.file(),
+            line: 7
+        }
+    );
+    let keys: Vec<String> = loaded.explain().into_iter().map(|e| e.key).collect();
+    assert!(keys.contains(&"models.servers.lab.key".to_owned()));
+    assert!(keys.iter().all(|key| !key.contains('*')));
+    // Nothing under it is no mistake.
+    assert!(Folder::with("models:\n  servers:\n").load().is_ok());
+}
+
+#[test]
+fn a_server_that_words_could_not_safely_go_to_is_refused() {
+    let server = |lines: &str| {
+        let indented = lines.replace('\n', "\n      ");
+        Folder::with(&format!(
+            "models:\n  servers:\n    lab:\n      {indented}\n"
+        ))
+        .problems()
+    };
+    for (lines, expected) in [
+        (
+            "key: secret:lab",
+            "FILE:4: models.servers.lab.url: is missing: a server needs its address",
+        ),
+        (
+            "url: http://192.168.1.7:8080",
+            "FILE:4: models.servers.lab.url: has to begin with https://, for what you write goes \
+             there; models.servers.NAME.unencrypted can allow http:// within the home network",
+        ),
+        (
+            "url: https://you:pass@lab.example",
+            "FILE:4: models.servers.lab.url: has to be an address such as http://nas.local:8080 \
+             without a password, or nothing",
+        ),
+        (
+            "ulr: https://lab.example",
+            "FILE:4: models.servers.lab.ulr: there is no such key; did you mean \
+             models.servers.NAME.url?",
+        ),
+    ] {
+        assert_eq!(server(lines), expected);
+    }
+    let clear = server("url: https://lab.example\nkey: sk-zebra");
+    assert!(
+        clear.contains("secret:NAME") && !clear.contains("zebra"),
+        "{clear}"
+    );
+    let taken = Folder::with("models:\n  servers:\n    ollama:\n      url: https://x.example\n");
+    assert!(taken.problems().contains("this name is Ollama's"));
+    let unfit = Folder::with("models:\n  servers:\n    Lab 1:\n      url: https://x.example\n");
+    assert!(unfit.problems().contains("there is no such key"));
 }

@@ -291,6 +291,21 @@ impl Files {
     }
 }
 
+/// The files that are there, all of each.
+pub(crate) fn all(folder: &Path, vault: &Vault) -> Result<Vec<FileToRead>, LogError> {
+    match list(folder, vault) {
+        Ok(files) => Ok(files
+            .into_iter()
+            .map(|file| (file.path, file.id, None))
+            .collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(LogError::Folder {
+            path: folder.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// The UTC day.
 fn day(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date()

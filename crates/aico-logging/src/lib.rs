@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod capture;
+mod check;
 mod console;
 mod error;
 mod files;
@@ -42,6 +43,7 @@ mod rekey;
 mod sealed;
 mod writer;
 
+pub use check::{CheckedLog, check};
 pub use console::Console;
 pub use error::LogError;
 pub use panic::install_panic_hook;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use aico_config::Level;
 use aico_vault::Vault;
 
+use crate::check::{self, CheckedLog};
 use crate::error::LogError;
 use crate::files::FileToRead;
 use crate::query::Query;
@@ -48,6 +49,28 @@ impl LogReader {
         each: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
         history(&self.0, self.0.snapshot()?.files, query, each)
+    }
+
+    /// Reads every file that is there, every record of it that is written by now, and tells of each
+    /// file whether it is sound; and of those that are missing. `each` stops it with `false`.
+    ///
+    /// # Errors
+    /// [`LogError::Locked`] when the vault is, or gets, locked.
+    pub fn check(&self, each: &mut dyn FnMut(CheckedLog) -> bool) -> Result<(), LogError> {
+        let files = self.0.snapshot()?.files;
+        for file in &files {
+            let checked = self.0.with_vault(|vault| check::one(vault, file))?;
+            if !each(checked) {
+                return Ok(());
+            }
+        }
+        let folder = files.first().and_then(|(path, ..)| path.parent());
+        match folder {
+            Some(folder) => self
+                .0
+                .with_vault(|vault| check::missing(vault, folder, &files, each)),
+            None => Ok(()),
+        }
     }
 
     /// All of it in one piece. Name [`Query::last`] or [`Query::since`] to keep it small.

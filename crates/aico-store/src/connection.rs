@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{OpenError, StoreError},
-    place, platform,
+    memory, place, platform,
 };
 
 /// How a connection is used.
@@ -171,11 +171,15 @@ fn harden(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Once in the process: sends the engine's log to ours, silences SQLCipher's own (it would write
-/// to standard error), and makes sure that the linked engine encrypts at all.
+/// Once in the process: gives the engine memory that is wiped, sends its log to ours, silences
+/// SQLCipher's own (it would write to standard error), and makes sure that the linked engine
+/// encrypts at all.
 pub(crate) fn prepare_engine() -> Result<(), OpenError> {
     static ENCRYPTS: OnceLock<bool> = OnceLock::new();
     let encrypts = *ENCRYPTS.get_or_init(|| {
+        if !memory::install() {
+            tracing::debug!("the engine was started before its memory could be replaced");
+        }
         // SAFETY: this runs once, before the first connection of this crate, and the callback
         // makes no call into SQLite. If other code has started the engine earlier, SQLite answers
         // an error and nothing is set.
@@ -242,6 +246,12 @@ pub(crate) fn refine(connection: &Connection, error: StoreError) -> StoreError {
         }
         if platform::is_read_only(errno) || on_read_only_disk(connection) {
             return StoreError::StorageReadOnly;
+        }
+        let failed = aico_vault::fs::disk_failed(&io::Error::from_raw_os_error(errno));
+        if cannot_open && failed {
+            return StoreError::Io {
+                code: ffi::SQLITE_IOERR,
+            };
         }
     }
     error

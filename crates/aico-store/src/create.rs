@@ -95,7 +95,7 @@ impl Opening<'_> {
         let mut steps = self.plan.iter();
         // The first step is the store's own and makes the ledger.
         if let Some(first) = steps.next() {
-            schema::apply(&tx, first)?;
+            schema::apply(&tx, first, &mut || true)?;
         }
         tx.execute(
             "INSERT INTO store_identity (id, kind, person, generation, created_at)
@@ -107,7 +107,7 @@ impl Opening<'_> {
             ],
         )?;
         for step in steps {
-            schema::apply(&tx, step)?;
+            schema::apply(&tx, step, &mut || true)?;
         }
         let sequence = schema::bump_sequence(&tx)?;
         tx.commit()?;

@@ -103,6 +103,19 @@ impl StoreError {
         Self::Caller(Box::new(error))
     }
 
+    /// Whether the disk failed: what was read or written did not come through.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        match self {
+            Self::Io { code } => {
+                code & 0xff == ffi::SQLITE_IOERR && *code != ffi::SQLITE_IOERR_NOMEM
+            }
+            Self::Registry(RegistryError::StorageFailing)
+            | Self::Unacknowledged(RegistryError::StorageFailing) => true,
+            _ => false,
+        }
+    }
+
     /// The caller's own error, or this one when it is another.
     pub fn downcast<E: Error + 'static>(self) -> Result<E, Self> {
         match self {

@@ -16,6 +16,8 @@ pub enum FaultPoint {
     SnapshotNamed,
     /// The registry knows the snapshot; no step has run.
     SnapshotRegistered,
+    /// A statement of a step ran over a range of keys; others follow.
+    RangeRan,
     /// A step's statements ran; it is not committed.
     StepRan,
     /// A step is committed; its sequence is not noted.

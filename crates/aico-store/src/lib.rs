@@ -57,6 +57,7 @@ mod fault;
 mod guard;
 mod identity;
 mod inspect;
+mod memory;
 mod migrate;
 mod open;
 mod outbox;
@@ -65,6 +66,7 @@ mod place;
 #[cfg_attr(windows, path = "windows.rs")]
 mod platform;
 mod progress;
+mod ranges;
 mod reader;
 mod registry;
 mod rekey;
@@ -91,6 +93,7 @@ pub use rekey::{NumberedKey, Progress};
 pub use schema::{Migration, ModuleMigrations};
 pub use shared::Health;
 pub use store::{OpenOptions, Store};
+pub use threads::wait_for_threads;
 pub use working::{WorkingLimits, WorkingMemory, WorkingStats};
 
 /// The SQL engine's types, so that modules name one version of them: ours.

@@ -97,7 +97,17 @@ fn run_step(
     let tx = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(StoreError::from)?;
-    guard.during(|| schema::apply(&tx, step))?;
+    let mut stopped = None;
+    let applied = guard.during(|| {
+        schema::apply(&tx, step, &mut || {
+            stopped = opening.pass(FaultPoint::RangeRan).err();
+            stopped.is_none()
+        })
+    });
+    if let Some(stopped) = stopped {
+        return Err(Stop::Open(stopped));
+    }
+    applied?;
     let sequence = schema::bump_sequence(&tx)?;
     opening.pass(FaultPoint::StepRan).map_err(Stop::Open)?;
     tx.commit().map_err(StoreError::from)?;

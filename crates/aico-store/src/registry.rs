@@ -42,6 +42,9 @@ pub enum RegistryError {
     /// The disk can only be read.
     #[error("the disk of the registry can only be read")]
     StorageReadOnly,
+    /// The disk failed at reading or writing it.
+    #[error("the disk failed at the registry")]
+    StorageFailing,
     /// Reading, unsealing, sealing or writing failed.
     #[error("the registry cannot be used")]
     Failed(#[source] Arc<dyn Error + Send + Sync>),

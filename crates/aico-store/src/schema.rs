@@ -9,7 +9,10 @@ use std::{
 use rusqlite::{Connection, Transaction, params};
 use sha2::{Digest, Sha256};
 
-use crate::error::{OpenError, StoreError};
+use crate::{
+    error::{OpenError, StoreError},
+    ranges,
+};
 
 /// One step of a module's schema. Once released it never changes: its text is checksummed.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +21,10 @@ pub struct Migration {
     pub version: u32,
     /// What it does, in a few words.
     pub name: &'static str,
-    /// One or more statements; they run in one transaction, which they must not end.
+    /// One or more statements; they run in one transaction, which they must not end. One that
+    /// changes or copies the rows of a table names a range of its keys, `WHERE id BETWEEN
+    /// :first_TABLE AND :last_TABLE`: it is run for one range after the other, and its memory does
+    /// not grow with the table. It leaves the keys of that table as they are.
     pub sql: &'static str,
 }
 
@@ -175,11 +181,13 @@ pub(crate) fn pending(
 }
 
 /// Runs one step and enters it in the ledger, inside the caller's transaction.
-pub(crate) fn apply(tx: &Transaction<'_>, step: &Pending) -> Result<(), StoreError> {
-    tx.execute_batch(step.migration.sql)?;
-    if tx.is_autocommit() {
-        return Err(StoreError::Aborted);
-    }
+/// `goes_on` is asked after each range of keys.
+pub(crate) fn apply(
+    tx: &Transaction<'_>,
+    step: &Pending,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<(), StoreError> {
+    ranges::run(tx, step.migration.sql, goes_on)?;
     tx.execute(
         "INSERT INTO store_ledger (module, version, name, checksum, applied_at)
          VALUES (?1, ?2, ?3, ?4, ?5)",

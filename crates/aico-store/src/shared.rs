@@ -25,6 +25,8 @@ pub struct Health {
     pub storage_full: bool,
     /// Whether the disk could only be read at the last attempt. Looked at again as often.
     pub storage_read_only: bool,
+    /// Whether the disk failed at the last attempt to read or write. Looked at again as often.
+    pub storage_failing: bool,
     /// How long the disk took, or takes by now, for the last commit. Nothing a minute after it.
     pub commit: Duration,
     /// Whether the registry could not note the last commit.
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     commits: watch::Sender<u64>,
     storage_full: AtomicBool,
     storage_read_only: AtomicBool,
+    storage_failing: AtomicBool,
     registry_failing: AtomicBool,
     damaged: AtomicBool,
     made: Instant,
@@ -88,6 +91,7 @@ impl Shared {
             commits: watch::Sender::new(sequence),
             storage_full: AtomicBool::new(false),
             storage_read_only: AtomicBool::new(false),
+            storage_failing: AtomicBool::new(false),
             registry_failing: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             made: Instant::now(),
@@ -106,17 +110,20 @@ impl Shared {
     pub(crate) fn health(&self, read_only: bool, closed: bool) -> Health {
         let storage_full = self.storage_full.load(Ordering::Relaxed);
         let storage_read_only = self.storage_read_only.load(Ordering::Relaxed);
+        let storage_failing = self.storage_failing.load(Ordering::Relaxed);
         let registry_failing = self.registry_failing.load(Ordering::Relaxed);
         let damaged = self.damaged.load(Ordering::Relaxed);
         Health {
             writable: !(storage_full
                 || storage_read_only
+                || storage_failing
                 || registry_failing
                 || damaged
                 || read_only
                 || closed),
             storage_full,
             storage_read_only,
+            storage_failing,
             commit: self.commit(),
             registry_failing,
             damaged,
@@ -128,6 +135,7 @@ impl Shared {
     pub(crate) fn is_degraded(&self) -> bool {
         self.storage_full.load(Ordering::Relaxed)
             || self.storage_read_only.load(Ordering::Relaxed)
+            || self.storage_failing.load(Ordering::Relaxed)
             || self.registry_failing.load(Ordering::Relaxed)
     }
 
@@ -172,6 +180,7 @@ impl Shared {
     pub(crate) fn recovered(&self) {
         self.storage_full.store(false, Ordering::Relaxed);
         self.storage_read_only.store(false, Ordering::Relaxed);
+        self.storage_failing.store(false, Ordering::Relaxed);
         self.registry_failing.store(false, Ordering::Relaxed);
         self.commits
             .send_replace(self.sequence.load(Ordering::Acquire));
@@ -181,6 +190,7 @@ impl Shared {
         match error {
             StoreError::StorageFull => self.is_full(),
             StoreError::StorageReadOnly => self.is_read_only(),
+            error if error.is_disk_failure() => self.is_failing(),
             StoreError::Damaged { code } if !self.damaged.swap(true, Ordering::Relaxed) => {
                 tracing::error!(store = self.id, code, "a store is damaged");
             }
@@ -208,10 +218,17 @@ impl Shared {
         }
     }
 
+    fn is_failing(&self) {
+        if !self.storage_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(store = self.id, "the disk failed under a store");
+        }
+    }
+
     pub(crate) fn registry_failed(&self, error: &RegistryError) {
         match error {
             RegistryError::StorageFull => self.is_full(),
             RegistryError::StorageReadOnly => self.is_read_only(),
+            RegistryError::StorageFailing => self.is_failing(),
             RegistryError::Failed(_) => {}
         }
         if !self.registry_failing.swap(true, Ordering::Relaxed) {

@@ -8,9 +8,10 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -32,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) record: Mutex<StoreRecord>,
     pub(crate) read_only: bool,
     /// How long a job waits for its beginning.
-    pub(crate) patience: std::time::Duration,
+    pub(crate) patience: Duration,
     pub(crate) closed: AtomicBool,
     pub(crate) writes: Mutex<Option<mpsc::SyncSender<Work>>>,
     pub(crate) reads: Mutex<Option<mpsc::SyncSender<ReadWork>>>,
@@ -142,10 +143,54 @@ pub(crate) fn spawn<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, OpenError> {
+    let alive = Alive::new();
+    let working = move || {
+        // To the end, when it has closed what it had open.
+        let _alive = alive;
+        work()
+    };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(working)
         .map_err(place::io_error("start a thread for", path))
+}
+
+/// How many threads of stores there are.
+static ALIVE: Mutex<usize> = Mutex::new(0);
+static NONE_LEFT: Condvar = Condvar::new();
+
+/// One of them.
+struct Alive(());
+
+impl Alive {
+    fn new() -> Self {
+        *ALIVE.lock() += 1;
+        Self(())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let mut alive = ALIVE.lock();
+        *alive -= 1;
+        if *alive == 0 {
+            NONE_LEFT.notify_all();
+        }
+    }
+}
+
+/// Waits until no thread of any store is left, for so long at most; whether none is. To be called
+/// before the process ends: SQLCipher takes its memory away then, under whoever still closes a
+/// database that was dropped or failed to open, and the process dies of it.
+pub fn wait_for_threads(most: Duration) -> bool {
+    let end = Instant::now() + most;
+    let mut alive = ALIVE.lock();
+    while *alive > 0 {
+        if NONE_LEFT.wait_until(&mut alive, end).timed_out() {
+            return *alive == 0;
+        }
+    }
+    true
 }
 
 pub(crate) fn to_store_error(error: OpenError) -> StoreError {
@@ -158,5 +203,20 @@ pub(crate) fn to_store_error(error: OpenError) -> StoreError {
         _ => StoreError::Io {
             code: rusqlite::ffi::SQLITE_IOERR,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_the_process_waits_for_what_still_closes() {
+        let (go, wait) = mpsc::channel::<()>();
+        let thread = spawn("test", Path::new("x"), move || wait.recv()).unwrap();
+        assert!(!wait_for_threads(Duration::from_millis(20)));
+        drop(go);
+        assert!(thread.join().unwrap().is_err());
+        assert!(wait_for_threads(Duration::from_secs(60)));
     }
 }

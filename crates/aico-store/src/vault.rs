@@ -58,6 +58,7 @@ fn translate(error: VaultError) -> RegistryError {
     match error.refusal() {
         Refusal::StorageFull => RegistryError::StorageFull,
         Refusal::ReadOnly => RegistryError::StorageReadOnly,
+        Refusal::DiskFailed => RegistryError::StorageFailing,
         _ => RegistryError::failed(error),
     }
 }

@@ -264,6 +264,7 @@ impl Writer {
                 let why = match job.error() {
                     Some(StoreError::StorageFull) => StoreError::StorageFull,
                     Some(StoreError::StorageReadOnly) => StoreError::StorageReadOnly,
+                    Some(error @ StoreError::Io { .. }) => repeat(error),
                     _ => StoreError::Aborted,
                 };
                 job.settle(succeeded.then_some(StoreError::Aborted));

@@ -283,16 +283,40 @@ impl Vault {
             None => self.open_person(id)?,
         };
         let root = self.read_keyring(id)?.find(WrapKind::Root).is_some();
-        self.replace_person_key(id, &keys, own, root)
+        self.replace_person_key(id, &keys, own, root, None)
     }
 
-    /// Writes a keyring with a new key, under the root key or not.
+    /// A new key for a sealed person who has just given their own phrase, which stays theirs.
+    ///
+    /// # Errors
+    /// [`PersonKeyError::WrongPassword`], also when it is not their phrase.
+    pub fn rotate_recovered(
+        &self,
+        id: [u8; 16],
+        own: &Password,
+        phrase: &RecoveryPhrase,
+    ) -> Result<PersonKeys, PersonKeyError> {
+        let keys = self.open_person_with_password(id, own)?;
+        let keyring = self.read_keyring(id)?;
+        let theirs = keyring
+            .find(WrapKind::OwnPhrase)
+            .and_then(|wrap| wrap.open(&keyring.fixed(), phrase.expose()));
+        if theirs.is_none() {
+            return Err(PersonKeyError::WrongPassword);
+        }
+        let changed = self.replace_person_key(id, &keys, Some(own), false, Some(phrase))?;
+        Ok(changed.0)
+    }
+
+    /// Writes a keyring with a new key, under the root key or not; then under a new phrase, unless
+    /// the present one is in hand and kept.
     pub(crate) fn replace_person_key(
         &self,
         id: [u8; 16],
         keys: &PersonKeys,
         own: Option<&Password>,
         root: bool,
+        kept: Option<&RecoveryPhrase>,
     ) -> Result<(PersonKeys, Option<RecoveryPhrase>), PersonKeyError> {
         if !root && own.is_none() {
             return Err(PersonKeyError::Sealed {
@@ -323,8 +347,8 @@ impl Vault {
                     .extend(wraps.filter_map(|wrap| wrap.retired(old.epoch)));
             }
         }
-        let phrase = (!root).then(RecoveryPhrase::random);
-        if let Some(phrase) = &phrase {
+        let phrase = (!root && kept.is_none()).then(RecoveryPhrase::random);
+        if let Some(phrase) = kept.filter(|_| !root).or(phrase.as_ref()) {
             keyring.set(Params::OwnPhrase, phrase.expose(), &key);
         }
         let kek = earlier_kek(&key, id);

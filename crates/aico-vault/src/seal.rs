@@ -42,7 +42,7 @@ impl Vault {
         own: &Password,
     ) -> Result<(PersonKeys, RecoveryPhrase), PersonKeyError> {
         let keys = self.open_person_with_password(id, own)?;
-        let (keys, phrase) = self.replace_person_key(id, &keys, Some(own), false)?;
+        let (keys, phrase) = self.replace_person_key(id, &keys, Some(own), false, None)?;
         tracing::info!("a person is sealed");
         // Without a wrap under the root key there is a phrase.
         let phrase = phrase.ok_or(PersonKeyError::OutOfMemory)?;

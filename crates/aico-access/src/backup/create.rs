@@ -581,13 +581,14 @@ impl Plan {
     }
 }
 
-/// Takes out of the system's copy what no archive holds: sessions, tokens, the keys that a restore
+/// Takes out of the system's copy what no archive holds: sessions, tokens, consents to servers, the keys that a restore
 /// makes anew, and the persons, each of whom is in their own piece.
 fn strip_system(tx: &Transaction<'_>) -> Result<(), StoreError> {
     tx.execute_batch(
         "DELETE FROM access_session;
          DELETE FROM access_token;
          DELETE FROM access_broker;
+         DELETE FROM engine_consent;
          DELETE FROM access_person;
          UPDATE access_instance SET signing_key = x'';",
     )?;

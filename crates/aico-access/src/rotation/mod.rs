@@ -146,6 +146,11 @@ pub trait SealedParts: Send + Sync {
         &self,
         told: &mut (dyn FnMut(PartChecked) -> bool + Send),
     ) -> Result<(), PartsError>;
+    /// The same with the log's files.
+    async fn check_logs(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError>;
     /// Their bytes.
     fn bytes(&self) -> (u64, u64);
 }

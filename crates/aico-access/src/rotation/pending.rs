@@ -123,6 +123,41 @@ impl Home {
         }
     }
 
+    /// They proved who they are with their own phrase, which is in hand: what waited for it is done,
+    /// and the phrase stays theirs.
+    pub(crate) async fn change_recovered(
+        &self,
+        open: &Open,
+        person: PersonId,
+        keys: PersonKeys,
+        own: &Password,
+        phrase: &RecoveryPhrase,
+    ) -> PersonKeys {
+        let _one = self.inner.change.lock().await;
+        let changed = async {
+            let line = self.line_of(open, person).await?;
+            if line.is_none_or(|line| !line.key) {
+                return Ok(None);
+            }
+            let (vault, own, phrase) = (open.vault.clone(), own.duplicate(), phrase.duplicate());
+            let keys = self.with_kdf(move || {
+                let keys = vault.rotate_recovered(*person.as_bytes(), &own, &phrase);
+                keys.map_err(HomeError::Keyring)
+            });
+            let keys = keys.await?;
+            self.changed(open, person).await;
+            Ok::<_, HomeError>(Some(keys))
+        };
+        match changed.await {
+            Ok(Some(new)) => new,
+            Ok(None) => keys,
+            Err(error) => {
+                tracing::warn!(%error, "a sealed person's keys are still to be changed");
+                keys
+            }
+        }
+    }
+
     async fn change_now(
         &self,
         open: &Open,
@@ -142,6 +177,12 @@ impl Home {
                 Ok(changed)
             })
             .await?;
+        self.changed(open, person).await;
+        Ok(Some(changed))
+    }
+
+    /// Their key is another.
+    async fn changed(&self, open: &Open, person: PersonId) {
         self.forget_working(open, person).await;
         fault("sealed-key");
         let told = open.system.write(move |tx| {
@@ -153,7 +194,6 @@ impl Home {
             tracing::warn!(%error, "a sealed person's keys will be changed once more");
         }
         tracing::info!("a sealed person's key is another");
-        Ok(Some(changed))
     }
 
     /// They are signed in: their data follows the key that they have, while they use it.
@@ -165,6 +205,11 @@ impl Home {
                 && let Err(error) = home.finish_waiting(person).await
             {
                 tracing::warn!(%error, "a sealed person's data is still under a key from before");
+            }
+            if home.stage() == Stage::Ready
+                && let Err(error) = home.check_what_is_due(person).await
+            {
+                tracing::warn!(%error, "a sealed person's data is still to be checked");
             }
             drop(hold);
         });

@@ -436,3 +436,56 @@ async fn links_folders_and_files_open_to_others_are_refused_with_what_mends_them
     let store = bench.open().unwrap();
     store.close().await.unwrap();
 }
+
+/// Each page is authentic somewhere: at another position, or in another person's database.
+#[tokio::test]
+async fn pages_that_change_places_within_and_between_databases_are_refused() {
+    let bench = Bench::new();
+    bench.filled(200).await;
+    let stopped = bench.registry.record(&bench.id()).unwrap();
+    let whole = fs::read(bench.path()).unwrap();
+    let pages = whole.len() / PAGE;
+    assert!(pages > 15, "{pages}");
+    let page = |at: usize| at * PAGE..(at + 1) * PAGE;
+
+    let mut tampered = Vec::new();
+    for at in 0..pages - 1 {
+        for to in [at + 1, pages - 1] {
+            let mut bytes = whole.clone();
+            bytes[page(at)].copy_from_slice(&whole[page(to)]);
+            if to != at {
+                tampered.push((format!("{to} at {at}"), bytes.clone()));
+            }
+            bytes[page(to)].copy_from_slice(&whole[page(at)]);
+            tampered.push((format!("{at} and {to}"), bytes));
+        }
+    }
+    // Under a key of its own, as it is in life, and even under the same.
+    for key in [[9; 32], KEY] {
+        let other = Bench::new();
+        let identity = Identity::person([2; 16]);
+        let (path, registry) = (other.path(), other.registry.clone());
+        let store = Store::create(&path, &key, &identity, &[NOTES], registry).unwrap();
+        add_notes(&store, 0, 200).await;
+        store.close().await.unwrap();
+        let theirs = fs::read(other.path()).unwrap();
+        for at in 0..pages.min(theirs.len() / PAGE) {
+            let mut bytes = whole.clone();
+            bytes[page(at)].copy_from_slice(&theirs[page(at)]);
+            tampered.push((format!("theirs at {at}"), bytes));
+        }
+    }
+    for (what, bytes) in &tampered {
+        fs::write(bench.path(), bytes).unwrap();
+        for clean in [true, false] {
+            bench.registry.change(&bench.id(), |record| {
+                record.closed_hash = if clean { stopped.closed_hash } else { None };
+            });
+            match bench.open() {
+                Err(OpenError::OtherFile { .. } | OpenError::WrongKeyOrDamaged { .. }) => {}
+                Err(OpenError::ChangedSinceStop { .. }) => assert!(clean, "{what}"),
+                opened => panic!("{what}, clean {clean}: {opened:?}"),
+            }
+        }
+    }
+}

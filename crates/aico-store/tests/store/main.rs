@@ -13,6 +13,9 @@ mod checks;
 mod children;
 mod copies;
 mod damage;
+#[path = "../support/disk.rs"]
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod disk;
 mod disks;
 mod kills;
 mod migrations;

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -13,6 +12,8 @@ use aico_store::{
     StoreError, StoreRecord, StoreRegistry,
 };
 use tempfile::TempDir;
+
+pub(crate) use crate::disk::SmallDisk;
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
 pub(crate) const PERSON: Identity = Identity {
@@ -265,58 +266,5 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
             "waited in vain until {what}"
         );
         std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-/// A small file system of its own, unmounted when dropped.
-pub(crate) struct SmallDisk(pub(crate) TempDir);
-
-impl SmallDisk {
-    /// Mounts one; `None`, with a line that says why, where the machine does not let us. Without
-    /// the right to mount, the test is run again in a namespace of its own: then `None` as well.
-    pub(crate) fn mount(test: &str, size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let option = format!("size={size},mode=700");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &option, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(folder));
-        }
-        if std::env::var_os("AICO_TEST_NAMESPACE").is_some() {
-            eprintln!("skipped {test}: no file system can be mounted, in a namespace neither");
-            return None;
-        }
-        let again = Command::new("unshare")
-            .arg("-rm")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env("AICO_TEST_NAMESPACE", "1")
-            .status();
-        match again {
-            Ok(status) => assert!(status.success(), "{test} failed in its namespace"),
-            Err(error) => eprintln!("skipped {test}: neither mount nor unshare works ({error})"),
-        }
-        None
-    }
-
-    pub(crate) fn remount(&self, options: &str) {
-        let status = Command::new("mount")
-            .args(["-o", &format!("remount,bind,{options}")])
-            .arg(self.0.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "the small disk stays mounted"
-        );
     }
 }

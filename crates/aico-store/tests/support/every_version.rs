@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aico_store::rusqlite::{Batch, Connection, fallible_iterator::FallibleIterator};
 use aico_store::{
     FaultHook, FaultPoint, Identity, Migration, ModuleMigrations, OpenError, OpenOptions, Store,
     StoreRegistry,
@@ -108,7 +109,28 @@ fn of_then(module: &ModuleMigrations, steps: usize) -> ModuleMigrations {
     }
 }
 
+/// Steps run on whatever a person has collected: a statement that changes or copies the rows of a
+/// table names a range of keys, so that its memory does not grow with the table.
+fn no_statement_takes_a_table_at_once(modules: &[ModuleMigrations]) {
+    let db = Connection::open_in_memory().unwrap();
+    for step in modules.iter().flat_map(|module| module.migrations) {
+        let mut statements = Batch::new(&db, step.sql);
+        while let Some(mut statement) = statements.next().unwrap() {
+            let text = statement.expanded_sql().unwrap().to_uppercase();
+            let text = text.trim_start();
+            let copies = text.starts_with("INSERT") && text.contains("SELECT");
+            if copies || text.starts_with("UPDATE") || text.starts_with("DELETE") {
+                let ranges = statement.parameter_count() == 2;
+                assert!(ranges, "step {}, {}: {text}", step.version, step.name);
+            }
+            let mut rows = statement.raw_query();
+            while rows.next().unwrap().is_some() {}
+        }
+    }
+}
+
 pub(crate) async fn becomes_the_present_one_and_keeps_its_rows(case: &Case) {
+    no_statement_takes_a_table_at_once(case.present);
     let present = {
         let bench = Bench::new(case);
         let store = bench.create(case.present);

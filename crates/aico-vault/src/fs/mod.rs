@@ -184,6 +184,16 @@ impl FileError {
     }
 }
 
+/// Whether an error, or what it comes from, is that the disk could not be read or written.
+#[must_use]
+pub fn disk_failed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let here = error.downcast_ref::<io::Error>().is_some_and(|error| {
+        error.raw_os_error().is_some_and(sys::is_disk_failure)
+            || error.get_ref().is_some_and(|inner| disk_failed(inner))
+    });
+    here || error.source().is_some_and(disk_failed)
+}
+
 /// Adds the path and what was tried to an error of the system.
 pub trait Context<T> {
     /// The same, as a [`FileError`].

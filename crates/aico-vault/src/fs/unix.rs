@@ -14,6 +14,11 @@ pub(super) fn access(metadata: &Metadata) -> (bool, bool) {
     (metadata.uid() == me, metadata.mode() & 0o077 != 0)
 }
 
+/// Whether the system's error number says that a disk could not be read or written.
+pub(super) fn is_disk_failure(errno: i32) -> bool {
+    errno == libc::EIO
+}
+
 pub(super) fn no_follow(options: &mut OpenOptions) {
     options.custom_flags(libc::O_NOFOLLOW);
 }

@@ -16,6 +16,19 @@ pub(super) fn access(_metadata: &Metadata) -> (bool, bool) {
     (true, false)
 }
 
+/// Whether the system's error number says that a disk could not be read or written.
+pub(super) fn is_disk_failure(error: i32) -> bool {
+    const CRC: i32 = 23;
+    const SECTOR_NOT_FOUND: i32 = 27;
+    const WRITE_FAULT: i32 = 29;
+    const READ_FAULT: i32 = 30;
+    const IO_DEVICE: i32 = 1117;
+    matches!(
+        error,
+        CRC | SECTOR_NOT_FOUND | WRITE_FAULT | READ_FAULT | IO_DEVICE
+    )
+}
+
 pub(super) fn no_follow(options: &mut OpenOptions) {
     options.custom_flags(OPEN_REPARSE_POINT);
 }

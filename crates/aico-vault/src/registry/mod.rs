@@ -94,6 +94,8 @@ pub enum Refusal {
     StorageFull,
     /// The disk can only be read.
     ReadOnly,
+    /// The disk failed at writing or reading.
+    DiskFailed,
     /// Anything else.
     Other,
 }
@@ -106,6 +108,7 @@ impl RegistryError {
             Self::Refused(why) => *why,
             Self::Append(AppendError::File(FileError::StorageFull { .. })) => Refusal::StorageFull,
             Self::Append(AppendError::File(FileError::ReadOnly { .. })) => Refusal::ReadOnly,
+            other if fs::disk_failed(other) => Refusal::DiskFailed,
             _ => Refusal::Other,
         }
     }
@@ -378,8 +381,8 @@ impl Registry {
                 // before once its torn end is cut off, which opening it again does. After anything
                 // else nobody knows what is there.
                 let why = error.refusal();
-                state.broken |=
-                    why == Refusal::Other || writer.is_some_and(|writer| writer.is_broken());
+                state.broken |= matches!(why, Refusal::DiskFailed | Refusal::Other)
+                    || writer.is_some_and(|writer| writer.is_broken());
                 match state.refused.last_mut() {
                     Some((_, last, known)) if *last == after && *known == why => *last = upto,
                     _ => state.refused.push((after, upto, why)),
