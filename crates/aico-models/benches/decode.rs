@@ -5,7 +5,8 @@
 //!
 //! "Own" is the plainest loop there is: `llama_decode` and a greedy sampler, one batch a step,
 //! the same context parameters. Printed are tokens a second of each side (the median over the
-//! rounds) and the ratios: ours to own, and four streams to one.
+//! rounds) and the ratios: ours to own, four streams to one, and what the prefix cache leaves of
+//! reading a conversation of 400 tokens when its second turn comes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
 use aico_models::batch::{Batcher, Event, Generation, Request};
 use aico_models::engine::llama::Gguf;
@@ -30,6 +32,9 @@ use uuid::Uuid;
 
 const PROMPT: usize = 32;
 const ANSWER: usize = 128;
+/// Tokens of a conversation when its second turn comes, and of what is said then.
+const HISTORY: usize = 400;
+const QUESTION: usize = 8;
 
 const GREEDY: SamplingPlan = SamplingPlan {
     temperature: 0.0,
@@ -86,6 +91,64 @@ fn main() {
         four[0] / one[0],
         four[1] / one[1]
     );
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let measured = turns(&batcher, round);
+        if round > 0 {
+            first.push(measured[0]);
+            second.push(measured[1]);
+        }
+    }
+    let (first, second) = (median(first), median(second));
+    println!(
+        "  prefix     first turn {:.1} ms   second {:.1} ms   ratio {:.3}",
+        first * 1e3,
+        second * 1e3,
+        second / first
+    );
+}
+
+/// Seconds until the first token of a conversation's first turn, and of its second.
+fn turns(batcher: &Batcher, round: usize) -> [f64; 2] {
+    let mut said: Vec<Token> = (0..HISTORY)
+        .map(|i| Token(((i * 11 + round * 977 + 300) % 32_000) as i32))
+        .collect();
+    let person = PersonId::new();
+    let mut ask = || {
+        let mut generation = batcher.submit(Request {
+            person: Some(person),
+            cache_key: b"conversation".to_vec(),
+            prompt: said.clone(),
+            answer_limit: 1,
+            ..request(Vec::new())
+        });
+        // What is said next.
+        said.extend((0..QUESTION).map(|i| Token(((i * 13 + 5000) % 32_000) as i32)));
+        loop {
+            match generation.next_blocking() {
+                Some(Event::End(end)) => break end.first_token.as_secs_f64(),
+                Some(_) => {}
+                None => panic!("no end"),
+            }
+        }
+    };
+    [ask(), ask()]
+}
+
+fn request(prompt: Vec<Token>) -> Request {
+    Request {
+        id: Uuid::now_v7(),
+        person: None,
+        priority: Priority::Interactive,
+        cache_key: Vec::new(),
+        prompt,
+        answer_limit: ANSWER,
+        sampling: GREEDY,
+        stops: Vec::new(),
+        thinking: Thinking::None,
+        calls: None,
+        structure: None,
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -112,19 +175,8 @@ fn prompt(stream: usize) -> Vec<Token> {
 
 /// Tokens a second from the first token of the last stream to begin until the first to end.
 fn ours(batcher: &Batcher, streams: usize) -> f64 {
-    let ask = |stream| Request {
-        id: Uuid::now_v7(),
-        person: None,
-        priority: Priority::Interactive,
-        cache_key: Vec::new(),
-        prompt: prompt(stream),
-        answer_limit: ANSWER,
-        sampling: GREEDY,
-        stops: Vec::new(),
-        thinking: Thinking::None,
-    };
     let mut generations: Vec<Generation> = (0..streams)
-        .map(|stream| batcher.submit(ask(stream)))
+        .map(|stream| batcher.submit(request(prompt(stream))))
         .collect();
     // All prompts are computed in the same steps, so all begin together.
     let first = Instant::now();

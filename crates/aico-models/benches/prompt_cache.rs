@@ -138,6 +138,7 @@ async fn restart(daemon: &Daemon) {
 async fn prepare(daemon: &Daemon, person: PersonId) {
     let question = v1::RecallPrompt {
         cache_key: b"c".to_vec(),
+        ..v1::RecallPrompt::default()
     };
     let meta = Meta::for_person(person).deadline_in(SOON);
     let asked = daemon.asker.request(topics::MODELS_RECALL, &question, meta);

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use aico_contracts::v1;
 
+use crate::calls::{Calls, Offered};
 use crate::engine::{Token, Vocabulary};
-use crate::template::{ChatTemplate, Role, TemplateError, Turn};
+use crate::structured::{FormatError, Formats, Structure};
+use crate::template::{Called, CalledFunction, ChatTemplate, Role, TemplateError, Turn, Wishes};
 use crate::text::Thinking;
 
 /// Context from which exchanges are left out in steps.
@@ -37,7 +39,37 @@ pub struct Prompt {
     pub thinking: Thinking,
     /// Strings that end the answer, beside the request's.
     pub stops: &'static [&'static str],
+    /// How calls of tools are read out of the answer.
+    pub calls: Option<Calls>,
 }
+
+/// What an answer shall be beside an answer to the turns.
+#[derive(Default)]
+pub struct Asked {
+    /// What may be called.
+    pub tools: Vec<v1::Tool>,
+    /// Whether the model shall think; `None`: as it does by itself.
+    pub think: Option<bool>,
+    /// How long: `low`, `medium`, `high`; empty: as it does by itself.
+    pub effort: String,
+}
+
+/// Tokens that a model may think before an answer that is bound to a form, of so many in all: some
+/// are left for the answer, and as many as an effort is worth are enough.
+#[must_use]
+pub fn thought_limit(effort: &str, answer: usize) -> usize {
+    let share = match effort {
+        "low" => 512,
+        "high" => 8192,
+        _ => 2048,
+    };
+    share.min(answer / 2)
+}
+
+/// Most tools of one question.
+pub const TOOLS_LIMIT: usize = 128;
+/// Most bytes of a tool's schema.
+const TOOL_SCHEMA_LIMIT: usize = 64 << 10;
 
 /// Why there is no prompt.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +87,12 @@ pub enum PromptError {
         /// What fits.
         room: usize,
     },
+    /// The model has nothing for this.
+    #[error("its chat template has no place for {0}")]
+    NotCapable(&'static str),
+    /// A tool that can't be offered.
+    #[error("{0}")]
+    Tool(&'static str),
     /// The model file's template failed.
     #[error("the model's chat template failed")]
     Template(#[from] TemplateError),
@@ -69,6 +107,14 @@ impl PromptError {
             Self::TooLong { .. } => v1::Fault::too_long("The message is too long for this model")
                 .with_detail(format!("{self}."))
                 .with_what_to_do("Shorten it, or choose a model with a larger context."),
+            Self::NotCapable(what) => v1::Fault::new(
+                "model-not-capable",
+                format!("This model has nothing for {what}"),
+            )
+            .with_detail(format!("{self}."))
+            .with_what_to_do("Choose another model for this."),
+            Self::Tool(_) => v1::Fault::invalid("A tool can't be offered to the model")
+                .with_detail(format!("{self}.")),
             Self::Template(error) => {
                 v1::Fault::new("model-template", "The model's chat template does not work")
                     .with_detail(format!("{error}."))
@@ -82,6 +128,7 @@ impl PromptError {
 pub struct Language {
     vocabulary: Arc<dyn Vocabulary>,
     template: ChatTemplate,
+    formats: Formats,
 }
 
 impl Language {
@@ -97,7 +144,16 @@ impl Language {
         Ok(Self {
             vocabulary,
             template,
+            formats: Formats::default(),
         })
+    }
+
+    /// What binds an answer to `format`; see [`Formats::bind`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn structure(&self, format: &str) -> Result<Structure, FormatError> {
+        self.formats.bind(&*self.vocabulary, format)
     }
 
     /// The vocabulary.
@@ -111,7 +167,10 @@ impl Language {
     /// # Errors
     /// When the template fails.
     pub fn count(&self, turns: &[Turn]) -> Result<usize, PromptError> {
-        Ok(self.tokens(&self.guarded(turns))?.0.len())
+        Ok(self
+            .tokens(&self.guarded(turns), &Wishes::default())?
+            .0
+            .len())
     }
 
     /// The prompt for an answer to `turns` in a context of `context` tokens.
@@ -124,6 +183,21 @@ impl Language {
         max_tokens: u32,
         context: usize,
     ) -> Result<Prompt, PromptError> {
+        self.prompt_for(turns, &Asked::default(), max_tokens, context)
+    }
+
+    /// As [`Language::prompt`], with tools and whether to think.
+    ///
+    /// # Errors
+    /// As there; and when the model has nothing for what is asked.
+    pub fn prompt_for(
+        &self,
+        turns: &[Turn],
+        asked: &Asked,
+        max_tokens: u32,
+        context: usize,
+    ) -> Result<Prompt, PromptError> {
+        let (wishes, calls) = self.wishes(asked)?;
         let Some(last) = turns.iter().rposition(|turn| turn.role == Role::User) else {
             return Err(PromptError::Empty);
         };
@@ -148,7 +222,7 @@ impl Language {
         let most = exchanges.len().saturating_sub(1);
         let fits = |dropped: usize| -> Result<Fit, PromptError> {
             let kept = without(&turns, &exchanges, dropped);
-            let (tokens, thinking) = self.tokens(&kept)?;
+            let (tokens, thinking) = self.tokens(&kept, &wishes)?;
             let gone = turns.len() - kept.len();
             Ok(Fit {
                 tokens,
@@ -193,7 +267,58 @@ impl Language {
             answer_limit,
             thinking: best.thinking,
             stops: self.template.stops(),
+            calls,
         })
+    }
+
+    /// What is asked, as the template takes it, and how the answer is read.
+    fn wishes(&self, asked: &Asked) -> Result<(Wishes, Option<Calls>), PromptError> {
+        if asked.think == Some(true) && !self.template.thinks() {
+            return Err(PromptError::NotCapable("thinking"));
+        }
+        let mut wishes = Wishes {
+            tools: Vec::new(),
+            think: asked.think,
+            effort: asked.effort.clone(),
+        };
+        if asked.tools.is_empty() {
+            let tools = Arc::default();
+            let calls = self.template.channels().map(|style| Calls { style, tools });
+            return Ok((wishes, calls));
+        }
+        let style = self
+            .template
+            .calls()
+            .ok_or(PromptError::NotCapable("tools"))?;
+        if asked.tools.len() > TOOLS_LIMIT {
+            return Err(PromptError::Tool("there are more than 128 tools"));
+        }
+        let mut offered = Vec::with_capacity(asked.tools.len());
+        for tool in &asked.tools {
+            if tool.name.is_empty() || tool.parameters.len() > TOOL_SCHEMA_LIMIT {
+                let what = "a tool has no name, or a schema of more than 64 KiB";
+                return Err(PromptError::Tool(what));
+            }
+            let parameters = |text: &str| match text.trim() {
+                "" => Ok(serde_json::json!({ "type": "object", "properties": {} })),
+                text => serde_json::from_str::<serde_json::Value>(text)
+                    .map_err(|_| PromptError::Tool("the schema of a tool is not JSON")),
+            };
+            wishes.tools.push(serde_json::json!({
+                "type": "function",
+                "function": {
+                    "name": self.guard(&tool.name),
+                    "description": self.guard(&tool.description),
+                    "parameters": parameters(&self.guard(&tool.parameters))?,
+                },
+            }));
+            offered.push(Offered {
+                name: tool.name.clone(),
+                parameters: parameters(&tool.parameters)?,
+            });
+        }
+        let tools = Arc::new(offered);
+        Ok((wishes, Some(Calls { style, tools })))
     }
 
     /// Exchanges that go in any case: what is kept has more tokens than bytes over the longest
@@ -218,8 +343,12 @@ impl Language {
         0
     }
 
-    fn tokens(&self, turns: &[Turn]) -> Result<(Vec<Token>, Thinking), PromptError> {
-        let rendered = self.template.render(turns)?;
+    fn tokens(
+        &self,
+        turns: &[Turn],
+        wishes: &Wishes,
+    ) -> Result<(Vec<Token>, Thinking), PromptError> {
+        let rendered = self.template.render_with(turns, wishes)?;
         let mut tokens = Vec::new();
         for part in rendered.text.split(BREAK) {
             tokens.extend(self.vocabulary.tokenize(part));
@@ -235,22 +364,58 @@ impl Language {
     /// The turns with every text of a control token broken in two, so that nobody can end
     /// their turn in the middle of it and speak as somebody else.
     fn guarded(&self, turns: &[Turn]) -> Vec<Turn> {
-        let guard = |text: &str| {
-            let mut text = text.replace(BREAK, "");
-            for mark in self.vocabulary.marks() {
-                let mut first = mark.chars();
-                let Some(head) = first.next() else { continue };
-                if text.contains(mark.as_str()) {
-                    text = text.replace(mark.as_str(), &format!("{head}{BREAK}{}", first.as_str()));
-                }
+        let mistral = self.template.calls() == Some(crate::calls::Style::Mistral);
+        let id = |id: &str| match mistral {
+            true => nine(id),
+            false => self.guard(id),
+        };
+        let call = |call: &Called| {
+            let CalledFunction::Function { name, arguments } = &call.function;
+            let guarded = serde_json::from_str(&self.guard(&arguments.to_string()));
+            Called {
+                id: id(&call.id),
+                function: CalledFunction::Function {
+                    name: self.guard(name),
+                    arguments: guarded.unwrap_or_default(),
+                },
             }
-            text
         };
         turns
             .iter()
-            .map(|turn| Turn::new(turn.role, guard(&turn.text)))
+            .map(|turn| Turn {
+                role: turn.role,
+                text: self.guard(&turn.text),
+                tool_calls: turn.tool_calls.iter().map(call).collect(),
+                tool_call_id: match turn.tool_call_id.as_str() {
+                    "" => String::new(),
+                    given => id(given),
+                },
+                name: self.guard(&turn.name),
+            })
             .collect()
     }
+
+    fn guard(&self, text: &str) -> String {
+        let mut text = text.replace(BREAK, "");
+        for mark in self.vocabulary.marks() {
+            let mut first = mark.chars();
+            let Some(head) = first.next() else { continue };
+            if text.contains(mark.as_str()) {
+                text = text.replace(mark.as_str(), &format!("{head}{BREAK}{}", first.as_str()));
+            }
+        }
+        text
+    }
+}
+
+/// The id of a call as Mistral's templates demand it: nine letters and digits.
+fn nine(id: &str) -> String {
+    if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    let mut name = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(id));
+    name.truncate(9);
+    name
 }
 
 struct Fit {
@@ -293,159 +458,29 @@ pub fn turns(request: &[v1::Turn]) -> Vec<Turn> {
             let role = match turn.role() {
                 v1::turn::Role::System => Role::System,
                 v1::turn::Role::Assistant => Role::Assistant,
+                v1::turn::Role::Tool => Role::Tool,
                 v1::turn::Role::User | v1::turn::Role::Unspecified => Role::User,
             };
-            Turn::new(role, turn.text.clone())
+            let call = |call: &v1::ToolCall| {
+                let arguments = serde_json::from_str(&call.arguments);
+                Called {
+                    id: call.id.clone(),
+                    function: CalledFunction::Function {
+                        name: call.name.clone(),
+                        arguments: arguments.unwrap_or_else(|_| call.arguments.clone().into()),
+                    },
+                }
+            };
+            Turn {
+                role,
+                text: turn.text.clone(),
+                tool_calls: turn.tool_calls.iter().map(call).collect(),
+                tool_call_id: turn.tool_call.clone(),
+                name: turn.tool_name.clone(),
+            }
         })
         .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::ModelInfo;
-
-    /// One token a byte; `<end>` is a control token.
-    struct Bytes(ModelInfo, Vec<String>);
-
-    impl Vocabulary for Bytes {
-        fn info(&self) -> &ModelInfo {
-            &self.0
-        }
-        fn tokenize(&self, text: &str) -> Vec<Token> {
-            let mut tokens = Vec::new();
-            for (index, part) in text.split("<end>").enumerate() {
-                if index > 0 {
-                    tokens.push(Token(256));
-                }
-                tokens.extend(part.bytes().map(|byte| Token(i32::from(byte))));
-            }
-            tokens
-        }
-        fn piece(&self, token: Token, out: &mut Vec<u8>) {
-            out.extend(u8::try_from(token.0));
-        }
-        fn ends(&self, token: Token) -> bool {
-            token.0 == 256
-        }
-        fn begin(&self) -> Option<Token> {
-            Some(Token(257))
-        }
-        fn marks(&self) -> &[String] {
-            &self.1
-        }
-    }
-
-    fn language() -> Language {
-        let info = ModelInfo {
-            template: Some(
-                "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}<end>{% endfor %}a:".into(),
-            ),
-            begin_text: String::new(),
-            end_text: String::new(),
-            trained_context: 0,
-            longest_piece: 1,
-        };
-        Language::new(Arc::new(Bytes(info, vec!["<end>".into()]))).unwrap()
-    }
-
-    fn text(prompt: &Prompt) -> String {
-        let byte = |t: &Token| char::from(u8::try_from(t.0).unwrap_or(b'|'));
-        prompt.tokens.iter().map(byte).collect()
-    }
-
-    fn conversation(exchanges: usize) -> Vec<Turn> {
-        let mut turns = vec![Turn::new(Role::System, "S")];
-        for index in 0..exchanges {
-            turns.push(Turn::new(Role::User, format!("q{index:03}")));
-            turns.push(Turn::new(Role::Assistant, format!("r{index:03}")));
-        }
-        turns.push(Turn::new(Role::User, "last"));
-        turns
-    }
-
-    #[test]
-    fn oldest_exchanges_go_whole_and_are_counted() {
-        let language = language();
-        // System 4, last 7, begin 1, "a:" 2; an exchange is 14.
-        for kept in 0..5 {
-            let prompt = language
-                .prompt(&conversation(5), 16, 14 + 14 * kept + 16 + 3)
-                .unwrap();
-            let expected: String = (5 - kept..5)
-                .map(|i| format!("u:q{i:03}|a:r{i:03}|"))
-                .collect();
-            assert_eq!(text(&prompt), format!("|s:S|{expected}u:last|a:"));
-            assert_eq!(prompt.dropped_turns as usize, 2 * (5 - kept));
-        }
-    }
-
-    #[test]
-    fn nothing_goes_while_all_fits() {
-        let prompt = language().prompt(&conversation(5), 16, 200).unwrap();
-        assert_eq!((prompt.dropped_turns, prompt.answer_limit), (0, 16));
-    }
-
-    #[test]
-    fn large_contexts_drop_in_steps_so_that_the_beginning_stays() {
-        let language = language();
-        let dropped = |exchanges| {
-            language
-                .prompt(&conversation(exchanges), 100, 4096)
-                .unwrap()
-                .dropped_turns
-                / 2
-        };
-        let over: Vec<u32> = (285..295).map(dropped).collect();
-        assert!(over.iter().all(|count| count % 4 == 0), "{over:?}");
-        assert!(over.windows(2).all(|pair| pair[0] <= pair[1]), "{over:?}");
-        assert!(over.first() < over.last());
-    }
-
-    #[test]
-    fn last_message_that_does_not_fit_is_told_with_figures() {
-        let mut turns = conversation(1);
-        let last = turns.len() - 1;
-        turns[last].text = "x".repeat(60);
-        let error = language().prompt(&turns, 16, 80).map(|_| ()).unwrap_err();
-        assert_eq!(error.to_string(), "the message has 70 tokens, 64 fit");
-        assert_eq!(error.to_fault().code, "too-long");
-        turns[last].text = "x".repeat(10_000_000);
-        let error = language().prompt(&turns, 16, 80).map(|_| ()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the message has at least 10000000 tokens, 64 fit"
-        );
-    }
-
-    #[test]
-    fn control_tokens_in_what_people_write_stay_text() {
-        let turns = [Turn::new(Role::User, "a<end>b<en\u{fdd0}d>")];
-        let prompt = language().prompt(&turns, 16, 200).unwrap();
-        assert_eq!(text(&prompt), "|u:a<end>b<end>|a:");
-    }
-
-    #[test]
-    fn endless_histories_are_cut_without_rendering_them_all() {
-        let prompt = language().prompt(&conversation(20_000), 16, 60).unwrap();
-        // 44 tokens of room: 14 around, and one exchange of 18 with its five digits.
-        assert_eq!(prompt.dropped_turns, 2 * 19_999);
-    }
-
-    #[test]
-    fn conversation_without_a_question_is_refused() {
-        let only = [Turn::new(Role::System, "S")];
-        assert!(matches!(
-            language().prompt(&only, 0, 100),
-            Err(PromptError::Empty)
-        ));
-    }
-
-    #[test]
-    fn unanswered_messages_in_a_row_are_one_exchange() {
-        let mut turns = conversation(2);
-        turns.insert(2, Turn::new(Role::User, "more"));
-        let ranges = exchanges(&turns);
-        assert_eq!(ranges, vec![(0, 4), (4, 6), (6, 7)]);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, context};
 
+use crate::calls::Style;
 use crate::text::{THINK_CLOSE, THINK_OPEN, Thinking};
 
 /// Largest template.
@@ -31,9 +32,11 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// What a tool gave back.
+    Tool,
 }
 
-/// One turn of a conversation.
+/// One turn of a conversation, as the Hugging Face libraries hand it to a template.
 #[derive(Clone, serde::Serialize)]
 pub struct Turn {
     /// Who speaks.
@@ -41,6 +44,39 @@ pub struct Turn {
     /// What is said.
     #[serde(rename = "content")]
     pub text: String,
+    /// What the model called in this turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Called>,
+    /// With a tool's turn: which call it answers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tool_call_id: String,
+    /// With a tool's turn: which tool it was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+/// A call of an earlier turn.
+#[derive(Clone, serde::Serialize)]
+pub struct Called {
+    /// Told apart within the conversation.
+    pub id: String,
+    /// What was called.
+    #[serde(flatten)]
+    pub function: CalledFunction,
+}
+
+/// The tool and its arguments.
+#[derive(Clone, serde::Serialize)]
+#[serde(tag = "type", content = "function", rename = "function")]
+pub enum CalledFunction {
+    /// The only kind of tool there is.
+    #[serde(rename = "function")]
+    Function {
+        /// The tool's.
+        name: String,
+        /// An object; what is none stays a text.
+        arguments: serde_json::Value,
+    },
 }
 
 impl Turn {
@@ -49,8 +85,22 @@ impl Turn {
         Self {
             role,
             text: text.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: String::new(),
+            name: String::new(),
         }
     }
+}
+
+/// What a template is asked for beside the turns.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    /// What may be called, as the Hugging Face libraries hand it to a template.
+    pub tools: Vec<serde_json::Value>,
+    /// Whether the model shall think; `None`: as it does by itself.
+    pub think: Option<bool>,
+    /// How long it thinks: `low`, `medium`, `high`; empty: as it does by itself.
+    pub effort: String,
 }
 
 /// Why a template gave no prompt. Tells where, and nothing of what was said.
@@ -77,7 +127,12 @@ pub enum TemplateError {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     thinks: bool,
+    /// It has a word for whether the model shall think.
+    asks_to_think: bool,
     own: bool,
+    calls: Option<Style>,
+    /// Answers come in channels, thinking in one of its own.
+    channels: bool,
 }
 
 /// A filled-in template.
@@ -89,6 +144,8 @@ pub struct Rendered {
 }
 
 const NAME: &str = "chat";
+/// What templates call the wish to think.
+const THINK_WISHES: &[&str] = &["enable_thinking", "thinking"];
 
 impl ChatTemplate {
     /// From the source in the model file; ChatML when there is none.
@@ -118,11 +175,56 @@ impl ChatTemplate {
             .map_err(|error| TemplateError::Syntax {
                 line: error.line().unwrap_or(0),
             })?;
-        Ok(Self {
+        let channels = source.contains("<|channel|>") && source.contains("<|message|>");
+        let mut template = Self {
             environment,
-            thinks: source.contains(THINK_OPEN),
+            thinks: source.contains(THINK_OPEN) || channels,
+            channels,
+            asks_to_think: THINK_WISHES.iter().any(|wish| source.contains(wish)),
             own,
-        })
+            calls: None,
+        };
+        if source.contains("tools") && template.shows_tools() {
+            template.calls = Some(Style::of_template(source));
+        }
+        Ok(template)
+    }
+
+    /// Whether a tool that is offered comes to stand in the prompt.
+    fn shows_tools(&self) -> bool {
+        const PROBE: &str = "tool_to_find";
+        let wishes = Wishes {
+            tools: vec![serde_json::json!({
+                "type": "function",
+                "function": {
+                    "name": PROBE,
+                    "description": "None.",
+                    "parameters": { "type": "object", "properties": {}, "required": [] },
+                },
+            })],
+            ..Wishes::default()
+        };
+        let turns = [Turn::new(Role::User, "Hello.")];
+        self.fill(&turns, &wishes)
+            .is_ok_and(|text| text.contains(PROBE))
+    }
+
+    /// How the model writes calls of tools. `None`: its template has no place for them.
+    #[must_use]
+    pub fn calls(&self) -> Option<Style> {
+        self.calls
+    }
+
+    /// How answers are read where no tool is offered: those in channels, to know what is thinking.
+    #[must_use]
+    pub fn channels(&self) -> Option<Style> {
+        self.channels.then_some(Style::Harmony)
+    }
+
+    /// Whether the model can think before it answers.
+    #[must_use]
+    pub fn thinks(&self) -> bool {
+        self.thinks
     }
 
     /// Whether the model file brought its own template.
@@ -150,21 +252,56 @@ impl ChatTemplate {
     /// # Errors
     /// When it refuses them all, or fails.
     pub fn render(&self, turns: &[Turn]) -> Result<Rendered, TemplateError> {
-        let first = match self.fill(turns) {
-            Ok(text) => return Ok(self.rendered(text)),
+        self.render_with(turns, &Wishes::default())
+    }
+
+    /// As [`ChatTemplate::render`], with tools and whether to think. A template without a place
+    /// for tools gets what was called and what came back as words.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_with(&self, turns: &[Turn], wishes: &Wishes) -> Result<Rendered, TemplateError> {
+        let spoken;
+        let turns = match self.calls {
+            Some(_) => turns,
+            None => {
+                spoken = without_tools(turns);
+                &spoken[..]
+            }
+        };
+        let first = match self.fill(turns, wishes) {
+            Ok(text) => return Ok(self.rendered(text, wishes)),
             Err(error) => error,
         };
         let folded = fold_system(turns);
         let merged = merge_neighbours(&folded);
         for other in [folded, merged] {
-            if let Ok(text) = self.fill(&other) {
-                return Ok(self.rendered(text));
+            if let Ok(text) = self.fill(&other, wishes) {
+                return Ok(self.rendered(text, wishes));
             }
         }
         Err(first)
     }
 
-    fn rendered(&self, text: String) -> Rendered {
+    fn rendered(&self, mut text: String, wishes: &Wishes) -> Rendered {
+        if self.channels {
+            // It can't leave thinking out: its answer is all that is told then.
+            return Rendered {
+                text,
+                thinking: Thinking::None,
+            };
+        }
+        let begun = text.trim_end().ends_with(THINK_OPEN);
+        let done = text.trim_end().ends_with(THINK_CLOSE);
+        // A template that has no word for it: the thought is over before it begins.
+        if wishes.think == Some(false) && self.thinks && !done && (begun || !self.asks_to_think) {
+            if !begun {
+                text.push_str(THINK_OPEN);
+            }
+            text.push_str("\n\n");
+            text.push_str(THINK_CLOSE);
+            text.push_str("\n\n");
+        }
         let thinking = if text.trim_end().ends_with(THINK_OPEN) {
             Thinking::Begun
         } else if self.thinks && !text.trim_end().ends_with(THINK_CLOSE) {
@@ -175,7 +312,7 @@ impl ChatTemplate {
         Rendered { text, thinking }
     }
 
-    fn fill(&self, turns: &[Turn]) -> Result<String, TemplateError> {
+    fn fill(&self, turns: &[Turn], wishes: &Wishes) -> Result<String, TemplateError> {
         let failed = |error: &Error| TemplateError::Render {
             line: error.line().unwrap_or(0),
         };
@@ -183,11 +320,23 @@ impl ChatTemplate {
             .environment
             .get_template(NAME)
             .map_err(|error| failed(&error))?;
+        let tools = match wishes.tools.is_empty() {
+            true => Value::from(()),
+            false => Value::from_serialize(&wishes.tools),
+        };
+        // Undefined where nobody says: the template's own choice.
+        let think = wishes.think.map_or(Value::UNDEFINED, Value::from);
         let values = context! {
             messages => Value::from_serialize(turns),
             add_generation_prompt => true,
-            tools => Value::from(()),
+            tools => tools,
             documents => Value::from(()),
+            enable_thinking => think.clone(),
+            thinking => think,
+            reasoning_effort => match wishes.effort.as_str() {
+                "" => Value::UNDEFINED,
+                effort => Value::from(effort),
+            },
         };
         let mut out = Bounded(Vec::new());
         template
@@ -310,14 +459,35 @@ fn fold_system(turns: &[Turn]) -> Vec<Turn> {
     rest
 }
 
+/// Calls and what they gave back, as words of those who speak.
+fn without_tools(turns: &[Turn]) -> Vec<Turn> {
+    let plain = |turn: &Turn| {
+        let mut text = turn.text.clone();
+        for call in &turn.tool_calls {
+            let CalledFunction::Function { name, arguments } = &call.function;
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&format!("{name}({arguments})"));
+        }
+        let role = match turn.role {
+            Role::Tool => Role::User,
+            role => role,
+        };
+        Turn::new(role, text)
+    };
+    turns.iter().map(plain).collect()
+}
+
 /// Neighbouring turns of one role as one.
 fn merge_neighbours(turns: &[Turn]) -> Vec<Turn> {
     let mut merged: Vec<Turn> = Vec::with_capacity(turns.len());
     for turn in turns {
         match merged.last_mut() {
-            Some(last) if last.role == turn.role => {
+            Some(last) if last.role == turn.role && turn.role != Role::Tool => {
                 last.text.push_str("\n\n");
                 last.text.push_str(&turn.text);
+                last.tool_calls.extend(turn.tool_calls.iter().cloned());
             }
             _ => merged.push(turn.clone()),
         }
@@ -326,141 +496,4 @@ fn merge_neighbours(turns: &[Turn]) -> Vec<Turn> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHATML_OF_A_FILE: &str = "{%- for message in messages %}\n    {{- '<|im_start|>' + \
-        message['role'] + '\\n' + message['content'] | trim + '<|im_end|>' + '\\n' }}\n\
-        {%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n\
-        {%- endif %}";
-
-    const LLAMA3: &str = "{{- bos_token }}\n{%- if not date_string is defined %}\n    \
-        {%- if strftime_now is defined %}\n        {%- set date_string = strftime_now('%Y') %}\n    \
-        {%- endif %}\n{%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    \
-        {%- set system_message = messages[0]['content'].strip() %}\n    \
-        {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' %}\n\
-        {%- endif %}\n{%- if tools is not none %}\n    {{- raise_exception('no tools here') }}\n\
-        {%- endif %}\n{{- '<|start_header_id|>system<|end_header_id|>\\n\\n' }}\n\
-        {{- system_message }}\n{{- '<|eot_id|>' }}\n{%- for message in messages %}\n    \
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + \
-        message['content'].strip() + '<|eot_id|>' }}\n{%- endfor %}\n\
-        {%- if add_generation_prompt %}\n    \
-        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}\n{%- endif %}";
-
-    const GEMMA: &str = "{{ bos_token }}{% if messages[0]['role'] == 'system' %}\
-        {{ raise_exception('System role not supported') }}{% endif %}\
-        {% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
-        {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}\
-        {% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}\
-        {% set role = message['role'] %}{% endif %}\
-        {{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}\
-        {% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
-
-    fn turns() -> Vec<Turn> {
-        vec![
-            Turn::new(Role::System, "Be kind."),
-            Turn::new(Role::User, " Hi <there> "),
-            Turn::new(Role::Assistant, "Hello."),
-            Turn::new(Role::User, "How are you?"),
-        ]
-    }
-
-    fn filled(source: Option<&str>, turns: &[Turn]) -> String {
-        let template = ChatTemplate::new(source, "<bos>", "<eos>").unwrap();
-        template
-            .render(turns)
-            .unwrap_or_else(|error| panic!("{error}"))
-            .text
-    }
-
-    #[test]
-    fn chatml_of_the_file_and_of_our_own() {
-        let wanted = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi <there>\
-            <|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nHow are you?\
-            <|im_end|>\n<|im_start|>assistant\n";
-        assert_eq!(filled(Some(CHATML_OF_A_FILE), &turns()), wanted);
-        let own = filled(None, &turns());
-        assert_eq!(own, wanted.replace("Hi <there>", " Hi <there> "));
-    }
-
-    #[test]
-    fn llama_3_with_pythons_methods() {
-        assert_eq!(
-            filled(Some(LLAMA3), &turns()),
-            "<bos><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>\
-             <|start_header_id|>user<|end_header_id|>\n\nHi <there><|eot_id|>\
-             <|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>\
-             <|start_header_id|>user<|end_header_id|>\n\nHow are you?<|eot_id|>\
-             <|start_header_id|>assistant<|end_header_id|>\n\n"
-        );
-    }
-
-    #[test]
-    fn gemma_without_a_system_role_gets_its_words_in_the_first_user_turn() {
-        assert_eq!(
-            filled(Some(GEMMA), &turns()),
-            "<bos><start_of_turn>user\nBe kind.\n\n Hi <there><end_of_turn>\n\
-             <start_of_turn>model\nHello.<end_of_turn>\n<start_of_turn>user\nHow are you?\
-             <end_of_turn>\n<start_of_turn>model\n"
-        );
-    }
-
-    #[test]
-    fn two_user_turns_in_a_row_are_merged_for_a_template_that_wants_them_to_alternate() {
-        let mut turns = turns();
-        turns.remove(2);
-        let text = filled(Some(GEMMA), &turns);
-        assert!(
-            text.contains("Hi <there> \n\nHow are you?<end_of_turn>"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn broken_templates_are_errors_with_their_line() {
-        let syntax = ChatTemplate::new(Some("a\n{% for %}"), "", "").err();
-        assert_eq!(syntax, Some(TemplateError::Syntax { line: 2 }));
-        let never = ChatTemplate::new(Some("\n\n{{ raise_exception('no') }}"), "", "").unwrap();
-        assert_eq!(
-            never.render(&turns()).err(),
-            Some(TemplateError::Render { line: 3 })
-        );
-    }
-
-    #[test]
-    fn endless_and_swelling_templates_end() {
-        for source in [
-            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-            "{% set ns = namespace(t='aaaaaaaaaaaaaaaa') %}{% for i in range(9999) %}\
-             {{ ns.t * 1000000 }}{% endfor %}",
-            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        ] {
-            let template = ChatTemplate::new(Some(source), "", "").unwrap();
-            assert!(template.render(&turns()).is_err(), "{source}");
-        }
-    }
-
-    #[test]
-    fn to_json_writes_as_python_does() {
-        let text = filled(
-            Some("{{ messages[1].content | tojson }} {{ [1, 2] | tojson }}"),
-            &turns(),
-        );
-        assert_eq!(text, r#"" Hi <there> " [1, 2]"#);
-    }
-
-    #[test]
-    fn thinking_follows_from_template_and_prompt() {
-        let of = |source: &str| {
-            ChatTemplate::new(Some(source), "", "")
-                .unwrap()
-                .render(&turns())
-                .unwrap()
-                .thinking
-        };
-        assert_eq!(of("x"), Thinking::None);
-        assert_eq!(of("x{% if false %}<think>{% endif %}"), Thinking::MayBegin);
-        assert_eq!(of("x<think>\n"), Thinking::Begun);
-        assert_eq!(of("x<think>\n\n</think>\n\n"), Thinking::None);
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
 //! From a model's tokens to what is shown: whole characters, thinking apart from the answer,
-//! and an end at a stop string. Each step holds back what the next token may change.
+//! an end at a stop string, and calls of tools out of the text. Each step holds back what the next
+//! token may change.
+
+use crate::calls::{Call, CallReader, Calls, Part};
 
 /// What begins a model's thinking.
 pub const THINK_OPEN: &str = "<think>";
@@ -109,7 +112,7 @@ impl Stops {
 }
 
 /// Length of the longest end of `text` that is a proper beginning of `mark`.
-fn overlap(text: &str, mark: &str) -> usize {
+pub(crate) fn overlap(text: &str, mark: &str) -> usize {
     (1..mark.len().min(text.len() + 1))
         .rev()
         .find(|&length| mark.is_char_boundary(length) && text.ends_with(&mark[..length]))
@@ -124,6 +127,8 @@ pub enum Piece {
     Text(String),
     /// Part of what the model thought before it.
     Thinking(String),
+    /// A tool is to be called.
+    Call(Call),
 }
 
 enum Phase {
@@ -141,6 +146,7 @@ pub struct AnswerText {
     stops: Stops,
     phase: Phase,
     held: String,
+    calls: Option<CallReader>,
 }
 
 /// Whether a model thinks aloud.
@@ -167,31 +173,82 @@ impl AnswerText {
                 Thinking::Begun => Phase::Thinking,
             },
             held: String::new(),
+            calls: None,
+        }
+    }
+
+    /// Reads calls of tools out of the answer.
+    #[must_use]
+    pub fn with_calls(mut self, calls: Option<Calls>) -> Self {
+        self.calls = calls.map(CallReader::new);
+        self
+    }
+
+    /// Whether calls of tools are read.
+    #[must_use]
+    pub fn reads_calls(&self) -> bool {
+        self.calls.is_some()
+    }
+
+    /// Whether what comes next is thinking, or may begin it.
+    #[must_use]
+    pub fn thinks(&self) -> Thinking {
+        match self.phase {
+            Phase::Start => Thinking::MayBegin,
+            Phase::Thinking => Thinking::Begun,
+            Phase::Between | Phase::Answer => Thinking::None,
         }
     }
 
     /// Takes the bytes of one token. True when a stop string was met: the answer is over.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Piece>) -> bool {
         let text = self.characters.push(bytes);
-        self.route(&text, out)
+        let stopped = self.route(&text, out);
+        if stopped {
+            self.end(out);
+        }
+        stopped
     }
 
     /// Gives what was still held back, when the model is done.
     pub fn finish(&mut self, out: &mut Vec<Piece>) {
         let cut = self.characters.finish();
         if self.route(&cut, out) {
-            return;
+            return self.end(out);
         }
         let held = std::mem::take(&mut self.held);
         match self.phase {
             Phase::Thinking => emit(out, Piece::Thinking, held.trim_end().to_owned()),
             Phase::Start | Phase::Between | Phase::Answer => {
                 let (text, stopped) = self.stops.push(&held);
-                emit(out, Piece::Text, text);
+                self.say(text, out);
                 if !stopped {
-                    emit(out, Piece::Text, self.stops.finish());
+                    let text = self.stops.finish();
+                    self.say(text, out);
                 }
             }
+        }
+        self.end(out);
+    }
+
+    /// Text of the answer.
+    fn say(&mut self, text: String, out: &mut Vec<Piece>) {
+        match &mut self.calls {
+            None => emit(out, Piece::Text, text),
+            Some(calls) => {
+                let mut parts = Vec::new();
+                calls.push(&text, &mut parts);
+                out.extend(parts.into_iter().map(piece));
+            }
+        }
+    }
+
+    /// What the reader of calls still holds.
+    fn end(&mut self, out: &mut Vec<Piece>) {
+        if let Some(calls) = &mut self.calls {
+            let mut parts = Vec::new();
+            calls.finish(&mut parts);
+            out.extend(parts.into_iter().map(piece));
         }
     }
 
@@ -244,11 +301,19 @@ impl AnswerText {
                 }
                 Phase::Answer => {
                     let (text, stopped) = self.stops.push(&std::mem::take(&mut self.held));
-                    emit(out, Piece::Text, text);
+                    self.say(text, out);
                     return stopped;
                 }
             }
         }
+    }
+}
+
+fn piece(part: Part) -> Piece {
+    match part {
+        Part::Text(text) => Piece::Text(text),
+        Part::Thinking(text) => Piece::Thinking(text),
+        Part::Call(call) => Piece::Call(call),
     }
 }
 
@@ -282,6 +347,7 @@ mod tests {
             match piece {
                 Piece::Text(part) => text.push_str(&part),
                 Piece::Thinking(part) => thought.push_str(&part),
+                Piece::Call(_) => panic!("no tools were offered"),
             }
         }
         (text, thought)
@@ -368,5 +434,41 @@ mod tests {
     fn stop_strings_do_not_look_into_the_thinking() {
         let (text, thought) = run(Thinking::MayBegin, &["a"], b"<think>aaa</think>bac", 1);
         assert_eq!((text.as_str(), thought.as_str()), ("b", "aaa"));
+    }
+
+    #[test]
+    fn a_call_after_thinking_is_a_call() {
+        let tools = std::sync::Arc::new(vec![crate::calls::Offered {
+            name: "clock".to_owned(),
+            parameters: serde_json::json!({}),
+        }]);
+        let calls = Calls {
+            style: crate::calls::Style::Hermes,
+            tools,
+        };
+        let answer =
+            b"<think>\n<tool_call>?\n</think>\n\n<tool_call>\n{\"name\": \"clock\"}\n</tool_call>";
+        for size in 1..answer.len() {
+            let mut text =
+                AnswerText::new(Thinking::MayBegin, vec![]).with_calls(Some(calls.clone()));
+            let mut out = Vec::new();
+            for part in answer.chunks(size) {
+                text.push(part, &mut out);
+            }
+            text.finish(&mut out);
+            let mut thought = String::new();
+            let mut called = Vec::new();
+            for piece in out {
+                match piece {
+                    Piece::Thinking(part) => thought.push_str(&part),
+                    Piece::Call(call) => called.push(call.name),
+                    Piece::Text(text) => panic!("{text}"),
+                }
+            }
+            assert_eq!(
+                (thought.trim(), called.as_slice()),
+                ("<tool_call>?", &["clock".to_owned()][..])
+            );
+        }
     }
 }

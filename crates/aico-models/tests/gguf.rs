@@ -2,9 +2,12 @@
 //! make it allocate what a file merely claims.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../fuzz/src/gguf.rs"]
+mod fuzzing;
 #[path = "support/gguf_writer.rs"]
 mod gguf_writer;
 
+use aico_models::capable;
 use aico_models::gguf::{Description, GgufError};
 use gguf_writer::{Head, Shape};
 
@@ -54,6 +57,9 @@ fn whole_file_is_described() {
             quantization: "F32".into(),
             context_length: 1024,
             chat_template: true,
+            tools: false,
+            thinking: false,
+            pooling: false,
             size: bytes.len() as u64,
             bytes_per_token: 4 * 2 * 16 * 2,
         }
@@ -250,8 +256,41 @@ fn split_models_and_models_of_other_kinds_are_told_apart() {
 }
 
 #[test]
+fn what_a_model_is_good_for_shows_in_its_file() {
+    let of = |architecture: &str, template: &str, pooling: Option<u32>| {
+        let mut head = Head::default();
+        head.text("general.architecture", architecture);
+        if !template.is_empty() {
+            head.text("tokenizer.chat_template", template);
+        }
+        if let Some(pooling) = pooling {
+            head.number(&format!("{architecture}.pooling_type"), pooling);
+        }
+        let all = capable::of_description(&read(&head.bytes()).unwrap());
+        all.iter().map(|one| one.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("llama", "", None), ["chat"]);
+    let long = format!("{}{{{{ tools }}}}<think>", "x".repeat(5000));
+    assert_eq!(of("qwen3", &long, Some(0)), ["chat", "tools", "thinking"]);
+    assert_eq!(of("qwen3", "", Some(3)), ["chat", "embeddings"]);
+    assert_eq!(of("bert", "{{ tools }}", Some(1)), ["embeddings"]);
+}
+
+#[test]
 fn names_are_shown_on_one_line_and_bounded() {
     let name = format!("a\u{1b}[2J\n{}", "b".repeat(400));
     let about = forged(|head| head.text("general.name", &name), 0).unwrap();
     assert_eq!(about.name, format!("a[2J{}", "b".repeat(124)));
+}
+
+#[test]
+fn what_fuzzing_kept_goes_through_its_checks() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/gguf");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        fuzzing::any(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 10);
+    fuzzing::any(&whole());
 }

@@ -81,10 +81,11 @@ async fn model_is_added_chosen_and_answers() {
     assert!(again.end.unwrap().cached_tokens > 0);
 
     let turns = question("Hello there.", 0).turns;
-    let counted: v1::TokenCount = daemon
-        .ask(topics::MODELS_COUNT, &v1::CountTokens { turns })
-        .await
-        .unwrap();
+    let count = v1::CountTokens {
+        turns,
+        ..v1::CountTokens::default()
+    };
+    let counted: v1::TokenCount = daemon.ask(topics::MODELS_COUNT, &count).await.unwrap();
     assert_eq!(
         (counted.tokens, counted.context_length),
         (end.prompt_tokens, 512)
@@ -435,8 +436,85 @@ async fn state_is_published_on_every_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_tells_how_far_it_is_until_the_model_answers() {
+    let daemon = daemon("modelservice").await;
+    let mut states = daemon
+        .asker
+        .subscribe(topics::MODELS_STATE, aico_bus::Queue::default())
+        .unwrap();
+    let path = write(&daemon, "a.gguf", &Shape::endless());
+    let model = daemon.add(&path).await.unwrap();
+    daemon.choose(&model).await.unwrap();
+    let mut far = Vec::new();
+    loop {
+        let told = tokio::time::timeout(SOON, states.recv()).await;
+        let aico_bus::Delivery::Message(envelope) = told.unwrap().unwrap() else {
+            panic!()
+        };
+        let state = aico_bus::decode::<v1::ModelState>(&envelope).unwrap();
+        match state.status() {
+            Status::Ready => {
+                assert_eq!(state.loading_percent, None);
+                break;
+            }
+            Status::Starting => far.extend(state.loading_percent),
+            _ => assert_eq!(state.loading_percent, None),
+        }
+    }
+    assert_eq!((far.first(), far.last()), (Some(&0), Some(&100)), "{far:?}");
+    assert!(far.is_sorted(), "{far:?}");
+    daemon.manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn choosing_another_model_ends_a_load_that_nobody_else_waits_for() {
+    // Its processes load for ever, and don't obey.
+    let daemon = daemon_with("hang", |config| config.loaded = 3).await;
+    let mut models = Vec::new();
+    for name in ["a.gguf", "b.gguf", "c.gguf"] {
+        let path = write(&daemon, name, &Shape::tiny());
+        models.push(daemon.add(&path).await.unwrap());
+    }
+    let loading = |of: &v1::Model| {
+        let id = of.id.clone();
+        move |state: &v1::ModelState| state.model == id && state.process_id != 0
+    };
+    daemon.choose(&models[0]).await.unwrap();
+    let first = daemon.state_that(loading(&models[0])).await.process_id;
+    daemon.choose(&models[1]).await.unwrap();
+    let second = daemon.state_that(loading(&models[1])).await.process_id;
+    until("its load was ended", || !alive(first)).await;
+    assert!(alive(second));
+
+    // A question that names it waits for it: it is loaded, whatever is chosen.
+    let uuid = uuid::Uuid::from_slice(&models[1].id).unwrap();
+    let wanted = v1::PrepareModel {
+        wanted: vec![uuid.to_string()],
+        only: false,
+    };
+    let _: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
+    daemon.choose(&models[2]).await.unwrap();
+    let third = daemon.state_that(loading(&models[2])).await.process_id;
+    // Removed, it is not waited for any longer either.
+    let removed = v1::RemoveModel {
+        id: models[2].id.clone(),
+    };
+    let _: Empty = daemon.ask(topics::MODELS_REMOVE, &removed).await.unwrap();
+    until("its load was ended", || !alive(third)).await;
+    assert!(alive(second));
+    daemon.manager.stop().await;
+    assert!(!alive(second));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_model_takes_its_place_only_while_nobody_is_answered() {
-    let (daemon, first) = ready().await;
+    let daemon = daemon_with("modelservice", |config| config.loaded = 1).await;
+    let first = daemon
+        .add(&write(&daemon, "a.gguf", &Shape::tiny()))
+        .await
+        .unwrap();
+    daemon.choose(&first).await.unwrap();
+    daemon.state(Status::Ready).await;
     let owl = daemon
         .add(&write(&daemon, "owl-1b.gguf", &Shape::tiny()))
         .await
@@ -451,6 +529,7 @@ async fn another_model_takes_its_place_only_while_nobody_is_answered() {
     while !begun(&stream.next().await.unwrap().unwrap()) {}
     let wanted = v1::PrepareModel {
         wanted: vec!["nowhere".into(), "Owl:1B".into()],
+        only: false,
     };
     // The answer goes to its end, whatever is asked meanwhile.
     let answered = async {
@@ -508,6 +587,7 @@ async fn another_model_takes_its_place_only_while_nobody_is_answered() {
     std::fs::write(&broken, vec![0; usize::try_from(crow.size_bytes).unwrap()]).unwrap();
     let wanted = v1::PrepareModel {
         wanted: vec!["owl".into(), "crow".into()],
+        only: false,
     };
     let tried: v1::PreparedModel = daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
     assert_eq!(tried.state.unwrap().model, crow.id);

@@ -68,7 +68,8 @@ async fn it_ends_with_the_pipe_while_it_answers() {
     let listener = Listener::bind(&bus, &endpoint).await.unwrap();
     let launch = Launch {
         version: VERSION,
-        link: listener.issue(Identity::new("model-process")),
+        link: listener.issue(Identity::new("model-process-0")),
+        slot: 0,
         id: aico_contracts::ids::ModelId::new(),
         size: model.metadata().unwrap().len(),
         model,
@@ -78,17 +79,17 @@ async fn it_ends_with_the_pipe_while_it_answers() {
         context: 256,
         sequences: 1,
         most_kept: 0,
+        gpu: None,
     };
     let mut child = start();
     let mut input = child.stdin.take().unwrap();
     writeln!(input, "{}", serde_json::to_string(&launch).unwrap()).unwrap();
     let output = child.stdout.take().unwrap();
     let (hello, ready) = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(output).lines();
-        (
-            lines.next().unwrap().unwrap(),
-            lines.next().unwrap().unwrap(),
-        )
+        // How far the load is stands between the two.
+        let lines = BufReader::new(output).lines().map(Result::unwrap);
+        let mut lines = lines.filter(|line| !line.contains("loading"));
+        (lines.next().unwrap(), lines.next().unwrap())
     })
     .await
     .unwrap();

@@ -305,6 +305,7 @@ async fn keeping(home: &Home, limits: Limits) -> (Daemon, v1::Model) {
 async fn prepare(daemon: &Daemon, person: PersonId) {
     let question = v1::RecallPrompt {
         cache_key: b"c".to_vec(),
+        ..v1::RecallPrompt::default()
     };
     let meta = Meta::for_person(person).deadline_in(SOON);
     let asked = daemon.asker.request(topics::MODELS_RECALL, &question, meta);
@@ -337,7 +338,7 @@ async fn a_quiet_conversation_goes_on_after_its_process_was_killed() {
     assert_eq!(cached(&daemon, home.ben).await, 0, "it is Ann's");
     assert!(cached(&daemon, home.ann).await > 0);
     // What the process wrote is gone with it.
-    let scratch = daemon.folder.path().join("scratch");
+    let scratch = daemon.folder.path().join("scratch").join("0");
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
 }
 
@@ -349,7 +350,7 @@ async fn stopping_keeps_what_there_is_and_the_next_daemon_goes_on() {
     daemon.manager.stop().await;
     assert_eq!(home.files(home.ann).len(), 1);
 
-    let (daemon, model) = keeping(&home, limits()).await;
+    let (daemon, _) = keeping(&home, limits()).await;
     prepare(&daemon, home.ann).await;
     let again = daemon.generate_for(home.ann, TEXT, 8).await;
     assert_eq!(again.text, first.text);
@@ -365,8 +366,7 @@ async fn stopping_keeps_what_there_is_and_the_next_daemon_goes_on() {
         .request(topics::MODELS_DISCARD, &question, meta);
     let _: Empty = asked.await.unwrap();
     assert!(home.files(home.ann).is_empty());
-    daemon.choose(&model).await.unwrap();
-    daemon.state(Status::Ready).await;
+    daemon.manager.stop().await;
     assert!(
         home.files(home.ann).is_empty(),
         "the process had forgotten it"
@@ -425,4 +425,81 @@ async fn another_context_or_a_damaged_file_is_read_anew_without_a_word() {
     .await;
     prepare(&daemon, home.ann).await;
     assert_eq!(cached(&daemon, home.ann).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_model_in_memory_has_its_own_prompts() {
+    let home = home();
+    let (daemon, ant) = keeping(&home, limits()).await;
+    let path = home.folder.path().join("bee.gguf");
+    let shape = Shape {
+        seed: 2,
+        ..Shape::tiny()
+    };
+    gguf_writer::write(&path, &shape);
+    let bee = daemon.add(&path).await.unwrap();
+    let hashed = || {
+        daemon
+            .registry
+            .snapshot()
+            .iter()
+            .all(|m| m.sha256.is_some())
+    };
+    until("its hash", hashed).await;
+    let of_ant = daemon.state(Status::Ready).await.process_id;
+    let of_bee = ready(&daemon, &bee, 0).await;
+    assert_ne!(of_ant, of_bee);
+
+    assert_eq!(asked(&daemon, &bee, home.ann).await, 0);
+    until("it is kept", || home.files(home.ann).len() == 1).await;
+    kill(of_bee);
+    ready(&daemon, &bee, of_bee).await;
+    let question = v1::RecallPrompt {
+        cache_key: b"c".to_vec(),
+        model: bee.id.clone(),
+    };
+    let meta = Meta::for_person(home.ann).deadline_in(SOON);
+    let recalled = daemon.asker.request(topics::MODELS_RECALL, &question, meta);
+    let _: Empty = recalled.await.unwrap();
+    assert!(asked(&daemon, &bee, home.ann).await > 0);
+    assert_eq!(asked(&daemon, &ant, home.ann).await, 0, "it is the other's");
+    daemon.manager.stop().await;
+}
+
+/// The process of a model, once it is ready and another than this.
+async fn ready(daemon: &Daemon, model: &v1::Model, other_than: u32) -> u32 {
+    let wanted = v1::PrepareModel {
+        wanted: vec![uuid::Uuid::from_slice(&model.id).unwrap().to_string()],
+        only: false,
+    };
+    loop {
+        let prepared: v1::PreparedModel =
+            daemon.ask(topics::MODELS_PREPARE, &wanted).await.unwrap();
+        let state = prepared.state.unwrap();
+        if state.status() == Status::Ready && state.process_id != other_than {
+            return state.process_id;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tokens that this model had still in its cache.
+async fn asked(daemon: &Daemon, model: &v1::Model, person: PersonId) -> u32 {
+    let question = v1::Generate {
+        model: model.id.clone(),
+        ..daemon::question(TEXT, 8)
+    };
+    let meta = Meta::for_person(person);
+    let mut stream: aico_bus::ReplyStream<v1::Generated> = daemon
+        .asker
+        .open_stream(topics::MODELS_GENERATE, &question, meta)
+        .await
+        .unwrap();
+    let mut cached = None;
+    while let Some(item) = stream.next().await {
+        if let Some(v1::generated::Item::End(end)) = item.unwrap().item {
+            cached = Some(end.cached_tokens);
+        }
+    }
+    cached.unwrap()
 }

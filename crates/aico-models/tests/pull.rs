@@ -362,9 +362,11 @@ async fn one_wrong_part_is_fetched_again_and_the_good_ones_are_kept() {
     assert!(partial > 0 && partial <= good, "{partial}");
 
     wrong.store(false, Ordering::SeqCst);
+    world.server.settle();
     world.server.forget_asked();
     let pull = world.done().await;
-    assert_eq!(pull.kept_bytes, partial);
+    // What another connection was at when this was told to fail may have come since.
+    assert!(pull.kept_bytes >= partial && pull.kept_bytes <= good);
     let fetched = world.server.asked().len() as u64 * PART as u64;
     assert!(fetched <= content().len() as u64 - partial + PART as u64);
 }

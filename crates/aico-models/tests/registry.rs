@@ -51,6 +51,7 @@ fn record(name: &str) -> ModelRecord {
         license: "MIT".into(),
         starter: false,
         active: false,
+        pinned: false,
     }
 }
 

@@ -8,25 +8,29 @@
 //! - `queue`: who is next.
 //! - `slots`: whose prompt is still in the cache.
 //! - `pace`: how many tokens a step may take.
+//! - `answer`: one answer in the making.
 //! - `run`: the loop.
 //! - `kept`: handing out what is in the cache, and taking it back.
 
+mod answer;
 mod kept;
 mod pace;
-mod queue;
+pub(crate) mod queue;
 mod run;
 mod slots;
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
-use tokio::sync::mpsc as channel;
+use tokio::sync::{mpsc as channel, oneshot};
 use uuid::Uuid;
 
+use crate::calls::{Call, Calls};
 use crate::engine::{Engine, EngineConfig, EngineError, Model, SamplingPlan, Token};
+use crate::structured::Structure;
 use crate::text::Thinking;
 
 pub use kept::{Held, Saved};
@@ -56,6 +60,10 @@ pub struct Request {
     pub stops: Vec<String>,
     /// Whether the answer may hold thinking.
     pub thinking: Thinking,
+    /// How calls of tools are read out of the answer.
+    pub calls: Option<Calls>,
+    /// What the answer is bound to; it begins after the thinking.
+    pub structure: Option<Structure>,
 }
 
 /// What happens to a request.
@@ -68,10 +76,14 @@ pub enum Event {
     Text(String),
     /// Part of the thinking.
     Thinking(String),
+    /// A tool is to be called.
+    Call(Call),
     /// The end.
     End(End),
     /// The end: the engine failed on it.
     Failed,
+    /// The end: following the form that it is bound to costs too much.
+    TooComplex,
     /// The end: too many wait already.
     Busy,
     /// The end: the loop stops.
@@ -95,9 +107,29 @@ pub struct End {
     pub total: Duration,
 }
 
+/// How far a cancelled answer was when its sequence was free again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Steps that the loop had begun by then.
+    step: u64,
+    /// Steps that were begun since it was cancelled: none or one, unless whoever cancelled was
+    /// itself kept from it.
+    pub steps_after: u32,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// How many of them were still in the cache.
+    pub cached_tokens: u32,
+    /// Tokens of the answer.
+    pub answer_tokens: u32,
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 enum Command {
     Submit(Box<Request>, channel::UnboundedSender<Event>),
-    Cancel(Uuid),
+    Cancel(Uuid, Option<oneshot::Sender<Freed>>),
     Pause(Uuid, bool),
     Forget(Option<PersonId>),
     Discard(PersonId, Vec<u8>),
@@ -110,6 +142,7 @@ enum Command {
 pub struct Batcher {
     commands: mpsc::Sender<Command>,
     context: usize,
+    steps: Arc<AtomicU64>,
 }
 
 impl Batcher {
@@ -120,12 +153,14 @@ impl Batcher {
     pub fn start<M: Model>(model: Arc<M>, config: EngineConfig) -> Result<Self, EngineError> {
         let (commands, inbox) = mpsc::channel();
         let (opened, opening) = mpsc::channel();
+        let steps = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&steps);
         std::thread::Builder::new()
             .name("aico-engine".into())
             .spawn(move || match model.open(&config) {
                 Ok(engine) => {
                     let _starter_gone = opened.send(Ok(engine.context_length()));
-                    run::Loop::new(engine, &*model, inbox).run();
+                    run::Loop::new(engine, &*model, inbox, counted).run();
                 }
                 Err(error) => {
                     let _starter_gone = opened.send(Err(error));
@@ -133,7 +168,11 @@ impl Batcher {
             })
             .map_err(EngineError::Thread)?;
         let context = opening.recv().map_err(|_| EngineError::Backend)??;
-        Ok(Self { commands, context })
+        Ok(Self {
+            commands,
+            context,
+            steps,
+        })
     }
 
     /// Tokens that fit into one sequence.
@@ -159,6 +198,7 @@ impl Batcher {
             id,
             events,
             commands: self.commands.clone(),
+            steps: Arc::clone(&self.steps),
             ended: false,
         }
     }
@@ -196,6 +236,7 @@ pub struct Generation {
     id: Uuid,
     events: channel::UnboundedReceiver<Event>,
     commands: mpsc::Sender<Command>,
+    steps: Arc<AtomicU64>,
     ended: bool,
 }
 
@@ -212,6 +253,21 @@ impl Generation {
         self.seen(event)
     }
 
+    /// Cancels it, at once; the future is done when its sequence is free. The step that is running
+    /// goes to its end; nothing of this answer is computed after it.
+    pub fn cancel(self) -> impl Future<Output = Freed> + Send {
+        let before = self.steps.load(Ordering::SeqCst);
+        let (told, freed) = oneshot::channel();
+        let _loop_ended = self.commands.send(Command::Cancel(self.id, Some(told)));
+        async move {
+            let freed = freed.await.unwrap_or_default();
+            Freed {
+                steps_after: u32::try_from(freed.step.saturating_sub(before)).unwrap_or(u32::MAX),
+                ..freed
+            }
+        }
+    }
+
     /// A loop that ends while a request is on its way to it says nothing any more: every
     /// generation has an end all the same.
     fn seen(&mut self, event: Option<Event>) -> Option<Event> {
@@ -221,7 +277,7 @@ impl Generation {
         let event = event.unwrap_or(Event::Stopped);
         self.ended = matches!(
             event,
-            Event::End(_) | Event::Failed | Event::Busy | Event::Stopped
+            Event::End(_) | Event::Failed | Event::TooComplex | Event::Busy | Event::Stopped
         );
         Some(event)
     }
@@ -229,6 +285,6 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        let _loop_ended = self.commands.send(Command::Cancel(self.id));
+        let _loop_ended = self.commands.send(Command::Cancel(self.id, None));
     }
 }

@@ -7,7 +7,7 @@ use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
 
 /// Something that waits.
-pub(super) trait Waiting {
+pub(crate) trait Waiting {
     fn priority(&self) -> Priority;
     fn person(&self) -> Option<PersonId>;
     /// Smaller came earlier.
@@ -17,27 +17,35 @@ pub(super) trait Waiting {
 }
 
 /// What waits, in no order: the order depends on what runs.
-pub(super) struct Queue<W> {
+pub(crate) struct Queue<W> {
     waiting: Vec<W>,
 }
 
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self {
+            waiting: Vec::new(),
+        }
+    }
+}
+
 impl<W: Waiting> Queue<W> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             waiting: Vec::new(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    pub(super) fn push(&mut self, item: W) {
+    pub(crate) fn push(&mut self, item: W) {
         self.waiting.push(item);
     }
 
     /// How urgent the most urgent is.
-    pub(super) fn urgency(&self) -> Option<Priority> {
+    pub(crate) fn urgency(&self) -> Option<Priority> {
         self.waiting
             .iter()
             .map(Waiting::priority)
@@ -45,28 +53,28 @@ impl<W: Waiting> Queue<W> {
     }
 
     /// Takes the next one.
-    pub(super) fn pop(&mut self, running: &HashMap<Option<PersonId>, usize>) -> Option<W> {
+    pub(crate) fn pop(&mut self, running: &HashMap<Option<PersonId>, usize>) -> Option<W> {
         let index = (0..self.waiting.len()).min_by_key(|&i| order(&self.waiting[i], running))?;
         Some(self.waiting.swap_remove(index))
     }
 
     /// Takes out all that `which` names.
-    pub(super) fn remove(&mut self, mut which: impl FnMut(&W) -> bool) {
+    pub(crate) fn remove(&mut self, mut which: impl FnMut(&W) -> bool) {
         self.waiting.retain(|item| !which(item));
     }
 
     /// Takes one out.
-    pub(super) fn take(&mut self, which: impl Fn(&W) -> bool) -> Option<W> {
+    pub(crate) fn take(&mut self, which: impl Fn(&W) -> bool) -> Option<W> {
         let index = self.waiting.iter().position(which)?;
         Some(self.waiting.swap_remove(index))
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = W> + '_ {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = W> + '_ {
         self.waiting.drain(..)
     }
 
     /// Tells each its position.
-    pub(super) fn tell(&mut self, running: &HashMap<Option<PersonId>, usize>) {
+    pub(crate) fn tell(&mut self, running: &HashMap<Option<PersonId>, usize>) {
         self.waiting.sort_by_key(|item| order(item, running));
         for (before, item) in (0..).zip(&mut self.waiting) {
             item.position(before);
@@ -87,7 +95,7 @@ fn order<W: Waiting>(
 }
 
 /// Priorities by urgency; unspecified is normal.
-pub(super) fn rank(priority: Priority) -> u8 {
+pub(crate) fn rank(priority: Priority) -> u8 {
     match priority {
         Priority::Background => 0,
         Priority::Unspecified | Priority::Normal => 1,

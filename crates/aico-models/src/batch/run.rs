@@ -2,77 +2,23 @@
 //! run, sample, hand pieces out.
 
 use std::collections::HashMap;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
 use tokio::sync::mpsc as channel;
 use uuid::Uuid;
 
+use super::answer::{Answer, choose};
 use super::kept::Ask;
 use super::pace::Pace;
-use super::queue::{Queue, Waiting, rank};
+use super::queue::{Queue, rank};
 use super::slots::{Owner, Slots};
-use super::{Command, End, Event, QUEUE_LIMIT, Request};
-use crate::engine::{Engine, Entry, Token, Vocabulary};
-use crate::text::{AnswerText, Piece};
-
-/// An answer in the making, with or without a slot.
-struct Answer<S> {
-    id: Uuid,
-    owner: Owner,
-    priority: Priority,
-    arrival: u64,
-    events: channel::UnboundedSender<Event>,
-    sampler: S,
-    text: AnswerText,
-    /// Prompt and answer so far.
-    tokens: Vec<Token>,
-    prompt: usize,
-    answer_limit: usize,
-    /// Tokens that its slot holds.
-    held: usize,
-    cached: usize,
-    slot: Option<usize>,
-    told: Option<u32>,
-    asked: Instant,
-    first_token: Option<Duration>,
-}
-
-impl<S> Waiting for Answer<S> {
-    fn priority(&self) -> Priority {
-        self.priority
-    }
-    fn person(&self) -> Option<PersonId> {
-        self.owner.person
-    }
-    fn arrival(&self) -> u64 {
-        self.arrival
-    }
-    fn position(&mut self, before: u32) {
-        // Whoever has shown text already is not told that it waits again.
-        if self.told != Some(before) && self.first_token.is_none() {
-            self.told = Some(before);
-            let _gone = self.events.send(Event::Queued(before));
-        }
-    }
-}
-
-impl<S> Answer<S> {
-    fn answered(&self) -> usize {
-        self.tokens.len() - self.prompt
-    }
-
-    fn send(&self, pieces: Vec<Piece>) {
-        for piece in pieces {
-            let _gone = self.events.send(match piece {
-                Piece::Text(text) => Event::Text(text),
-                Piece::Thinking(text) => Event::Thinking(text),
-            });
-        }
-    }
-}
+use super::{Command, End, Event, Freed, QUEUE_LIMIT, Request, count};
+use crate::engine::{Engine, Entry, Vocabulary};
+use crate::text::AnswerText;
 
 pub(super) struct Loop<'m, E: Engine, V: Vocabulary> {
     engine: E,
@@ -84,19 +30,27 @@ pub(super) struct Loop<'m, E: Engine, V: Vocabulary> {
     paused: Vec<Answer<E::Sampler>>,
     slots: Slots,
     pace: Pace,
+    /// Steps that were begun.
+    steps: Arc<AtomicU64>,
     arrivals: u64,
     batch: Vec<Entry>,
     bytes: Vec<u8>,
 }
 
 impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
-    pub(super) fn new(engine: E, vocabulary: &'m V, inbox: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(
+        engine: E,
+        vocabulary: &'m V,
+        inbox: mpsc::Receiver<Command>,
+        steps: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             slots: Slots::new(engine.sequences()),
             pace: Pace::new(engine.batch_limit()),
             engine,
             vocabulary,
             inbox,
+            steps,
             queue: Queue::new(),
             running: Vec::new(),
             paused: Vec::new(),
@@ -151,7 +105,12 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
     fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Submit(request, events) => self.accept(*request, events),
-            Command::Cancel(id) => self.cancel(id),
+            Command::Cancel(id, told) => {
+                let freed = self.cancel(id);
+                if let Some(told) = told {
+                    let _gone = told.send(freed);
+                }
+            }
             Command::Pause(id, true) => {
                 if let Some(at) = self.running.iter().position(|answer| answer.id == id) {
                     self.paused.push(self.running.swap_remove(at));
@@ -223,7 +182,8 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             arrival: self.arrivals,
             events,
             sampler: self.engine.sampler(&request.sampling),
-            text: AnswerText::new(request.thinking, request.stops),
+            text: AnswerText::new(request.thinking, request.stops).with_calls(request.calls),
+            structure: request.structure,
             prompt: request.prompt.len(),
             tokens: request.prompt,
             answer_limit: request.answer_limit.max(1),
@@ -236,17 +196,28 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
         });
     }
 
-    fn cancel(&mut self, id: Uuid) {
-        self.queue.remove(|answer| answer.id == id);
+    /// Takes an answer out, wherever it is, and frees its sequence.
+    fn cancel(&mut self, id: Uuid) -> Freed {
+        let mut found = self.queue.take(|answer| answer.id == id);
         for list in [&mut self.running, &mut self.paused] {
             if let Some(at) = list.iter().position(|answer| answer.id == id) {
-                let answer = list.swap_remove(at);
-                if let Some(slot) = answer.slot {
-                    self.slots
-                        .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
-                }
+                found = Some(list.swap_remove(at));
             }
         }
+        let mut freed = Freed {
+            step: self.steps.load(Ordering::SeqCst),
+            ..Freed::default()
+        };
+        if let Some(answer) = found {
+            if let Some(slot) = answer.slot {
+                self.slots
+                    .give(&mut self.engine, slot, &answer.tokens[..answer.held]);
+            }
+            freed.prompt_tokens = count(answer.prompt);
+            freed.cached_tokens = count(answer.cached);
+            freed.answer_tokens = count(answer.answered());
+        }
+        freed
     }
 
     /// Cancels all whose reader is gone.
@@ -315,8 +286,10 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
         if rank(urgency) < rank(Priority::Interactive) {
             return false;
         }
-        let background = |answer: &Answer<E::Sampler>| answer.priority == Priority::Background;
-        let Some(at) = self.running.iter().rposition(background) else {
+        let background = (0..self.running.len())
+            .filter(|&index| self.running[index].priority == Priority::Background);
+        // Who came last has least to lose.
+        let Some(at) = background.max_by_key(|&index| self.running[index].arrival) else {
             return false;
         };
         let mut answer = self.running.swap_remove(at);
@@ -331,6 +304,8 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
 
     fn step(&mut self) {
         self.batch.clear();
+        // See `Engine::decode`: out of order they are computed one after another.
+        self.running.sort_unstable_by_key(|answer| answer.slot);
         // (index in `running`, index in the batch of its output if it gets one)
         let mut parts: Vec<(usize, Option<usize>)> = Vec::with_capacity(self.running.len());
         let prompts = self
@@ -338,7 +313,9 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             .iter()
             .filter(|answer| answer.tokens.len() - answer.held > 1)
             .count();
-        let share = (self.pace.chunk() / prompts.max(1)).max(1);
+        // Whoever is answering has a place, however long a prompt is.
+        let room = self.engine.batch_limit() - (self.running.len() - prompts);
+        let share = (self.pace.chunk().min(room) / prompts.max(1)).max(1);
         let mut prompt_tokens = 0;
         for (index, answer) in self.running.iter_mut().enumerate() {
             let Some(slot) = answer.slot else { continue };
@@ -363,6 +340,7 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             parts.push((index, output));
         }
 
+        self.steps.fetch_add(1, Ordering::SeqCst);
         let began = Instant::now();
         if let Err(error) = self.engine.decode(&self.batch) {
             tracing::error!(%error, "The engine failed on a batch; its answers end.");
@@ -393,7 +371,13 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
     /// One more token for an answer. True when it is finished.
     fn extend(&mut self, index: usize, output: usize) -> bool {
         let answer = &mut self.running[index];
-        let token = self.engine.sample(&mut answer.sampler, output);
+        let (token, fulfilled) = match choose(&mut self.engine, self.vocabulary, answer, output) {
+            Ok(chosen) => chosen,
+            Err(_) => {
+                let _gone = answer.events.send(Event::TooComplex);
+                return true;
+            }
+        };
         let first_token = *answer
             .first_token
             .get_or_insert_with(|| answer.asked.elapsed());
@@ -405,8 +389,15 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
         } else {
             answer.tokens.push(token);
             self.bytes.clear();
-            self.vocabulary.piece(token, &mut self.bytes);
+            match self.vocabulary.call_mark(token) {
+                Some(mark) if answer.text.reads_calls() => self.bytes.extend(mark.as_bytes()),
+                _ => self.vocabulary.piece(token, &mut self.bytes),
+            }
             ended = answer.text.push(&self.bytes, &mut pieces);
+            if fulfilled && !ended {
+                answer.text.finish(&mut pieces);
+                ended = true;
+            }
             if !ended {
                 cut = answer.answered() >= answer.answer_limit
                     || answer.tokens.len() >= self.engine.context_length();
@@ -419,7 +410,6 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
         if !ended && !cut {
             return false;
         }
-        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
         let _gone = answer.events.send(Event::End(End {
             cut,
             prompt_tokens: count(answer.prompt),

@@ -4,8 +4,11 @@
 //! conversation only, which is both faster with several at once and the plainest way to keep
 //! one person's tokens from another's.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use llama_cpp_2::DecodeError;
@@ -19,10 +22,12 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 
+use super::embed::Pooling;
 use super::{
     DEFAULT_CONTEXT, Engine, EngineConfig, EngineError, Entry, Model, ModelInfo, SamplingPlan,
     Token, Vocabulary, native_log,
 };
+use crate::calls;
 use crate::text::{THINK_CLOSE, THINK_OPEN};
 
 /// Most tokens in one batch; the loop chooses less when the machine is slow.
@@ -37,7 +42,7 @@ pub const LIBRARY: &str = "llama-cpp-2 0.1.160";
 /// How far back the repeat penalty looks.
 const PENALTY_WINDOW: i32 = 64;
 
-fn backend() -> Result<&'static LlamaBackend, EngineError> {
+pub(super) fn backend() -> Result<&'static LlamaBackend, EngineError> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
     BACKEND
         .get_or_init(|| {
@@ -49,6 +54,15 @@ fn backend() -> Result<&'static LlamaBackend, EngineError> {
         .ok_or(EngineError::Backend)
 }
 
+/// What of a model a graphics device computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers {
+    /// Its number in the library's list.
+    pub device: usize,
+    /// How many layers; more than there are: all.
+    pub count: u32,
+}
+
 /// A GGUF file, loaded.
 pub struct Gguf {
     model: LlamaModel,
@@ -56,21 +70,53 @@ pub struct Gguf {
     marks: Vec<String>,
     begin: Option<Token>,
     think: [Option<Token>; 2],
+    /// Control tokens of tool calls, with what they stand for.
+    calls: HashMap<i32, &'static str>,
 }
 
 impl Gguf {
-    /// Maps the file and reads its vocabulary.
+    /// Maps the file and reads its vocabulary. It is computed on the processor.
     ///
     /// # Errors
     /// When the library can't be set up or refuses the file.
     pub fn load(path: &Path) -> Result<Self, EngineError> {
+        Self::load_while(path, None, |_| true)
+    }
+
+    /// Does so while `wanted`, which is told how much of it is done: from 0 to 1. These layers a
+    /// graphics device computes.
+    ///
+    /// # Errors
+    /// As [`Gguf::load`], and [`EngineError::Unwanted`] once it said no.
+    pub fn load_while(
+        path: &Path,
+        layers: Option<Layers>,
+        mut wanted: impl FnMut(f32) -> bool + 'static,
+    ) -> Result<Self, EngineError> {
         let backend = backend()?;
         if path.to_str().is_none() {
             return Err(EngineError::Path(path.to_owned()));
         }
         native_log::clear();
-        let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default())
-            .map_err(|_| EngineError::Load(native_log::reason()))?;
+        let given_up = Rc::new(Cell::new(false));
+        let noted = Rc::clone(&given_up);
+        // One device, or none: left to itself the library takes all that it finds.
+        let device = layers.map(|layers| layers.device);
+        let parameters = LlamaModelParams::default()
+            .with_n_gpu_layers(layers.map_or(0, |layers| layers.count))
+            .with_devices(device.as_slice())
+            .map_err(|_| EngineError::Backend)?
+            .with_progress_callback(move |done| {
+                let go_on = wanted(done);
+                noted.set(!go_on);
+                go_on
+            });
+        let model = LlamaModel::load_from_file(backend, path, &parameters).map_err(|_| {
+            match given_up.get() {
+                true => EngineError::Unwanted,
+                false => EngineError::Load(native_log::reason()),
+            }
+        })?;
         let vocab = model.vocab();
         // The library aborts on a token that there is not; absent ones are negative.
         let text_of = |token: LlamaToken| {
@@ -82,6 +128,7 @@ impl Gguf {
                 .map_or_else(String::new, |text| text.to_string_lossy().into_owned())
         };
         let mut marks = Vec::new();
+        let mut calls = HashMap::new();
         let mut longest_piece = 1;
         let mut piece = Vec::new();
         for token in vocab.tokens() {
@@ -90,6 +137,9 @@ impl Gguf {
             longest_piece = longest_piece.max(piece.len());
             if vocab.is_control(token) {
                 let text = text_of(token);
+                if let Some(mark) = calls::MARKS.iter().find(|mark| **mark == text) {
+                    calls.insert(token.0, *mark);
+                }
                 if !text.is_empty() {
                     marks.push(text);
                 }
@@ -120,6 +170,7 @@ impl Gguf {
             marks,
             begin,
             think,
+            calls,
             model,
         })
     }
@@ -133,6 +184,49 @@ impl Gguf {
             config.context
         };
         wanted.min(self.info.trained_context).max(16)
+    }
+
+    /// How its vectors become one of a text; `None`: they stand for none.
+    #[must_use]
+    pub fn pooling(&self) -> Option<Pooling> {
+        let architecture = self.architecture();
+        let key = format!("{architecture}.pooling_type");
+        let kind = self.model.meta_val_str(&key).ok();
+        Pooling::of_metadata(kind.and_then(|kind| kind.parse().ok()), &architecture)
+    }
+
+    /// Whether it goes on with a text; others only read.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        !crate::gguf::SPEECHLESS.contains(&self.architecture().as_str())
+    }
+
+    fn architecture(&self) -> String {
+        self.model
+            .meta_val_str("general.architecture")
+            .unwrap_or_default()
+    }
+
+    pub(super) fn inner(&self) -> &LlamaModel {
+        &self.model
+    }
+
+    pub(super) fn trained_context(&self) -> u32 {
+        self.info.trained_context
+    }
+
+    pub(super) fn longest_piece(&self) -> usize {
+        self.info.longest_piece
+    }
+
+    /// Threads that compute, where `wanted` are asked for; 0: as the machine suggests.
+    pub(super) fn threads(&self, wanted: u32) -> u32 {
+        let threads = match wanted {
+            0 if self.model.size() < ONE_THREAD => 1,
+            0 => crate::threads::physical(),
+            wanted => wanted,
+        };
+        threads.clamp(1, 512)
     }
 }
 
@@ -169,6 +263,22 @@ impl Vocabulary for Gguf {
     fn marks(&self) -> &[String] {
         &self.marks
     }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.model.n_vocab()).unwrap_or(0)
+    }
+
+    fn is_control(&self, token: Token) -> bool {
+        self.model.vocab().is_control(LlamaToken(token.0))
+    }
+
+    fn opens_thinking(&self) -> Option<Token> {
+        self.think[0]
+    }
+
+    fn call_mark(&self, token: Token) -> Option<&'static str> {
+        self.calls.get(&token.0).copied()
+    }
 }
 
 impl Model for Gguf {
@@ -177,12 +287,7 @@ impl Model for Gguf {
     fn open(&self, config: &EngineConfig) -> Result<GgufEngine<'_>, EngineError> {
         let context = self.context_for(config);
         let sequences = config.sequences.clamp(1, 64);
-        let threads = match config.threads {
-            0 if self.model.size() < ONE_THREAD => 1,
-            0 => crate::threads::physical(),
-            wanted => wanted,
-        };
-        let threads = i32::try_from(threads.clamp(1, 512)).unwrap_or(1);
+        let threads = i32::try_from(self.threads(config.threads)).unwrap_or(1);
         let parameters = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(context.saturating_mul(sequences)))
             .with_n_batch(BATCH)
@@ -292,6 +397,24 @@ impl Engine for GgufEngine<'_> {
                 .sample(&self.inner, i32::try_from(index).unwrap_or(-1))
                 .0,
         )
+    }
+
+    fn sample_among(
+        &mut self,
+        sampler: &mut LlamaSampler,
+        index: usize,
+        allowed: &dyn Fn(Token) -> bool,
+    ) -> Option<Token> {
+        let index = i32::try_from(index).ok()?;
+        let mut candidates = self.inner.token_data_array_ith(index);
+        candidates.data.retain(|data| allowed(Token(data.id().0)));
+        if candidates.data.is_empty() {
+            return None;
+        }
+        candidates.apply_sampler(sampler);
+        let chosen = candidates.selected_token()?;
+        sampler.accept(chosen);
+        Some(Token(chosen.0))
     }
 
     fn keep(&mut self, sequence: usize, length: usize) -> usize {

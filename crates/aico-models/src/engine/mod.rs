@@ -5,6 +5,7 @@
 //! number of sequences. [`crate::batch`] drives any engine through these traits; the
 //! implementation on llama.cpp is [`llama`].
 
+pub mod embed;
 pub mod llama;
 mod native_log;
 
@@ -15,6 +16,11 @@ use std::path::PathBuf;
 #[must_use]
 pub fn known_reason(reason: &str) -> Option<&'static str> {
     native_log::known(reason)
+}
+
+/// Sets the native library up, once.
+pub(crate) fn ready() -> Result<(), EngineError> {
+    llama::backend().map(|_| ())
 }
 
 /// A token's number in the model's vocabulary.
@@ -33,6 +39,9 @@ pub enum EngineError {
     /// The library refused the file.
     #[error("the model can't be loaded: {0}")]
     Load(&'static str),
+    /// Whoever wanted it wants it no longer.
+    #[error("the load was given up")]
+    Unwanted,
     /// No memory for the context, or parameters that the model does not allow.
     #[error("no context of {context} tokens for {sequences} sequences can be made")]
     Context {
@@ -41,6 +50,9 @@ pub enum EngineError {
         /// Sequences at once.
         sequences: u32,
     },
+    /// The model's vectors stand for no text.
+    #[error("the model makes no embeddings")]
+    NoEmbeddings,
     /// The thread of the engine can't be started.
     #[error("the engine's thread can't be started")]
     Thread(#[source] std::io::Error),
@@ -111,6 +123,15 @@ pub trait Vocabulary: Send + Sync + 'static {
     fn begin(&self) -> Option<Token>;
     /// The texts that [`Vocabulary::tokenize`] would read as control tokens.
     fn marks(&self) -> &[String];
+    /// How many tokens there are: their numbers begin with 0.
+    fn size(&self) -> usize;
+    /// Whether `token` is a control token.
+    fn is_control(&self, token: Token) -> bool;
+    /// The one token that begins thinking, if there is such a one.
+    fn opens_thinking(&self) -> Option<Token>;
+    /// What a control token that belongs to the call of a tool stands for: [`Self::piece`] gives
+    /// nothing for it.
+    fn call_mark(&self, token: Token) -> Option<&'static str>;
 }
 
 /// A loaded model file.
@@ -154,13 +175,22 @@ pub trait Engine {
     /// A sampler for one answer.
     fn sampler(&self, plan: &SamplingPlan) -> Self::Sampler;
     /// Computes a batch: the entries of one sequence stand in order and continue what the
-    /// sequence holds.
+    /// sequence holds. Sequences stand in ascending order: llama.cpp computes together only what
+    /// follows one another, and each break costs a pass over all weights.
     ///
     /// # Errors
     /// When the library fails; what the sequences of the batch hold is then undefined.
     fn decode(&mut self, batch: &[Entry]) -> Result<(), EngineError>;
     /// Chooses a token after entry `index` of the last batch, which had `output` set.
     fn sample(&mut self, sampler: &mut Self::Sampler, index: usize) -> Token;
+    /// Chooses as [`Engine::sample`] does, among the tokens that are `allowed`. `None`: there is
+    /// none.
+    fn sample_among(
+        &mut self,
+        sampler: &mut Self::Sampler,
+        index: usize,
+        allowed: &dyn Fn(Token) -> bool,
+    ) -> Option<Token>;
     /// Keeps the first `length` tokens of a sequence and forgets the rest. Tells how many are
     /// really kept: some architectures can keep all or nothing.
     fn keep(&mut self, sequence: usize, length: usize) -> usize;

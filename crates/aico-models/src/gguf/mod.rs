@@ -29,6 +29,9 @@ const NAME_LIMIT: u64 = 1024;
 const TENSOR_NAME_LIMIT: u64 = 63;
 /// Longest string value that is kept.
 const KEPT_LIMIT: u64 = 512;
+/// Longest chat template that is looked into.
+const TEMPLATE_LIMIT: u64 = 1 << 20;
+const TEMPLATE: &str = "tokenizer.chat_template";
 /// Most bytes before the data: large vocabularies take some 20 MB.
 const HEADER_LIMIT: u64 = 512 << 20;
 const ALIGNMENT_DEFAULT: u64 = 32;
@@ -77,6 +80,12 @@ pub struct Description {
     pub context_length: u32,
     /// Whether it has a chat template.
     pub chat_template: bool,
+    /// Whether that template speaks of tools.
+    pub tools: bool,
+    /// Whether that template speaks of thinking.
+    pub thinking: bool,
+    /// Whether it says how the vectors of its tokens become one of the text.
+    pub pooling: bool,
     /// Bytes of the file.
     pub size: u64,
     /// Bytes that the keys and values of one token of context take at 16 bits each; 0: it
@@ -85,7 +94,7 @@ pub struct Description {
 }
 
 /// Architectures that llama.cpp loads but that hold no conversation.
-const SPEECHLESS: &[&str] = &[
+pub(crate) const SPEECHLESS: &[&str] = &[
     "bert",
     "clip",
     "eurobert",
@@ -197,9 +206,16 @@ fn read_entries<R: Read>(
         let kind = reader.u32("the type of an entry")?;
         let entry = match kind {
             ARRAY => read_array(reader)?,
-            STRING => reader
-                .text_or_skip("a value", KEPT_LIMIT)?
-                .map_or(Entry::Other, Entry::Text),
+            STRING => {
+                let most = if key == TEMPLATE {
+                    TEMPLATE_LIMIT
+                } else {
+                    KEPT_LIMIT
+                };
+                reader
+                    .text_or_skip("a value", most)?
+                    .map_or(Entry::Other, Entry::Text)
+            }
             scalar => read_scalar(reader, scalar)?,
         };
         if entries.insert(key, entry).is_some() {
@@ -361,14 +377,21 @@ fn describe(
             .saturating_mul(2),
         _ => 0,
     };
+    let template = match entries.get(TEMPLATE) {
+        Some(Entry::Text(template)) => template.as_str(),
+        _ => "",
+    };
     Ok(Description {
+        tools: template.contains("tools"),
+        thinking: template.contains("<think>") || template.contains("<|channel|>"),
+        pooling: number("pooling_type").is_some_and(|kind| (1..=3).contains(&kind)),
         name: text("general.name"),
         license: text("general.license"),
         parameters,
         quantization,
         context_length: number("context_length")
             .map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
-        chat_template: entries.contains_key("tokenizer.chat_template"),
+        chat_template: entries.contains_key(TEMPLATE),
         size,
         bytes_per_token,
         architecture,

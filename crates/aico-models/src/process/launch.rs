@@ -12,10 +12,11 @@ use aico_contracts::ids::{ModelId, PersonId};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
+use crate::gpu::device::{Device, Lack, Offload};
 
-/// Of this protocol; both sides come from one program file, so a difference means that it was
-/// replaced while the daemon ran.
-pub const VERSION: u32 = 2;
+/// Of this protocol; a difference means that the program file was replaced while the daemon ran, or
+/// that the executable for a graphics device was built with another version.
+pub const VERSION: u32 = 4;
 /// Longest line in either direction.
 pub const LINE_LIMIT: usize = 64 * 1024;
 
@@ -26,6 +27,8 @@ pub struct Launch {
     pub version: u32,
     /// The key and address of its link to the bus.
     pub link: Credentials,
+    /// Number of its slot: it serves `models.slot.<n>.*`.
+    pub slot: u32,
     /// The model file.
     pub model: PathBuf,
     /// Its id in the registry: a question that is for another one is not answered.
@@ -44,6 +47,8 @@ pub struct Launch {
     pub sequences: u32,
     /// Most bytes of a prompt's state that is handed out or taken back; 0: none is.
     pub most_kept: u64,
+    /// The graphics device that is to compute; `None`: the processor does.
+    pub gpu: Option<Offload>,
 }
 
 /// What the daemon says later.
@@ -62,8 +67,12 @@ pub enum Control {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
+    /// This graphics device is open, and computes.
+    Device(Device),
     /// It is confined and on the bus.
     Hello(Confinement),
+    /// It reads the model: so many hundredths of it are done.
+    Loading(u8),
     /// It answers.
     Ready {
         /// Tokens that fit into a sequence.
@@ -122,4 +131,6 @@ pub enum Failure {
     Template,
     /// No memory for the context.
     Memory,
+    /// The graphics device can't be used.
+    Device(Lack),
 }

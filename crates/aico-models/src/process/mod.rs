@@ -1,11 +1,19 @@
 //! The model process: `aico modelservice`, started and watched by the daemon.
 //!
+//! Its first line says which of two kinds it is: one with a chat model, or one with a package of
+//! transformers ([`crate::transformers::process`]). This is the first.
+//!
 //! It gets all it needs in one line on its standard input ([`launch`]), confines itself
 //! ([`confine`]), joins the bus, loads the model and answers (`serve`). It ends when its
 //! standard input does, however the daemon ended.
+//!
+//! In an executable for a graphics device it is the same, but for the device: it is opened between
+//! the confinement of files, which all threads of its driver are then under, and that of calls.
 
 pub mod confine;
+mod embed;
 pub mod launch;
+mod loading;
 pub(crate) mod prompts;
 mod serve;
 
@@ -20,12 +28,16 @@ use aico_contracts::ids::ModelId;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batcher;
-use crate::engine::llama::Gguf;
+use crate::engine::llama::{Gguf, Layers};
 use crate::engine::{EngineConfig, EngineError};
+use crate::gpu::device;
 use crate::prompt::Language;
+use crate::transformers;
 use confine::{Confinement, Places};
+use embed::Embeds;
 use launch::{Control, Failure, LINE_LIMIT, Launch, Report};
-use serve::Speaker;
+use loading::{Half, Loading};
+use serve::{Loaded, Speaker};
 
 /// What the process prints instead of a panic's message, which may quote anything.
 pub(crate) const PANIC_LINE: &str = "aico-modelservice: panicked";
@@ -63,13 +75,20 @@ fn report(report: &Report) {
 fn run() -> Result<(), Failure> {
     confine::first().map_err(|_| Failure::Confinement)?;
     let mut input = BufReader::new(std::io::stdin());
-    let launch: Launch = read_line(&mut input)
-        .and_then(|line| serde_json::from_slice(&line).ok())
+    let line = read_line(&mut input).ok_or(Failure::Launch)?;
+    if let Some(launch) = transformers::process::launch(&line) {
+        // Why not was told in its own words.
+        let done = transformers::process::run(&launch, &mut input);
+        confine::leave(if done.is_ok() { 0 } else { TOLD });
+    }
+    let launch = serde_json::from_slice(&line)
+        .ok()
         .filter(|launch: &Launch| launch.version == launch::VERSION)
         .ok_or(Failure::Launch)?;
     let places = Places {
         model: &launch.model,
         scratch: &launch.scratch,
+        gpu: launch.gpu.map(|gpu| gpu.kind),
     };
     let files = confine::files(places).map_err(|_| Failure::Confinement)?;
 
@@ -93,6 +112,7 @@ async fn work(
 ) -> Result<(), Failure> {
     let Launch {
         link,
+        slot,
         model,
         id,
         size,
@@ -101,10 +121,22 @@ async fn work(
         context,
         sequences,
         most_kept,
+        gpu,
         ..
     } = launch;
     let client = link::connect(link).await.map_err(|_| Failure::Link)?;
-    let calls = confine::calls().map_err(|_| Failure::Confinement)?;
+    let opened = match gpu {
+        None => None,
+        Some(gpu) => {
+            let opened = tokio::task::spawn_blocking(move || device::open(&gpu)).await;
+            let opened = opened.map_err(|_| device::Lack::Opened).flatten();
+            Some(opened.map_err(Failure::Device)?)
+        }
+    };
+    let calls = confine::calls(gpu.map(|gpu| gpu.kind)).map_err(|_| Failure::Confinement)?;
+    if let Some(opened) = &opened {
+        report(&Report::Device(opened.device.clone()));
+    }
     report(&Report::Hello(Confinement { files, calls }));
 
     let config = EngineConfig {
@@ -112,26 +144,37 @@ async fn work(
         context,
         sequences,
     };
-    let loading = tokio::task::spawn_blocking(move || {
-        check(&model, size, sha256.as_deref())?;
-        load(&model, id, config, most_kept)
+    let layers = gpu.zip(opened.as_ref()).map(|(gpu, opened)| Layers {
+        device: opened.index(),
+        count: gpu.layers(),
     });
-    let speaker = tokio::select! {
+    // Without the daemon it ends early: this process ends no sooner than the load does.
+    let (mut far, _wanted) = Loading::new(report);
+    let loading = tokio::task::spawn_blocking(move || {
+        loading::check(&model, size, sha256.as_deref(), &mut far)?;
+        load(&model, id, (config, layers), most_kept, far)
+    });
+    let loaded = tokio::select! {
         loaded = loading => loaded.map_err(|_| Failure::Refused(String::new()))??,
         () = client.closed() => return Err(Failure::Link),
     };
 
-    let batcher = speaker.batcher.clone();
+    let batcher = loaded
+        .speaker
+        .as_ref()
+        .map(|speaker| speaker.batcher.clone());
     tokio::task::spawn_blocking(move || {
         while let Ok(control) = controls.recv() {
-            match control {
-                Control::Forget(person) => batcher.forget(Some(person)),
-                Control::Discard(person, key) => batcher.discard(person, key),
-                Control::Stop => confine::leave(0),
+            match (control, &batcher) {
+                (Control::Forget(person), Some(batcher)) => batcher.forget(Some(person)),
+                (Control::Discard(person, key), Some(batcher)) => batcher.discard(person, key),
+                // One that only reads keeps nothing.
+                (Control::Forget(_) | Control::Discard(..), None) => {}
+                (Control::Stop, _) => confine::leave(0),
             }
         }
     });
-    serve::serve(&client, speaker)
+    serve::serve(&client, slot, loaded)
         .await
         .map_err(|_| Failure::Link)
 }
@@ -159,21 +202,6 @@ fn read_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
     (line.pop() == Some(b'\n')).then_some(line)
 }
 
-/// Whether the file is still the one that was registered.
-fn check(model: &Path, size: u64, sha256: Option<&str>) -> Result<(), Failure> {
-    let mut file = std::fs::File::open(model).map_err(|_| Failure::Missing)?;
-    if file.metadata().map_err(|_| Failure::Missing)?.len() != size {
-        return Err(Failure::Damaged);
-    }
-    if let Some(wanted) = sha256 {
-        let found = hash(&mut file).map_err(|_| Failure::Damaged)?;
-        if !hex::encode(found).eq_ignore_ascii_case(wanted) {
-            return Err(Failure::Damaged);
-        }
-    }
-    Ok(())
-}
-
 /// SHA-256 of what is left to read.
 pub(crate) fn hash(input: &mut impl Read) -> std::io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
@@ -189,21 +217,39 @@ pub(crate) fn hash(input: &mut impl Read) -> std::io::Result<[u8; 32]> {
 fn load(
     model: &Path,
     id: ModelId,
-    config: EngineConfig,
+    (config, layers): (EngineConfig, Option<Layers>),
     most_kept: u64,
-) -> Result<Speaker, Failure> {
+    mut far: Loading,
+) -> Result<Loaded, Failure> {
     let failed = |error: EngineError| match error {
         EngineError::Load(reason) => Failure::Refused(reason.to_owned()),
         EngineError::Context { .. } => Failure::Memory,
         _ => Failure::Refused(String::new()),
     };
-    let gguf = Arc::new(Gguf::load(model).map_err(failed)?);
+    let loaded = Gguf::load_while(model, layers, move |done| {
+        far.at(Half::Taken, f64::from(done))
+    });
+    let gguf = Arc::new(loaded.map_err(failed)?);
+    let embeds = Embeds::of(&gguf, id, config.threads);
+    if !gguf.speaks() {
+        let embeds = embeds.ok_or_else(|| Failure::Refused(String::new()))?;
+        embeds.open().map_err(failed)?;
+        return Ok(Loaded {
+            context: gguf.context_for(&config),
+            speaker: None,
+            embeds: Some(embeds),
+        });
+    }
     let language = Language::new(Arc::clone(&gguf) as _).map_err(|_| Failure::Template)?;
     let batcher = Batcher::start(gguf, config).map_err(failed)?;
-    Ok(Speaker {
-        model: id,
-        language: Arc::new(language),
-        batcher,
-        most_kept,
+    Ok(Loaded {
+        context: u32::try_from(batcher.context_length()).unwrap_or(u32::MAX),
+        speaker: Some(Speaker {
+            model: id,
+            language: Arc::new(language),
+            batcher,
+            most_kept,
+        }),
+        embeds,
     })
 }

@@ -1,4 +1,4 @@
-//! Handing prompts of the cache to the daemon, and taking them back: `models.cache.*`.
+//! Handing prompts of the cache to the daemon, and taking them back: `models.slot.*`.
 //!
 //! The daemon asks and this process answers; it can ask for nothing itself. What comes is bounded
 //! by what the daemon said at the launch, and goes to the engine only when all of it is there.

@@ -4,17 +4,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aico_bus::{BusError, Client, Request, Responder, Trace};
+use aico_contracts::Payload;
 use aico_contracts::ids::{ModelId, PersonId};
+use aico_contracts::topics::{self, slot_verb as verb};
 use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd, Priority};
-use aico_contracts::{Payload, topics};
 use uuid::Uuid;
 
 use crate::batch::{self, Batcher, Event, QUEUE_LIMIT};
 use crate::engine::SamplingPlan;
-use crate::prompt::{self, Language, Prompt};
+use crate::prompt::{self, Asked, Language, Prompt};
+use crate::structured::{FormatError, Structure};
 
+use super::embed::Embeds;
 use super::launch::{Outcome, Report};
 use super::prompts::Prompts;
+
+/// Questions for vectors at once; what they have to compute waits in a queue of its own.
+const EMBED_LIMIT: usize = 8;
 
 /// A loaded model, ready to answer.
 #[derive(Clone)]
@@ -29,20 +35,66 @@ pub struct Speaker {
     pub most_kept: u64,
 }
 
-/// Serves until the link ends.
+/// What a model file turned out to be.
+pub struct Loaded {
+    /// Tokens that it reads at once.
+    pub context: u32,
+    /// It goes on with a conversation.
+    pub speaker: Option<Speaker>,
+    /// It makes vectors of texts.
+    pub embeds: Option<Embeds>,
+}
+
+/// Serves its slot until the link ends.
 ///
 /// # Errors
 /// When the topics can't be served.
-pub async fn serve(link: &Client, speaker: Speaker) -> Result<(), BusError> {
+pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusError> {
+    let mut embed = match &loaded.embeds {
+        Some(_) => Some(link.serve(&topics::slot(slot, verb::EMBED), EMBED_LIMIT)?),
+        None => None,
+    };
+    if let Some(requests) = &mut embed {
+        requests.ready().await?;
+    }
+    let embedding = {
+        let embeds = loaded.embeds;
+        async move {
+            if let (Some(embeds), Some(mut requests)) = (embeds, embed) {
+                while let Some(request) = requests.recv().await {
+                    tokio::spawn(embeds.clone().answer(request));
+                }
+            }
+            std::future::pending().await
+        }
+    };
+    let context = loaded.context;
+    match loaded.speaker {
+        Some(speaker) => tokio::select! {
+            ended = speak(link, slot, speaker, context) => ended,
+            () = embedding => Ok(()),
+        },
+        None => {
+            super::report(&Report::Ready { context });
+            tokio::select! {
+                () = link.closed() => Ok(()),
+                () = embedding => Ok(()),
+            }
+        }
+    }
+}
+
+async fn speak(link: &Client, slot: u32, speaker: Speaker, context: u32) -> Result<(), BusError> {
+    let serve = |verb, most| link.serve(&topics::slot(slot, verb), most);
     // All that may wait in the loop's queue, all that run, and some to be told "busy".
-    let mut generate = link.serve(topics::MODELS_GENERATE, 2 * QUEUE_LIMIT)?;
-    let mut count = link.serve(topics::MODELS_COUNT, 4)?;
-    let mut pause = link.serve(topics::MODELS_PAUSE, 4)?;
-    let mut resume = link.serve(topics::MODELS_RESUME, 4)?;
+    let mut generate = serve(verb::GENERATE, 2 * QUEUE_LIMIT)?;
+    let mut count = serve(verb::COUNT, 4)?;
+    let mut pause = serve(verb::PAUSE, 4)?;
+    let mut resume = serve(verb::RESUME, 4)?;
     let prompts = Prompts::new(speaker.batcher.clone(), speaker.most_kept);
-    let mut list = link.serve(topics::MODELS_CACHE_LIST, 2)?;
-    let mut save = link.serve(topics::MODELS_CACHE_SAVE, 1)?;
-    let mut restore = link.serve(topics::MODELS_CACHE_RESTORE, 1)?;
+    let mut list = serve(verb::LIST_PROMPTS, 2)?;
+    let mut save = serve(verb::SAVE_PROMPT, 1)?;
+    let mut restore = serve(verb::RESTORE_PROMPT, 1)?;
     for requests in [
         &mut generate,
         &mut count,
@@ -54,9 +106,7 @@ pub async fn serve(link: &Client, speaker: Speaker) -> Result<(), BusError> {
     ] {
         requests.ready().await?;
     }
-    super::report(&Report::Ready {
-        context: u32::try_from(speaker.batcher.context_length()).unwrap_or(u32::MAX),
-    });
+    super::report(&Report::Ready { context });
     loop {
         tokio::select! {
             Some(request) = generate.recv() => {
@@ -192,23 +242,22 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
             }
         },
     };
-    let sampling = question.sampling.unwrap_or_default();
+    let sampling = question.sampling.clone().unwrap_or_default();
+    let cache_key = question.cache_key.clone();
     let loaded = speaker.batcher.context_length();
     let context = match question.context as usize {
         0 => loaded,
         asked => asked.min(loaded),
     };
+    if question.turns.iter().any(|turn| !turn.images.is_empty()) {
+        let fault = prompt::PromptError::NotCapable("images").to_fault();
+        return refuse(request, fault);
+    }
     let language = Arc::clone(&speaker.language);
-    let prompt = tokio::task::spawn_blocking(move || {
-        language.prompt(
-            &prompt::turns(&question.turns),
-            question.max_tokens,
-            context,
-        )
-    });
-    let prompt: Prompt = match prompt.await {
-        Ok(Ok(prompt)) => prompt,
-        Ok(Err(error)) => return refuse(request, error.to_fault()),
+    let prompt = tokio::task::spawn_blocking(move || read(&language, question, context));
+    let (prompt, structure): (Prompt, Option<Structure>) = match prompt.await {
+        Ok(Ok(read)) => read,
+        Ok(Err(fault)) => return refuse(request, fault),
         Err(_panicked) => return refuse(request, failed()),
     };
     let plan = SamplingPlan::from_request(&sampling);
@@ -219,14 +268,55 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
         id,
         person,
         priority: Priority::try_from(envelope.priority).unwrap_or_default(),
-        cache_key: question.cache_key,
+        cache_key,
         prompt: prompt.tokens,
         answer_limit: prompt.answer_limit,
         sampling: plan,
         stops,
         thinking: prompt.thinking,
+        calls: prompt.calls,
+        structure,
     });
     hand_over(generation, request.stream(), dropped_turns).await
+}
+
+/// The question as the loop takes it.
+fn read(
+    language: &Language,
+    question: v1::Generate,
+    context: usize,
+) -> Result<(Prompt, Option<Structure>), Fault> {
+    if !question.tools.is_empty() && !question.format.is_empty() {
+        return Err(
+            Fault::invalid("An answer is bound to a format or may call tools, not both")
+                .with_what_to_do("Leave out one of them."),
+        );
+    }
+    let structure = match question.format.as_str() {
+        "" => None,
+        format => Some(
+            language
+                .structure(format)
+                .map_err(|error| error.to_fault())?,
+        ),
+    };
+    let asked = Asked {
+        tools: question.tools,
+        think: question.think,
+        effort: question.effort,
+    };
+    let turns = prompt::turns(&question.turns);
+    let prompt = language.prompt_for(&turns, &asked, question.max_tokens, context);
+    let prompt = prompt.map_err(|error| error.to_fault())?;
+    let thought = prompt::thought_limit(&asked.effort, prompt.answer_limit);
+    let structure = structure.map(|structure| structure.think_at_most(thought));
+    Ok((prompt, structure))
+}
+
+/// As the imitated servers make them, and short enough for Mistral's templates.
+fn call_id() -> String {
+    let id = Uuid::new_v4().simple().to_string();
+    id[..9].to_owned()
 }
 
 /// From the loop to the asker.
@@ -241,16 +331,25 @@ async fn hand_over(
         let event = tokio::select! {
             event = generation.next() => event,
             () = stream.cancelled() => {
-                let reason = v1::generated_end::Reason::Cancelled.into();
-                let end = GeneratedEnd { reason, dropped_turns, ..GeneratedEnd::default() };
-                stream.end(of(Item::End(end)));
-                return Told::of(Outcome::Cancelled);
+                // It is told when nothing of it is computed any more.
+                let freed = generation.cancel().await;
+                stream.end(of(Item::End(cancelled(&freed, dropped_turns))));
+                return Told {
+                    outcome: Outcome::Cancelled,
+                    read: freed.prompt_tokens,
+                    written: freed.answer_tokens,
+                };
             }
         };
         let item = match event {
             Some(Event::Queued(before)) => Item::Queued(before),
             Some(Event::Text(text)) => Item::Text(text),
             Some(Event::Thinking(text)) => Item::Thinking(text),
+            Some(Event::Call(call)) => Item::ToolCall(v1::ToolCall {
+                id: call_id(),
+                name: call.name,
+                arguments: call.arguments,
+            }),
             Some(Event::End(end)) => {
                 let told = Told {
                     outcome: if end.cut {
@@ -268,6 +367,10 @@ async fn hand_over(
                 stream.fault(Fault::busy("Too many questions wait for the model"));
                 return Told::of(Outcome::Busy);
             }
+            Some(Event::TooComplex) => {
+                stream.fault(FormatError::TooComplex.to_fault());
+                return Told::of(Outcome::Failed);
+            }
             Some(Event::Failed | Event::Stopped) | None => {
                 stream.fault(failed());
                 return Told::of(Outcome::Failed);
@@ -276,6 +379,18 @@ async fn hand_over(
         if stream.send(of(item)).await.is_err() {
             return Told::of(Outcome::Cancelled);
         }
+    }
+}
+
+fn cancelled(freed: &batch::Freed, dropped_turns: u32) -> GeneratedEnd {
+    GeneratedEnd {
+        reason: v1::generated_end::Reason::Cancelled.into(),
+        prompt_tokens: freed.prompt_tokens,
+        cached_tokens: freed.cached_tokens,
+        answer_tokens: freed.answer_tokens,
+        dropped_turns,
+        steps_after_cancel: freed.steps_after,
+        ..GeneratedEnd::default()
     }
 }
 
@@ -295,5 +410,6 @@ fn ended(end: &batch::End, dropped_turns: u32) -> GeneratedEnd {
         dropped_turns,
         first_token_us: micros(end.first_token),
         total_us: micros(end.total),
+        steps_after_cancel: 0,
     }
 }

@@ -9,6 +9,7 @@ use aico_contracts::v1::Fault;
 use serde::Deserialize;
 
 use super::url::Url;
+use crate::transformers::package::{FileFacts, GRAPH, Package, TOKENIZER, Task, is_name};
 
 /// Most bytes of a catalogue.
 const FILE_LIMIT: u64 = 4 << 20;
@@ -74,6 +75,35 @@ pub enum Purpose {
     Chat,
     /// It turns text into vectors, for finding by meaning.
     Embedding,
+    /// It finds what texts name.
+    Entities,
+    /// It tells how texts judge.
+    Sentiment,
+    /// It tells what texts feel.
+    Emotion,
+}
+
+impl Purpose {
+    /// As it is told.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embedding => "embedding",
+            Self::Entities => "entities",
+            Self::Sentiment => "sentiment",
+            Self::Emotion => "emotion",
+        }
+    }
+
+    fn of(task: Task) -> Self {
+        match task {
+            Task::Embedding => Self::Embedding,
+            Task::Entities => Self::Entities,
+            Task::Sentiment => Self::Sentiment,
+            Task::Emotion => Self::Emotion,
+        }
+    }
 }
 
 /// All that can be had.
@@ -85,6 +115,8 @@ pub struct Catalogue {
     pub path: Option<PathBuf>,
     /// Models, the preferred of equals first.
     pub items: Vec<Entry>,
+    /// Names of models whose hashes nobody has vouched for: they are named, and never downloaded.
+    pub unverified: Vec<String>,
 }
 
 /// One model file.
@@ -122,6 +154,44 @@ pub struct Entry {
     pub parts: Option<Parts>,
     /// Whether it may be recommended.
     pub recommend: bool,
+    /// Of a model for texts: what it is besides its graph, which the rest of this describes.
+    pub package: Option<Box<PackageEntry>>,
+}
+
+/// What a package has beside its graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageEntry {
+    /// Its description, with what its files have to be.
+    pub about: Package,
+    /// Where the tokeniser is.
+    pub sources: Vec<Url>,
+    /// Bytes of the tokeniser.
+    pub size: u64,
+    /// Of the tokeniser.
+    pub sha256: Hash,
+}
+
+impl Entry {
+    /// Bytes of all its files.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let rest = self.package.as_ref().map_or(0, |package| package.size);
+        self.size.saturating_add(rest)
+    }
+
+    /// The tokeniser of a package, as a file to download.
+    #[must_use]
+    pub fn tokenizer(&self) -> Option<Self> {
+        let package = self.package.as_ref()?;
+        Some(Self {
+            name: format!("{}.tokenizer", self.name),
+            sources: package.sources.clone(),
+            size: package.size,
+            sha256: package.sha256,
+            parts: None,
+            ..self.clone()
+        })
+    }
 }
 
 /// Hashes of parts of a file.
@@ -157,12 +227,26 @@ struct RawEntry {
     license: String,
     license_url: String,
     sources: Vec<String>,
+    #[serde(default)]
     size: u64,
-    sha256: String,
+    /// `null`: nobody has vouched for it.
+    sha256: Option<String>,
     #[serde(default)]
     parts: Option<RawParts>,
     #[serde(default)]
     recommend: bool,
+    #[serde(default)]
+    package: Option<Package>,
+    #[serde(default)]
+    tokenizer: Option<RawFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    sources: Vec<String>,
+    size: u64,
+    sha256: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -214,8 +298,14 @@ impl Catalogue {
             return Err(wrong(format!("it has more than {ITEMS_LIMIT} models")));
         }
         let mut items: Vec<Entry> = Vec::with_capacity(raw.models.len());
+        let mut unverified = Vec::new();
         for one in raw.models {
             let name: String = one.name.chars().take(64).collect();
+            let lacks = |file: &RawFile| file.sha256.is_none();
+            if one.sha256.is_none() || one.tokenizer.as_ref().is_some_and(lacks) {
+                unverified.push(name);
+                continue;
+            }
             let entry = one
                 .check()
                 .map_err(|why| wrong(format!("{name:?}: {why}")))?;
@@ -228,6 +318,7 @@ impl Catalogue {
             date: raw.date,
             path: path.map(Path::to_owned),
             items,
+            unverified,
         })
     }
 
@@ -236,18 +327,6 @@ impl Catalogue {
     pub fn find(&self, name: &str) -> Option<&Entry> {
         self.items.iter().find(|entry| entry.name == name)
     }
-}
-
-/// Whether this can be a name: it becomes the name of a file.
-#[must_use]
-pub fn is_name(text: &str) -> bool {
-    let fine =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-    (1..=64).contains(&text.len())
-        && text.bytes().all(fine)
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.ends_with(|last: char| last.is_ascii_alphanumeric())
-        && !text.starts_with("starter-")
 }
 
 impl RawEntry {
@@ -272,18 +351,7 @@ impl RawEntry {
         if !Url::parse(&self.license_url).is_ok_and(|url| url.secure()) {
             return Err("license_url is no https address");
         }
-        if self.sources.is_empty() || self.sources.len() > 8 {
-            return Err("it has no sources, or more than eight");
-        }
-        let sources: Result<Vec<Url>, _> = self
-            .sources
-            .iter()
-            .map(|source| Url::parse(source))
-            .collect();
-        let sources = sources.map_err(|_| "a source is no web address")?;
-        if !sources.iter().all(Url::secure) {
-            return Err("a source is not https");
-        }
+        let sources = urls(&self.sources)?;
         if self.size == 0 || self.size > SIZE_LIMIT {
             return Err("its size can't be");
         }
@@ -302,8 +370,21 @@ impl RawEntry {
                 })
             }
         };
+        let sha256 = self.sha256.as_deref().and_then(hash);
+        let sha256 = sha256.ok_or("its sha256 is none")?;
+        let package = match (self.package, self.tokenizer) {
+            (None, None) if matches!(self.purpose, Purpose::Chat | Purpose::Embedding) => None,
+            (Some(about), Some(tokenizer)) => {
+                if about.name != self.name || Purpose::of(about.task) != self.purpose {
+                    return Err("its package is of another name, or for something else");
+                }
+                Some(Box::new(package(about, (self.size, sha256), &tokenizer)?))
+            }
+            _ => return Err("a model for texts has a package and a tokenizer"),
+        };
         Ok(Entry {
-            sha256: hash(&self.sha256).ok_or("its sha256 is none")?,
+            package,
+            sha256,
             name: self.name,
             title: self.title,
             summary: self.summary,
@@ -321,6 +402,43 @@ impl RawEntry {
             recommend: self.recommend,
         })
     }
+}
+
+fn urls(sources: &[String]) -> Result<Vec<Url>, &'static str> {
+    if sources.is_empty() || sources.len() > 8 {
+        return Err("it has no sources, or more than eight");
+    }
+    let sources: Result<Vec<Url>, _> = sources.iter().map(|source| Url::parse(source)).collect();
+    let sources = sources.map_err(|_| "a source is no web address")?;
+    match sources.iter().all(Url::secure) {
+        true => Ok(sources),
+        false => Err("a source is not https"),
+    }
+}
+
+/// A package's description, completed by what its files have to be.
+fn package(
+    mut about: Package,
+    (size, sha256): (u64, Hash),
+    tokenizer: &RawFile,
+) -> Result<PackageEntry, &'static str> {
+    let other = tokenizer.sha256.as_deref().and_then(hash);
+    let other = other.ok_or("the sha256 of its tokenizer is none")?;
+    let files = [(GRAPH, size, sha256), (TOKENIZER, tokenizer.size, other)];
+    about.files = files
+        .into_iter()
+        .map(|(name, size, sha256)| {
+            let sha256 = hex::encode(sha256);
+            (name.to_owned(), FileFacts { size, sha256 })
+        })
+        .collect();
+    about.check().map_err(|_| "its package can't be")?;
+    Ok(PackageEntry {
+        sources: urls(&tokenizer.sources)?,
+        size: tokenizer.size,
+        sha256: other,
+        about,
+    })
 }
 
 fn hash(text: &str) -> Option<Hash> {
@@ -361,9 +479,13 @@ mod tests {
                 segments.nth(1).is_some_and(|commit| commit.len() == 40)
             };
             assert!(entry.sources.iter().all(pinned), "{}", entry.name);
-            // Between two and nine bits and a half for each parameter.
+            // Between two and nine bits and a half for each parameter; those for texts are whole.
             let bits = entry.size as f64 * 8.0 / entry.parameters as f64;
-            assert!((2.0..9.6).contains(&bits), "{}: {bits}", entry.name);
+            let expected = match entry.package {
+                None => 2.0..9.6,
+                Some(_) => 31.0..34.0,
+            };
+            assert!(expected.contains(&bits), "{}: {bits}", entry.name);
         }
     }
 
@@ -375,7 +497,7 @@ mod tests {
                 .lines()
                 .find(|line| line.starts_with(&format!("| `{}` |", entry.name)));
             let row = row.unwrap_or_else(|| panic!("docs/models.md lacks {}", entry.name));
-            let size = super::super::error::gigabytes(entry.size);
+            let size = super::super::error::gigabytes(entry.total());
             assert!(row.contains(&size), "{row} lacks {size}");
             let memory = super::super::fit::memory(&entry, 4096, 1);
             let memory = format!("{:.1} GB", memory as f64 / 1e9);
@@ -400,6 +522,11 @@ mod tests {
             ("size", 0.into(), "size"),
             ("size", (SIZE_LIMIT + 1).into(), "size"),
             ("sha256", "00".into(), "sha256"),
+            (
+                "tokenizer",
+                serde_json::json!({"sources": [], "size": 1, "sha256": "00"}),
+                "texts",
+            ),
             ("sources", serde_json::json!([]), "sources"),
             (
                 "sources",

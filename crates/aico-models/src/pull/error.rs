@@ -8,6 +8,7 @@ use std::time::Duration;
 use aico_contracts::v1::Fault;
 
 use super::catalogue::CatalogueError;
+use crate::disk;
 
 /// Why a download does not go on. What was downloaded well before stays, except after
 /// [`PullError::WrongHash`], [`PullError::NotAModel`] and [`PullError::Changed`].
@@ -241,8 +242,12 @@ impl PullError {
                         .with_what_to_do("Free some space, or choose a smaller model."),
                 }
             }
-            Self::Disk { source, .. } => failed("Check that the data folder can be written.")
-                .with_detail(format!("{detail} {source}.")),
+            Self::Disk { source, .. } => {
+                let fault = disk::fault(source);
+                let fault =
+                    fault.unwrap_or_else(|| failed("Check that the data folder can be written."));
+                fault.with_detail(format!("{detail} {source}."))
+            }
             Self::Registry(_) => Fault::internal("The registry of models can't be used"),
             Self::Stopped => Fault::new("download-failed", "The download was stopped"),
             Self::Broken => Fault::internal("A part of the download ended unexpectedly"),
@@ -315,5 +320,19 @@ mod tests {
         }
         let full = PullError::disk("x", io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(full, PullError::Full { free: None, .. }));
+        let code = |error| PullError::disk("x", error).to_fault().code;
+        #[cfg(unix)]
+        assert_eq!(
+            code(io::Error::from_raw_os_error(libc::EIO)),
+            "storage-failing"
+        );
+        assert_eq!(
+            code(io::ErrorKind::ReadOnlyFilesystem.into()),
+            "storage-read-only"
+        );
+        assert_eq!(
+            code(io::ErrorKind::PermissionDenied.into()),
+            "download-failed"
+        );
     }
 }

@@ -54,6 +54,9 @@ pub enum Fit {
 /// Bytes that running this model takes.
 #[must_use]
 pub fn memory(entry: &Entry, context: u32, sequences: u32) -> u64 {
+    if let Some(package) = &entry.package {
+        return package.about.memory();
+    }
     memory::need_of(
         entry.size,
         entry.context_length,

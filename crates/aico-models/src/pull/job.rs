@@ -26,8 +26,11 @@ const CHANGES: u32 = 3;
 const SPARE: u64 = 64 << 20;
 
 /// What a download is made of.
+#[derive(Clone)]
 pub(super) struct Job {
     pub(super) entry: Entry,
+    /// It has to be a model that can be run.
+    pub(super) model: bool,
     /// Where unfinished downloads are.
     pub(super) folder: PathBuf,
     /// Where the file is in the end.
@@ -135,7 +138,7 @@ impl Job {
                 name = self.entry.name,
                 host,
                 missing = self.entry.size - partial.bytes(),
-                "Downloading a model."
+                "Downloading a file."
             );
             // Names are resolved anew with each try, and stay as they are during it.
             let net = Net::new(
@@ -275,8 +278,11 @@ impl Job {
     /// The bytes are those of the catalogue. Whether they are a model is another question.
     async fn finish(&self, partial: Arc<Partial>) -> Result<(), PullError> {
         let (target, purpose) = (self.target.clone(), self.entry.purpose);
+        // A program is none, and a file of a package is looked at by the process that will run it,
+        // and by no other.
+        let looks = self.model && self.entry.package.is_none();
         let looked = tokio::task::spawn_blocking(move || {
-            if let Err(fault) = examine(partial.path(), purpose) {
+            if looks && let Err(fault) = examine(partial.path(), purpose) {
                 return Err(PullError::NotAModel(fault));
             }
             partial.finish(&target)
@@ -295,7 +301,7 @@ fn examine(path: &Path, purpose: Purpose) -> Result<(), Fault> {
         Purpose::Chat => files::look(path)
             .map(drop)
             .map_err(|error| error.to_fault()),
-        Purpose::Embedding => match Description::of_file(path) {
+        _ => match Description::of_file(path) {
             Ok(_) => Ok(()),
             Err(GgufError::Io(source)) => Err(AddError::Missing {
                 path: path.to_owned(),

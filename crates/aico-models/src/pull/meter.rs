@@ -40,6 +40,8 @@ pub(super) struct Meter {
     fetched: AtomicU64,
     /// Bytes read while checking or verifying.
     checked: AtomicU64,
+    /// Bytes of files of the same model that were finished before.
+    before: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -68,6 +70,7 @@ impl Meter {
             done: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
             checked: AtomicU64::new(0),
+            before: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
                 source: String::new(),
@@ -86,6 +89,12 @@ impl Meter {
         self.checked.store(0, Ordering::Relaxed);
         inner.samples.clear();
         inner.phase = phase;
+    }
+
+    /// The next file of the same model: so many bytes of others are there.
+    pub(super) fn next_file(&self, before: u64) {
+        self.before.store(before, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
     }
 
     /// Fetching from this server.
@@ -161,7 +170,9 @@ impl Meter {
         };
         Reading {
             phase: inner.phase.clone(),
-            done: done.min(self.total),
+            done: done
+                .saturating_add(self.before.load(Ordering::Relaxed))
+                .min(self.total),
             total: self.total,
             kept: inner.kept,
             rate,

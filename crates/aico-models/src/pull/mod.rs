@@ -15,16 +15,23 @@ pub mod fit;
 mod job;
 mod meter;
 mod net;
+mod package;
 mod partial;
 mod puller;
+pub mod single;
+pub mod small;
 mod space;
 pub mod url;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use address::is_global;
 pub use error::PullError;
+pub(crate) use net::Tls;
 pub use net::{Limits, Proxy, Resolve, SystemResolver};
+pub(crate) use package::Packages;
+pub(crate) use partial::sync_folder;
 pub(crate) use puller::Puller;
 
 /// How models are downloaded.

@@ -150,13 +150,13 @@ pub(super) struct Net {
     tls: Arc<Tls>,
 }
 
-/// The certificates that the system trusts, read when the first download begins.
+/// The certificates that the system trusts, read when the first connection needs them.
 #[derive(Default)]
-pub(super) struct Tls(OnceLock<Result<Arc<rustls::ClientConfig>, String>>);
+pub(crate) struct Tls(OnceLock<Result<Arc<rustls::ClientConfig>, String>>);
 
 impl Tls {
     /// Blocks while the certificates are read the first time.
-    fn config(&self) -> Result<Arc<rustls::ClientConfig>, String> {
+    pub(crate) fn config(&self) -> Result<Arc<rustls::ClientConfig>, String> {
         self.0.get_or_init(Self::load).clone()
     }
 

@@ -19,14 +19,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::PullConfig;
-use super::catalogue::{Catalogue, CatalogueError, Entry, Purpose, is_name};
+use super::catalogue::{Catalogue, CatalogueError, Entry, Purpose};
 use super::error::PullError;
 use super::fit::{self, Fit, Machine};
 use super::job::Job;
 use super::meter::{Meter, Phase, Reading};
 use super::net::Tls;
+use super::package::{self, Packages};
 use super::partial;
+use crate::disk;
 use crate::supervisor::{MANAGER, ModelRecord, ModelRegistryStore, Order, files};
+use crate::transformers::package::is_name;
 
 /// Most downloads that run or wait.
 const MOST: usize = 16;
@@ -68,6 +71,7 @@ pub(crate) struct Puller {
     queue: Vec<String>,
     running: Option<Running>,
     tls: Arc<Tls>,
+    packages: Packages,
     stop: CancellationToken,
 }
 
@@ -87,6 +91,7 @@ impl Puller {
         config: PullConfig,
         engine: (u32, u32),
         orders: mpsc::Sender<Order>,
+        packages: Packages,
         stop: CancellationToken,
     ) -> Result<Self, aico_bus::BusError> {
         let client = bus.join(Identity::new(MANAGER));
@@ -107,6 +112,7 @@ impl Puller {
             queue: Vec::new(),
             running: None,
             tls: Arc::default(),
+            packages,
             stop,
         })
     }
@@ -216,7 +222,7 @@ impl Puller {
 
     fn enqueue(&mut self, entry: Entry, use_then: bool, fresh: bool) {
         let name = entry.name.clone();
-        let meter = Arc::new(Meter::new(entry.size));
+        let meter = Arc::new(Meter::new(entry.total()));
         meter.kept(partial::listed_bytes(&self.folder(), &entry));
         self.pulls.insert(
             name.clone(),
@@ -242,6 +248,7 @@ impl Puller {
         let stop = self.stop.child_token();
         let job = Job {
             entry: pull.entry.clone(),
+            model: true,
             folder: self.folder(),
             target: self.target(&name),
             resolver: Arc::clone(&self.config.resolver),
@@ -257,7 +264,7 @@ impl Puller {
         self.running = Some(Running {
             name,
             stop,
-            task: tokio::spawn(job.run()),
+            task: tokio::spawn(package::run(job, self.config.models.clone())),
         });
     }
 
@@ -311,6 +318,7 @@ impl Puller {
             return Ok(());
         };
         if pull.entry.purpose != Purpose::Chat {
+            self.packages.changed.notify_one();
             return Ok(());
         }
         let target = self.config.models.join(format!("{name}.gguf"));
@@ -346,6 +354,19 @@ impl Puller {
     async fn pull(&mut self, name: &str, use_then: bool) -> Result<v1::Pull, Fault> {
         let catalogue = self.read_catalogue().await;
         let catalogue = catalogue.map_err(|error| error.to_fault())?;
+        if catalogue.unverified.iter().any(|one| one == name) {
+            return Err(Fault::new(
+                "catalogue-unusable",
+                "The catalogue can't vouch for this model",
+            )
+            .with_detail(
+                "Nobody has noted the hashes of its files, so whatever a server sends could not be \
+                 told from something else.",
+            )
+            .with_what_to_do(
+                "Get its files by hand and bring them in: docs/transformers.md says how.",
+            ));
+        }
         let Some(entry) = catalogue.find(name).cloned() else {
             return Err(Fault::not_found("The catalogue has no such model")
                 .with_what_to_do("See what it has: `aico model catalogue`."));
@@ -377,8 +398,11 @@ impl Puller {
     }
 
     async fn write_note(&self, name: &str, wanted: Wanted) -> Result<(), Fault> {
-        let (folder, path) = (self.folder(), self.note(name));
-        let written = tokio::task::spawn_blocking(move || write_note(&folder, &path, &wanted));
+        let path = self.note(name);
+        let written = tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&wanted)?;
+            disk::write_whole(&path, &text)
+        });
         let written = written.await.map_err(|_| PullError::Broken.to_fault())?;
         written.map_err(|error| PullError::disk(self.note(name), error).to_fault())
     }
@@ -410,6 +434,7 @@ impl Puller {
                 _ => {}
             }
             partial::remove(&folder, &owned)?;
+            package::remove(&folder, &owned)?;
             Ok(there)
         });
         let removed = removed.await.map_err(|_| PullError::Broken.to_fault())?;
@@ -470,16 +495,15 @@ fn tell_catalogue(
             .iter()
             .find(|model| model.sha256 == Some(entry.sha256) && model.path.is_file());
         let file = models.join(format!("{}.gguf", entry.name));
-        let whole = std::fs::metadata(file).is_ok_and(|file| file.len() == entry.size);
+        let whole = match entry.package {
+            Some(_) => package::is_here(models, entry),
+            None => std::fs::metadata(file).is_ok_and(|file| file.len() == entry.size),
+        };
         v1::CatalogueEntry {
             name: entry.name.clone(),
             title: entry.title.clone(),
             summary: entry.summary.clone(),
-            purpose: match entry.purpose {
-                Purpose::Chat => "chat",
-                Purpose::Embedding => "embedding",
-            }
-            .to_owned(),
+            purpose: entry.purpose.as_str().to_owned(),
             architecture: entry.architecture.clone(),
             parameters: entry.parameters,
             quantization: entry.quantization.clone(),
@@ -487,7 +511,7 @@ fn tell_catalogue(
             license: entry.license.clone(),
             license_url: entry.license_url.clone(),
             sources: entry.sources.iter().map(ToString::to_string).collect(),
-            size_bytes: entry.size,
+            size_bytes: entry.total(),
             sha256: entry.sha256.to_vec(),
             memory_bytes: need,
             fit: match fit::fit(need, held, &machine) {
@@ -524,30 +548,6 @@ fn wanted(entry: &Entry, use_then: bool) -> Wanted {
         sha256: hex::encode(entry.sha256),
         use_then,
     }
-}
-
-/// Writes the note, whole or not at all. Blocks.
-fn write_note(folder: &Path, path: &Path, wanted: &Wanted) -> std::io::Result<()> {
-    use std::io::Write as _;
-
-    crate::starter::private_folder(folder)?;
-    let text = serde_json::to_vec(wanted)?;
-    let temporary = path.with_extension("wanted-tmp");
-    let _none_left = std::fs::remove_file(&temporary);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary)?;
-    let written = file
-        .write_all(&text)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _best_effort = std::fs::remove_file(&temporary);
-    }
-    written?;
-    partial::sync_folder(folder)
 }
 
 /// The notes in the folder, oldest first. Blocks.

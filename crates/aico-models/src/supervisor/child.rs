@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aico_bus::Trace;
+use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Handle;
@@ -21,6 +22,19 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// All that is in its environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    /// One with one argument, and nothing in its environment.
+    pub fn new(path: impl Into<PathBuf>, argument: impl Into<OsString>) -> Self {
+        Self {
+            path: path.into(),
+            arguments: vec![argument.into()],
+            environment: Vec::new(),
+        }
+    }
 }
 
 /// What a run tells.
@@ -31,15 +45,23 @@ pub(super) enum News {
     Ended(Option<ExitStatus>),
 }
 
+/// Starts model processes. Tests play them.
+#[async_trait]
+pub(super) trait Launcher: Send + Sync {
+    /// Starts a process and hands it its launch line.
+    async fn run(&self, program: Program, launch: Launch) -> std::io::Result<Run>;
+}
+
 /// Starts processes from one thread that lives as long as the daemon: on Linux a child dies
 /// with the *thread* that started it, and a runtime's threads come and go.
 #[derive(Clone)]
 pub(super) struct Starter {
-    orders: Arc<std::sync::mpsc::Sender<Order>>,
+    orders: std::sync::mpsc::Sender<Order>,
 }
 
 struct Order {
     program: Program,
+    variables: Vec<(&'static str, String)>,
     answer: oneshot::Sender<std::io::Result<Child>>,
 }
 
@@ -52,23 +74,37 @@ impl Starter {
             .spawn(move || {
                 let _inside = runtime.enter();
                 while let Ok(order) = inbox.recv() {
-                    let _asker_gone = order.answer.send(start(&order.program));
+                    let started = start(&order.program, order.variables);
+                    let _asker_gone = order.answer.send(started);
                 }
             })?;
-        Ok(Self {
-            orders: Arc::new(orders),
-        })
+        Ok(Self { orders })
     }
 
-    /// Starts a process and hands it its launch line.
-    pub(super) async fn run(&self, program: Program, launch: &Launch) -> std::io::Result<Run> {
+    /// Starts a process. It finds no other variables than these.
+    pub(super) async fn spawn(
+        &self,
+        program: Program,
+        variables: Vec<(&'static str, String)>,
+    ) -> std::io::Result<Child> {
         let gone = || std::io::Error::other("the starting thread has ended");
         let (answer, started) = oneshot::channel();
         self.orders
-            .send(Order { program, answer })
+            .send(Order {
+                program,
+                variables,
+                answer,
+            })
             .map_err(|_| gone())?;
-        let mut child = started.await.map_err(|_| gone())??;
-        let mut line = serde_json::to_string(launch).map_err(std::io::Error::other)?;
+        started.await.map_err(|_| gone())?
+    }
+}
+
+#[async_trait]
+impl Launcher for Starter {
+    async fn run(&self, program: Program, launch: Launch) -> std::io::Result<Run> {
+        let mut child = self.spawn(program, Vec::new()).await?;
+        let mut line = serde_json::to_string(&launch).map_err(std::io::Error::other)?;
         line.push('\n');
         let (Some(mut input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -92,11 +128,18 @@ impl Starter {
     }
 }
 
-fn start(program: &Program) -> std::io::Result<Child> {
+fn start(program: &Program, variables: Vec<(&str, String)>) -> std::io::Result<Child> {
     let mut command = Command::new(&program.path);
     command
         .args(&program.arguments)
         .env_clear()
+        .envs(variables)
+        .envs(
+            program
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -122,8 +165,34 @@ pub(super) struct Run {
 
 impl Run {
     /// The next news; `Ended` is the last.
-    pub(super) async fn news(&mut self) -> News {
-        self.news.recv().await.unwrap_or(News::Ended(None))
+    async fn news(&mut self) -> News {
+        std::future::poll_fn(|cx| self.poll_news(cx)).await
+    }
+
+    /// The next news, if there are any now.
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        let news = std::task::ready!(self.news.poll_recv(cx));
+        Poll::Ready(news.unwrap_or(News::Ended(None)))
+    }
+
+    /// Kills it at once. Its end is still told.
+    pub(super) fn kill(&mut self) {
+        self.kill = None;
+    }
+
+    /// One that a test plays.
+    #[cfg(test)]
+    pub(super) fn played(
+        process_id: u32,
+        news: mpsc::Receiver<News>,
+        kill: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            process_id,
+            input: None,
+            news,
+            kill: Some(kill),
+        }
     }
 
     /// Says something to it. One that does not read soon is left alone.
@@ -139,7 +208,10 @@ impl Run {
     /// Asks it to end, and kills it when it does not within `grace`.
     pub(super) async fn end(mut self, grace: Duration) {
         self.say(&Control::Stop).await;
-        self.input = None;
+        if self.input.take().is_none() {
+            // It can't be asked.
+            self.kill = None;
+        }
         let ended = async { while !matches!(self.news().await, News::Ended(_)) {} };
         if tokio::time::timeout(grace, ended).await.is_err() {
             self.kill = None;
@@ -237,7 +309,8 @@ fn known(line: &str) -> Option<&'static str> {
         .map(|(_, words)| *words)
 }
 
-async fn filter(errors: impl AsyncRead + Unpin) {
+/// Reads what a process writes besides, and lets nothing of it through but its kind.
+pub(super) async fn filter(errors: impl AsyncRead + Unpin) {
     let mut errors = BufReader::new(errors);
     let mut unknown = 0_u64;
     let mut buffer = Vec::new();

@@ -8,6 +8,7 @@ use aico_contracts::v1::Fault;
 
 use super::registry::ModelRecord;
 use crate::gguf::{Description, GgufError};
+use crate::process::launch::Failure;
 
 /// Why a file can't be added.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum AddError {
         source: GgufError,
     },
     /// A model for other work.
-    #[error("{path} holds a model ({architecture}) that does not converse")]
+    #[error("{path} holds a model ({architecture}) that neither converses nor makes vectors")]
     Speechless {
         /// The file.
         path: PathBuf,
@@ -101,7 +102,7 @@ pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
         Err(GgufError::Io(source)) => return Err(missing(source)),
         Err(source) => return Err(AddError::NotAModel { path, source }),
     };
-    if !about.speaks() {
+    if !about.speaks() && !about.pooling {
         return Err(AddError::Speechless {
             path,
             architecture: about.architecture,
@@ -129,6 +130,7 @@ pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
         license: about.license,
         starter: false,
         active: false,
+        pinned: false,
         path,
     })
 }
@@ -194,4 +196,31 @@ pub fn damaged(record: &ModelRecord) -> Fault {
             record.path.display()
         ))
         .with_what_to_do("If you replaced it yourself, add it again: `aico model add FILE`.")
+}
+
+/// Why its process could not run it.
+pub(super) fn refused(model: &ModelRecord, failure: &Failure) -> Fault {
+    let other = "Choose another model, or another file of this one.";
+    match failure {
+        Failure::Missing => missing(model),
+        Failure::Damaged => damaged(model),
+        Failure::Refused(reason) => {
+            let known = crate::engine::known_reason(reason);
+            Fault::new("model-refused", "The model can't be loaded")
+                .with_detail(known.map_or(String::new(), |reason| format!("Because {reason}.")))
+                .with_what_to_do(other)
+        }
+        Failure::Template => {
+            Fault::new("model-template", "The model's chat template does not work")
+                .with_what_to_do(other)
+        }
+        Failure::Memory => Fault::new("model-too-large", "The model does not fit into memory")
+            .with_what_to_do("Choose a smaller model, or set a smaller context."),
+        Failure::Launch => Fault::model_failed("The model process did not understand us")
+            .with_what_to_do("AICO was replaced while it ran: start it again."),
+        Failure::Confinement | Failure::Link | Failure::Device(_) => {
+            Fault::model_failed("The model process could not be set up")
+                .with_what_to_do("`aico doctor` tells more.")
+        }
+    }
 }

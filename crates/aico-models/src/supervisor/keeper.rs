@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aico_bus::{Client, Meta, RequestError};
 use aico_contracts::ids::PersonId;
-use aico_contracts::topics;
+use aico_contracts::topics::{self, slot_verb as verb};
 use aico_contracts::v1::prompt_piece::Piece;
 use aico_contracts::v1::restored_prompt::Outcome;
 use aico_contracts::v1::{self, Priority};
@@ -42,6 +42,8 @@ pub(super) struct Keeper {
 struct Parts {
     cache: PromptCache,
     bus: Client,
+    /// Where the process serves.
+    slot: u32,
     fingerprint: Fingerprint,
     /// One transfer at a time; what is known of the process's prompts.
     known: Mutex<Known>,
@@ -72,11 +74,17 @@ enum Trouble {
 
 impl Keeper {
     /// For a process that computes what this fingerprint names.
-    pub(super) fn new(cache: PromptCache, bus: Client, fingerprint: Fingerprint) -> Self {
+    pub(super) fn new(
+        cache: PromptCache,
+        bus: Client,
+        slot: u32,
+        fingerprint: Fingerprint,
+    ) -> Self {
         Self {
             parts: Arc::new(Parts {
                 cache,
                 bus,
+                slot,
                 fingerprint,
                 known: Mutex::default(),
             }),
@@ -145,12 +153,16 @@ impl Keeper {
         let _removed = tokio::task::spawn_blocking(move || cache.discard(person, &key)).await;
     }
 
+    fn topic(&self, verb: &str) -> String {
+        topics::slot(self.parts.slot, verb)
+    }
+
     async fn list(&self) -> Result<Vec<Prompt>, Trouble> {
         let meta = Meta::default().deadline_in(PATIENCE);
         let list: v1::PromptList = self
             .parts
             .bus
-            .request(topics::MODELS_CACHE_LIST, &v1::ListPrompts {}, meta)
+            .request(&self.topic(verb::LIST_PROMPTS), &v1::ListPrompts {}, meta)
             .await?;
         let prompts = list.items.into_iter().map(|item| {
             let person = PersonId::from_slice(&item.person).map_err(|_| Trouble::Malformed)?;
@@ -201,7 +213,7 @@ impl Keeper {
         let mut pieces: aico_bus::ReplyStream<v1::PromptPiece> = self
             .parts
             .bus
-            .open_stream(topics::MODELS_CACHE_SAVE, &question, meta(person))
+            .open_stream(&self.topic(verb::SAVE_PROMPT), &question, meta(person))
             .await?;
         let Some(Piece::Head(head)) = pieces.next().await.ok_or(Trouble::Malformed)??.piece else {
             return Err(Trouble::Malformed);
@@ -264,7 +276,7 @@ impl Keeper {
             let answer: v1::RestoredPrompt = self
                 .parts
                 .bus
-                .request(topics::MODELS_CACHE_RESTORE, &piece, meta(person))
+                .request(&self.topic(verb::RESTORE_PROMPT), &piece, meta(person))
                 .await?;
             match answer.outcome() {
                 Outcome::More if !piece.state.is_empty() => {}

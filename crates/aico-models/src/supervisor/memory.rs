@@ -1,6 +1,6 @@
 //! Whether a model fits into memory, before it is loaded.
 
-use aico_contracts::v1::Fault;
+use std::time::Duration;
 
 use super::registry::ModelRecord;
 use crate::engine::DEFAULT_CONTEXT;
@@ -45,25 +45,92 @@ pub fn need_of(
     size.saturating_add(cache).saturating_add(OVERHEAD)
 }
 
-/// Bytes that can be had without swapping; `None` where the system does not tell.
-#[must_use]
-pub fn available() -> Option<u64> {
-    told("MemAvailable:")
+/// Where the figures come from. Tests make them up.
+pub trait MemoryProbe: Send + Sync {
+    /// Bytes that can be had without swapping; `None` where the system does not tell.
+    fn available(&self) -> Option<u64>;
+    /// Bytes of memory that the machine has.
+    fn total(&self) -> Option<u64>;
+    /// What a process uses.
+    fn process(&self, process_id: u32) -> Option<Usage>;
 }
 
-/// Bytes of memory that the machine has; `None` where the system does not tell.
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes that it has in memory, of files too.
+    pub resident: u64,
+    /// Bytes of them that are its alone: they count as taken. A file's pages count as free.
+    pub anonymous: u64,
+    /// Processor time since it began.
+    pub cpu: Duration,
+}
+
+/// The system's own figures.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemMemory;
+
+impl MemoryProbe for SystemMemory {
+    fn available(&self) -> Option<u64> {
+        available()
+    }
+
+    fn total(&self) -> Option<u64> {
+        total()
+    }
+
+    fn process(&self, process_id: u32) -> Option<Usage> {
+        usage(process_id)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn usage(process_id: u32) -> Option<Usage> {
+    /// Of the clock by which Linux tells processor time, everywhere.
+    const TICKS: u64 = 100;
+    let folder = std::path::PathBuf::from(format!("/proc/{process_id}"));
+    let status = std::fs::read_to_string(folder.join("status")).ok()?;
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    // The name, in brackets, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Usage {
+        resident: field(&status, "VmRSS:")?,
+        anonymous: field(&status, "RssAnon:")?,
+        cpu: Duration::from_millis(ticks.saturating_mul(1000 / TICKS)),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn usage(_process_id: u32) -> Option<Usage> {
+    None
+}
+
+/// Bytes that can be had without swapping, by the machine and by the limits of a container or a
+/// service; `None` where the system does not tell.
+#[must_use]
+pub fn available() -> Option<u64> {
+    let machine = told("MemAvailable:")?;
+    #[cfg(target_os = "linux")]
+    let machine = super::group::limit().map_or(machine, |limit| machine.min(limit.available));
+    Some(machine)
+}
+
+/// Bytes of memory that there are, by the machine and by such limits; `None` where the system does
+/// not tell.
 #[must_use]
 pub fn total() -> Option<u64> {
-    told("MemTotal:")
+    let machine = told("MemTotal:")?;
+    #[cfg(target_os = "linux")]
+    let machine = super::group::limit().map_or(machine, |limit| machine.min(limit.total));
+    Some(machine)
 }
 
 fn told(what: &str) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix(what))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib.saturating_mul(1024))
+        field(&text, what)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -72,43 +139,35 @@ fn told(what: &str) -> Option<u64> {
     }
 }
 
-/// Refuses a model that needs more than there is, with the figures.
-///
-/// # Errors
-/// The fault to tell.
-pub fn check(need: u64, available: Option<u64>) -> Result<(), Fault> {
-    match available {
-        Some(available) if need > available => {
-            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-            Err(
-                Fault::new("model-too-large", "The model does not fit into memory")
-                    .with_detail(format!(
-                        "It needs about {:.1} GiB, {:.1} GiB are free.",
-                        gib(need),
-                        gib(available)
-                    ))
-                    .with_what_to_do(
-                        "Close other programs, choose a smaller model, or set a smaller context.",
-                    ),
-            )
-        }
-        _ => Ok(()),
-    }
+#[cfg(target_os = "linux")]
+fn field(text: &str, what: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(what))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
+/// As people read it.
+pub(super) fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(target_os = "linux")]
     #[test]
-    fn too_large_a_model_is_refused_with_the_figures() {
-        let fault = check(5 << 30, Some(3 << 29)).unwrap_err();
-        assert_eq!(fault.code, "model-too-large");
-        assert_eq!(fault.detail, "It needs about 5.0 GiB, 1.5 GiB are free.");
-        assert!(check(5 << 30, Some(5 << 30)).is_ok());
+    fn a_process_is_told_with_its_memory_and_its_time() {
+        let me = SystemMemory.process(std::process::id()).unwrap();
+        assert!(me.resident >= me.anonymous && me.anonymous > 0);
+        let ballast = vec![1_u8; 64 << 20];
+        let more = SystemMemory.process(std::process::id()).unwrap();
         assert!(
-            check(u64::MAX, None).is_ok(),
-            "where the system does not tell, it is tried"
+            more.anonymous > me.anonymous + (32 << 20),
+            "{ballast:?}",
+            ballast = ballast.len()
         );
+        assert_eq!(SystemMemory.process(u32::MAX), None);
+        assert!(SystemMemory.available().unwrap() < SystemMemory.total().unwrap());
     }
 }

@@ -1,28 +1,50 @@
-//! The part in the daemon: the registry of models, and the process that runs one of them.
+//! The part in the daemon: the registry of models, and the processes that run them.
 //!
 //! Prompts outlive the process where a [`PromptCache`] is given (`keeper`): whoever goes on with a
 //! conversation asks `models.recall` before the question, and `models.discard` when it is gone.
 //!
-//! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove`, `prepare`
-//! and `get-state`, starts the process, hears of its end, and publishes `models.state` on every
-//! change. `models.generate` and `models.count` are served by the process itself, straight on
-//! the bus: nothing stands between an answer and its reader.
+//! One task owns the truth (`manager`): it serves `models.list`, `add`, `use`, `remove`, `pin`,
+//! `prepare`, `unload` and `get-state`, starts processes, hears of their ends, and publishes `models.state`
+//! on every change. Each model in memory is a `slot` with a process, timers and kept prompts of its
+//! own; what one of them does is nothing to the others. Who goes to make room for another, `room`
+//! decides. Questions go through the [`router`](crate::router).
 //!
-//! Whoever asks `models.generate` waits for the state first: while it is `STARTING` the
-//! request would find nobody serving. Subscribe to `models.state`, ask `models.get-state`, and
-//! ask the question when either says `READY`; `FAILED` and `STOPPED` carry the fault to show.
-//! Who wants a certain model asks `models.prepare` in its place (`prepare`).
+//! A model is computed on a graphics device where one is wanted and can be had (`graphics`), and on
+//! the processor otherwise.
+//!
+//! Whoever asks `models.generate` asks `models.prepare` first (or `models.get-state`, for the model
+//! that is chosen for everybody): while it is `STARTING` the question would be told that the model
+//! is not there. Subscribe to `models.state`, prepare, and prepare again at every change until it
+//! says `READY`; `FAILED` carries the fault to show.
 
 mod backoff;
 mod child;
+mod ending;
 pub(crate) mod files;
+mod graphics;
+#[cfg(target_os = "linux")]
+mod group;
+mod installed;
 mod keeper;
+mod leave;
 mod manager;
 pub(crate) mod memory;
+mod only;
 mod prepare;
+mod pressure;
 mod prompts;
+mod pulse;
 mod registry;
+mod requests;
+mod room;
 mod scratch;
+mod slot;
+mod slots;
+mod telling;
+#[cfg(test)]
+mod tests;
+mod transformers;
+mod vectors;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,16 +60,23 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use child::Program;
-pub use registry::{MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
+pub use memory::{MemoryProbe, SystemMemory, Usage};
+pub use registry::{Choice, MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
 
+use crate::gpu::GpuConfig;
 use crate::prompt_cache::PromptCache;
-use crate::pull::{PullConfig, Puller};
+use crate::pull::{Packages, PullConfig, Puller};
+use crate::router::{Backends, Guard};
 use crate::starter::{Embedded, StarterError};
+use child::Starter;
+use manager::Manager;
+use transformers::Transformers;
+pub(crate) use transformers::{FOLDER as PACKAGES, place_package};
 
 /// The name under which the manager joins the bus.
 pub const MANAGER: &str = "models";
-/// The name of the model process on the bus.
-pub const PROCESS: &str = "model-process";
+/// What the names of model processes on the bus begin with; the number of their slot follows.
+pub const PROCESS: &str = "model-process-";
 
 /// When the process starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +93,11 @@ pub enum StartWhen {
 pub struct ManagerConfig {
     /// What runs as the model process: this program with `modelservice`.
     pub program: Program,
+    /// Whether and how models are computed on a graphics device.
+    pub gpu: GpuConfig,
     /// Folder for the starter's file: `<data>/models`.
     pub models: PathBuf,
-    /// Folder that the process may write to; emptied before each start and after each end.
+    /// Folder in which each process has one that it may write to; emptied before each start and after each end.
     pub scratch: PathBuf,
     /// The model that the program brings along; embedded by the composition.
     pub starter: Option<Embedded>,
@@ -78,7 +109,7 @@ pub struct ManagerConfig {
     pub sequences: u32,
     /// When the process starts.
     pub start: StartWhen,
-    /// Longest time for loading.
+    /// How long a load may stand still.
     pub load_limit: Duration,
     /// Time without a question after which the process ends; the next question starts it.
     pub idle_limit: Option<Duration>,
@@ -89,6 +120,18 @@ pub struct ManagerConfig {
     pub quiet: Duration,
     /// How models are downloaded; `None`: not at all.
     pub pull: Option<PullConfig>,
+    /// Models that may be in memory at once; at least 1.
+    pub loaded: u32,
+    /// Programs beside us that run models, those whose models are preferred first.
+    pub backends: Backends,
+    /// Where figures of memory come from.
+    pub memory: Arc<dyn MemoryProbe>,
+    /// How often it is looked whether a process still answers.
+    pub pulse: Duration,
+    /// What it may take for that before it is killed and started again.
+    pub hang_limit: Duration,
+    /// How long a program beside us may say nothing.
+    pub guard: Guard,
 }
 
 impl ManagerConfig {
@@ -96,10 +139,8 @@ impl ManagerConfig {
     #[must_use]
     pub fn new(program: PathBuf, models: PathBuf, scratch: PathBuf) -> Self {
         Self {
-            program: Program {
-                path: program,
-                arguments: vec!["modelservice".into()],
-            },
+            program: Program::new(program, "modelservice"),
+            gpu: GpuConfig::default(),
             models,
             scratch,
             starter: None,
@@ -107,11 +148,17 @@ impl ManagerConfig {
             context: 0,
             sequences: crate::engine::DEFAULT_SEQUENCES,
             start: StartWhen::Now,
-            load_limit: Duration::from_secs(15 * 60),
+            load_limit: Duration::from_secs(5 * 60),
             idle_limit: None,
             prompts: None,
             quiet: Duration::from_secs(20),
             pull: None,
+            loaded: 2,
+            backends: Backends::default(),
+            memory: Arc::new(SystemMemory),
+            pulse: Duration::from_secs(10),
+            hang_limit: Duration::from_secs(60),
+            guard: Guard::default(),
         }
     }
 }
@@ -151,14 +198,16 @@ pub(crate) enum Order {
     Stop(oneshot::Sender<()>),
 }
 
-/// The manager of models. Dropping it kills the model process.
+/// The manager of models. Dropping it kills the model processes.
 pub struct ModelManager {
     orders: mpsc::Sender<Order>,
     state: watch::Receiver<v1::ModelState>,
     task: JoinHandle<()>,
-    /// Ends the downloads; they go on with the next start.
+    router: JoinHandle<()>,
+    /// Ends the downloads, which go on with the next start, and the transformers.
     pulling: CancellationToken,
     puller: Option<JoinHandle<()>>,
+    transformers: JoinHandle<()>,
 }
 
 impl ModelManager {
@@ -177,13 +226,35 @@ impl ModelManager {
         let pulling = CancellationToken::new();
         let pull = config.pull.clone();
         let engine = (config.context, config.sequences);
-        let (manager, state) =
-            manager::Manager::new(bus, listener, Arc::clone(&registry), config, inbox).await?;
+        let packages = Packages::default();
+        let (program, models) = (config.program.clone(), config.models.clone());
+        let (idle_limit, load_limit) = (config.idle_limit, config.load_limit);
+        let threads = config.threads;
+        let launcher = Arc::new(Starter::new().map_err(ManagerError::Thread)?);
+        let known = Arc::clone(&registry);
+        let made = Manager::new(bus, listener, known, config, launcher, inbox).await?;
+        let (manager, state, routed) = made;
+        let transformers = Transformers::new(
+            bus,
+            transformers::Config {
+                program,
+                folder: models.join(transformers::FOLDER),
+                idle_limit,
+                load_limit,
+                threads,
+            },
+            (manager.router.clone(), Arc::clone(&registry)),
+            Arc::clone(&packages.changed),
+            pulling.clone(),
+        )?;
+        let router = tokio::spawn(manager.router.clone().run(routed));
         let puller = match pull {
             None => None,
             Some(pull) => {
                 let (orders, stop) = (orders.clone(), pulling.clone());
-                Some(Puller::new(bus, registry, pull, engine, orders, stop)?)
+                Some(Puller::new(
+                    bus, registry, pull, engine, orders, packages, stop,
+                )?)
             }
         };
         let task = tokio::spawn(manager.run());
@@ -191,8 +262,10 @@ impl ModelManager {
             orders,
             state,
             task,
+            router,
             pulling,
             puller: puller.map(|puller| tokio::spawn(puller.run())),
+            transformers: tokio::spawn(transformers.run()),
         })
     }
 
@@ -202,12 +275,12 @@ impl ModelManager {
         self.state.clone()
     }
 
-    /// Starts the process unless it runs already.
+    /// Loads the chosen model unless one is in memory already.
     pub async fn wake(&self) {
         let _stopped = self.orders.send(Order::Wake).await;
     }
 
-    /// Empties what the process's cache holds of an erased or locked person.
+    /// Empties what the processes' caches hold of an erased or locked person.
     pub async fn forget(&self, person: PersonId) {
         let _stopped = self.orders.send(Order::Forget(person)).await;
     }
@@ -233,22 +306,26 @@ impl ModelManager {
         });
     }
 
-    /// Ends the process and the manager; returns when both are gone.
+    /// Ends the processes and the manager; returns when all are gone.
     pub async fn stop(mut self) {
         self.pulling.cancel();
         if let Some(puller) = self.puller.take() {
             let _ended = puller.await;
         }
+        let _ended = (&mut self.transformers).await;
         let (done, gone) = oneshot::channel();
         let _stopped = self.orders.send(Order::Stop(done)).await;
         let _stopped = gone.await;
         let _ended = (&mut self.task).await;
+        self.router.abort();
     }
 }
 
 impl Drop for ModelManager {
     fn drop(&mut self) {
         self.pulling.cancel();
+        self.transformers.abort();
         self.task.abort();
+        self.router.abort();
     }
 }

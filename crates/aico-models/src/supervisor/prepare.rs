@@ -1,47 +1,74 @@
 //! `models.prepare`: the model that a question wants, loaded before the question is asked.
 //!
-//! One model is loaded at a time. Another one takes its place only while nobody is being answered,
-//! and not before whoever was told that it is ready had time to ask; questions for it wait in the
-//! order in which they came, and questions for the loaded one that come later wait behind them, so
-//! that nobody waits for ever. The choice for everybody stays what it is: whoever names no model
-//! gets that one.
+//! As many models are in memory as may be and fit; another one takes the place of the one that was
+//! used longest ago, only while nobody is being answered by it, and not before whoever was told
+//! that it is ready had time to ask ([`room`](super::room)). Questions for one that has to wait
+//! for room are answered in the order in which they came, and those that come later wait behind
+//! them, so that nobody waits for ever. The choice for everybody stays what it is: whoever names
+//! no model gets that one.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aico_bus::Request;
 use aico_characters::is_wanted;
-use aico_contracts::ids::ModelId;
-use aico_contracts::topics;
+use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Fault};
 
 use super::files::Presence;
-use super::manager::{Manager, look, registry_fault};
+use super::manager::{Manager, presence, registry_fault};
 use super::memory;
 use super::registry::ModelRecord;
+use super::requests::chats;
+use super::room::{Resident, Room, room};
+use crate::backend::{Asker, Capability};
+use crate::clock;
+use crate::router::BackendModel;
 
-/// What whoever was told that a model is ready gets to ask their question.
-const LEASE: Duration = Duration::from_secs(1);
-/// How often it is looked whether the loaded model is still answering.
+/// How often it is looked whether there is room.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a model that could not be loaded is left out.
 const LEFT_OUT: Duration = Duration::from_secs(10 * 60);
+/// How old the lists of the programs beside us may be when a model is looked for.
+const LISTED: Duration = Duration::from_secs(60);
 /// Names of models in one question.
 const MOST: usize = 256;
 
 /// A question for a model that waits to be answered.
 pub(super) enum Wish {
     /// For the first of these that can be had.
-    Prepare(Request, Vec<String>),
+    Prepare(Request, v1::PrepareModel),
     /// For the one that is chosen for everybody.
     State(Request),
+    /// For that one too, by the manager itself.
+    Load,
 }
 
 impl Wish {
     fn wanted(&self) -> &[String] {
         match self {
-            Self::Prepare(_, wanted) => wanted,
-            Self::State(_) => &[],
+            Self::Prepare(_, asked) => &asked.wanted,
+            Self::State(_) | Self::Load => &[],
+        }
+    }
+
+    /// The first of the names, where nothing else may come in its place.
+    fn only(&self) -> Option<&str> {
+        match self {
+            Self::Prepare(_, asked) if asked.only => asked.wanted.first().map(String::as_str),
+            Self::Prepare(..) | Self::State(_) | Self::Load => None,
+        }
+    }
+
+    /// On whose behalf a program beside us would be asked.
+    fn asker(&self) -> Asker {
+        let person = match self {
+            Self::Prepare(request, _) | Self::State(request) => &request.envelope.person[..],
+            Self::Load => &[],
+        };
+        Asker {
+            person: PersonId::from_slice(person).ok(),
         }
     }
 
@@ -53,172 +80,313 @@ impl Wish {
                 starter,
                 missing,
             }),
+            Self::Load => {}
         }
     }
 
     fn fault(self, fault: Fault) {
         match self {
             Self::State(request) | Self::Prepare(request, _) => request.fault(fault),
+            Self::Load => tracing::warn!(code = fault.code, "No model could be loaded."),
         }
     }
 }
 
+/// What a wish comes to.
+enum Target {
+    Own(ModelRecord),
+    Beside(BackendModel),
+    /// It, and no other, was asked for.
+    Refused(Fault),
+    Nothing,
+}
+
 impl Manager {
     pub(super) async fn prepare(&mut self, request: Request) {
-        match request.decode::<v1::PrepareModel>() {
+        let wish = match request.decode::<v1::PrepareModel>() {
             Ok(asked) if asked.wanted.len() > MOST => {
-                request.fault(Fault::too_long("Too many models are named"));
+                return request.fault(Fault::too_long("Too many models are named"));
             }
-            Ok(asked) => self.wish(Wish::Prepare(request, asked.wanted)).await,
-            Err(fault) => request.fault(fault),
+            Ok(asked) => Wish::Prepare(request, asked),
+            Err(fault) => return request.fault(fault),
+        };
+        let backends = self.router.backends.clone();
+        if wish.wanted().is_empty() || backends.is_empty() || backends.are_fresh(LISTED) {
+            return self.wish(wish).await;
         }
+        let later = self.later.0.clone();
+        self.transfers.spawn(async move {
+            backends.refresh(LISTED).await;
+            let _stopped = later.send(wish).await;
+        });
     }
 
     pub(super) async fn wish(&mut self, wish: Wish) {
         // The usual case, between a question and its answer: nothing is read for it.
-        let chosen = self.model.as_ref().filter(|model| model.active);
-        if let Some(chosen) = chosen
-            && wish.wanted().is_empty()
+        if wish.wanted().is_empty()
             && self.wishes.is_empty()
-            && self.state.borrow().status() != Status::Stopped
+            && self.router.chosen.get().is_none()
+            && let Some(active) = self.active.as_ref().map(|model| model.id)
+            && let Some(slot) = self.slots.iter_mut().find(|slot| slot.model.id == active)
         {
-            self.asked = Instant::now();
-            self.granted = Some(self.asked);
-            let starter = chosen.starter;
-            return wish.reply(self.state.borrow().clone(), starter, Vec::new());
+            slot.grant();
+            let (state, starter) = (slot.state(), slot.model.starter);
+            return wish.reply(state, starter, Vec::new());
         }
         self.wishes.push_back(wish);
         self.grant_wishes().await;
     }
 
-    /// Answers those that wait, as far as they can be answered now.
+    /// Answers those that wait, as far as they can be answered now. While the first waits for a
+    /// model that is on its way out, those for models that are there are answered before it: they
+    /// take nothing from it. While it waits for others' answers, they would.
     pub(super) async fn grant_wishes(&mut self) {
         self.look_again = None;
-        while let Some(wish) = self.wishes.front() {
+        self.awaited = None;
+        let mut at = 0;
+        while let Some(wish) = self.wishes.get(at) {
             let models = match self.registry.list().await {
                 Ok(models) => models,
                 Err(error) => {
                     let fault = registry_fault(&error);
-                    if let Some(wish) = self.wishes.pop_front() {
+                    if let Some(wish) = self.wishes.remove(at) {
                         wish.fault(fault);
                     }
                     continue;
                 }
             };
-            let (target, missing) = self.target(&models, wish.wanted()).await;
-            let loaded = self.model.as_ref().map(|model| model.id);
-            let is_it = target.as_ref().map(|model| model.id) == loaded;
-            let stopped = self.state.borrow().status() == Status::Stopped;
-            if !is_it && !stopped && self.in_use() {
-                self.look_again = Some(tokio::time::Instant::now() + LOOK_AGAIN);
-                return;
-            }
-            self.asked = Instant::now();
-            let starter = target.as_ref().is_some_and(|model| model.starter);
-            match target {
-                // Nothing is chosen: that is told as it is at the start.
-                None => self.start_active().await,
-                Some(_) if is_it && !stopped => {}
-                Some(target) => self.load(target).await,
-            }
-            self.granted = Some(Instant::now());
-            if let Some(wish) = self.wishes.pop_front() {
-                wish.reply(self.state.borrow().clone(), starter, missing);
+            let (target, missing) = self.target(&models, wish).await;
+            let named = missing.len() < wish.wanted().len();
+            self.note_active(&models);
+            let (state, starter) = match target {
+                Target::Refused(fault) => {
+                    if let Some(wish) = self.wishes.pop_front() {
+                        wish.fault(fault);
+                    }
+                    continue;
+                }
+                Target::Nothing => (self.no_model(), false),
+                Target::Beside(model) => {
+                    self.note_beside(&model);
+                    (model.state(None), false)
+                }
+                Target::Own(model) if self.awaited.is_some() && !self.is_ready(model.id) => {
+                    at += 1;
+                    continue;
+                }
+                Target::Own(model) => {
+                    let starter = model.starter;
+                    let awaited = (model.id, model.name.clone());
+                    match self.ready_or_loading(model, named).await {
+                        Some(state) => (state, starter),
+                        None => {
+                            self.awaited = Some(awaited);
+                            self.look_again = Some(clock::now() + LOOK_AGAIN);
+                            if self.leaving.is_empty() {
+                                return;
+                            }
+                            at += 1;
+                            continue;
+                        }
+                    }
+                }
+            };
+            // Who hears of it finds it told everywhere.
+            self.tell();
+            if let Some(wish) = self.wishes.remove(at) {
+                wish.reply(state, starter, missing);
             }
         }
     }
 
-    async fn load(&mut self, target: ModelRecord) {
-        self.end_run().await;
-        self.crashes = 0;
-        self.load_crashes = 0;
-        self.model = Some(target);
-        self.start().await;
+    fn is_ready(&self, model: ModelId) -> bool {
+        let slot = self.slot_of(model);
+        slot.is_some_and(|slot| slot.status == Status::Ready)
+    }
+
+    fn no_model(&mut self) -> v1::ModelState {
+        let fault = Fault::new("no-model", "No model is chosen")
+            .with_what_to_do("Choose one: `aico model list`, `aico model use`.");
+        self.nothing = Some(fault.clone());
+        v1::ModelState {
+            status: Status::Failed.into(),
+            fault: Some(fault),
+            ..v1::ModelState::default()
+        }
+    }
+
+    /// The state of this model, which is loaded for it if it was not; `None` while there is no
+    /// room.
+    async fn ready_or_loading(
+        &mut self,
+        model: ModelRecord,
+        named: bool,
+    ) -> Option<v1::ModelState> {
+        let again = !self.is_left_out(&model) && !model.active;
+        let slot = self.slots.iter_mut().find(|slot| slot.model.id == model.id);
+        if let Some(slot) = slot
+            && (slot.status != Status::Failed || !again)
+        {
+            slot.grant();
+            if named {
+                slot.name();
+            }
+            return Some(slot.state());
+        }
+        // A file that can't be loaded makes nobody go, and the start tells what is wrong with it.
+        let there = matches!(presence(&model).await, Presence::Same | Presence::Touched);
+        if (there || model.starter)
+            && let Ok(false) = self.make_room(&model).await
+        {
+            return None;
+        }
+        let id = model.id;
+        self.load(model).await;
+        let slot = self.slots.iter_mut().find(|slot| slot.model.id == id)?;
+        slot.grant();
+        if named {
+            slot.name();
+        }
+        Some(slot.state())
     }
 
     /// The first of these that can be had, else the one that is chosen for everybody; and those
     /// that were passed over.
-    async fn target(
-        &self,
-        models: &[ModelRecord],
-        wanted: &[String],
-    ) -> (Option<ModelRecord>, Vec<String>) {
-        let loaded = self.model.as_ref().map(|model| model.id);
+    async fn target(&self, models: &[ModelRecord], wish: &Wish) -> (Target, Vec<String>) {
+        let asker = wish.asker();
         let mut missing = Vec::new();
-        for name in wanted {
-            let mut found: Vec<_> = models
-                .iter()
-                .filter(|model| {
-                    model.id.to_string() == *name
-                        || is_wanted(name, &model.name, &model.path.to_string_lossy())
-                })
-                .collect();
+        for name in wish.wanted() {
+            let mut found = called(models, name);
             // Of several builds of one model the one that is in memory already.
-            found.sort_by_key(|model| (Some(model.id) != loaded, !model.active));
+            found.sort_by_key(|model| (self.slot_of(model.id).is_none(), !model.active));
             for model in found {
-                if self.can_be_had(model).await {
-                    return (Some(model.clone()), missing);
+                // One that makes vectors is asked for by its id.
+                let meant = model.id.to_string() == *name || chats(model).await;
+                if meant && self.can_be_had(model).await {
+                    return (Target::Own(model.clone()), missing);
+                }
+            }
+            for model in self.router.backends.wanted(name, Capability::Chat) {
+                if model.can_be_had_by(&asker).await {
+                    return (Target::Beside(model), missing);
                 }
             }
             missing.push(name.clone());
         }
-        (models.iter().find(|model| model.active).cloned(), missing)
+        if let Some(name) = wish.only() {
+            let why = self.why_not(models, name, &asker).await;
+            return (Target::Refused(why), missing);
+        }
+        if let Some(chosen) = self.router.chosen.get() {
+            if chosen.can_be_had_by(&asker).await {
+                return (Target::Beside(chosen), missing);
+            }
+            // The last one of our own that was chosen takes its place, and that is told.
+            missing.push(chosen.name);
+        }
+        let active = models.iter().find(|model| model.active).cloned();
+        (active.map_or(Target::Nothing, Target::Own), missing)
+    }
+
+    pub(super) fn is_left_out(&self, model: &ModelRecord) -> bool {
+        let failed = self.failed.get(&model.id);
+        failed.is_some_and(|at| clock::now() - *at < LEFT_OUT)
     }
 
     async fn can_be_had(&self, model: &ModelRecord) -> bool {
-        let failed = self.failed.get(&model.id);
-        if failed.is_some_and(|at| at.elapsed() < LEFT_OUT) {
-            return false;
-        }
-        if self.run.is_some()
-            && self
-                .model
-                .as_ref()
-                .is_some_and(|loaded| loaded.id == model.id)
-        {
+        let slot = self.slot_of(model.id);
+        if slot.is_some_and(|slot| slot.process_id() != 0) {
             return true;
         }
-        let need = |model| memory::need(model, self.config.context, self.config.sequences);
-        // What the loaded one takes will be free.
-        let loaded = match (&self.run, &self.model) {
-            (Some(_), Some(loaded)) => need(loaded),
-            _ => 0,
-        };
-        let (presence, available) = look(model).await;
-        let there = model.starter || matches!(presence, Presence::Same | Presence::Touched);
-        let available = available.map(|bytes| bytes.saturating_add(loaded));
-        there && memory::check(need(model), available).is_ok()
-    }
-
-    /// Whether the loaded model may not be taken away now.
-    fn in_use(&self) -> bool {
-        if self.run.is_none() {
+        if self.is_left_out(model) {
             return false;
         }
-        let asking = self.granted.is_some_and(|at| at.elapsed() < LEASE);
-        let loading = self.ready_since.is_none();
-        let fresh = self.ready_since.is_some_and(|at| at.elapsed() < LEASE);
-        loading || fresh || asking || self.is_answering()
+        let there = match presence(model).await {
+            Presence::Same | Presence::Touched => true,
+            Presence::Changed | Presence::Missing => model.starter,
+        };
+        there && !matches!(self.room_for(model).await, Room::Never(_))
     }
 
-    /// Whether somebody is being answered, or waits to be.
-    pub(super) fn is_answering(&self) -> bool {
-        let servers = self.bus.stats().servers;
-        servers
+    /// What there is to do for this model to be loaded.
+    pub(super) async fn room_for(&self, model: &ModelRecord) -> Room {
+        let config = &self.parts.config;
+        let need = memory::need(model, config.context, config.sequences);
+        let others = self
+            .slots
             .iter()
-            .filter(|server| server.pattern == topics::MODELS_GENERATE)
-            .any(|server| server.waiting + server.in_progress > 0)
-    }
-
-    /// Notes that the model could not be run: for a while it is not tried again on a wish.
-    pub(super) fn leave_out(&mut self) {
-        if let Some(model) = &self.model {
-            self.failed.insert(model.id, Instant::now());
+            .filter(|slot| slot.is_inside() && slot.model.id != model.id);
+        let mut inside: Vec<_> = others
+            .map(|slot| {
+                let resident = Resident {
+                    slot: slot.number,
+                    name: slot.model.name.clone(),
+                    need: slot.need,
+                    taken: 0,
+                    used: slot.used(),
+                    pinned: slot.model.pinned,
+                    busy: slot.is_busy(),
+                };
+                (slot.process_id(), resident)
+            })
+            .collect();
+        let stay = inside.len();
+        inside.extend(self.leaving.values().map(|leaving| {
+            let resident = Resident {
+                slot: leaving.number,
+                name: leaving.name.clone(),
+                need: leaving.need,
+                taken: 0,
+                used: clock::now(),
+                pinned: false,
+                busy: true,
+            };
+            (leaving.process_id, resident)
+        }));
+        let probe = Arc::clone(&config.memory);
+        let looked = tokio::task::spawn_blocking(move || {
+            for (process, resident) in &mut inside {
+                let usage = match process {
+                    0 => None,
+                    process => probe.process(*process),
+                };
+                resident.taken = usage.map_or(0, |usage| usage.anonymous);
+            }
+            let inside = inside.into_iter().map(|(_, resident)| resident);
+            (probe.available(), inside.collect::<Vec<_>>())
+        });
+        let Ok((available, inside)) = looked.await else {
+            return Room::Later;
+        };
+        let most = usize::try_from(config.loaded).unwrap_or(usize::MAX);
+        match room(need, available, most, &inside) {
+            // Somebody goes already, and there will be room: nobody else has to.
+            Room::After(going) if inside.len() > stay && !going.is_empty() => Room::Later,
+            room => room,
         }
     }
 
-    /// A person has done something about it: it is tried again.
-    pub(super) fn try_again(&mut self, id: ModelId) {
-        self.failed.remove(&id);
+    /// Makes room for a model. False: not now.
+    pub(super) async fn make_room(&mut self, model: &ModelRecord) -> Result<bool, Fault> {
+        let going = match self.room_for(model).await {
+            Room::After(going) => going,
+            Room::Later => return Ok(false),
+            Room::Never(fault) => return Err(fault),
+        };
+        for one in &going {
+            if self.unload(*one) {
+                tracing::info!(slot = one, "A model was unloaded to make room for another.");
+            }
+        }
+        // There is room when they are gone.
+        Ok(going.is_empty())
     }
+}
+
+/// Those that somebody may mean by this name or id.
+pub(super) fn called<'a>(models: &'a [ModelRecord], name: &str) -> Vec<&'a ModelRecord> {
+    let is_it = |model: &&ModelRecord| {
+        model.id.to_string() == name || is_wanted(name, &model.name, &model.path.to_string_lossy())
+    };
+    models.iter().filter(is_it).collect()
 }

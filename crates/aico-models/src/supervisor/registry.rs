@@ -11,13 +11,16 @@ use aico_store::rusqlite::{self, OptionalExtension, Row, params};
 use aico_store::{Migration, ModuleMigrations, Store, StoreError};
 use async_trait::async_trait;
 
+use crate::capable;
+
 /// This module's tables in `system.db`.
 pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "models",
-    migrations: &[Migration {
-        version: 1,
-        name: "registry of models",
-        sql: "
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "registry of models",
+            sql: "
             CREATE TABLE models_model (
                 id BLOB PRIMARY KEY CHECK (length(id) = 16),
                 name TEXT NOT NULL,
@@ -38,8 +41,33 @@ pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
             CREATE UNIQUE INDEX models_model_active ON models_model (active) WHERE active = 1;
             CREATE UNIQUE INDEX models_model_starter ON models_model (starter) WHERE starter = 1;
         ",
-    }],
+        },
+        Migration {
+            version: 2,
+            name: "pinned models, and the choice of another program's",
+            // The active model of the registry stays beside the choice: it answers when the
+            // program that runs the chosen one can't.
+            sql: "
+                ALTER TABLE models_model
+                    ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1));
+                CREATE TABLE models_choice (
+                    one INTEGER PRIMARY KEY CHECK (one = 1),
+                    backend TEXT NOT NULL,
+                    name TEXT NOT NULL
+                ) STRICT;
+            ",
+        },
+    ],
 };
+
+/// A model of a program beside us that is chosen for everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Name of the program.
+    pub backend: String,
+    /// The model, as the program calls it.
+    pub name: String,
+}
 
 /// One model of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +100,8 @@ pub struct ModelRecord {
     pub starter: bool,
     /// The one that answers.
     pub active: bool,
+    /// It stays in memory.
+    pub pinned: bool,
 }
 
 impl ModelRecord {
@@ -90,8 +120,14 @@ impl ModelRecord {
             license: self.license.clone(),
             starter: self.starter,
             active: self.active,
+            pinned: self.pinned,
             present: self.path.is_file(),
             modified_unix_ms: u64::try_from(self.modified_ns / 1_000_000).unwrap_or_default(),
+            capabilities: capable::of_file(&self.path, self.modified_ns)
+                .into_iter()
+                .map(|capability| capability.as_str().to_owned())
+                .collect(),
+            ..v1::Model::default()
         }
     }
 }
@@ -109,7 +145,8 @@ pub trait ModelRegistryStore: Send + Sync {
     /// # Errors
     /// Those of the store.
     async fn put(&self, record: ModelRecord) -> Result<(), StoreError>;
-    /// Makes this model the one that answers. False: there is no such model.
+    /// Makes this model the one that answers, in place of a [`Choice`] too. False: there is no
+    /// such model.
     ///
     /// # Errors
     /// Those of the store.
@@ -124,6 +161,21 @@ pub trait ModelRegistryStore: Send + Sync {
     /// # Errors
     /// Those of the store.
     async fn set_hash(&self, id: ModelId, sha256: [u8; 32]) -> Result<(), StoreError>;
+    /// Notes whether a model stays in memory. False: there is no such model.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn pin(&self, id: ModelId, pinned: bool) -> Result<bool, StoreError>;
+    /// The model of a program beside us that is chosen for everybody.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn choice(&self) -> Result<Option<Choice>, StoreError>;
+    /// Chooses one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn choose(&self, choice: Choice) -> Result<(), StoreError>;
 }
 
 /// The registry in `system.db`.
@@ -139,7 +191,8 @@ impl SystemRegistry {
 }
 
 const COLUMNS: &str = "id, name, path, size, modified_ns, sha256, architecture, parameters, \
-    quantization, context_length, bytes_per_token, license, starter, active";
+    quantization, context_length, bytes_per_token, license, starter, active, \
+    pinned";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
     let broken = |column: usize| rusqlite::Error::IntegralValueOutOfRange(column, 0);
@@ -165,6 +218,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
         license: row.get(11)?,
         starter: row.get(12)?,
         active: row.get(13)?,
+        pinned: row.get(14)?,
     })
 }
 
@@ -201,7 +255,8 @@ impl ModelRegistryStore for SystemRegistry {
                 tx.execute(
                     &format!(
                         "INSERT OR REPLACE INTO models_model ({COLUMNS}, added_unix_ms) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+                         ?16)"
                     ),
                     params![
                         model.id.as_bytes(),
@@ -218,6 +273,7 @@ impl ModelRegistryStore for SystemRegistry {
                         model.license,
                         model.starter,
                         model.active,
+                        model.pinned,
                         added.unwrap_or_else(now_ms),
                     ],
                 )?;
@@ -235,6 +291,7 @@ impl ModelRegistryStore for SystemRegistry {
                     |row| row.get(0),
                 )?;
                 if known {
+                    tx.execute("DELETE FROM models_choice", [])?;
                     tx.execute("UPDATE models_model SET active = 0 WHERE active = 1", [])?;
                     tx.execute(
                         "UPDATE models_model SET active = 1 WHERE id = ?1",
@@ -260,6 +317,44 @@ impl ModelRegistryStore for SystemRegistry {
                 tx.execute(
                     "UPDATE models_model SET sha256 = ?2 WHERE id = ?1",
                     params![id.as_bytes(), sha256],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn pin(&self, id: ModelId, pinned: bool) -> Result<bool, StoreError> {
+        self.0
+            .write(move |tx| {
+                let changed = tx.execute(
+                    "UPDATE models_model SET pinned = ?2 WHERE id = ?1",
+                    params![id.as_bytes(), pinned],
+                )?;
+                Ok(changed > 0)
+            })
+            .await
+    }
+
+    async fn choice(&self) -> Result<Option<Choice>, StoreError> {
+        self.0
+            .read(|db| {
+                let row = db.query_row("SELECT backend, name FROM models_choice", [], |row| {
+                    Ok(Choice {
+                        backend: row.get(0)?,
+                        name: row.get(1)?,
+                    })
+                });
+                Ok(row.optional()?)
+            })
+            .await
+    }
+
+    async fn choose(&self, choice: Choice) -> Result<(), StoreError> {
+        self.0
+            .write(move |tx| {
+                tx.execute(
+                    "INSERT OR REPLACE INTO models_choice (one, backend, name) VALUES (1, ?1, ?2)",
+                    params![choice.backend, choice.name],
                 )?;
                 Ok(())
             })

@@ -1,9 +1,16 @@
 //! The model process as tests run it, and probes of its confinement.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use aico_models::gpu::Kind;
+use aico_models::gpu::device::{self, Offload};
 use aico_models::process::confine::{self, Places};
 
 fn main() -> ExitCode {
@@ -20,21 +27,53 @@ fn main() -> ExitCode {
         "hang" => loop {
             std::thread::park();
         },
-        "probe" => probe(&arguments[2], Path::new(&arguments[3]), &arguments[4..]),
+        // Says words, one after another, once it was told to begin.
+        "talk" => {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+            for number in 0_u32.. {
+                println!("word{number} ");
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            ExitCode::SUCCESS
+        }
+        "probe" => probe(
+            &arguments[2],
+            Path::new(&arguments[3]),
+            &arguments[4..],
+            None,
+        ),
+        "probe-gpu" => {
+            let gpu = Some(Kind::Vulkan);
+            probe(
+                &arguments[2],
+                Path::new(&arguments[3]),
+                &arguments[4..],
+                gpu,
+            )
+        }
         _ => ExitCode::from(64),
     }
 }
 
 /// Confines itself as the model process does, then tries one thing and prints what came of it.
-fn probe(what: &str, model: &Path, rest: &[String]) -> ExitCode {
+fn probe(what: &str, model: &Path, rest: &[String], gpu: Option<Kind>) -> ExitCode {
     let place = |index: usize| Path::new(&rest[index]);
     confine::first().unwrap();
     let files = confine::files(Places {
         model,
         scratch: place(0),
+        gpu,
     })
     .unwrap();
-    let calls = confine::calls().unwrap();
+    // Where this is an executable for devices, one is opened, as the model process does.
+    let wanted = gpu.map(|kind| Offload {
+        kind,
+        layers: 0,
+        need: 0,
+    });
+    let opened = wanted.and_then(|wanted| device::open(&wanted).ok());
+    let calls = confine::calls(gpu).unwrap();
     let kind = |result: std::io::Result<()>| match result {
         Ok(()) => "done".to_owned(),
         Err(error) => format!("{:?}", error.kind()),
@@ -42,6 +81,17 @@ fn probe(what: &str, model: &Path, rest: &[String]) -> ExitCode {
     let other = place(1);
     let outcome = match what {
         "supported" => format!("{files} {calls}"),
+        "device" => opened.map_or("none".to_owned(), |open| open.device.name),
+        #[cfg(unix)]
+        "type-into-terminal" => {
+            let letter = b"x";
+            // SAFETY: the call reads one byte.
+            let done = unsafe { libc::ioctl(0, libc::TIOCSTI, letter.as_ptr()) };
+            match done {
+                0 => "done".into(),
+                _ => kind(Err(std::io::Error::last_os_error())),
+            }
+        }
         "read-model" => kind(std::fs::read(model).map(drop)),
         "read-other" => kind(std::fs::read(other).map(drop)),
         "list-other" => kind(std::fs::read_dir(other).map(drop)),

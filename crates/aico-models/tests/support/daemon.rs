@@ -12,14 +12,14 @@ use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, Priority, generated::Item};
 use aico_contracts::{Payload, topics};
 use aico_models::supervisor::{
-    ManagerConfig, ModelManager, ModelRecord, ModelRegistryStore, Program,
+    Choice, ManagerConfig, ModelManager, ModelRecord, ModelRegistryStore, Program,
 };
 use aico_store::StoreError;
 use async_trait::async_trait;
 
 /// A registry that forgets with the test.
 #[derive(Default)]
-pub struct InMemory(Mutex<Vec<ModelRecord>>);
+pub struct InMemory(Mutex<Vec<ModelRecord>>, Mutex<Option<Choice>>);
 
 impl InMemory {
     pub fn snapshot(&self) -> Vec<ModelRecord> {
@@ -42,6 +42,7 @@ impl ModelRegistryStore for InMemory {
     }
     async fn activate(&self, id: ModelId) -> Result<bool, StoreError> {
         let mut models = self.0.lock().unwrap();
+        *self.1.lock().unwrap() = None;
         models
             .iter_mut()
             .for_each(|model| model.active = model.id == id);
@@ -59,6 +60,18 @@ impl ModelRegistryStore for InMemory {
             .iter_mut()
             .filter(|model| model.id == id)
             .for_each(|m| m.sha256 = Some(sha256));
+        Ok(())
+    }
+    async fn pin(&self, id: ModelId, pinned: bool) -> Result<bool, StoreError> {
+        let mut models = self.0.lock().unwrap();
+        let found = models.iter_mut().find(|model| model.id == id);
+        Ok(found.map(|model| model.pinned = pinned).is_some())
+    }
+    async fn choice(&self) -> Result<Option<Choice>, StoreError> {
+        Ok(self.1.lock().unwrap().clone())
+    }
+    async fn choose(&self, choice: Choice) -> Result<(), StoreError> {
+        *self.1.lock().unwrap() = Some(choice);
         Ok(())
     }
 }
@@ -92,10 +105,7 @@ pub async fn daemon_with(part: &str, change: impl FnOnce(&mut ManagerConfig)) ->
         folder.path().join("models"),
         folder.path().join("scratch"),
     );
-    config.program = Program {
-        path: program,
-        arguments: vec![part.into()],
-    };
+    config.program = Program::new(program, part);
     config.starter = None;
     config.context = 512;
     change(&mut config);
@@ -196,6 +206,7 @@ pub fn question(text: &str, max_tokens: u32) -> v1::Generate {
         turns: vec![v1::Turn {
             role: v1::turn::Role::User.into(),
             text: text.into(),
+            ..v1::Turn::default()
         }],
         sampling: None,
         max_tokens,
@@ -209,6 +220,30 @@ pub struct Answer {
     pub text: String,
     pub end: Option<v1::GeneratedEnd>,
     pub error: Option<RequestError>,
+}
+
+/// A record of a file that the manager itself would not add.
+pub fn record_of(path: &Path) -> ModelRecord {
+    let metadata = path.metadata().unwrap();
+    let modified = metadata.modified().unwrap();
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+    ModelRecord {
+        id: ModelId::new(),
+        name: "Odd".into(),
+        path: path.canonicalize().unwrap(),
+        size: metadata.len(),
+        modified_ns: i64::try_from(since.as_nanos()).unwrap(),
+        sha256: None,
+        architecture: "llama".into(),
+        parameters: 1,
+        quantization: String::new(),
+        context_length: 64,
+        bytes_per_token: 0,
+        license: String::new(),
+        starter: false,
+        active: false,
+        pinned: false,
+    }
 }
 
 /// Whether a process is there.

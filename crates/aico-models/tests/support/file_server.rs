@@ -2,10 +2,10 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -105,7 +105,24 @@ pub struct FileServer {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+}
+
+/// Counts a connection for as long as it is served.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn one(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What a connection is made on.
@@ -134,20 +151,24 @@ impl FileServer {
             address: listener.local_addr().unwrap(),
             asked: Arc::default(),
             connections: Arc::default(),
+            open: Arc::default(),
             stop: Arc::default(),
         };
         let (asked, stop) = (Arc::clone(&server.asked), Arc::clone(&server.stop));
         let connections = Arc::clone(&server.connections);
+        let open = Arc::clone(&server.open);
         let answer: Arc<Answer> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                connections.fetch_add(1, Ordering::Relaxed);
+                let held = Open::one(&open);
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (asked, stop) = (Arc::clone(&asked), Arc::clone(&stop));
                 let (answer, wrap) = (Arc::clone(&answer), Arc::clone(&wrap));
                 std::thread::spawn(move || {
+                    let _served = held;
                     let _the_other_side_went = serve(wrap(stream?), &asked, &stop, &*answer);
                     std::io::Result::Ok(())
                 });
@@ -170,8 +191,22 @@ impl FileServer {
         self.asked.lock().unwrap().clear();
     }
 
+    /// Waits until everybody has gone. A client that was stopped may have left a request that is
+    /// read only later. Blocks: where the client is a task, it needs another thread.
+    pub fn settle(&self) {
+        // Connections are taken in the order in which they came: when this one was, all were.
+        let mut last = TcpStream::connect(self.address).unwrap();
+        last.shutdown(Shutdown::Write).unwrap();
+        let _ended = last.read_to_end(&mut Vec::new());
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.open.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < end, "a client is still connected");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::SeqCst)
     }
 }
 

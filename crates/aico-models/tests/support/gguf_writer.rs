@@ -31,6 +31,12 @@ pub struct Shape {
     pub context: usize,
     pub weights: Weights,
     pub template: Option<String>,
+    /// Texts of the first tokens after the bytes, where they are wanted.
+    pub words: &'static [&'static str],
+    /// Whether it says nothing but these words.
+    pub words_alone: bool,
+    /// How its vectors become one, where the file says so.
+    pub pooling: Option<u32>,
     pub seed: u64,
 }
 
@@ -46,6 +52,9 @@ impl Shape {
             context: 1024,
             weights: Weights::F32,
             template: None,
+            words: &[],
+            words_alone: false,
+            pooling: None,
             seed: 1,
         }
     }
@@ -63,7 +72,33 @@ impl Shape {
             context: 4096,
             weights: Weights::Q4_0,
             template: None,
+            words: &[],
+            words_alone: false,
+            pooling: None,
             seed: 11,
+        }
+    }
+
+    /// Says nothing but calls of the tool `clock` when it is asked for the likeliest; `STOP` follows
+    /// each, for a stop string.
+    pub fn caller() -> Self {
+        Self {
+            vocabulary: CONTROLS + 256 + CALLS.len(),
+            words: CALLS,
+            words_alone: true,
+            template: Some(CALLERS_TEMPLATE.to_owned()),
+            ..Self::tiny()
+        }
+    }
+
+    /// 2 billion parameters: 1.2 GB.
+    pub fn huge() -> Self {
+        Self {
+            width: 2560,
+            layers: 24,
+            heads: 20,
+            feed_forward: 6912,
+            ..Self::large(Weights::Q4_0)
         }
     }
 
@@ -78,10 +113,32 @@ impl Shape {
             context: 2048,
             weights,
             template: None,
+            words: &[],
+            words_alone: false,
+            pooling: None,
             seed: 7,
         }
     }
 }
+
+/// Chance chooses among ways to write one call.
+const CALLS: &[&str] = &[
+    "<tool_call>{\"name\": \"clock\", \"arguments\": {\"zone\": \"UTC\"}}</tool_call>STOP",
+    "<tool_call>\n{\"name\": \"clock\", \"arguments\": {\"zone\": \"UTC\"}}\n</tool_call>STOP",
+    "<tool_call>{\"name\":\"clock\",\"arguments\":{\"zone\":\"UTC\"}}</tool_call>STOP",
+    "<tool_call> {\"name\": \"clock\", \"arguments\": {\"zone\": \"UTC\"}} </tool_call>STOP",
+    "<tool_call>{\"arguments\": {\"zone\": \"UTC\"}, \"name\": \"clock\"}</tool_call>STOP",
+    "<tool_call>\n{\"name\": \"clock\", \"arguments\": {\"zone\":\"UTC\"}}\n</tool_call>STOP",
+    "<tool_call>{\"name\": \"clock\",\n\"arguments\": {\"zone\": \"UTC\"}}</tool_call>STOP",
+    "\n<tool_call>{\"name\": \"clock\", \"arguments\": {\"zone\": \"UTC\"}}</tool_call>STOP",
+];
+
+const CALLERS_TEMPLATE: &str = "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}\
+    {% endfor %}</tools>{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>\
+    {{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
+    <|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}\
+    <think>\n\n</think>\n\n{% endif %}";
 
 /// Tokens of every model: the control tokens, then 256 bytes, then fillers.
 pub const IM_START: i32 = 0;
@@ -261,7 +318,10 @@ fn tensors(shape: &Shape) -> Vec<Tensor> {
         "output.weight".into(),
         width,
         shape.vocabulary,
-        CONTROLS as u64,
+        match shape.words_alone {
+            true => CONTROLS as u64 + 256,
+            false => CONTROLS as u64,
+        },
         3.0 * by_width,
     );
     for layer in 0..shape.layers {
@@ -348,6 +408,12 @@ pub fn head(shape: &Shape) -> Head {
     tokens.extend(byte_characters().into_iter().map(String::from));
     let mut kinds = vec![1; shape.vocabulary];
     kinds[..CONTROLS].fill(3);
+    for (index, word) in shape.words.iter().enumerate() {
+        // Defined by the user: read as one token, and text all the same.
+        kinds[tokens.len() + index] = 4;
+        assert!(!word.is_empty());
+    }
+    tokens.extend(shape.words.iter().map(ToString::to_string));
     let fillers = (tokens.len()..shape.vocabulary).map(|index| format!("w{index:05}"));
     tokens.extend(fillers);
     tokens.truncate(shape.vocabulary);
@@ -359,6 +425,9 @@ pub fn head(shape: &Shape) -> Head {
     head.number("tokenizer.ggml.bos_token_id", IM_START as u32);
     head.number("tokenizer.ggml.eos_token_id", IM_END as u32);
     head.flag("tokenizer.ggml.add_bos_token", false);
+    if let Some(pooling) = shape.pooling {
+        head.number("llama.pooling_type", pooling);
+    }
     if let Some(template) = &shape.template {
         head.text("tokenizer.chat_template", template);
     }

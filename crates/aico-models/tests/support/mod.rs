@@ -1,6 +1,8 @@
 //! What the tests of the engine share: tiny models with random weights.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[path = "bert_writer.rs"]
+pub mod bert_writer;
 #[path = "gguf_writer.rs"]
 pub mod gguf_writer;
 
@@ -80,6 +82,8 @@ pub fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
         sampling: GREEDY,
         stops: Vec::new(),
         thinking: Thinking::None,
+        calls: None,
+        structure: None,
     }
 }
 
@@ -103,7 +107,10 @@ pub fn finish(mut generation: Generation) -> (String, End) {
             Event::End(end) => return (text, end),
             Event::Queued(_) => {}
             Event::Thinking(_) => panic!("it does not think"),
-            Event::Failed | Event::Busy | Event::Stopped => panic!("no answer"),
+            Event::Call(_) => panic!("no tools were offered"),
+            Event::Failed | Event::TooComplex | Event::Busy | Event::Stopped => {
+                panic!("no answer")
+            }
         }
     }
     panic!("no end")

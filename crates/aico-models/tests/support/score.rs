@@ -141,5 +141,7 @@ fn request(language: &Language, context: usize, case: &Case) -> Request {
         },
         stops: Vec::new(),
         thinking: prompt.thinking,
+        calls: None,
+        structure: None,
     }
 }

@@ -13,7 +13,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::{ConfineError, Places};
+use super::{ConfineError, Kind, Places, gpu};
 
 pub(super) fn first() -> Result<(), ConfineError> {
     let checked = |what, result: libc::c_int| {
@@ -72,6 +72,15 @@ pub(super) fn files(places: Places<'_>) -> Result<bool, ConfineError> {
     let mut rules = allow(rules, places.model, AccessFs::ReadFile.into())?;
     for place in READABLE {
         rules = allow(rules, Path::new(place), read)?;
+    }
+    if let Some(kind) = places.gpu {
+        for place in gpu::readable(kind) {
+            rules = allow(rules, Path::new(place), read)?;
+        }
+        let drive = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+        for device in gpu::devices(kind) {
+            rules = allow(rules, &device, drive)?;
+        }
     }
     // Not to be executed, and nothing but files and folders.
     let write = read
@@ -257,13 +266,13 @@ const ALLOWED_OLD: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_OLD: &[libc::c_long] = &[];
 
-pub(super) fn calls() -> Result<bool, ConfineError> {
+pub(super) fn calls(gpu: Option<Kind>) -> Result<bool, ConfineError> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(false);
     };
     let failed = |error: seccompiler::Error| ConfineError::Calls(error.to_string());
     // Of several filters the strictest answer counts.
-    for program in programs(arch)? {
+    for program in programs(arch, gpu)? {
         seccompiler::apply_filter_all_threads(&program).map_err(failed)?;
     }
     Ok(true)
@@ -271,7 +280,7 @@ pub(super) fn calls() -> Result<bool, ConfineError> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn programs(arch: TargetArch) -> Result<[BpfProgram; 3], ConfineError> {
+fn programs(arch: TargetArch, gpu: Option<Kind>) -> Result<[BpfProgram; 3], ConfineError> {
     let any = |numbers: &[libc::c_long]| -> Rules {
         numbers.iter().map(|&number| (number, Vec::new())).collect()
     };
@@ -306,11 +315,15 @@ fn programs(arch: TargetArch) -> Result<[BpfProgram; 3], ConfineError> {
     let name = libc::PR_SET_NAME.unsigned_abs().into();
     rules.insert(libc::SYS_prctl, vec![rule(0, SeccompCmpOp::Eq, name)?]);
     let controls = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    let controls = controls.iter().map(|&control| (SeccompCmpOp::Eq, control));
+    let more = gpu.map_or(&[][..], gpu::controls).iter();
+    let more = more.map(|&(mask, control)| (SeccompCmpOp::MaskedEq(mask), control));
     let controls: Result<Vec<_>, _> = controls
-        .iter()
-        .map(|&control| rule(1, SeccompCmpOp::Eq, control))
+        .chain(more)
+        .map(|(comparison, control)| rule(1, comparison, control))
         .collect();
     rules.insert(libc::SYS_ioctl, controls?);
+    rules.extend(any(gpu.map_or(&[][..], |_| gpu::CALLS)));
     // The second and third filter are installed under the ones before.
     let allowed = compiled(
         rules,
@@ -324,6 +337,23 @@ fn rule(argument: u8, comparison: SeccompCmpOp, value: u64) -> Result<SeccompRul
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)
         .and_then(|condition| SeccompRule::new(vec![condition]))
         .map_err(|error| ConfineError::Calls(error.to_string()))
+}
+
+pub(super) fn memory(most: u64) -> Result<(), ConfineError> {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // What is written to and belongs to the process alone counts: neither its program, nor what
+    // the allocators only reserve.
+    // SAFETY: passes a valid structure that the call only reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } != 0 {
+        return Err(ConfineError::Process {
+            what: "the limit of memory",
+            source: io::Error::last_os_error(),
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn leave(code: u8) -> ! {

@@ -9,8 +9,14 @@
 //!    is allowed; sockets, other processes and all the rest answer EPERM; starting a program,
 //!    tracing and the like kill the process.
 //!
+//! A process that computes on a graphics device is under the same, and may besides (`gpu`) read what
+//! the system has of drivers and open their devices, and say to them what they understand. It is
+//! still no way to a file of a person's, to a network or to another program.
+//!
 //! Elsewhere the process isolates crashes only, and [`Confinement`] says so.
 
+#[cfg(target_os = "linux")]
+mod gpu;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "other.rs")]
 mod platform;
@@ -18,6 +24,8 @@ mod platform;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::gpu::Kind;
 
 /// What confines the process, as it tells the daemon.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +63,8 @@ pub struct Places<'a> {
     pub model: &'a Path,
     /// May be written.
     pub scratch: &'a Path,
+    /// The graphics devices of this kind, and their drivers.
+    pub gpu: Option<Kind>,
 }
 
 /// First of all: no dumps, and no life after the parent's.
@@ -73,12 +83,25 @@ pub fn files(places: Places<'_>) -> Result<bool, ConfineError> {
     platform::files(places)
 }
 
-/// Restricts system calls for all threads. Tells whether the system can do it.
+/// Restricts system calls for all threads, to what computing needs, or computing on a graphics
+/// device of this kind. Tells whether the system can do it.
 ///
 /// # Errors
 /// When the system can, yet refuses.
-pub fn calls() -> Result<bool, ConfineError> {
-    platform::calls()
+pub fn calls(gpu: Option<Kind>) -> Result<bool, ConfineError> {
+    platform::calls(gpu)
+}
+
+/// Lets the process have at most so many bytes of memory, where the system can: 0 is any number.
+/// An allocation beyond ends the process, not the machine.
+///
+/// # Errors
+/// When the system can, yet refuses.
+pub fn memory(most: u64) -> Result<(), ConfineError> {
+    match most {
+        0 => Ok(()),
+        most => platform::memory(most),
+    }
 }
 
 /// Ends the process at once: no destructors, for other threads may be computing.

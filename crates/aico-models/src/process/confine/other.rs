@@ -1,6 +1,6 @@
 //! Where neither Landlock nor seccomp are: crashes are isolated, and that is all.
 
-use super::{ConfineError, Places};
+use super::{ConfineError, Kind, Places};
 
 #[cfg(unix)]
 pub(super) fn first() -> Result<(), ConfineError> {
@@ -28,8 +28,12 @@ pub(super) fn files(_places: Places<'_>) -> Result<bool, ConfineError> {
     Ok(false)
 }
 
-pub(super) fn calls() -> Result<bool, ConfineError> {
+pub(super) fn calls(_gpu: Option<Kind>) -> Result<bool, ConfineError> {
     Ok(false)
+}
+
+pub(super) fn memory(_most: u64) -> Result<(), ConfineError> {
+    Ok(())
 }
 
 #[cfg(unix)]

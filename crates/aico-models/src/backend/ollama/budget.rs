@@ -1,0 +1,206 @@
+//! How much of a conversation fits. Ollama has no way to count tokens and leaves out in silence
+//! what does not fit, so the turns that are sent are chosen here: by what the model's own counts
+//! have shown a token to be, and cautiously before that.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aico_contracts::v1;
+use aico_contracts::v1::turn::Role;
+
+/// Bytes of a token before anything is known: less than in any language that models know well.
+const BYTES: f64 = 3.0;
+/// What a turn takes around its text, in tokens.
+const TURN: u32 = 8;
+/// What an image takes.
+const IMAGE: u32 = 1024;
+/// Of the context, what an answer can count on where no length is asked for.
+const ANSWER_SHARE: u32 = 4;
+/// A count below this says little.
+const SAMPLE: u32 = 64;
+
+/// What was learned of each model.
+#[derive(Default)]
+pub(super) struct Budget(Mutex<HashMap<String, f64>>);
+
+/// The turns of a question that are sent.
+#[derive(Debug, PartialEq)]
+pub(super) struct Chosen<'a> {
+    pub(super) turns: Vec<&'a v1::Turn>,
+    pub(super) dropped: u32,
+    /// Bytes of what is sent, to learn from.
+    pub(super) bytes: usize,
+}
+
+impl Budget {
+    fn bytes_of_a_token(&self, model: &str) -> f64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(model).copied().unwrap_or(BYTES)
+    }
+
+    /// The model counted `tokens` for so many bytes.
+    pub(super) fn learn(&self, model: &str, bytes: usize, tokens: u32) {
+        // Fewer tokens than ever can be is a count of what was not in its cache.
+        if tokens < SAMPLE || bytes as f64 > f64::from(tokens) * 12.0 {
+            return;
+        }
+        let seen = (bytes as f64 / f64::from(tokens)).max(0.25);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > 256 {
+            known.clear();
+        }
+        // The most expensive text that was seen counts, and is forgotten slowly.
+        let value = known.entry(model.to_owned()).or_insert(BYTES);
+        *value = if seen < *value {
+            seen
+        } else {
+            *value * 0.8 + seen.min(4.0) * 0.2
+        };
+    }
+
+    /// Leaves out the oldest turns that do not fit, never the system's and never the last one.
+    /// `None`: not even these fit. `fixed`: bytes that go along with the turns.
+    pub(super) fn choose<'a>(
+        &self,
+        model: &str,
+        question: &'a v1::Generate,
+        fixed: usize,
+        context: u32,
+        leave_out: u32,
+    ) -> Option<Chosen<'a>> {
+        let each = self.bytes_of_a_token(model);
+        let tokens = |bytes: usize| (bytes as f64 / each).ceil() as u32;
+        let answer = match question.max_tokens {
+            0 => context / ANSWER_SHARE,
+            most => most.min(context / 2),
+        };
+        let room = context.saturating_sub(answer);
+        let size = |turn: &v1::Turn| turn.text.len() + calls(turn);
+        let cost = |turn: &v1::Turn| {
+            let images = u32::try_from(turn.images.len()).unwrap_or(u32::MAX);
+            tokens(size(turn)) + TURN + images.saturating_mul(IMAGE)
+        };
+        let last = question.turns.len().checked_sub(1)?;
+        let stays = |index: usize, turn: &v1::Turn| index == last || turn.role() == Role::System;
+        let mut needed = tokens(fixed);
+        for (index, turn) in question.turns.iter().enumerate() {
+            if stays(index, turn) {
+                needed = needed.saturating_add(cost(turn));
+            }
+        }
+        if needed > room {
+            return None;
+        }
+        // From the newest back, until one does not fit: no turn is left out of the middle.
+        let mut first = last;
+        for (index, turn) in question.turns.iter().enumerate().rev() {
+            if stays(index, turn) {
+                continue;
+            }
+            needed = needed.saturating_add(cost(turn));
+            if needed > room {
+                break;
+            }
+            first = index;
+        }
+        let others = question.turns.iter().enumerate();
+        let mut skip = leave_out;
+        let mut chosen = Vec::with_capacity(question.turns.len());
+        for (index, turn) in others {
+            if stays(index, turn) {
+                chosen.push(turn);
+            } else if index >= first {
+                // A tool's answer without its call means nothing to a model.
+                let orphan = turn.role() == Role::Tool
+                    && !chosen
+                        .iter()
+                        .any(|turn: &&v1::Turn| !turn.tool_calls.is_empty());
+                if skip > 0 || orphan {
+                    skip = skip.saturating_sub(1);
+                } else {
+                    chosen.push(turn);
+                }
+            }
+        }
+        let dropped = question.turns.len() - chosen.len();
+        let bytes = fixed + chosen.iter().map(|turn| size(turn)).sum::<usize>();
+        Some(Chosen {
+            dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
+            turns: chosen,
+            bytes,
+        })
+    }
+}
+
+fn calls(turn: &v1::Turn) -> usize {
+    let calls = turn.tool_calls.iter();
+    calls
+        .map(|call| call.name.len() + call.arguments.len())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(role: Role, text: &str) -> v1::Turn {
+        v1::Turn {
+            role: role.into(),
+            text: text.to_owned(),
+            ..v1::Turn::default()
+        }
+    }
+
+    fn question(turns: Vec<v1::Turn>) -> v1::Generate {
+        v1::Generate {
+            turns,
+            max_tokens: 64,
+            ..v1::Generate::default()
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_the_system_stays() {
+        let long = "word ".repeat(60);
+        let mut turns = vec![turn(Role::System, "Be kind.")];
+        for _ in 0..6 {
+            turns.push(turn(Role::User, &long));
+            turns.push(turn(Role::Assistant, &long));
+        }
+        turns.push(turn(Role::User, "And now?"));
+        let question = question(turns);
+        let budget = Budget::default();
+        let chosen = budget.choose("m", &question, 0, 512, 0).unwrap();
+        assert_eq!(chosen.turns[0].text, "Be kind.");
+        assert_eq!(chosen.turns.last().unwrap().text, "And now?");
+        assert_eq!(chosen.dropped as usize + chosen.turns.len(), 14);
+        assert!(chosen.dropped > 0 && chosen.turns.len() > 2);
+        // All of it where there is room, less where more is left out on purpose.
+        let all = budget.choose("m", &question, 0, 8192, 0).unwrap();
+        assert_eq!(all.dropped, 0);
+        let fewer = budget.choose("m", &question, 0, 8192, 5).unwrap();
+        assert_eq!(fewer.dropped, 5);
+    }
+
+    #[test]
+    fn what_does_not_fit_alone_is_too_long() {
+        let one = question(vec![turn(Role::User, &"x".repeat(5000))]);
+        assert_eq!(Budget::default().choose("m", &one, 0, 512, 0), None);
+        let none = question(Vec::new());
+        assert_eq!(Budget::default().choose("m", &none, 0, 512, 0), None);
+    }
+
+    #[test]
+    fn a_models_own_counts_are_believed() {
+        let budget = Budget::default();
+        // A language in which a token is a byte: four times as expensive.
+        budget.learn("m", 300, 300);
+        assert!((budget.bytes_of_a_token("m") - 1.0).abs() < 1e-9);
+        let one = question(vec![turn(Role::User, &"x".repeat(900))]);
+        assert_eq!(budget.choose("m", &one, 0, 512, 0), None);
+        assert!(budget.choose("other", &one, 0, 512, 0).is_some());
+        // A count of what was not in the cache teaches nothing.
+        budget.learn("other", 10_000, 70);
+        assert!((budget.bytes_of_a_token("other") - BYTES).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,280 @@
+//! Answers in several messages, each with a head that says whom it is for.
+//!
+//! gpt-oss writes `<|channel|>analysis<|message|>…<|end|>` for what it thinks, `final` for its
+//! answer, and `commentary to=functions.NAME` before the arguments of a call. Functionary 3.2 begins
+//! each message with `>>>all` or `>>>NAME` and a new line; the first `>>>` is the prompt's.
+
+use serde_json::{Map, Value};
+
+use super::{Call, Offered, Part, parse};
+
+const CHANNEL: &str = "<|channel|>";
+const START: &str = "<|start|>";
+const MESSAGE: &str = "<|message|>";
+/// What ends a message of gpt-oss's, or begins the next.
+const ENDS: &[&str] = &["<|end|>", "<|call|>", "<|return|>", START, CHANNEL];
+/// What begins a message of Functionary's.
+const NEXT: &str = ">>>";
+/// Bytes of a head, at most.
+const HEAD_LIMIT: usize = 512;
+
+/// Whose way of writing messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// gpt-oss's, called Harmony.
+    Harmony,
+    /// Functionary's, 3.2.
+    Recipient,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum To {
+    Person,
+    /// Nobody: it thinks.
+    Itself,
+    /// The tool of this name; with what stood before the arguments, should they be none.
+    Tool(String, String),
+}
+
+enum State {
+    /// Before the first message.
+    Begin,
+    /// In a head; what opened it.
+    Head(&'static str),
+    Body(To),
+    /// After a message.
+    Between,
+}
+
+/// Reads the messages of one answer as they come.
+pub(super) struct Channels {
+    kind: Kind,
+    state: State,
+    held: String,
+}
+
+impl Channels {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            state: State::Begin,
+            held: String::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, text: &str, tools: &[Offered], out: &mut Vec<Part>) {
+        self.held.push_str(text);
+        while match self.kind {
+            Kind::Harmony => self.harmony(tools, out),
+            Kind::Recipient => self.recipient(tools, out),
+        } {}
+    }
+
+    /// The answer is over.
+    pub(super) fn finish(&mut self, tools: &[Offered], out: &mut Vec<Part>) {
+        let rest = std::mem::take(&mut self.held);
+        match std::mem::replace(&mut self.state, State::Between) {
+            State::Body(to) => said(to, &rest, tools, true, out),
+            // What never became a message is the text that it is.
+            State::Head(open) => say(out, Part::Text, format!("{open}{rest}")),
+            State::Begin => say(out, Part::Text, rest),
+            State::Between => say(out, Part::Text, rest.trim_start().to_owned()),
+        }
+    }
+
+    fn harmony(&mut self, tools: &[Offered], out: &mut Vec<Part>) -> bool {
+        match &self.state {
+            State::Begin | State::Between => {
+                let begun = self.held.trim_start();
+                if let Some(open) = [START, CHANNEL]
+                    .iter()
+                    .find(|open| begun.starts_with(**open))
+                {
+                    self.held = begun[open.len()..].to_owned();
+                    self.state = State::Head(open);
+                    return true;
+                }
+                let marks = [START, CHANNEL];
+                if marks.iter().any(|mark| mark.starts_with(begun)) {
+                    return false;
+                }
+                // Without a head, as when it is bound to a form.
+                self.state = State::Body(To::Person);
+                true
+            }
+            State::Head(open) => match self.held.find(MESSAGE) {
+                Some(at) => {
+                    let rest = self.held.split_off(at + MESSAGE.len());
+                    let head = std::mem::replace(&mut self.held, rest);
+                    self.state = State::Body(harmony_head(open, &head[..at]));
+                    true
+                }
+                None if self.held.len() > HEAD_LIMIT => {
+                    let text = format!("{open}{}", std::mem::take(&mut self.held));
+                    say(out, Part::Text, text);
+                    self.state = State::Body(To::Person);
+                    false
+                }
+                None => false,
+            },
+            State::Body(_) => {
+                let found = ENDS
+                    .iter()
+                    .filter_map(|end| self.held.find(end).map(|at| (at, *end)))
+                    .min();
+                let Some((at, end)) = found else {
+                    self.sure(ENDS, out);
+                    return false;
+                };
+                let rest = self.held.split_off(at + end.len());
+                let mut body = std::mem::replace(&mut self.held, rest);
+                body.truncate(at);
+                let after = match end {
+                    START => State::Head(START),
+                    CHANNEL => State::Head(CHANNEL),
+                    _ => State::Between,
+                };
+                if let State::Body(to) = std::mem::replace(&mut self.state, after) {
+                    said(to, &body, tools, true, out);
+                }
+                true
+            }
+        }
+    }
+
+    fn recipient(&mut self, tools: &[Offered], out: &mut Vec<Part>) -> bool {
+        match &self.state {
+            State::Begin => match head_of(&self.held, tools) {
+                Head::Of(to, length) => {
+                    self.held.drain(..length);
+                    self.state = State::Body(to);
+                    true
+                }
+                Head::Open => false,
+                Head::None => {
+                    self.state = State::Body(To::Person);
+                    true
+                }
+            },
+            State::Body(_) => {
+                let mut from = 0;
+                while let Some(found) = self.held[from..].find(NEXT) {
+                    let at = from + found;
+                    match head_of(&self.held[at + NEXT.len()..], tools) {
+                        Head::Of(to, length) => {
+                            let rest = self.held.split_off(at + NEXT.len() + length);
+                            let mut body = std::mem::replace(&mut self.held, rest);
+                            body.truncate(at);
+                            let next = State::Body(to);
+                            if let State::Body(to) = std::mem::replace(&mut self.state, next) {
+                                said(to, body.trim_end(), tools, true, out);
+                            }
+                            return true;
+                        }
+                        // It may become one.
+                        Head::Open => return false,
+                        // As in an example of Python's prompt.
+                        Head::None => from = at + NEXT.len(),
+                    }
+                }
+                self.sure(&[NEXT], out);
+                false
+            }
+            State::Head(_) | State::Between => false,
+        }
+    }
+
+    /// Hands on what no mark can change any more, of a message that is told as it comes.
+    fn sure(&mut self, marks: &[&str], out: &mut Vec<Part>) {
+        let State::Body(to) = &self.state else { return };
+        if matches!(to, To::Tool(..)) {
+            return;
+        }
+        let begun = marks
+            .iter()
+            .map(|mark| crate::text::overlap(&self.held, mark))
+            .max()
+            .unwrap_or(0);
+        // White space before a mark is no text either.
+        let sure = self.held[..self.held.len() - begun].trim_end().len();
+        let rest = self.held.split_off(sure);
+        let sure = std::mem::replace(&mut self.held, rest);
+        said(to.clone(), &sure, &[], false, out);
+    }
+}
+
+enum Head {
+    Of(To, usize),
+    /// More has to come.
+    Open,
+    None,
+}
+
+/// `all` or the name of a tool, and a new line.
+fn head_of(text: &str, tools: &[Offered]) -> Head {
+    let names = || std::iter::once("all").chain(tools.iter().map(|tool| tool.name.as_str()));
+    match text.split_once('\n') {
+        Some((name, _)) if name.trim_end() == "all" => Head::Of(To::Person, name.len() + 1),
+        Some((name, _)) if names().any(|known| known == name.trim_end()) => {
+            let head = format!("{NEXT}{name}\n");
+            Head::Of(To::Tool(name.trim_end().to_owned(), head), name.len() + 1)
+        }
+        Some(_) => Head::None,
+        None if names().any(|known| known.starts_with(text.trim_end())) => Head::Open,
+        None => Head::None,
+    }
+}
+
+/// `analysis`, `final`, `commentary to=functions.NAME <|constrain|>json`; the recipient may come
+/// before the channel too.
+fn harmony_head(open: &str, head: &str) -> To {
+    if let Some((_, to)) = head.split_once("to=") {
+        let to = to.split(|c: char| c.is_whitespace() || c == '<').next();
+        let to = to.unwrap_or_default();
+        let name = to.strip_prefix("functions.").unwrap_or(to);
+        return To::Tool(name.to_owned(), format!("{open}{head}{MESSAGE}"));
+    }
+    match head.contains("analysis") {
+        true => To::Itself,
+        false => To::Person,
+    }
+}
+
+fn said(to: To, body: &str, tools: &[Offered], whole: bool, out: &mut Vec<Part>) {
+    let body = match whole {
+        true => body.trim_end(),
+        false => body,
+    };
+    match to {
+        To::Person => say(out, Part::Text, body.to_owned()),
+        To::Itself => say(out, Part::Thinking, body.to_owned()),
+        To::Tool(name, head) => match call(&name, body, tools) {
+            Some(call) => out.push(Part::Call(call)),
+            None => say(out, Part::Text, format!("{head}{body}")),
+        },
+    }
+}
+
+/// A call of a tool that was offered: JSON, or code for one that runs Python.
+fn call(name: &str, body: &str, tools: &[Offered]) -> Option<Call> {
+    let tool = tools.iter().find(|tool| tool.name == name)?;
+    let arguments = match serde_json::from_str::<Map<String, Value>>(body.trim()) {
+        Ok(arguments) => arguments,
+        Err(_) if body.trim().is_empty() => Map::new(),
+        Err(_) if parse::RUNS_PYTHON.contains(&name) => {
+            Map::from_iter([("code".to_owned(), body.into())])
+        }
+        Err(_) => return None,
+    };
+    Some(Call {
+        name: tool.name.clone(),
+        arguments: Value::Object(arguments).to_string(),
+    })
+}
+
+fn say(out: &mut Vec<Part>, kind: fn(String) -> Part, text: String) {
+    if !text.is_empty() {
+        out.push(kind(text));
+    }
+}

@@ -1,0 +1,109 @@
+//! Vectors of texts: `models.slot.<n>.embed`.
+
+use std::sync::{Arc, OnceLock};
+
+use aico_bus::Request;
+use aico_contracts::ids::ModelId;
+use aico_contracts::v1::{self, Fault};
+
+use crate::engine::EngineError;
+use crate::engine::embed::{EmbedError, Embedder};
+use crate::engine::llama::Gguf;
+
+/// Texts of one question.
+const TEXTS_LIMIT: usize = 256;
+/// Bytes of all its texts.
+const BYTES_LIMIT: usize = 1 << 20;
+
+/// The model of this process, as one that embeds.
+#[derive(Clone)]
+pub struct Embeds {
+    id: ModelId,
+    model: Arc<Gguf>,
+    threads: u32,
+    /// Its context takes memory: made when it is first needed.
+    embedder: Arc<OnceLock<Option<Embedder>>>,
+}
+
+impl Embeds {
+    /// `None`: its vectors stand for no text.
+    #[must_use]
+    pub fn of(model: &Arc<Gguf>, id: ModelId, threads: u32) -> Option<Self> {
+        model.pooling()?;
+        Some(Self {
+            id,
+            model: Arc::clone(model),
+            threads,
+            embedder: Arc::default(),
+        })
+    }
+
+    /// Makes its context now.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn open(&self) -> Result<(), EngineError> {
+        let embedder = Embedder::start(Arc::clone(&self.model), self.threads)?;
+        let _made_before = self.embedder.set(Some(embedder));
+        Ok(())
+    }
+
+    fn embedder(&self) -> Option<Embedder> {
+        let open = || Embedder::start(Arc::clone(&self.model), self.threads).ok();
+        self.embedder.get_or_init(open).clone()
+    }
+
+    pub(super) async fn answer(self, request: Request) {
+        match self.embed(&request).await {
+            Ok(done) => request.reply(done),
+            Err(fault) => request.fault(fault),
+        }
+    }
+
+    async fn embed(&self, request: &Request) -> Result<v1::Embedded, Fault> {
+        let question: v1::Embed = request.decode()?;
+        let id = self.id.to_string();
+        if !question.model.is_empty() && question.model != id {
+            return Err(Fault::new("model-changed", "Another model answers now"));
+        }
+        let bytes: usize = question.texts.iter().map(String::len).sum();
+        if question.texts.len() > TEXTS_LIMIT || bytes > BYTES_LIMIT {
+            return Err(Fault::too_long("These are too many texts for one question")
+                .with_detail("At most 256 texts are taken at once, of 1 MiB together.")
+                .with_what_to_do("Ask for them in smaller parts."));
+        }
+        let this = self.clone();
+        let embedder = tokio::task::spawn_blocking(move || this.embedder()).await;
+        let embedder = embedder.ok().flatten().ok_or_else(|| {
+            Fault::new(
+                "model-too-large",
+                "The memory does not suffice for the model",
+            )
+            .with_what_to_do("Choose a smaller model.")
+        })?;
+        let vectors = embedder.embed(question.texts).await;
+        let items = vectors.map_err(|error| fault(&error))?.into_iter();
+        Ok(v1::Embedded {
+            model: id,
+            items: items
+                .map(|embedding| v1::EmbeddedText {
+                    vector: embedding.vector,
+                    tokens: embedding.tokens,
+                    truncated: embedding.truncated,
+                })
+                .collect(),
+        })
+    }
+}
+
+fn fault(error: &EmbedError) -> Fault {
+    match error {
+        EmbedError::NotCapable => {
+            Fault::new("model-not-capable", "This model has nothing for embeddings")
+                .with_what_to_do("Choose another model for this.")
+        }
+        EmbedError::Busy => Fault::busy("Too many texts wait for the model"),
+        EmbedError::Failed => Fault::model_failed("The model could not go on")
+            .with_what_to_do("Ask again. If it stays so, choose another model."),
+    }
+}

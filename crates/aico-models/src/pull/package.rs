@@ -1,0 +1,83 @@
+//! Downloading a package: its tokeniser, then its graph, then both into their place.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::catalogue::Entry;
+use super::error::PullError;
+use super::job::Job;
+use super::partial;
+use crate::supervisor::{PACKAGES, place_package};
+use crate::transformers::package::{GRAPH, Package};
+
+/// The finished files of a download, before they are a package.
+pub(super) fn files(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (
+        folder.join(format!("{name}.onnx")),
+        folder.join(format!("{name}.tokenizer.json")),
+    )
+}
+
+/// Whether the package of this entry is there.
+pub(super) fn is_here(models: &Path, entry: &Entry) -> bool {
+    let Some(package) = &entry.package else {
+        return false;
+    };
+    let found = Package::read(&models.join(PACKAGES).join(&entry.name));
+    found.is_ok_and(|found| found.files == package.about.files)
+}
+
+/// Runs the download; `job` is that of the graph.
+pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
+    let entry = job.entry.clone();
+    let (Some(package), Some(tokenizer)) = (entry.package.clone(), entry.tokenizer()) else {
+        return job.run().await;
+    };
+    let (looked, wanted) = (models.clone(), entry.clone());
+    let here = tokio::task::spawn_blocking(move || is_here(&looked, &wanted)).await;
+    if here.unwrap_or_default() {
+        return Ok(());
+    }
+    let (graph_file, tokenizer_file) = files(&job.folder, &entry.name);
+    let mut first = job.clone();
+    first.entry = tokenizer;
+    first.target.clone_from(&tokenizer_file);
+    first.run().await?;
+    job.meter.next_file(package.size);
+    let mut second = job.clone();
+    second.target.clone_from(&graph_file);
+    second.run().await?;
+    let folder = job.folder.clone();
+    let placed = tokio::task::spawn_blocking(move || {
+        let target = models.join(PACKAGES);
+        let from = |name: &str| match name {
+            GRAPH => graph_file.clone(),
+            _ => tokenizer_file.clone(),
+        };
+        place_package(package.about, &target, &from).map_err(PullError::NotAModel)?;
+        remove(&folder, &entry.name)
+    });
+    placed.await.map_err(|_| PullError::Broken)?
+}
+
+/// Removes everything of the download of a package. Blocks.
+pub(super) fn remove(folder: &Path, name: &str) -> Result<(), PullError> {
+    partial::remove(folder, &format!("{name}.tokenizer"))?;
+    let (graph, tokenizer) = files(folder, name);
+    for path in [graph, tokenizer] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PullError::disk(path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the puller has for packages.
+#[derive(Clone, Default)]
+pub(crate) struct Packages {
+    /// Told when there is another one.
+    pub(crate) changed: Arc<tokio::sync::Notify>,
+}

@@ -1,0 +1,476 @@
+//! What models do: the questions that are with them, and what the last hour was like.
+//!
+//! Bounded, in memory, and without a word of a question or an answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aico_contracts::ids::{ModelId, PersonId};
+use aico_contracts::v1::asked_of_model::Outcome;
+use aico_contracts::v1::generated_end::Reason;
+use aico_contracts::v1::{self, Envelope, GeneratedEnd};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// From one sample to the next.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// Samples that are kept: an hour.
+const SAMPLES: usize = 720;
+/// Questions that are kept.
+const REQUESTS: usize = 200;
+/// Models whose sums are kept.
+const MODELS: usize = 256;
+
+/// The log. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Activity(Arc<Mutex<Log>>);
+
+#[derive(Default)]
+struct Log {
+    models: HashMap<ModelId, Stats>,
+    requests: VecDeque<Asked>,
+    samples: VecDeque<v1::ActivitySample>,
+    sampled: Option<Instant>,
+    next: u64,
+}
+
+/// Sums of one model, and what happened since the last sample.
+struct Stats {
+    name: String,
+    engine: String,
+    running: u32,
+    waiting: u32,
+    totals: v1::AskedTotals,
+    first_us: u64,
+    writing_us: u64,
+    since: Window,
+    /// When `running` last changed.
+    changed: Instant,
+    /// Tokens a second in the last sample.
+    speed: f32,
+    /// Processor time of its process, at the last sample.
+    cpu: Option<(u32, Duration)>,
+}
+
+#[derive(Default)]
+struct Window {
+    busy: Duration,
+    waiting: u32,
+    pieces: u64,
+    completed: u32,
+    failed: u32,
+    first_us: u64,
+}
+
+struct Asked {
+    number: u64,
+    person: Bytes,
+    begun: Instant,
+    first: Option<Instant>,
+    told: v1::AskedOfModel,
+}
+
+/// A model that is in memory, at a sample.
+pub struct Loaded {
+    /// Which.
+    pub model: ModelId,
+    /// As shown.
+    pub name: String,
+    /// Of its process.
+    pub process_id: u32,
+    /// Bytes of its memory, if that is known.
+    pub memory: Option<u64>,
+    /// Processor time that it has used.
+    pub cpu: Option<Duration>,
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(count: u64, time: Duration) -> f32 {
+    match time.as_secs_f32() {
+        0.0 => 0.0,
+        seconds => count as f32 / seconds,
+    }
+}
+
+impl Stats {
+    fn new(name: &str, engine: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            engine: engine.to_owned(),
+            running: 0,
+            waiting: 0,
+            totals: v1::AskedTotals::default(),
+            first_us: 0,
+            writing_us: 0,
+            since: Window::default(),
+            changed: Instant::now(),
+            speed: 0.0,
+            cpu: None,
+        }
+    }
+
+    /// Counts the time that questions ran up to now.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        self.since.busy += (now - self.changed) * self.running;
+        self.changed = now;
+    }
+
+    fn running(&mut self, more: bool) {
+        self.settle();
+        match more {
+            true => self.running += 1,
+            false => self.running = self.running.saturating_sub(1),
+        }
+    }
+
+    fn waiting(&mut self, more: bool) {
+        match more {
+            true => self.waiting += 1,
+            false => self.waiting = self.waiting.saturating_sub(1),
+        }
+        self.since.waiting = self.since.waiting.max(self.waiting);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.waiting == 0
+    }
+
+    fn totals(&self) -> v1::AskedTotals {
+        let mut totals = self.totals;
+        totals.first_token_us = self.first_us.checked_div(totals.completed).unwrap_or(0);
+        let writing = Duration::from_micros(self.writing_us);
+        totals.tokens_per_second = rate(totals.answer_tokens, writing);
+        totals
+    }
+}
+
+impl Activity {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A question has come for this model.
+    #[must_use]
+    pub fn begin(&self, model: ModelId, name: &str, engine: &str, asked: &Envelope) -> Ticket {
+        let mut log = self.log();
+        if log.models.len() >= MODELS {
+            log.models.retain(|_, stats| !stats.is_idle());
+        }
+        let stats = log
+            .models
+            .entry(model)
+            .or_insert_with(|| Stats::new(name, engine));
+        stats.running(true);
+        let number = log.next;
+        log.next += 1;
+        if log.requests.len() >= REQUESTS {
+            log.requests.pop_front();
+        }
+        log.requests.push_back(Asked {
+            number,
+            person: asked.person.clone(),
+            begun: Instant::now(),
+            first: None,
+            told: v1::AskedOfModel {
+                request: asked.id.to_vec(),
+                model: model.to_vec(),
+                name: name.to_owned(),
+                engine: engine.to_owned(),
+                at_unix_ms: now_ms(),
+                outcome: Outcome::Running.into(),
+                asker: asked.sender.to_string(),
+                ..v1::AskedOfModel::default()
+            },
+        });
+        Ticket {
+            activity: self.clone(),
+            model,
+            number,
+            begun: Instant::now(),
+            first: None,
+            waits: false,
+            ended: false,
+        }
+    }
+
+    /// Takes a sample of what happened since the last.
+    pub fn sample(&self, available: Option<u64>, loaded: &[Loaded]) {
+        let mut log = self.log();
+        let now = Instant::now();
+        let since = log.sampled.map_or(EVERY, |at| now - at);
+        log.sampled = Some(now);
+        for one in loaded {
+            log.models
+                .entry(one.model)
+                .or_insert_with(|| Stats::new(&one.name, ""));
+        }
+        let mut models = Vec::new();
+        for (id, stats) in &mut log.models {
+            stats.settle();
+            let window = std::mem::take(&mut stats.since);
+            stats.since.waiting = stats.waiting;
+            stats.speed = rate(window.pieces, since);
+            let process = loaded.iter().find(|one| one.model == *id);
+            let cpu = process.and_then(|one| Some((one.process_id, one.cpu?)));
+            let used = match (stats.cpu, cpu) {
+                // Another process counts from nothing.
+                (Some((before, from)), Some((after, to))) if before == after => {
+                    to.saturating_sub(from)
+                }
+                _ => Duration::ZERO,
+            };
+            stats.cpu = cpu;
+            let quiet = window.busy.is_zero() && window.completed + window.failed == 0;
+            if process.is_none() && quiet && window.waiting == 0 {
+                continue;
+            }
+            let of = |time: Duration| time.as_secs_f32() / since.as_secs_f32().max(0.001);
+            models.push(v1::ModelSample {
+                model: id.to_vec(),
+                running: of(window.busy),
+                waiting: window.waiting,
+                tokens_per_second: stats.speed,
+                memory_bytes: process.and_then(|one| one.memory).unwrap_or(0),
+                processors: of(used),
+                completed: window.completed,
+                failed: window.failed,
+                first_token_us: window.first_us,
+            });
+        }
+        models.sort_by(|a, b| a.model.cmp(&b.model));
+        if log.samples.len() >= SAMPLES {
+            log.samples.pop_front();
+        }
+        log.samples.push_back(v1::ActivitySample {
+            at_unix_ms: now_ms(),
+            available_bytes: available.unwrap_or(0),
+            models,
+        });
+    }
+
+    /// Samples that were taken after that, the oldest first.
+    #[must_use]
+    pub fn samples(&self, after_unix_ms: u64) -> Vec<v1::ActivitySample> {
+        let log = self.log();
+        let later = |sample: &&v1::ActivitySample| sample.at_unix_ms > after_unix_ms;
+        log.samples.iter().filter(later).cloned().collect()
+    }
+
+    /// The questions of this person, the latest first.
+    #[must_use]
+    pub fn requests(&self, person: PersonId) -> Vec<v1::AskedOfModel> {
+        let log = self.log();
+        let own = log
+            .requests
+            .iter()
+            .rev()
+            .filter(|asked| asked.person[..] == person.as_bytes()[..]);
+        own.map(|asked| {
+            let mut told = asked.told.clone();
+            if told.total_us == 0
+                && let Some(first) = asked.first
+            {
+                told.tokens_per_second = rate(u64::from(told.answer_tokens), first.elapsed());
+            }
+            told
+        })
+        .collect()
+    }
+
+    /// The models with sums, without what their slots say.
+    #[must_use]
+    pub fn models(&self) -> Vec<(ModelId, v1::ModelActivity)> {
+        let log = self.log();
+        let since = log.sampled.map_or(EVERY, |at| at.elapsed());
+        let of = |(id, stats): (&ModelId, &Stats)| {
+            // Too short a time says nothing.
+            let speed = match since < Duration::from_secs(1) || stats.is_idle() {
+                true if stats.is_idle() => 0.0,
+                true => stats.speed,
+                false => rate(stats.since.pieces, since),
+            };
+            let told = v1::ModelActivity {
+                model: id.to_vec(),
+                name: stats.name.clone(),
+                engine: stats.engine.clone(),
+                running: stats.running,
+                waiting: stats.waiting,
+                tokens_per_second: speed,
+                totals: Some(stats.totals()),
+                ..v1::ModelActivity::default()
+            };
+            (*id, told)
+        };
+        log.models.iter().map(of).collect()
+    }
+}
+
+/// One question, from its coming to its end. Dropped without an end, it was cancelled.
+pub struct Ticket {
+    activity: Activity,
+    model: ModelId,
+    number: u64,
+    begun: Instant,
+    first: Option<Instant>,
+    waits: bool,
+    ended: bool,
+}
+
+impl Ticket {
+    fn change(&self, change: impl FnOnce(&mut Stats, Option<&mut Asked>)) {
+        let mut log = self.activity.log();
+        let Log {
+            models, requests, ..
+        } = &mut *log;
+        let Some(stats) = models.get_mut(&self.model) else {
+            return;
+        };
+        // Their numbers go up by one.
+        let front = requests.front().map_or(0, |first| first.number);
+        let asked = self.number.checked_sub(front);
+        let asked = asked.and_then(|index| requests.get_mut(usize::try_from(index).ok()?));
+        change(stats, asked);
+    }
+
+    /// It waits for a place.
+    pub fn queued(&mut self) {
+        let first = !std::mem::replace(&mut self.waits, true);
+        let waited = us(self.begun.elapsed());
+        self.change(|stats, asked| {
+            if first {
+                stats.running(false);
+                stats.waiting(true);
+            }
+            if let Some(asked) = asked {
+                asked.told.outcome = Outcome::Waiting.into();
+                asked.told.waited_us = waited;
+            }
+        });
+    }
+
+    /// It has a place.
+    pub fn started(&mut self) {
+        if !std::mem::replace(&mut self.waits, false) {
+            return;
+        }
+        let waited = us(self.begun.elapsed());
+        self.change(|stats, asked| {
+            stats.waiting(false);
+            stats.running(true);
+            if let Some(asked) = asked {
+                asked.told.outcome = Outcome::Running.into();
+                asked.told.waited_us = waited;
+            }
+        });
+    }
+
+    /// A piece of the answer has come.
+    pub fn piece(&mut self) {
+        self.started();
+        let now = Instant::now();
+        let first = self.first.is_none();
+        let first_us = us(now - self.begun);
+        if first {
+            self.first = Some(now);
+        }
+        self.change(|stats, asked| {
+            stats.since.pieces += 1;
+            if first {
+                stats.since.first_us = stats.since.first_us.max(first_us);
+            }
+            if let Some(asked) = asked {
+                asked.told.answer_tokens = asked.told.answer_tokens.saturating_add(1);
+                if first {
+                    asked.first = Some(now);
+                    asked.told.first_token_us = us(now - asked.begun);
+                }
+            }
+        });
+    }
+
+    /// The answer is whole, or was cancelled on the way.
+    pub fn end(mut self, end: &GeneratedEnd) {
+        let outcome = match end.reason() {
+            Reason::Length => Outcome::Cut,
+            Reason::Cancelled => Outcome::Cancelled,
+            Reason::Stop | Reason::Unspecified => Outcome::Completed,
+        };
+        self.close(outcome, "", Some(end));
+    }
+
+    /// It was not answered.
+    pub fn refused(mut self, code: &str) {
+        self.close(Outcome::Refused, code, None);
+    }
+
+    /// It went wrong.
+    pub fn failed(mut self, code: &str) {
+        self.close(Outcome::Failed, code, None);
+    }
+
+    fn close(&mut self, outcome: Outcome, code: &str, end: Option<&GeneratedEnd>) {
+        self.ended = true;
+        let (begun, first, waits) = (self.begun, self.first, self.waits);
+        self.change(|stats, asked| {
+            match waits {
+                true => stats.waiting(false),
+                false => stats.running(false),
+            }
+            let now = Instant::now();
+            let writing = first.map_or(Duration::ZERO, |first| now - first);
+            let totals = &mut stats.totals;
+            match outcome {
+                Outcome::Completed | Outcome::Cut => {
+                    totals.completed += 1;
+                    stats.since.completed += 1;
+                    stats.first_us += first.map_or(0, |first| us(first - begun));
+                    stats.writing_us += us(writing);
+                }
+                Outcome::Cancelled => totals.cancelled += 1,
+                Outcome::Refused => totals.refused += 1,
+                _ => {
+                    totals.failed += 1;
+                    stats.since.failed += 1;
+                }
+            }
+            if let (Some(end), Outcome::Completed | Outcome::Cut) = (end, outcome) {
+                totals.prompt_tokens += u64::from(end.prompt_tokens);
+                totals.cached_tokens += u64::from(end.cached_tokens);
+                totals.answer_tokens += u64::from(end.answer_tokens);
+            }
+            if let Some(asked) = asked {
+                let told = &mut asked.told;
+                told.outcome = outcome.into();
+                code.clone_into(&mut told.fault);
+                told.total_us = us(now - begun).max(1);
+                if let Some(end) = end.filter(|end| end.answer_tokens > 0) {
+                    told.prompt_tokens = end.prompt_tokens;
+                    told.cached_tokens = end.cached_tokens;
+                    told.answer_tokens = end.answer_tokens;
+                }
+                told.tokens_per_second = rate(u64::from(told.answer_tokens), writing);
+            }
+        });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.close(Outcome::Cancelled, "", None);
+        }
+    }
+}

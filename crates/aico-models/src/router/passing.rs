@@ -1,0 +1,343 @@
+//! One question to a model, from its coming to its end.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use aico_bus::{Request, RequestError, Responder};
+use aico_contracts::Payload;
+use aico_contracts::ids::PersonId;
+use aico_contracts::topics::{self, slot_verb as verb};
+use aico_contracts::v1::generated::Item as Piece;
+use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::activity::Ticket;
+use super::backends::Model;
+use super::gate::{Entry, Pass};
+use super::table::View;
+use super::{Guard, Router, asked_model, changed};
+use crate::backend::{Asker, BackendError, Item, Wait};
+
+/// How long a cancelled answer may take to say so.
+const CANCELLED: Duration = Duration::from_secs(2);
+
+/// What the router reads of a question to a slot. The rest is passed on unread.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Named {
+    #[prost(bytes = "vec", tag = "6")]
+    model: Vec<u8>,
+}
+
+fn of(item: Piece) -> Generated {
+    Generated { item: Some(item) }
+}
+
+impl Router {
+    pub(super) async fn generate(self, request: Request) {
+        let envelope = &request.envelope;
+        let named = match envelope.payload_type == v1::Generate::TYPE {
+            true => prost::Message::decode(envelope.payload.clone()).ok(),
+            false => None,
+        };
+        // What can't be read is refused in the words of whoever would have read it.
+        let Some(Named { model }) = named else {
+            let refused = request.decode::<v1::Generate>().err();
+            return request.fault(refused.unwrap_or_else(|| Fault::invalid("It can't be read")));
+        };
+        let named = match asked_model(&model) {
+            Ok(named) => named,
+            Err(fault) => return request.fault(fault),
+        };
+        let id = match (named, self.chosen.get()) {
+            (None, Some(chosen)) => return self.ask_backend(request, chosen).await,
+            (named, _) => named.or_else(|| self.table.active()),
+        };
+        let Some(id) = id else {
+            return request.fault(changed());
+        };
+        match self.table.enter(id) {
+            Some((slot, flying)) => {
+                self.ask_slot(request, &slot).await;
+                drop(flying);
+            }
+            None => match self.backends.find(id) {
+                Some(model) => self.ask_backend(request, model).await,
+                None => request.fault(changed()),
+            },
+        }
+    }
+
+    /// Passes the question on to a model process, and its answer back.
+    async fn ask_slot(&self, request: Request, slot: &View) {
+        let envelope = request.envelope.clone();
+        let mut ticket = self.activity.begin(slot.model, &slot.name, "", &envelope);
+        let _running = Running::note(self, &envelope.id, slot.number);
+        let topic = topics::slot(slot.number, verb::GENERATE);
+        let asked = self.client.pass_on::<Generated>(&envelope, &topic).await;
+        let mut answer = match asked {
+            Ok(answer) => answer,
+            Err(RequestError::NobodyServes { .. }) => {
+                ticket.refused("model-changed");
+                return request.fault(changed());
+            }
+            Err(error) => return end_badly(request.stream(), ticket, error),
+        };
+        let mut back = request.stream();
+        let mut cancelled = false;
+        loop {
+            let next = match cancelled {
+                false => tokio::select! {
+                    biased;
+                    () = back.cancelled() => {
+                        cancelled = true;
+                        // It may still say how far it came.
+                        answer.cancel();
+                        continue;
+                    }
+                    next = answer.next() => next,
+                },
+                true => match tokio::time::timeout(CANCELLED, answer.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return,
+                },
+            };
+            let item = match next {
+                Some(Ok(Generated { item: Some(item) })) => item,
+                // Of a kind that this build does not know.
+                Some(Ok(Generated { item: None })) => continue,
+                Some(Err(error)) => return end_badly(back, ticket, error),
+                None => return end_badly(back, ticket, RequestError::ServerGone),
+            };
+            match item {
+                Piece::End(end) => {
+                    back.end(of(Piece::End(end)));
+                    return ticket.end(&end);
+                }
+                Piece::Queued(_) => ticket.queued(),
+                Piece::Text(_) | Piece::Thinking(_) | Piece::ToolCall(_) => ticket.piece(),
+            }
+            if back.send(of(item)).await.is_err() && !cancelled {
+                return;
+            }
+        }
+    }
+
+    /// Asks a program beside us.
+    async fn ask_backend(&self, request: Request, model: Model) {
+        let envelope = request.envelope.clone();
+        let engine = model.engine.backend.name().to_owned();
+        let mut ticket = self
+            .activity
+            .begin(model.id, &model.name, &engine, &envelope);
+        let question: v1::Generate = match request.decode() {
+            Ok(question) => question,
+            Err(fault) => {
+                ticket.refused(&fault.code);
+                return request.fault(fault);
+            }
+        };
+        let person = match &envelope.person[..] {
+            [] => None,
+            bytes => match PersonId::from_slice(bytes) {
+                Ok(person) => Some(person),
+                Err(_) => {
+                    ticket.refused("invalid");
+                    return request.fault(Fault::invalid("The person's id has not 16 bytes"));
+                }
+            },
+        };
+        let deadline = request.deadline();
+        let mut back = request.stream();
+        let pass = match model.engine.gate.enter(person, envelope.priority()) {
+            Entry::Now(pass) => Some(pass),
+            Entry::Full => None,
+            Entry::Wait(queued) => {
+                ticket.queued();
+                match wait(&mut back, queued).await {
+                    Waited::In(pass) => Some(pass),
+                    Waited::Gone => return,
+                }
+            }
+        };
+        let Some(_pass) = pass else {
+            let fault = BackendError::Busy.to_fault(&engine);
+            ticket.refused(&fault.code);
+            return back.fault(fault);
+        };
+        ticket.started();
+        let mut admission = match model.engine.admit() {
+            Ok(admission) => admission,
+            Err(error) => {
+                let fault = error.to_fault(&engine);
+                ticket.refused(&fault.code);
+                return back.fault(fault);
+            }
+        };
+        let asker = Asker { person };
+        let (sender, mut items) = mpsc::channel(64);
+        let work = model
+            .engine
+            .backend
+            .generate(&asker, &model.name, &question, sender);
+        tokio::pin!(work);
+        let begun = Instant::now();
+        let left = deadline.and_then(|at| at.duration_since(std::time::SystemTime::now()).ok());
+        let last = left.and_then(|left| begun.checked_add(left));
+        let Guard { first, next } = self.guard;
+        let mut limit = (begun + first, Wait::FirstToken, first);
+        let mut done = None;
+        loop {
+            let at = last.map_or(limit.0, |last| last.min(limit.0));
+            let item = tokio::select! {
+                biased;
+                () = back.cancelled() => {
+                    // Dropping the work ends it on the other side.
+                    let end = GeneratedEnd {
+                        reason: v1::generated_end::Reason::Cancelled.into(),
+                        ..GeneratedEnd::default()
+                    };
+                    back.end(of(Piece::End(end)));
+                    return ticket.end(&end);
+                }
+                item = items.recv() => item,
+                ended = &mut work, if done.is_none() => {
+                    // What it handed over before is still to be read.
+                    done = Some(ended);
+                    continue;
+                }
+                () = tokio::time::sleep_until(at) => {
+                    let error = BackendError::TimedOut { waited_for: limit.1, limit: limit.2 };
+                    done = Some(Err(error));
+                    break;
+                }
+            };
+            let Some(item) = item else { break };
+            admission.succeeded();
+            limit = (Instant::now() + next, Wait::NextToken, next);
+            ticket.piece();
+            let piece = match item {
+                Item::Text(text) => Piece::Text(text),
+                Item::Thinking(text) => Piece::Thinking(text),
+                Item::ToolCall(call) => Piece::ToolCall(call),
+            };
+            if back.send(of(piece)).await.is_err() {
+                return;
+            }
+        }
+        let done = match done {
+            Some(done) => done,
+            // It has dropped its end of the channel and goes on to the figures.
+            None => match tokio::time::timeout(next, work).await {
+                Ok(done) => done,
+                Err(_) => Err(BackendError::TimedOut {
+                    waited_for: Wait::NextToken,
+                    limit: next,
+                }),
+            },
+        };
+        match done {
+            Ok(mut end) => {
+                admission.succeeded();
+                if end.total_us == 0 {
+                    end.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                }
+                back.end(of(Piece::End(end)));
+                ticket.end(&end);
+            }
+            Err(error) => {
+                admission.failed(&model.name, &error);
+                tracing::warn!(engine, %error, "A program that runs models did not answer.");
+                let fault = error.to_fault(&engine);
+                ticket.failed(&fault.code);
+                back.fault(fault);
+            }
+        }
+    }
+}
+
+enum Waited {
+    In(Pass),
+    Gone,
+}
+
+/// Tells the place in the queue until there is one.
+async fn wait(back: &mut Responder, mut queued: super::gate::Queued) -> Waited {
+    let mut told = None;
+    loop {
+        let place = *queued.place.borrow_and_update();
+        if place != u32::MAX && told != Some(place) {
+            told = Some(place);
+            if back.send(of(Piece::Queued(place))).await.is_err() {
+                return Waited::Gone;
+            }
+        }
+        tokio::select! {
+            biased;
+            pass = &mut queued.pass => match pass {
+                Ok(pass) => return Waited::In(pass),
+                Err(_) => return Waited::Gone,
+            },
+            () = back.cancelled() => return Waited::Gone,
+            changed = queued.place.changed() => if changed.is_err() {
+                // It was admitted: the pass is on its way.
+                return match queued.pass.await {
+                    Ok(pass) => Waited::In(pass),
+                    Err(_) => Waited::Gone,
+                };
+            },
+        }
+    }
+}
+
+/// A failure of the bus or of the process, as it came.
+fn end_badly(back: Responder, ticket: Ticket, error: RequestError) {
+    match error {
+        RequestError::Fault(fault) => {
+            match fault.code.as_str() {
+                "model-failed" | "internal" => ticket.failed(&fault.code),
+                _ => ticket.refused(&fault.code),
+            }
+            back.fault(fault);
+        }
+        RequestError::DeadlinePassed => {
+            ticket.failed("took-too-long");
+            back.fault(RequestError::DeadlinePassed.into_fault());
+        }
+        error => {
+            ticket.failed("model-failed");
+            tracing::debug!(%error, "A model process did not answer to the end.");
+            // The asker is told that the server is gone.
+            drop(back);
+        }
+    }
+}
+
+/// Notes in which slot a question is, while it is there.
+struct Running<'a> {
+    router: &'a Router,
+    id: Option<Uuid>,
+}
+
+impl<'a> Running<'a> {
+    fn note(router: &'a Router, id: &[u8], slot: u32) -> Self {
+        let id = Uuid::from_slice(id).ok();
+        if let Some(id) = id {
+            let running = router.running.lock();
+            running
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id, slot);
+        }
+        Self { router, id }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = &self.id {
+            let running = self.router.running.lock();
+            running.unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the others are told: the state that is shown, and the router's table.
+
+use aico_bus::Meta;
+use aico_contracts::topics;
+use aico_contracts::v1;
+use aico_contracts::v1::model_state::Status;
+
+use super::manager::Manager;
+
+impl Manager {
+    /// The state that is shown: of the model that was asked last.
+    fn headline(&self) -> v1::ModelState {
+        if let Some((id, name)) = &self.awaited {
+            // It has no process yet: another one ends first.
+            return v1::ModelState {
+                status: Status::Starting.into(),
+                model: id.to_vec(),
+                name: name.clone(),
+                ..v1::ModelState::default()
+            };
+        }
+        let last = self.slots.iter().max_by_key(|slot| slot.used());
+        match (last, &self.beside) {
+            (Some(slot), Some((at, state))) if *at > slot.used() => state.clone(),
+            (Some(slot), _) => slot.state(),
+            (None, Some((_, state))) => state.clone(),
+            (None, None) => match &self.nothing {
+                Some(fault) => v1::ModelState {
+                    status: Status::Failed.into(),
+                    fault: Some(fault.clone()),
+                    ..v1::ModelState::default()
+                },
+                None => v1::ModelState {
+                    status: Status::Stopped.into(),
+                    model: self.active.as_ref().map_or(Vec::new(), |it| it.id.to_vec()),
+                    name: self
+                        .active
+                        .as_ref()
+                        .map_or(String::new(), |it| it.name.clone()),
+                    ..v1::ModelState::default()
+                },
+            },
+        }
+    }
+
+    /// The state that was told last.
+    pub(super) fn state_now(&self) -> v1::ModelState {
+        self.state.borrow().clone()
+    }
+
+    /// Publishes what has changed, and lets the router know.
+    pub(super) fn tell(&mut self) {
+        for slot in &self.slots {
+            self.router.table.put(slot.view(&self.parts.config));
+        }
+        let mut now: Vec<_> = self
+            .slots
+            .iter()
+            .map(|slot| (slot.number, slot.status))
+            .collect();
+        now.sort_by_key(|(number, _)| *number);
+        let state = self.headline();
+        // Whoever waits for another one than is shown looks again.
+        if now == self.told && *self.state.borrow() == state {
+            return;
+        }
+        self.told = now;
+        self.state.send_replace(state.clone());
+        let published = self
+            .parts
+            .client
+            .publish(topics::MODELS_STATE, &state, Meta::default());
+        if let Err(error) = published {
+            tracing::warn!(%error, "The state of the model was not published.");
+        }
+    }
+}

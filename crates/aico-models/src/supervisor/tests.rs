@@ -1,0 +1,539 @@
+//! The manager under a clock that each test moves, with sizes that are made up and processes that
+//! are played. Real ones are in `tests/slots.rs`.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aico_bus::link::{Listener, endpoint_in};
+use aico_bus::{AllowAll, Bus, Client, Identity, Meta, ReplyStream};
+use aico_contracts::ids::{ModelId, PersonId};
+use aico_contracts::v1::model_state::Status;
+use aico_contracts::v1::{self, Empty, generated::Item};
+use aico_contracts::{Payload, topics};
+use aico_store::StoreError;
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc};
+
+use super::child::{Launcher, News, Run};
+use super::*;
+use crate::clock;
+use crate::process::launch::{Launch, Report};
+
+const GIB: u64 = 1 << 30;
+
+#[derive(Default)]
+struct Registry(Mutex<Vec<ModelRecord>>);
+
+#[async_trait]
+impl ModelRegistryStore for Registry {
+    async fn list(&self) -> Result<Vec<ModelRecord>, StoreError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+    async fn put(&self, record: ModelRecord) -> Result<(), StoreError> {
+        self.0.lock().unwrap().push(record);
+        Ok(())
+    }
+    async fn activate(&self, id: ModelId) -> Result<bool, StoreError> {
+        for model in self.0.lock().unwrap().iter_mut() {
+            model.active = model.id == id;
+        }
+        Ok(true)
+    }
+    async fn remove(&self, id: ModelId) -> Result<bool, StoreError> {
+        self.0.lock().unwrap().retain(|model| model.id != id);
+        Ok(true)
+    }
+    async fn set_hash(&self, _id: ModelId, _sha256: [u8; 32]) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn pin(&self, id: ModelId, pinned: bool) -> Result<bool, StoreError> {
+        let mut models = self.0.lock().unwrap();
+        let found = models.iter_mut().find(|model| model.id == id);
+        Ok(found.map(|model| model.pinned = pinned).is_some())
+    }
+    async fn choice(&self) -> Result<Option<Choice>, StoreError> {
+        Ok(None)
+    }
+    async fn choose(&self, _choice: Choice) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Processes that are ready at once and answer `x`, and then nothing until they are told.
+struct Played {
+    bus: Bus,
+    next: AtomicU32,
+    finish: Arc<Notify>,
+    /// Those that shall end don't, until they are let go.
+    stubborn: watch::Receiver<bool>,
+    /// How far each is told to be, instead of being ready at once.
+    slow: watch::Receiver<Option<u8>>,
+}
+
+#[async_trait]
+impl Launcher for Played {
+    async fn run(&self, _program: Program, launch: Launch) -> std::io::Result<Run> {
+        let name = format!("{PROCESS}{}", launch.slot);
+        let topic = topics::slot(launch.slot, topics::slot_verb::GENERATE);
+        let mut requests = self.bus.join(Identity::new(name)).serve(&topic, 8).unwrap();
+        let name = Identity::new(format!("{PROCESS}{}", launch.slot));
+        let topic = topics::slot(launch.slot, topics::slot_verb::LIST_PROMPTS);
+        let mut pulses = self.bus.join(name).serve(&topic, 8).unwrap();
+        let finish = Arc::clone(&self.finish);
+        let mut stubborn = self.stubborn.clone();
+        let mut slow = self.slow.clone();
+        let (news, heard) = mpsc::channel(4);
+        let (kill, mut killed) = oneshot::channel();
+        tokio::spawn(async move {
+            let far = *slow.borrow_and_update();
+            let first = match far {
+                Some(percent) => Report::Loading(percent),
+                None => Report::Ready { context: 512 },
+            };
+            let _gone = news.send(News::Report(first)).await;
+            loop {
+                tokio::select! {
+                    Ok(()) = slow.changed() => {
+                        let far = *slow.borrow_and_update();
+                        let report = Report::Loading(far.unwrap_or(100));
+                        let _gone = news.send(News::Report(report)).await;
+                    }
+                    _ = &mut killed => {
+                        drop(stubborn.wait_for(|is| !*is).await);
+                        let _gone = news.send(News::Ended(None)).await;
+                        return;
+                    }
+                    Some(request) = pulses.recv() => request.reply(v1::PromptList::default()),
+                    request = requests.recv() => {
+                        let Some(request) = request else { return };
+                        tokio::spawn(answer(request, Arc::clone(&finish)));
+                    }
+                }
+            }
+        });
+        let process = 1_000_000 + self.next.fetch_add(1, Ordering::SeqCst);
+        Ok(Run::played(process, heard, kill))
+    }
+}
+
+async fn answer(request: aico_bus::Request, finish: Arc<Notify>) {
+    let of = |item| v1::Generated { item: Some(item) };
+    let mut back = request.stream();
+    let _gone = back.send(of(Item::Text("x".into()))).await;
+    finish.notified().await;
+    back.end(of(Item::End(v1::GeneratedEnd::default())));
+}
+
+/// Memory as the test says.
+struct Made(Mutex<u64>);
+
+impl MemoryProbe for Made {
+    fn available(&self) -> Option<u64> {
+        Some(*self.0.lock().unwrap())
+    }
+    fn total(&self) -> Option<u64> {
+        Some(64 * GIB)
+    }
+    fn process(&self, _process_id: u32) -> Option<Usage> {
+        None
+    }
+}
+
+struct House {
+    asker: Client,
+    registry: Arc<Registry>,
+    finish: Arc<Notify>,
+    stubborn: watch::Sender<bool>,
+    slow: watch::Sender<Option<u8>>,
+    state: watch::Receiver<v1::ModelState>,
+    memory: Arc<Made>,
+    folder: tempfile::TempDir,
+    _task: JoinHandle<()>,
+    _router: JoinHandle<()>,
+}
+
+/// Models of these names and sizes in GiB, the first one chosen; so much memory is free.
+async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Bus::new(Arc::new(AllowAll));
+    let endpoint = endpoint_in(&folder.path().join("run")).unwrap();
+    let listener = Arc::new(Listener::bind(&bus, &endpoint).await.unwrap());
+    let registry = Arc::new(Registry::default());
+    for (index, (name, gibs)) in models.iter().enumerate() {
+        let model = record(folder.path(), name, gibs * GIB, index == 0);
+        registry.put(model).await.unwrap();
+    }
+    let at = |name: &str| folder.path().join(name);
+    let mut config = ManagerConfig::new("nothing".into(), at("models"), at("scratch"));
+    config.loaded = loaded;
+    config.context = 512;
+    config.idle_limit = Some(Duration::from_secs(30 * 60));
+    let memory = Arc::new(Made(Mutex::new(free * GIB)));
+    config.memory = Arc::clone(&memory) as _;
+    config.start = StartWhen::Asked;
+    let finish = Arc::new(Notify::new());
+    let (stubborn, watched) = watch::channel(false);
+    let (slow, far) = watch::channel(None);
+    let played = Played {
+        bus: bus.clone(),
+        next: AtomicU32::new(0),
+        finish: Arc::clone(&finish),
+        stubborn: watched,
+        slow: far,
+    };
+    // It has to live, or the manager stops.
+    let (orders, inbox) = mpsc::channel(4);
+    let store = Arc::clone(&registry) as _;
+    let made = Manager::new(&bus, listener, store, config, Arc::new(played), inbox).await;
+    let (manager, state, routed) = made.unwrap();
+    let router = tokio::spawn(manager.router.clone().run(routed));
+    let task = tokio::spawn(async move {
+        let _orders = orders;
+        manager.run().await;
+    });
+    House {
+        asker: bus.join(Identity::new("companion")),
+        registry,
+        finish,
+        stubborn,
+        slow,
+        state,
+        memory,
+        folder,
+        _task: task,
+        _router: router,
+    }
+}
+
+/// With a file that is as long as it should be, and empty.
+fn record(folder: &Path, name: &str, size: u64, active: bool) -> ModelRecord {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let path = folder.join(format!("{name}.gguf"));
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(size).unwrap();
+    let about = file.metadata().unwrap();
+    ModelRecord {
+        id: ModelId::new(),
+        name: name.to_owned(),
+        path,
+        size,
+        modified_ns: about.mtime() * 1_000_000_000 + about.mtime_nsec(),
+        sha256: None,
+        architecture: "llama".into(),
+        parameters: 1,
+        quantization: String::new(),
+        context_length: 512,
+        bytes_per_token: 0,
+        license: String::new(),
+        starter: false,
+        active,
+        pinned: false,
+    }
+}
+
+impl House {
+    async fn ask<Q: Payload, R: Payload>(&self, topic: &str, question: &Q) -> R {
+        let meta = Meta::for_person(PersonId::new());
+        self.asker.request(topic, question, meta).await.unwrap()
+    }
+
+    async fn prepare(&self, name: &str) -> v1::PreparedModel {
+        let wanted = match name {
+            "" => Vec::new(),
+            name => vec![name.to_owned()],
+        };
+        self.ask(
+            topics::MODELS_PREPARE,
+            &v1::PrepareModel {
+                wanted,
+                only: false,
+            },
+        )
+        .await
+    }
+
+    /// Prepares it until it is ready.
+    async fn ready(&self, name: &str) -> ModelId {
+        let mut state = self.state.clone();
+        loop {
+            let prepared = self.prepare(name).await;
+            assert!(prepared.missing.is_empty(), "{:?}", prepared.missing);
+            let told = prepared.state.unwrap();
+            match told.status() {
+                Status::Ready => {
+                    // It is theirs to ask for a moment, which is over then.
+                    pass(Duration::from_secs(2)).await;
+                    return ModelId::from_slice(&told.model).unwrap();
+                }
+                Status::Starting => state.changed().await.unwrap(),
+                other => panic!("{other:?}: {:?}", told.fault.map(|fault| fault.detail)),
+            }
+        }
+    }
+
+    /// Names of those in memory.
+    async fn inside(&self) -> Vec<String> {
+        let list: v1::ModelList = self.ask(topics::MODELS_LIST, &v1::ListModels {}).await;
+        let inside = list.items.into_iter().filter(|model| model.loaded);
+        inside.map(|model| model.name).collect()
+    }
+
+    async fn pin(&self, name: &str, pinned: bool) {
+        let models = self.registry.list().await.unwrap();
+        let id = models.iter().find(|model| model.name == name).unwrap().id;
+        let pin = v1::PinModel {
+            id: id.to_vec(),
+            pinned,
+        };
+        let _: Empty = self.ask(topics::MODELS_PIN, &pin).await;
+    }
+
+    /// An answer that goes on until it is finished.
+    async fn answering(&self, model: ModelId) -> ReplyStream<v1::Generated> {
+        let question = v1::Generate {
+            model: model.to_vec(),
+            ..v1::Generate::default()
+        };
+        let meta = Meta::for_person(PersonId::new());
+        let asked = self
+            .asker
+            .open_stream(topics::MODELS_GENERATE, &question, meta);
+        let mut stream: ReplyStream<v1::Generated> = asked.await.unwrap();
+        let first = stream.next().await.unwrap().unwrap();
+        assert!(matches!(first.item, Some(Item::Text(_))));
+        stream
+    }
+}
+
+/// Moves the clock, and lets everybody do what is due.
+async fn pass(time: Duration) {
+    clock::advance(time);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+}
+
+async fn minutes(minutes: u64) {
+    pass(Duration::from_secs(minutes * 60)).await;
+}
+
+#[tokio::test]
+async fn each_model_goes_when_it_was_idle_for_thirty_minutes_and_a_pinned_one_stays() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 2).await;
+    house.ready("").await;
+    house.ready("bee").await;
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+    minutes(20).await;
+    let bee = house.ready("bee").await;
+    minutes(11).await;
+    assert_eq!(house.inside().await, ["bee"], "ant was idle for 31 minutes");
+    // One that answers stays for as long as that takes, and half an hour more.
+    let stream = house.answering(bee).await;
+    for _ in 0..4 {
+        minutes(31).await;
+    }
+    assert_eq!(house.inside().await, ["bee"]);
+    house.finish.notify_waiters();
+    drop(stream);
+    pass(Duration::ZERO).await;
+    minutes(29).await;
+    assert_eq!(house.inside().await, ["bee"]);
+    minutes(32).await;
+    assert!(house.inside().await.is_empty());
+
+    house.pin("ant", true).await;
+    house.ready("").await;
+    minutes(24 * 60).await;
+    assert_eq!(house.inside().await, ["ant"]);
+    house.pin("ant", false).await;
+    minutes(31).await;
+    assert!(house.inside().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_one_used_longest_ago_makes_room_and_never_a_pinned_one() {
+    let models = [("ant", 1), ("bee", 1), ("cat", 1), ("dog", 1)];
+    let house = house(&models, 60, 2).await;
+    house.ready("ant").await;
+    house.ready("bee").await;
+    house.ready("ant").await;
+    house.ready("cat").await;
+    assert_eq!(
+        house.inside().await,
+        ["ant", "cat"],
+        "bee was used longest ago"
+    );
+    house.pin("ant", true).await;
+    house.ready("dog").await;
+    house.ready("bee").await;
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+    house.pin("bee", true).await;
+    // Nobody may go: the one that is chosen for everybody answers, and that is told.
+    let prepared = house.prepare("cat").await;
+    assert_eq!(prepared.missing, ["cat"]);
+    assert_eq!(prepared.state.unwrap().name, "ant");
+}
+
+#[tokio::test]
+async fn by_the_sizes_one_goes_or_the_load_is_refused_with_the_figures() {
+    let models = [("ant", 2), ("bee", 3), ("cat", 6), ("dog", 20)];
+    let house = house(&models, 8, 16).await;
+    house.ready("ant").await;
+    house.ready("bee").await;
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+    // 8 GiB are free by the system's word, but 5 of them are of files in use.
+    house.ready("cat").await;
+    assert_eq!(house.inside().await, ["cat"]);
+    let prepared = house.prepare("dog").await;
+    assert_eq!(prepared.missing, ["dog"], "it fits in no case");
+
+    // Chosen for everybody it is told why not; what is there stays.
+    let models = house.registry.list().await.unwrap();
+    let dog = models.iter().find(|model| model.name == "dog").unwrap();
+    let chosen = v1::UseModel {
+        id: dog.id.to_vec(),
+    };
+    let _: Empty = house.ask(topics::MODELS_USE, &chosen).await;
+    let state: v1::ModelState = house.ask(topics::MODELS_GET_STATE, &Empty {}).await;
+    let fault = state.fault.unwrap();
+    assert_eq!(fault.code, "model-too-large");
+    assert!(
+        fault.detail.starts_with("It needs about 20.1 GiB"),
+        "{}",
+        fault.detail
+    );
+    assert!(
+        fault
+            .detail
+            .contains("when the models that are loaded are gone")
+    );
+    assert!(
+        house
+            .inside()
+            .await
+            .iter()
+            .any(|name| name == "cat" || name == "ant")
+    );
+}
+
+#[tokio::test]
+async fn when_memory_becomes_short_idle_models_go_one_by_one_and_nobody_else() {
+    let models = [("ant", 1), ("bee", 1), ("cat", 1), ("dog", 1)];
+    let house = house(&models, 60, 4).await;
+    house.ready("ant").await;
+    house.pin("ant", true).await;
+    let bee = house.ready("bee").await;
+    house.ready("cat").await;
+    house.ready("dog").await;
+    let stream = house.answering(bee).await;
+    minutes(2).await;
+    assert_eq!(house.inside().await, ["ant", "bee", "cat", "dog"]);
+
+    *house.memory.0.lock().unwrap() = GIB - 1;
+    house.ready("dog").await;
+    pass(Duration::from_secs(6)).await;
+    // The one used longest ago that is not pinned and answers nobody.
+    assert_eq!(house.inside().await, ["ant", "bee", "dog"]);
+    pass(Duration::from_secs(6)).await;
+    let inside = house.inside().await;
+    assert_eq!(inside, ["ant", "bee", "dog"], "dog was just asked");
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+
+    // There is enough again.
+    *house.memory.0.lock().unwrap() = GIB;
+    house.finish.notify_waiters();
+    drop(stream);
+    pass(Duration::ZERO).await;
+    minutes(5).await;
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+    *house.memory.0.lock().unwrap() = GIB - 1;
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(house.inside().await, ["ant"]);
+}
+
+#[tokio::test]
+async fn who_answers_is_not_taken_away_and_who_waits_for_room_gets_it() {
+    let house = house(&[("ant", 1), ("bee", 1), ("cat", 1)], 60, 2).await;
+    let ant = house.ready("ant").await;
+    let bee = house.ready("bee").await;
+    let mut first = house.answering(ant).await;
+    let _second = house.answering(bee).await;
+    minutes(5).await;
+    let waiting = house.prepare("cat");
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
+    assert!(early.is_err(), "both answer");
+    assert_eq!(house.inside().await, ["ant", "bee"]);
+    house.finish.notify_one();
+    // Of the two that wait, the one that began first is told.
+    while let Some(Ok(_)) = first.next().await {}
+    let prepared = tokio::time::timeout(Duration::from_secs(60), &mut waiting).await;
+    assert_eq!(prepared.unwrap().state.unwrap().name, "cat");
+    assert_eq!(house.inside().await, ["bee", "cat"]);
+    assert!(house.folder.path().exists());
+}
+
+#[tokio::test]
+async fn while_a_process_ends_the_others_are_answered_and_nobody_else_has_to_go() {
+    let models = [("ant", 1), ("bee", 1), ("cat", 1)];
+    let house = house(&models, 60, 2).await;
+    house.ready("ant").await;
+    house.ready("bee").await;
+    let ant = house.ready("ant").await;
+    house.stubborn.send_replace(true);
+    let waiting = house.prepare("cat");
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "there is no room yet");
+    // The process of the one that goes does not end: its folder is there until it is gone.
+    let folder = house.folder.path().join("scratch/1");
+    std::fs::create_dir_all(&folder).unwrap();
+    let prepared = house.prepare("ant").await.state.unwrap();
+    assert_eq!(
+        (prepared.status(), &prepared.model),
+        (Status::Ready, &ant.to_vec())
+    );
+    let stream = house.answering(ant).await;
+    assert_eq!(house.inside().await, ["ant"], "bee goes, and ant stays");
+    let told = house.state.borrow().clone();
+    assert_eq!(
+        (told.status(), told.name.as_str()),
+        (Status::Starting, "cat")
+    );
+    assert!(folder.exists(), "all that before bee was gone");
+    drop(stream);
+
+    house.stubborn.send_replace(false);
+    let prepared = waiting.await.state.unwrap();
+    assert_eq!(prepared.name, "cat");
+    // With the number and the folder of the one that is gone.
+    assert_eq!(house.inside().await, ["ant", "cat"]);
+}
+
+#[tokio::test]
+async fn a_load_may_take_its_time_as_long_as_it_comes_on() {
+    let house = house(&[("ant", 1)], 60, 2).await;
+    house.slow.send_replace(Some(0));
+    let mut state = house.state.clone();
+    house.prepare("ant").await;
+    for percent in 1..=20 {
+        minutes(4).await;
+        house.slow.send_replace(Some(percent));
+        let told = state.wait_for(|state| state.loading_percent == Some(percent.into()));
+        let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+        assert_eq!(told.unwrap().unwrap().status(), Status::Starting);
+    }
+    // It says the same again and again: that is none.
+    minutes(3).await;
+    house.slow.send_replace(Some(20));
+    minutes(3).await;
+    let failed = house.state.borrow().clone();
+    assert_eq!(failed.status(), Status::Failed);
+    assert_eq!(
+        failed.fault.unwrap().title,
+        "The model took too long to load"
+    );
+    assert_eq!(failed.loading_percent, None);
+}

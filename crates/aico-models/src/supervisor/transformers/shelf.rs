@@ -1,0 +1,272 @@
+//! The packages on the disk: one folder each, put there whole or not at all.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aico_contracts::v1::Fault;
+
+use crate::transformers::package::{
+    DESCRIPTION, FILES, FileFacts, Package, PackageError, facts, limit,
+};
+
+/// Of a folder that is being filled; a name of a package can't begin so.
+const MAKING: &str = ".making-";
+
+/// Why a package can't be added or removed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShelfError {
+    /// It is not a package, or not whole.
+    #[error("{path} is no package that AICO can use")]
+    Package {
+        path: PathBuf,
+        #[source]
+        source: PackageError,
+    },
+    /// The disk.
+    #[error("{path} can't be written")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ShelfError {
+    pub(super) fn to_fault(&self) -> Fault {
+        match self {
+            Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Fault::storage_full()
+            }
+            Self::Disk { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Fault::storage_read_only()
+            }
+            Self::Disk { .. } => Fault::internal("The package can't be written")
+                .with_what_to_do("Look at the folder of models and at its permissions."),
+            Self::Package { source, path } => match source {
+                PackageError::Read { name, source } => {
+                    Fault::new("model-missing", "A file of the package can't be opened")
+                        .with_detail(format!("{}: {source}.", path.join(name).display()))
+                        .with_what_to_do(
+                            "A package is a folder with aico-model.json, model.onnx and \
+                             tokenizer.json; docs/transformers.md shows one.",
+                        )
+                }
+                PackageError::Damaged { name } => Fault::new(
+                    "model-damaged",
+                    "A file of the package is not what it should be",
+                )
+                .with_detail(format!("{}: {source}.", path.join(name).display()))
+                .with_what_to_do("Get the file again, or correct aico-model.json."),
+                PackageError::Description(_) | PackageError::TooLarge { .. } => {
+                    Fault::new("not-a-model", "This folder is no package that AICO can use")
+                        .with_detail(format!("{source}."))
+                        .with_what_to_do("docs/transformers.md shows what a package is made of.")
+                }
+            },
+        }
+    }
+}
+
+/// The packages in the folder, in the order in which they were added. Blocks.
+pub(super) fn look(folder: &Path) -> Vec<Package> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(MAKING) {
+            // A copy that was cut off. One that goes on now is younger than this.
+            let old = entry.metadata().and_then(|about| about.modified());
+            if old.is_ok_and(|old| old.elapsed().is_ok_and(|age| age.as_secs() > 24 * 3600)) {
+                let _tried_again_later = std::fs::remove_dir_all(entry.path());
+            }
+            continue;
+        }
+        match Package::read(&entry.path()) {
+            Ok(package) if package.name.as_str() == name && is_whole(&package) => {
+                found.push(package);
+            }
+            Ok(_) => tracing::warn!("A folder of a package has another name, and is passed over."),
+            Err(error) => tracing::warn!(%error, "A package can't be read, and is passed over."),
+        }
+    }
+    found.sort_by(|one, other| {
+        (one.added_unix_ms, &one.name).cmp(&(other.added_unix_ms, &other.name))
+    });
+    found
+}
+
+fn is_whole(package: &Package) -> bool {
+    FILES.iter().all(|name| package.files.contains_key(*name))
+}
+
+/// Copies the package in `from` below `folder`. Blocks, as long as copying takes.
+pub(super) fn add(from: &Path, folder: &Path) -> Result<Package, ShelfError> {
+    let wrong = |source| ShelfError::Package {
+        path: from.to_owned(),
+        source,
+    };
+    let about = Package::read(from).map_err(wrong)?;
+    place(about, folder, &|name| from.join(name)).map_err(|error| match error {
+        PlaceError::Package(source) => wrong(source),
+        PlaceError::Disk(path, source) => ShelfError::Disk { path, source },
+    })
+}
+
+/// Puts a package that was downloaded in its place. Blocks.
+///
+/// # Errors
+/// As it is told.
+pub(crate) fn place_package(
+    about: Package,
+    folder: &Path,
+    source: &dyn Fn(&str) -> PathBuf,
+) -> Result<(), Fault> {
+    let path = folder.join(&about.name);
+    let placed = place(about, folder, source).map_err(|error| match error {
+        PlaceError::Package(source) => ShelfError::Package { path, source },
+        PlaceError::Disk(path, source) => ShelfError::Disk { path, source },
+    });
+    placed.map(drop).map_err(|error| error.to_fault())
+}
+
+pub(super) enum PlaceError {
+    Package(PackageError),
+    Disk(PathBuf, io::Error),
+}
+
+/// Puts a package in its place, its files copied from where `source` says.
+fn place(
+    mut about: Package,
+    folder: &Path,
+    source: &dyn Fn(&str) -> PathBuf,
+) -> Result<Package, PlaceError> {
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PlaceError::Disk(path, source)
+    };
+    crate::starter::private_folder(folder).map_err(disk(folder))?;
+    let making = folder.join(format!("{MAKING}{}", uuid::Uuid::new_v4().simple()));
+    crate::starter::private_folder(&making).map_err(disk(&making))?;
+    let made = (|| {
+        for name in FILES {
+            let copied = copy(&source(name), &making.join(name), name)?;
+            let wanted = about.files.insert(name.to_owned(), copied.clone());
+            if copied.size == 0 || wanted.is_some_and(|wanted| !is_same(&wanted, &copied)) {
+                let name = name.to_owned();
+                return Err(PlaceError::Package(PackageError::Damaged { name }));
+            }
+        }
+        about.added_unix_ms = now();
+        finish(&about, &making, folder)
+    })();
+    if made.is_err() {
+        let _best_effort = std::fs::remove_dir_all(&making);
+    }
+    made.map(|()| about)
+}
+
+fn is_same(wanted: &FileFacts, found: &FileFacts) -> bool {
+    wanted.size == found.size && wanted.sha256.eq_ignore_ascii_case(&found.sha256)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Writes the description and gives the folder its name. One of the same name makes way: as an
+/// update of it, it keeps its turn among the others.
+fn finish(about: &Package, making: &Path, folder: &Path) -> Result<(), PlaceError> {
+    let target = folder.join(&about.name);
+    let mut about = about.clone();
+    if let Ok(old) = Package::read(&target) {
+        about.added_unix_ms = old.added_unix_ms;
+    }
+    let text = serde_json::to_vec_pretty(&about).unwrap_or_default();
+    let path = making.join(DESCRIPTION);
+    let failed = |source| PlaceError::Disk(path.clone(), source);
+    let mut file = std::fs::File::create(&path).map_err(failed)?;
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
+    let failed = |source| PlaceError::Disk(target.clone(), source);
+    match std::fs::remove_dir_all(&target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    std::fs::rename(making, &target).map_err(failed)?;
+    #[cfg(unix)]
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path, name: &str) -> Result<FileFacts, PlaceError> {
+    let unread = |source| {
+        PlaceError::Package(PackageError::Read {
+            name: name.to_owned(),
+            source,
+        })
+    };
+    let file = std::fs::File::open(from).map_err(unread)?;
+    if !file.metadata().map_err(unread)?.is_file() {
+        return Err(unread(io::Error::other("it is no file")));
+    }
+    let failed = |source| PlaceError::Disk(to.to_owned(), source);
+    let mut target = std::fs::File::create(to).map_err(failed)?;
+    let mut limited = file.take(limit(name) + 1);
+    let mut broken = None;
+    let mut both = Tee {
+        from: &mut limited,
+        to: &mut target,
+        broken: &mut broken,
+    };
+    let copied = facts(name, &mut both);
+    if let Some(error) = broken {
+        return Err(failed(error));
+    }
+    let copied = copied.map_err(PlaceError::Package)?;
+    target.sync_all().map_err(failed)?;
+    Ok(copied)
+}
+
+/// Writes what is read.
+struct Tee<'a, R: Read> {
+    from: &'a mut R,
+    to: &'a mut std::fs::File,
+    /// Why writing failed, which is no failure of reading.
+    broken: &'a mut Option<io::Error>,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if let Err(error) = self.to.write_all(&buffer[..count]) {
+            *self.broken = Some(error);
+            return Err(io::Error::other("writing failed"));
+        }
+        Ok(count)
+    }
+}
+
+/// Removes a package. Blocks.
+pub(super) fn remove(folder: &Path, name: &str) -> Result<(), ShelfError> {
+    let path = folder.join(name);
+    // The description first: a folder without one is no package any more.
+    let removed = match std::fs::remove_file(path.join(DESCRIPTION)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::remove_dir_all(&path),
+    };
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ShelfError::Disk { path, source })
+        }
+        _ => Ok(()),
+    }
+}

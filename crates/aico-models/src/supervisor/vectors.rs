@@ -1,0 +1,287 @@
+//! Vectors of texts by models that are no packages: a model file that embeds, or a program beside
+//! us.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_bus::{Client, Meta, Request, RequestError};
+use aico_characters::is_wanted;
+use aico_contracts::ids::PersonId;
+use aico_contracts::topics::{self, slot_verb};
+use aico_contracts::v1::model_state::Status;
+use aico_contracts::v1::{self, EmbeddedText, Fault};
+use tokio::time::Instant;
+
+use super::registry::{ModelRecord, ModelRegistryStore};
+use crate::backend::{Asker, Capability};
+use crate::capable;
+use crate::router::Router;
+use crate::router::table::{Flying, View};
+
+/// Loading tens of gigabytes from a slow disk takes minutes.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is asked whether it is loaded.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How old the lists of the programs beside us may be.
+const LISTED: Duration = Duration::from_secs(60);
+/// Texts, and bytes of them, that a process is handed at once.
+const PIECE: usize = 64;
+const PIECE_BYTES: usize = 512 << 10;
+
+/// Finds such a model and asks it. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Vectors {
+    pub(super) client: Client,
+    pub(super) router: Router,
+    pub(super) registry: Arc<dyn ModelRegistryStore>,
+}
+
+impl Vectors {
+    /// Answers; `nothing` is told where there is no such model.
+    pub(super) async fn answer(self, request: Request, asked: v1::Embed, nothing: Fault) {
+        match self.vectors(&request, asked, nothing).await {
+            Ok(done) => request.reply(done),
+            Err(fault) => request.fault(fault),
+        }
+    }
+
+    async fn vectors(
+        &self,
+        request: &Request,
+        asked: v1::Embed,
+        nothing: Fault,
+    ) -> Result<v1::Embedded, Fault> {
+        let person = match &request.envelope.person[..] {
+            [] => None,
+            bytes => Some(
+                PersonId::from_slice(bytes)
+                    .map_err(|_| Fault::invalid("The person's id has not 16 bytes"))?,
+            ),
+        };
+        let (model, mut items) = match self.own(&asked.model).await? {
+            Some(record) => (
+                record.name.clone(),
+                self.of_file(request, person, &record, &asked.texts).await?,
+            ),
+            None => self.beside(person, &asked, nothing).await?,
+        };
+        if asked.dimensions > 0 {
+            for item in &mut items {
+                shorten(&mut item.vector, asked.dimensions)?;
+            }
+        }
+        Ok(v1::Embedded { model, items })
+    }
+
+    /// The model file of this name that embeds; of no name, the first.
+    async fn own(&self, name: &str) -> Result<Option<ModelRecord>, Fault> {
+        let models = self.registry.list().await;
+        let models = models.map_err(|error| super::manager::registry_fault(&error))?;
+        let name = name.to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            models.into_iter().find(|model| {
+                let is_it = name.is_empty()
+                    || model.id.to_string() == name
+                    || is_wanted(&name, &model.name, &model.path.to_string_lossy());
+                is_it
+                    && capable::of_file(&model.path, model.modified_ns)
+                        .contains(&Capability::Embeddings)
+            })
+        });
+        Ok(found.await.unwrap_or(None))
+    }
+
+    async fn of_file(
+        &self,
+        request: &Request,
+        person: Option<PersonId>,
+        record: &ModelRecord,
+        texts: &[String],
+    ) -> Result<Vec<EmbeddedText>, Fault> {
+        let meta = || {
+            let mut meta = person.map_or_else(Meta::new, Meta::for_person);
+            meta = meta.priority(request.envelope.priority());
+            match request.deadline() {
+                Some(at) => meta.deadline(at),
+                None => meta,
+            }
+        };
+        let mut items = Vec::with_capacity(texts.len());
+        for piece in pieces(texts) {
+            // It stays where it is as long as a piece is with it.
+            let (slot, _flying) = self.loaded(record, &meta).await?;
+            let question = v1::Embed {
+                model: record.id.to_string(),
+                texts: piece.to_vec(),
+                dimensions: 0,
+            };
+            let topic = topics::slot(slot.number, slot_verb::EMBED);
+            let done: Result<v1::Embedded, _> =
+                self.client.request(&topic, &question, meta()).await;
+            let done = done.map_err(RequestError::into_fault)?;
+            if done.items.len() != piece.len() {
+                return Err(Fault::model_failed(
+                    "The model did not answer for each text",
+                ));
+            }
+            items.extend(done.items);
+        }
+        Ok(items)
+    }
+
+    /// Has it loaded, and its slot kept until the guard is dropped.
+    async fn loaded(
+        &self,
+        record: &ModelRecord,
+        meta: &impl Fn() -> Meta,
+    ) -> Result<(View, Flying), Fault> {
+        if let Some(entered) = self.router.table.enter(record.id) {
+            return Ok(entered);
+        }
+        let question = v1::PrepareModel {
+            wanted: vec![record.id.to_string()],
+            only: false,
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let asked = self
+                .client
+                .request(topics::MODELS_PREPARE, &question, meta());
+            let prepared: v1::PreparedModel = asked.await.map_err(RequestError::into_fault)?;
+            let state = prepared.state.unwrap_or_default();
+            if !prepared.missing.is_empty() {
+                return Err(Fault::new("model-missing", "The model can't be loaded")
+                    .with_detail("Its file is gone, or the memory does not suffice for it.")
+                    .with_what_to_do("`aico model list` shows which can be used."));
+            }
+            if state.status() == Status::Failed {
+                let failed = || Fault::model_failed("The model can't be used");
+                return Err(state.fault.unwrap_or_else(failed));
+            }
+            if let Some(entered) = self.router.table.enter(record.id) {
+                return Ok(entered);
+            }
+            if Instant::now() >= until {
+                return Err(Fault::model_failed("The model takes too long to start")
+                    .with_what_to_do("Choose a smaller model."));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn beside(
+        &self,
+        person: Option<PersonId>,
+        asked: &v1::Embed,
+        nothing: Fault,
+    ) -> Result<(String, Vec<EmbeddedText>), Fault> {
+        let backends = &self.router.backends;
+        if asked.model.is_empty() || backends.is_empty() {
+            return Err(nothing);
+        }
+        backends.refresh(LISTED).await;
+        let found = backends.wanted(&asked.model, Capability::Embeddings);
+        let asker = Asker { person };
+        let mut refused = nothing;
+        for model in found {
+            let backend = Arc::clone(&model.engine.backend);
+            let name = backend.name().to_owned();
+            if let Err(error) = backend.permits(&asker).await {
+                refused = error.to_fault(&name);
+                continue;
+            }
+            let mut admission = match model.engine.admit() {
+                Ok(admission) => admission,
+                Err(error) => {
+                    refused = error.to_fault(&name);
+                    continue;
+                }
+            };
+            let done = match backend.embed(&asker, &model.name, &asked.texts).await {
+                Ok(done) => done,
+                Err(error) => {
+                    admission.failed(&model.name, &error);
+                    return Err(error.to_fault(&name));
+                }
+            };
+            admission.succeeded();
+            if done.vectors.len() != asked.texts.len() {
+                return Err(Fault::model_failed(format!(
+                    "{name} did not answer for each text"
+                )));
+            }
+            // Such a program tells the tokens of all texts at once: they are told with the first.
+            let mut tokens = Some(done.tokens);
+            let items = done.vectors.into_iter().map(|vector| EmbeddedText {
+                vector,
+                tokens: tokens.take().unwrap_or(0),
+                truncated: false,
+            });
+            return Ok((model.name, items.collect()));
+        }
+        Err(refused)
+    }
+}
+
+/// Texts in their order, a few at a time.
+fn pieces(texts: &[String]) -> impl Iterator<Item = &[String]> {
+    let mut rest = texts;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |text: &&String| {
+            bytes += text.len();
+            bytes <= PIECE_BYTES
+        };
+        let count = rest.iter().take(PIECE).take_while(fits).count();
+        // One text may have more.
+        let (piece, after) = rest.split_at(count.max(1).min(rest.len()));
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// The first numbers alone, of length 1 again.
+fn shorten(vector: &mut Vec<f32>, dimensions: u32) -> Result<(), Fault> {
+    let wanted = usize::try_from(dimensions).unwrap_or(usize::MAX);
+    if wanted > vector.len() {
+        return Err(Fault::invalid(format!(
+            "The model's vectors have {} dimensions",
+            vector.len()
+        )));
+    }
+    vector.truncate(wanted);
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if length > 0.0 {
+        for value in vector {
+            *value /= length;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_handed_over_in_order_and_a_few_at_a_time() {
+        let mut texts: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+        texts.insert(3, "x".repeat(PIECE_BYTES + 1));
+        let found: Vec<_> = pieces(&texts).map(<[String]>::len).collect();
+        assert_eq!(found, [3, 1, 64, 64, 19]);
+        let joined: Vec<_> = pieces(&texts).flatten().cloned().collect();
+        assert_eq!(joined, texts);
+        assert_eq!(pieces(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_shorter_vector_has_length_one_again() {
+        let mut vector = vec![0.6, 0.0, 0.8];
+        assert!(shorten(&mut vector, 4).is_err());
+        shorten(&mut vector, 2).unwrap();
+        assert_eq!(vector, [1.0, 0.0]);
+        let mut nothing = vec![0.0, 1.0];
+        shorten(&mut nothing, 1).unwrap();
+        assert_eq!(nothing, [0.0]);
+    }
+}
