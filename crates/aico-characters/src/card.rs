@@ -130,9 +130,11 @@ pub(crate) fn read(card: Value) -> Result<Character, CharacterError> {
 
 /// What only version 3 has, out of a card of version 2 that AICO wrote.
 fn take_v3(character: &mut Character, data: &mut Map<String, Value>, v3: Map<String, Value>) {
+    // One of another type that the card has itself stands before it.
+    let other = data.contains_key("nickname") || !character.nickname.is_empty();
     for (field, value) in v3 {
         match value {
-            Value::String(name) if field == "nickname" && character.nickname.is_empty() => {
+            Value::String(name) if field == "nickname" && !other => {
                 character.nickname = name;
             }
             Value::String(_) if field == "nickname" => {}

@@ -10,6 +10,10 @@ use crate::{Format, Names, compose, export, import, png};
 /// When that does not hold.
 #[expect(clippy::panic, reason = "a check that fails, fails loudly")]
 pub fn check(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        // Whatever it says: it ends.
+        let _read = crate::Recipe::parse(text);
+    }
     let Ok(first) = import(data, "file") else {
         return;
     };

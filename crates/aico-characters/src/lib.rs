@@ -21,6 +21,7 @@ mod modelfile;
 mod parameters;
 mod png;
 mod portrait;
+mod recipe;
 mod wanted;
 
 pub use card::CardVersion;
@@ -31,6 +32,7 @@ pub use examples::{parse as parse_examples, write as write_examples};
 pub use export::{Exported, Format, export};
 pub use import::{Imported, import, portrait as check_portrait};
 pub use macros::{Names, expand};
+pub use recipe::{Recipe, RecipeRole};
 pub use wanted::is_wanted;
 
 /// Largest file that is read, in bytes.

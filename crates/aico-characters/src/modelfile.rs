@@ -10,9 +10,9 @@ use crate::error::{CharacterError, quoted};
 use crate::parameters::{self, Taken, nearest};
 
 /// Lines and instructions that are read.
-const MOST_LINES: usize = 50_000;
+pub(crate) const MOST_LINES: usize = 50_000;
 
-const INSTRUCTIONS: [&str; 10] = [
+pub(crate) const INSTRUCTIONS: [&str; 10] = [
     "from",
     "system",
     "parameter",
@@ -115,7 +115,7 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Read, CharacterError> {
     })
 }
 
-fn unknown(word: &str) -> CharacterError {
+pub(crate) fn unknown(word: &str) -> CharacterError {
     CharacterError::new(format!("A Modelfile has no instruction {}.", quoted(word)))
 }
 
@@ -232,27 +232,27 @@ fn take(
 }
 
 /// The lines of a file, which a value may take several of.
-struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     lines: std::str::Lines<'a>,
     number: usize,
 }
 
 impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self {
             lines: text.lines(),
             number: 0,
         }
     }
 
-    fn next(&mut self) -> Option<(usize, &'a str)> {
+    pub(crate) fn next(&mut self) -> Option<(usize, &'a str)> {
         self.number += 1;
         Some((self.number, self.lines.next()?))
     }
 
     /// The value that begins with `rest`: to the end of the line, or to the end of its quotes. A
     /// word may stand before them, as after PARAMETER and MESSAGE.
-    fn value(&mut self, rest: &str) -> Result<String, CharacterError> {
+    pub(crate) fn value(&mut self, rest: &str) -> Result<String, CharacterError> {
         let rest = rest.trim_start();
         let quoted = ["\"\"\"", "\""].into_iter().find_map(|quote| {
             let at = match rest.strip_prefix(quote) {

@@ -1,5 +1,7 @@
 //! The parameters of a Modelfile: which there are, what they may be, and which one was meant.
 
+use serde_json::{Value, json};
+
 use crate::character::Sampling;
 use crate::error::{CharacterError, quoted};
 
@@ -87,6 +89,66 @@ pub(crate) fn set(into: &mut Sampling, name: &str, value: &str) -> Result<Taken,
         _ => into.stop.push(value.to_owned()),
     }
     check(into).map(|()| Taken::Used).map_err(|_| wrong())
+}
+
+/// Parameters that are fractions in Ollama, and those that are truths. The others are whole numbers,
+/// but for `stop`.
+const FRACTIONS: &[&str] = &[
+    "temperature",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "typical_p",
+    "tfs_z",
+    "mirostat_tau",
+    "mirostat_eta",
+    "rope_frequency_base",
+    "rope_frequency_scale",
+];
+const TRUTHS: &[&str] = &[
+    "f16_kv",
+    "logits_all",
+    "low_vram",
+    "numa",
+    "penalize_newline",
+    "use_mlock",
+    "use_mmap",
+    "vocab_only",
+];
+
+/// A parameter as Ollama's own value, in the kind that it has there.
+pub(crate) fn typed(name: &str, value: &str) -> Result<(String, Value), CharacterError> {
+    let name = name.to_ascii_lowercase();
+    let known = USED.iter().any(|(known, _)| *known == name) || UNUSED.contains(&name.as_str());
+    if !known {
+        return Err(unknown(&name));
+    }
+    let wrong = |wanted: &str| {
+        CharacterError::new(format!("PARAMETER {name} can't be {}.", quoted(value)))
+            .advice(format!("It is {wanted}."))
+    };
+    let value = value.trim();
+    let typed = if name == "stop" {
+        (!value.is_empty())
+            .then(|| json!(value))
+            .ok_or_else(|| wrong("a text"))?
+    } else if TRUTHS.contains(&name.as_str()) {
+        let truth = value.parse::<bool>().map_err(|_| wrong("true or false"))?;
+        json!(truth)
+    } else if FRACTIONS.contains(&name.as_str()) {
+        // As it was written: 0.7, and not the nearest of twice as many digits.
+        let number = value
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite());
+        json!(number.ok_or_else(|| wrong("a number"))?)
+    } else {
+        let number = value.parse::<i64>().map_err(|_| wrong("a whole number"))?;
+        json!(number)
+    };
+    Ok((name, typed))
 }
 
 fn unknown(name: &str) -> CharacterError {

@@ -256,12 +256,9 @@ impl Header {
         if header.width == 0 || header.height == 0 {
             return Err(wrong());
         }
-        let size: u64 = header
-            .passes()
-            .iter()
-            .map(|(rows, length)| rows * length)
-            .sum();
-        if header.width.max(header.height) > LARGEST_SIDE || size > LARGEST_ROWS {
+        // Only sides that are within the limit are multiplied: others may be beyond 64 bits.
+        let side = header.width.max(header.height);
+        if side > LARGEST_SIDE || header.bytes() > LARGEST_ROWS {
             return Err(CharacterError::new(format!(
                 "The picture is too large: {} by {} pixels, at most {LARGEST_SIDE} by {LARGEST_SIDE} \
                  are taken.",
@@ -270,6 +267,12 @@ impl Header {
             .advice("Make it smaller in a program for pictures."));
         }
         Ok(header)
+    }
+
+    /// Of all rows, unpacked.
+    fn bytes(&self) -> u64 {
+        let passes = self.passes();
+        passes.iter().map(|(rows, length)| rows * length).sum()
     }
 
     /// Rows of each pass, and the bytes of one with the byte that says how it is filtered.
@@ -470,6 +473,10 @@ pub(crate) mod tests {
     #[test]
     fn images_are_measured_before_they_are_unpacked_and_while_they_are() {
         assert!(why(&picture(5000, 1, &[])).starts_with("The picture is too large"));
+        // Its rows have more bytes than 64 bits can count.
+        let endless = Header::read(&[&[255; 8][..], &[16, 6, 0, 0, 1]].concat());
+        let why_endless = endless.err().unwrap().what;
+        assert!(why_endless.starts_with("The picture is too large"));
         let mut long = SIGNATURE.to_vec();
         append(&mut long, b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]);
         append(&mut long, b"IDAT", &packed(&vec![0; 10_000_000]));
@@ -498,16 +505,8 @@ pub(crate) mod tests {
                 .map(|(rows, length)| rows * (length - 1))
                 .sum();
             assert_eq!(bytes, u64::from(width) * u64::from(height) * 4);
-            let rows: u64 = header
-                .passes()
-                .iter()
-                .map(|(rows, length)| rows * length)
-                .sum();
-            append(
-                &mut all,
-                b"IDAT",
-                &packed(&vec![0; usize::try_from(rows).unwrap()]),
-            );
+            let rows = usize::try_from(header.bytes()).unwrap();
+            append(&mut all, b"IDAT", &packed(&vec![0; rows]));
             append(&mut all, b"IEND", &[]);
             assert!(read(&all, &[]).is_ok());
         }

@@ -117,16 +117,20 @@ impl Answer {
 
     async fn generate(&self, by: &mut By, checkpoint: &mut Checkpoint) -> End {
         for attempt in 1.. {
-            let model = match model::ready(&self.bus, &self.persona.character.models).await {
-                Ok(model) => model,
-                Err(fault) => return End::failed(fault),
-            };
+            let model =
+                match model::ready(&self.bus, self.live.person, &self.persona.character.models)
+                    .await
+                {
+                    Ok(model) => model,
+                    Err(fault) => return End::failed(fault),
+                };
             let request = self.question(&model);
             *by = By {
                 model: model.name,
                 instead_of: model.instead_of,
             };
-            model::recall(&self.bus, self.live.person, &request.cache_key).await;
+            let (key, id) = (&request.cache_key, &request.model);
+            model::recall(&self.bus, self.live.person, key, id).await;
             // A person waits, unless whoever asks says otherwise.
             let priority = self.meta.priority.unwrap_or(Priority::Interactive);
             let meta = self.meta.clone().priority(priority);
@@ -134,6 +138,9 @@ impl Answer {
             match stream {
                 Ok(stream) => match self.follow(stream, checkpoint).await {
                     Err(error) if attempt < TRIES && is_too_early(&error) => {}
+                    // What was said already stays, and another one would say it again.
+                    Err(error)
+                        if attempt < TRIES && may_go_elsewhere(&error) && !self.has_said() => {}
                     Err(error) => return End::failed(told(error)),
                     Ok(end) => return end,
                 },
@@ -171,6 +178,7 @@ impl Answer {
             cache_key: self.live.conversation.to_vec(),
             context: own.num_ctx.unwrap_or(0),
             model: model.id.clone(),
+            ..v1::Generate::default()
         }
     }
 
@@ -192,12 +200,17 @@ impl Answer {
                     },
                 ),
                 Some(Item::End(end)) => return Ok(ended(&end)),
-                None => {}
+                // The companion offers no tools.
+                Some(Item::ToolCall(_)) | None => {}
             }
             checkpoint.tick();
         }
         // A stream that ends without its last item was cut off.
         Err(RequestError::ServerGone)
+    }
+
+    fn has_said(&self) -> bool {
+        !self.live.so_far().0.is_empty()
     }
 
     fn say(&self, piece: Content) {
@@ -382,6 +395,19 @@ fn is_too_early(error: &RequestError) -> bool {
     match error {
         RequestError::NobodyServes { .. } => true,
         RequestError::Fault(fault) => fault.code == "model-changed",
+        _ => false,
+    }
+}
+
+/// Another program runs the model and can't now: asked for again, the next model is given in its
+/// place, or the same one where that may help.
+fn may_go_elsewhere(error: &RequestError) -> bool {
+    match error {
+        RequestError::Fault(fault) => {
+            let told = ["engine-not-allowed", "engine-refused"].contains(&fault.code.as_str());
+            (fault.code.starts_with("engine-") && !told)
+                || matches!(fault.code.as_str(), "model-missing" | "model-too-large")
+        }
         _ => false,
     }
 }

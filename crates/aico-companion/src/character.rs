@@ -237,6 +237,7 @@ impl Persona {
         let system = v1::Turn {
             role: v1::turn::Role::System.into(),
             text: told.system,
+            ..v1::Turn::default()
         };
         let turns = told.turns.into_iter().map(|turn| v1::Turn {
             role: match turn.role {
@@ -245,6 +246,7 @@ impl Persona {
             }
             .into(),
             text: turn.text,
+            ..v1::Turn::default()
         });
         std::iter::once(system).chain(turns).collect()
     }

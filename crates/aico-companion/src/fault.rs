@@ -22,6 +22,7 @@ pub(crate) fn from_store(error: StoreError) -> Fault {
         StoreError::StorageReadOnly
         | StoreError::Registry(RegistryError::StorageReadOnly)
         | StoreError::Unacknowledged(RegistryError::StorageReadOnly) => Fault::storage_read_only(),
+        error if error.is_disk_failure() => Fault::storage_failing(),
         StoreError::Busy => Fault::busy("Your conversations can't be reached just now"),
         StoreError::Closed => Fault::locked(),
         StoreError::Damaged { .. } => Fault::new("store-damaged", "Your conversations are damaged")
@@ -47,7 +48,7 @@ pub(crate) fn may_pass(error: &StoreError) -> bool {
             | StoreError::Unacknowledged(_)
             | StoreError::Busy
             | StoreError::Aborted
-    )
+    ) || error.is_disk_failure()
 }
 
 pub(crate) fn from_home(error: HomeError) -> Fault {
@@ -57,6 +58,7 @@ pub(crate) fn from_home(error: HomeError) -> Fault {
         ErrorKind::NotFound => unknown(),
         ErrorKind::StorageFull => Fault::storage_full(),
         ErrorKind::StorageReadOnly => Fault::storage_read_only(),
+        ErrorKind::StorageFailing => Fault::storage_failing(),
         ErrorKind::Busy => Fault::busy("Your conversations can't be reached just now"),
         ErrorKind::NewerData => Fault::new(
             "newer-data",

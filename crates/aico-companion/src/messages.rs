@@ -354,6 +354,7 @@ pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
             _ => turns.push(v1::Turn {
                 role: role.into(),
                 text,
+                ..v1::Turn::default()
             }),
         }
     }

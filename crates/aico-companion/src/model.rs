@@ -6,9 +6,10 @@ use aico_bus::{Client, Meta, Queue};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{MODELS_DISCARD, MODELS_PREPARE, MODELS_RECALL, MODELS_STATE};
 use aico_contracts::v1::{self, Fault, model_state::Status};
+use tokio::time::{Instant, timeout_at};
 
-/// How long a start may take before the person is told. Loading tens of gigabytes from a slow
-/// disk takes minutes.
+/// How long a start may stand still before the person is told. Loading tens of gigabytes from a
+/// slow disk takes minutes, and one sees how far it is.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an answer waits for a kept prompt. What takes longer is read anew meanwhile.
 const RECALL_LIMIT: Duration = Duration::from_secs(3);
@@ -25,50 +26,28 @@ pub(crate) struct Ready {
 
 /// Waits until a model can answer: the first of these that can be had, else the one that is chosen
 /// for everybody.
-pub(crate) async fn ready(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
-    let waited = tokio::time::timeout(PATIENCE, wait(bus, wanted)).await;
-    waited.unwrap_or_else(|_| {
-        Err(Fault::model_failed("The model takes too long to start")
-            .with_what_to_do("See `aico status`; a smaller model starts faster."))
-    })
-}
-
-/// Has what was kept of a conversation's prompt handed to the model. It saves reading it again;
-/// without it the answer is the same.
-pub(crate) async fn recall(bus: &Client, person: PersonId, conversation: &[u8]) {
-    let question = v1::RecallPrompt {
-        cache_key: conversation.to_vec(),
-    };
-    let asked = bus.request::<_, v1::Empty>(MODELS_RECALL, &question, Meta::for_person(person));
-    let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
-}
-
-/// Has nothing of a conversation's prompt kept any longer.
-pub(crate) async fn discard(bus: &Client, person: PersonId, conversation: &[u8]) {
-    let question = v1::DiscardPrompt {
-        cache_key: conversation.to_vec(),
-    };
-    let asked = bus.request::<_, v1::Empty>(MODELS_DISCARD, &question, Meta::for_person(person));
-    if !matches!(
-        tokio::time::timeout(RECALL_LIMIT, asked).await,
-        Ok(Ok(v1::Empty {}))
-    ) {
-        tracing::debug!("what was kept of a conversation's prompt could not be removed now");
-    }
-}
-
-async fn wait(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
+pub(crate) async fn ready(
+    bus: &Client,
+    person: PersonId,
+    wanted: &[String],
+) -> Result<Ready, Fault> {
     // Subscribed before asking: a change between the two is not missed.
     let mut changes = bus
         .subscribe(MODELS_STATE, Queue::default())
         .map_err(|_| Fault::internal("The model's state can't be followed"))?;
     let question = v1::PrepareModel {
         wanted: wanted.to_vec(),
+        only: false,
     };
+    // Theirs: what another machine may be asked is each person's to allow.
+    let meta = Meta::for_person(person);
     let mut failed: Option<Vec<u8>> = None;
+    let mut patience = Instant::now() + PATIENCE;
+    let mut far = None;
     loop {
+        let asked = bus.request(MODELS_PREPARE, &question, meta.clone());
         let prepared: Result<v1::PreparedModel, _> =
-            bus.request(MODELS_PREPARE, &question, Meta::new()).await;
+            timeout_at(patience, asked).await.map_err(|_| too_long())?;
         let prepared = prepared.map_err(aico_bus::RequestError::into_fault)?;
         let state = prepared.state.unwrap_or_default();
         match state.status() {
@@ -93,8 +72,44 @@ async fn wait(bus: &Client, wanted: &[String]) -> Result<Ready, Fault> {
             }
             Status::Starting | Status::Stopped | Status::Unspecified => {}
         }
-        if changes.recv().await.is_none() {
+        let now = (state.model, state.loading_percent);
+        if far.as_ref() != Some(&now) {
+            far = Some(now);
+            patience = Instant::now() + PATIENCE;
+        }
+        let changed = timeout_at(patience, changes.recv()).await;
+        if changed.map_err(|_| too_long())?.is_none() {
             return Err(Fault::locked());
         }
+    }
+}
+
+fn too_long() -> Fault {
+    Fault::model_failed("The model takes too long to start")
+        .with_what_to_do("See `aico status`; a smaller model starts faster.")
+}
+
+/// Has what was kept of a conversation's prompt handed to the model. It saves reading it again;
+/// without it the answer is the same.
+pub(crate) async fn recall(bus: &Client, person: PersonId, conversation: &[u8], model: &[u8]) {
+    let question = v1::RecallPrompt {
+        cache_key: conversation.to_vec(),
+        model: model.to_vec(),
+    };
+    let asked = bus.request::<_, v1::Empty>(MODELS_RECALL, &question, Meta::for_person(person));
+    let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
+}
+
+/// Has nothing of a conversation's prompt kept any longer.
+pub(crate) async fn discard(bus: &Client, person: PersonId, conversation: &[u8]) {
+    let question = v1::DiscardPrompt {
+        cache_key: conversation.to_vec(),
+    };
+    let asked = bus.request::<_, v1::Empty>(MODELS_DISCARD, &question, Meta::for_person(person));
+    if !matches!(
+        tokio::time::timeout(RECALL_LIMIT, asked).await,
+        Ok(Ok(v1::Empty {}))
+    ) {
+        tracing::debug!("what was kept of a conversation's prompt could not be removed now");
     }
 }

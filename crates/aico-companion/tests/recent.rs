@@ -57,9 +57,9 @@ impl World {
         let person = done.session.person.id;
         let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
         let told = Told::default();
-        tokio::spawn(ready(bus.join(Identity::new("models"))));
+        tokio::spawn(ready(bus.join(Identity::new("models")), Arc::clone(&told)));
         tokio::spawn(generate(
-            bus.join(Identity::new("model-process")),
+            bus.join(Identity::new("models")),
             Arc::clone(&told),
         ));
         let companion = bus.join(Identity::new("companion"));
@@ -188,9 +188,22 @@ impl World {
     }
 }
 
-async fn ready(bus: Client) {
+/// What the person says for the program that runs the model to be away when it is asked first.
+const AWAY: &str = "the program is away";
+
+fn is_away(told: &Told) -> bool {
+    let told = told.lock();
+    let last = told.last().and_then(|turns| turns.last());
+    last.is_some_and(|turn| turn.text == AWAY)
+}
+
+async fn ready(bus: Client, told: Told) {
     let mut requests = bus.serve(MODELS_PREPARE, 4).unwrap();
     while let Some(request) = requests.recv().await {
+        let missing = match is_away(&told) {
+            true => vec!["big".to_owned()],
+            false => Vec::new(),
+        };
         let state = v1::ModelState {
             status: v1::model_state::Status::Ready.into(),
             name: "double".into(),
@@ -200,7 +213,7 @@ async fn ready(bus: Client) {
             state: Some(state),
             // Which is told the character's prompt and none of its examples.
             starter: true,
-            ..v1::PreparedModel::default()
+            missing,
         });
     }
 }
@@ -214,11 +227,16 @@ async fn generate(bus: Client, told: Told) {
 
 async fn say(request: Request, told: &Told) {
     let question: v1::Generate = request.decode().unwrap();
+    let again = is_away(told);
+    let away = question.turns.last().is_some_and(|turn| turn.text == AWAY);
     let count = {
         let mut told = told.lock();
         told.push(question.turns);
         told.len()
     };
+    if away && !again {
+        return request.fault(v1::Fault::new("engine-absent", "It does not run"));
+    }
     let mut responder = request.stream();
     let text = Item::Text(format!("answer {count}"));
     let text = v1::Generated { item: Some(text) };
@@ -261,6 +279,25 @@ async fn what_was_said_is_told_from_the_working_memory() {
     world.say(&conversation, "two").await;
     assert_eq!(world.last(), ["one", "answer 1", "two"]);
     assert!(remembered(&mut world, &conversation).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_program_is_away_the_next_model_answers_and_that_is_told() {
+    let mut world = World::new(400).await;
+    let conversation = world.conversation().await;
+    let accepted = world.say(&conversation, AWAY).await;
+    let question = v1::GetConversation {
+        id: conversation.clone(),
+    };
+    let detail: v1::ConversationDetail = world.ask(verb::GET, &question).await;
+    let answer = detail
+        .messages
+        .iter()
+        .find(|message| message.id == accepted.answer)
+        .unwrap();
+    assert_eq!(answer.status(), v1::MessageStatus::Complete);
+    assert_eq!(answer.instead_of, "big");
+    assert_eq!(world.told.lock().len(), 2, "it was asked twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
