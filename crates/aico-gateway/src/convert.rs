@@ -3,7 +3,11 @@
 //! A module that sends something that can't be told (an id of the wrong length, an unknown
 //! status) has a defect: the caller gets an error, never a guess.
 
+pub(crate) mod activity;
+pub(crate) mod engines;
 pub(crate) mod pulls;
+pub(crate) mod shelves;
+pub(crate) mod transformers;
 
 use aico_bus::decode;
 use aico_contracts::ids::{ConversationId, IdError, MessageId, ModelId};
@@ -197,6 +201,10 @@ pub(crate) fn model(from: v1::Model) -> Told<Model> {
         starter: from.starter,
         active: from.active,
         present: from.present,
+        engine: text(from.engine),
+        capabilities: from.capabilities,
+        pinned: from.pinned,
+        loaded: from.loaded,
     })
 }
 
@@ -207,16 +215,19 @@ pub(crate) fn model_list(from: v1::ModelList) -> Told<ModelList> {
     })
 }
 
-pub(crate) fn model_state(from: v1::ModelState) -> Told<ModelState> {
-    let status = match from.status() {
+fn status(from: v1::model_state::Status) -> ModelStatus {
+    use v1::model_state::Status;
+    match from {
         // Nothing was said yet.
-        v1::model_state::Status::Unspecified | v1::model_state::Status::Stopped => {
-            ModelStatus::Stopped
-        }
-        v1::model_state::Status::Starting => ModelStatus::Starting,
-        v1::model_state::Status::Ready => ModelStatus::Ready,
-        v1::model_state::Status::Failed => ModelStatus::Failed,
-    };
+        Status::Unspecified | Status::Stopped => ModelStatus::Stopped,
+        Status::Starting => ModelStatus::Starting,
+        Status::Ready => ModelStatus::Ready,
+        Status::Failed => ModelStatus::Failed,
+    }
+}
+
+pub(crate) fn model_state(from: v1::ModelState) -> Told<ModelState> {
+    let status = status(from.status());
     let (why, what_to_do) = match from.fault {
         None => (None, None),
         Some(fault) if fault.detail.is_empty() => (text(fault.title), text(fault.what_to_do)),
@@ -229,6 +240,7 @@ pub(crate) fn model_state(from: v1::ModelState) -> Told<ModelState> {
         status,
         model: maybe(&from.model, ModelId::from_slice)?,
         name: text(from.name),
+        loading_percent: from.loading_percent,
         why,
         what_to_do,
     })

@@ -41,6 +41,7 @@ const PROGRAM: &str = "program";
         (name = "conversations", description = "One's own conversations."),
         (name = "messages", description = "Saying something."),
         (name = "models", description = "Which model answers."),
+        (name = "engines", description = "Other programs that run models, and what of one's words left this machine."),
         (name = "tokens", description = "Named tokens, by which one's other programs act for one."),
         (name = "programs", description = "Doors for other programs, in the shapes of OpenAI and \
             of Ollama; docs/programs.md tells what of these is taken. Errors have their shapes."),
@@ -156,7 +157,11 @@ fn problem_response(codes: &[Code]) -> Response {
     let mut content = problem_content();
     if let Some(first) = codes.first() {
         let example = crate::problem::Problem::from(*first).document();
-        content.example = serde_json::to_value(example).ok();
+        // In one order, whatever order members are declared in: the document is kept in the sources.
+        content.example = serde_json::to_value(example).ok().map(|mut example| {
+            example.sort_all_objects();
+            example
+        });
     }
     ResponseBuilder::new()
         .description(listed(codes))

@@ -71,6 +71,10 @@ codes! {
     SignInFailed = "sign-in-failed", 401, "The name or the password is wrong", "Try again; mind Caps Lock and the keyboard's layout.";
     /// For the owner only.
     Forbidden = "forbidden", 403, "This is for the owner", "Ask the person who set AICO up.";
+    /// The person did not agree that their words leave this machine for it.
+    EngineNotAllowed = "engine-not-allowed", 403, "You have not allowed that what you write goes to this server", "Allow it under Settings, Servers, or with `aico engine allow NAME`; or choose another model.";
+    /// A model of such a program that would run on a server of its makers.
+    EngineElsewhere = "engine-elsewhere", 403, "This model runs on a server of its makers", "Choose a model that runs here.";
     /// Not the code that was printed.
     SetupCodeWrong = "setup-code-wrong", 403, "The set-up code is wrong", "Use the address that `aico serve` printed last.";
     /// The right one, too late.
@@ -137,6 +141,12 @@ codes! {
     ModelTemplate = "model-template", 422, "The model's chat template does not work", "Choose another model.";
     /// More than the machine has.
     ModelTooLarge = "model-too-large", 422, "The model does not fit into memory", "Choose a smaller one.";
+    /// Tools, thinking, images, embeddings.
+    ModelNotCapable = "model-not-capable", 422, "The model can't do this", "Choose another model for this.";
+    /// Not JSON, not a JSON schema, or one that can't be held to.
+    FormatUnusable = "format-unusable", 422, "The answer can't be bound to this format", "See docs/programs.md for what is understood of JSON Schema.";
+    /// A JSON schema that costs too much.
+    FormatTooComplex = "format-too-complex", 422, "The JSON schema is too large or too complex", "Make it smaller: fewer alternatives, smaller bounds, plainer patterns.";
     /// The owner's own list of models.
     CatalogueUnusable = "catalogue-unusable", 422, "The catalogue of models can't be used", "Mend the file that models.catalogue names, or take the key out of the configuration.";
     /// The folder for backups.
@@ -159,6 +169,34 @@ codes! {
     FolderUnusable = "folder-unusable", 500, "The data folder can't be used", "Check that the folder belongs to you and can be written.";
     /// The model could not do it.
     ModelFailed = "model-failed", 502, "The model failed", "Look at the model's state, or choose another one.";
+    /// Nobody listens where a program that runs models should.
+    EngineAbsent = "engine-absent", 502, "The program that runs this model does not run", "Start it, or choose another model.";
+    /// The network does not lead to it.
+    EngineUnreachable = "engine-unreachable", 502, "The server that runs this model can't be reached", "Look at the network and at the address in the configuration.";
+    /// Its certificate is not trusted.
+    EngineCertificate = "engine-certificate", 502, "The server that runs this model can't prove who it is", "Let this machine trust its certificate, or correct the address.";
+    /// The way to it is not encrypted.
+    EngineUnencrypted = "engine-unencrypted", 502, "The way to the server that runs this model is not encrypted", "Use an https address: docs/engines.md.";
+    /// It refuses the key, or there is none.
+    EngineKey = "engine-key", 502, "The server that runs this model refuses the key", "Set its key anew: `aico config secret set NAME`.";
+    /// What answers there is something else.
+    EngineOtherProgram = "engine-other-program", 502, "Another program runs in the place of the one that runs this model", "Correct the address in the configuration, or end that program.";
+    /// Older than what AICO can talk to.
+    EngineTooOld = "engine-too-old", 502, "The program that runs this model is too old", "Bring it up to date.";
+    /// It does not understand the question.
+    EngineRefused = "engine-refused", 502, "The program that runs this model does not understand the question", "Bring it or AICO up to date.";
+    /// It was to be started, and does not start.
+    EngineNotStarted = "engine-not-started", 502, "The program that runs this model does not start", "Start it by hand to see what it says, or install it anew.";
+    /// It failed at its work.
+    EngineFailed = "engine-failed", 502, "The program that runs this model failed", "Ask again. If it stays so, look at its own log, or choose another model.";
+    /// Its answer ended before its end.
+    EngineCutOff = "engine-cut-off", 502, "The program that runs this model ended in the middle", "Ask again. If it stays so, look at its own log, or choose another model.";
+    /// Its answer is not what it should be.
+    EngineUnreadable = "engine-unreadable", 502, "What the program that runs this model answered can't be read", "Ask again. If it stays so, look at its own log, or choose another model.";
+    /// It failed several times, and is left alone for a while.
+    EngineResting = "engine-resting", 503, "The program that runs this model failed several times and is left alone for a while", "Wait, or choose another model.";
+    /// It did not connect, begin or go on in time.
+    EngineTimeout = "engine-timeout", 504, "The program that runs this model takes too long", "Ask again. If it stays so, look at its own log, or choose another model.";
     /// No way to where something is downloaded from.
     Offline = "offline", 502, "The server can't be reached", "Check this computer's connection. What was downloaded is kept.";
     /// Nothing more comes.
@@ -179,6 +217,8 @@ codes! {
     TookTooLong = "took-too-long", 504, "This took too long", "Try again.";
     /// The disk takes long for what is written. Told by `/readyz`; requests wait.
     StorageSlow = "storage-slow", 503, "The disk is slow", "See what else uses the disk, and how it is.";
+    /// Reading or writing failed, and not for want of room.
+    StorageFailing = "storage-failing", 500, "The disk failed", "What was acknowledged is kept. Make a backup to another disk while this one can be read, and look at the system's log and the disk's own report (smartctl -a).";
     /// No space left.
     StorageFull = "storage-full", 507, "The disk is full", "Free some space on the disk; AICO goes on by itself.";
     /// Remounted, or given up on by the system after errors.
@@ -193,12 +233,14 @@ impl Code {
             "store-damaged" => Some(Self::Damaged),
             // What one module said to another; the caller's request was well formed.
             "malformed" => Some(Self::Internal),
-            "nobody-serves" | "server-died" => Some(Self::Unavailable),
+            "nobody-serves" | "server-died" | "model-changed" => Some(Self::Unavailable),
             "deadline-passed" => Some(Self::TookTooLong),
             _ => Self::ALL
                 .iter()
                 .copied()
-                .find(|known| known.as_str() == code),
+                .find(|known| known.as_str() == code)
+                // Of a newer module: its words say what it was.
+                .or_else(|| code.starts_with("engine-").then_some(Self::EngineFailed)),
         }
     }
 }
@@ -394,6 +436,7 @@ impl Code {
             ErrorKind::TokenInvalid => Code::TokenInvalid,
             ErrorKind::StorageFull => Code::StorageFull,
             ErrorKind::StorageReadOnly => Code::StorageReadOnly,
+            ErrorKind::StorageFailing => Code::StorageFailing,
             ErrorKind::Busy => Code::Busy,
             ErrorKind::TargetUnusable => Code::TargetUnusable,
             ErrorKind::ArchiveDamaged => Code::ArchiveDamaged,
@@ -436,7 +479,7 @@ impl From<HomeError> for Problem {
                 problem.title = Some(sentence(&error.to_string()));
                 problem.detail = Some(chain(&error).into_owned());
             }
-            Code::TargetUnusable | Code::ArchiveDamaged => {
+            Code::TargetUnusable | Code::ArchiveDamaged | Code::StorageFailing => {
                 problem.detail = Some(chain(&error).into_owned());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
@@ -469,7 +512,7 @@ impl From<Fault> for Problem {
             title: text(fault.title),
             detail: text(fault.detail),
             what_to_do: text(fault.what_to_do),
-            retry_after: (code == Code::Busy).then_some(SOON),
+            retry_after: matches!(code, Code::Busy | Code::EngineResting).then_some(SOON),
         }
     }
 }
@@ -537,6 +580,7 @@ mod tests {
             Fault::locked(),
             Fault::storage_full(),
             Fault::storage_read_only(),
+            Fault::storage_failing(),
             Fault::model_failed("x"),
             Fault::internal("x"),
         ] {

@@ -1,9 +1,11 @@
 //! Doors for other programs: the shapes of OpenAI (`/v1`) and of Ollama (`/api/chat` and its
 //! like), so that what a person has already can use these models, or talk with the companion.
 //!
-//! Both are thin. Each reads its own shape into a [`question::Question`], gets an
-//! [`answer::Answer`], and tells it in its own shape; what is refused is a [`refusal::Refusal`],
-//! told in the shape of the address by [`retell`]. What is asked for and can't be done is refused
+//! What was asked and how it is told are apart. Each dialect reads its own shape (`request`) into a
+//! [`course::Asked`]; from there on it is the same for all: whom it names ([`models`]), the model in
+//! memory ([`memory`]), the [`answer::Answer`]. How that is told is a [`course::Shape`] of the dialect
+//! (`telling`); what is refused is a [`refusal::Refusal`], told in the shape of the address by
+//! [`retell`]. What is asked for and can't be done is refused
 //! in words and never left out in silence. `docs/programs.md` says how to connect one, and what
 //! is taken.
 //!
@@ -11,6 +13,9 @@
 
 pub(crate) mod answer;
 mod companion;
+pub(crate) mod course;
+pub(crate) mod embeddings;
+pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod ollama;
 pub(crate) mod openai;
@@ -73,7 +78,7 @@ pub(crate) fn retell(dialect: Dialect, mut response: Response) -> Response {
     let refusal = match response.extensions_mut().remove::<Refusal>() {
         Some(refusal) => refusal,
         None => match response.extensions_mut().remove::<Problem>() {
-            Some(problem) => Refusal::of(dialect, &problem),
+            Some(problem) => Refusal::from(problem),
             None => return response,
         },
     };

@@ -4,6 +4,7 @@ pub(crate) mod backups;
 pub(crate) mod bus;
 pub(crate) mod characters;
 pub(crate) mod conversations;
+pub(crate) mod engines;
 pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod home;
@@ -16,10 +17,12 @@ pub(crate) mod rotation;
 pub(crate) mod seal;
 pub(crate) mod secrets;
 pub(crate) mod sessions;
+pub(crate) mod shelves;
 mod steps;
 pub(crate) mod stores;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod transformers;
 pub(crate) mod vault;
 
 use std::sync::Arc;
@@ -90,17 +93,36 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list, models::add))
         .routes(routes!(models::activate))
         .routes(routes!(models::remove))
+        .routes(routes!(models::pin, models::unpin))
+        .routes(routes!(models::activity))
         .routes(routes!(pulls::catalogue))
         .routes(routes!(pulls::list, pulls::pull))
         .routes(routes!(pulls::cancel))
+        .routes(routes!(transformers::embed))
+        .routes(routes!(transformers::entities))
+        .routes(routes!(transformers::classify))
+        .routes(routes!(transformers::list, transformers::add))
+        .routes(routes!(transformers::remove))
         .routes(routes!(modules::list, modules::add))
         .routes(routes!(modules::rotate))
         .routes(routes!(modules::revoke))
         .routes(routes!(modules::consent, modules::withdraw))
+        .routes(routes!(engines::list))
+        .routes(routes!(engines::check))
+        .routes(routes!(engines::allow, engines::forbid))
+        .routes(routes!(engines::egress))
+        .routes(routes!(shelves::offer))
+        .routes(routes!(shelves::list, shelves::make))
+        .routes(routes!(shelves::cancel))
+        .routes(routes!(shelves::show, shelves::delete))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(openai::list))
         .routes(routes!(openai::one))
+        .route(
+            "/v1/models/{model}/{*rest}",
+            axum::routing::get(openai::one),
+        )
         .routes(routes!(openai::chat))
         .routes(routes!(openai::embeddings))
         .routes(routes!(ollama::version))

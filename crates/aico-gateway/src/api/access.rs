@@ -153,6 +153,9 @@ pub(crate) struct Person {
     /// Who can open their data; in lists only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seal: Option<Seal>,
+    /// Sealed, and a change of keys still waits for them to sign in with `takes_phrase`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) keys_wait: bool,
 }
 
 /// Who can open a person's data.
@@ -189,6 +192,7 @@ impl From<access::Person> for Person {
             },
             created_at: person.created_at,
             seal: None,
+            keys_wait: false,
         }
     }
 }
@@ -216,7 +220,10 @@ impl From<access::Session> for Session {
         Self {
             token: session.token.as_str().to_owned(),
             expires_at: session.expires_at,
-            person: session.person.into(),
+            person: Person {
+                keys_wait: session.keys_wait,
+                ..session.person.into()
+            },
             recovery_phrase: session.phrase.map(|phrase| phrase.words()),
             keys_wait: session.keys_wait,
         }

@@ -15,7 +15,8 @@ use crate::problem::{Code, ProblemDocument};
     "id": "0193a1b2-0000-7000-8000-000000000005", "name": "starter",
     "file": "/home/ada/.local/share/aico/models/starter.gguf", "size_bytes": 4000000,
     "architecture": "llama", "parameters": 1000000, "quantization": "Q8_0",
-    "context_length": 1024, "license": "MIT", "starter": true, "active": true, "present": true
+    "context_length": 1024, "license": "MIT", "starter": true, "active": true, "present": true,
+    "engine": null, "capabilities": ["chat"], "pinned": false, "loaded": true
 }))]
 pub(crate) struct Model {
     #[schema(value_type = uuid::Uuid)]
@@ -37,6 +38,15 @@ pub(crate) struct Model {
     pub(crate) active: bool,
     /// The file is where it was.
     pub(crate) present: bool,
+    /// What runs it, when it is not AICO's own engine.
+    #[schema(required = true)]
+    pub(crate) engine: Option<String>,
+    /// `chat`, `embeddings`, `tools`, `thinking`, `images`, as far as it is known.
+    pub(crate) capabilities: Vec<String>,
+    /// It stays in memory once it is there.
+    pub(crate) pinned: bool,
+    /// It is in memory, or about to be.
+    pub(crate) loaded: bool,
 }
 
 /// How far the model process is.
@@ -56,8 +66,8 @@ pub(crate) enum ModelStatus {
 /// The state of the model process.
 #[derive(Clone, Serialize, ToSchema)]
 #[schema(example = json!({
-    "status": "ready", "model": "0193a1b2-0000-7000-8000-000000000005", "name": "starter",
-    "why": null, "what_to_do": null
+    "status": "starting", "model": "0193a1b2-0000-7000-8000-000000000005", "name": "starter",
+    "loading_percent": 40, "why": null, "what_to_do": null
 }))]
 pub(crate) struct ModelState {
     pub(crate) status: ModelStatus,
@@ -65,6 +75,9 @@ pub(crate) struct ModelState {
     pub(crate) model: Option<ModelId>,
     #[schema(required = true)]
     pub(crate) name: Option<String>,
+    /// How much of it is loaded, while it starts and that is known.
+    #[schema(required = true)]
+    pub(crate) loading_percent: Option<u32>,
     /// Why it failed.
     #[schema(required = true)]
     pub(crate) why: Option<String>,

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_bus::{Meta, ReplyStream, RequestError};
+use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::{self, Generated, Priority, generated, generated_end::Reason};
 
 use super::companion::Talk;
-use super::models::{self, Askable, PURPOSE};
+use super::memory;
+use super::models::{Askable, Known, PURPOSE};
 use super::pass::Pass;
 use super::question::Question;
 use crate::app::App;
@@ -23,14 +25,28 @@ const TRIES: u32 = 5;
 
 /// What comes.
 pub(crate) enum Item {
-    Text(String),
-    /// What the model thinks before it answers.
-    Thinking(String),
+    Piece(Piece),
     End(Figures),
 }
 
+/// Of an answer.
+pub(crate) enum Piece {
+    Text(String),
+    /// What the model thinks before it answers.
+    Thinking(String),
+    /// A tool that the program offered is to be called.
+    Call(v1::ToolCall),
+}
+
+/// Another model answered than the one that was wanted.
+#[derive(Clone)]
+pub(crate) struct Instead {
+    pub(crate) by: String,
+    pub(crate) of: String,
+}
+
 /// What an answer took, and how it ended.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Figures {
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,
@@ -41,6 +57,8 @@ pub(crate) struct Figures {
     pub(crate) total: Duration,
     /// A limit ended it, not the model.
     pub(crate) cut: bool,
+    /// Of the companion: a model that its character is made for could not be had.
+    pub(crate) instead: Option<Instead>,
 }
 
 enum Source {
@@ -55,7 +73,15 @@ pub(crate) struct Answer {
     first: Option<Item>,
     over: Pin<Box<dyn Future<Output = Over> + Send>>,
     ended: bool,
+    /// The model is let go at the end.
+    leave: Option<Leave>,
     _held: Held,
+}
+
+struct Leave {
+    app: Arc<App>,
+    person: PersonId,
+    model: Vec<u8>,
 }
 
 impl Answer {
@@ -66,6 +92,7 @@ impl Answer {
         whom: &Askable,
         question: &Question,
         default: &v1::Sampling,
+        leave: bool,
     ) -> Result<Self, Problem> {
         // A sealed person's programs get nothing while they are not signed in.
         app.home.store_of(pass.person).await?;
@@ -79,7 +106,7 @@ impl Answer {
                     let first = talk.next().await?;
                     Ok((Source::Companion(talk), first))
                 }
-                Askable::Model(_) => ask(app, person, name, question, default).await,
+                Askable::Model(known) => ask(app, person, name, known, question, default).await,
             }
         };
         let (source, first) = tokio::select! {
@@ -91,6 +118,14 @@ impl Answer {
             first: Some(first),
             over,
             ended: false,
+            leave: match whom {
+                Askable::Model(known) if leave => Some(Leave {
+                    app: Arc::clone(app),
+                    person,
+                    model: known.model.id.clone(),
+                }),
+                Askable::Model(_) | Askable::Companion => None,
+            },
             _held: held,
         })
     }
@@ -115,7 +150,13 @@ impl Answer {
                 }
             }
         };
-        self.ended = !matches!(next, Ok(Item::Text(_) | Item::Thinking(_)));
+        self.ended = !matches!(next, Ok(Item::Piece(_)));
+        if self.ended
+            && let Some(Leave { app, person, model }) = self.leave.take()
+        {
+            // Somebody else may need it: then it stays, and nobody is told.
+            tokio::spawn(async move { memory::unload(&app, person, &model).await });
+        }
         Some(next)
     }
 
@@ -124,8 +165,9 @@ impl Answer {
         let mut whole = Whole::default();
         while let Some(item) = self.next().await {
             match item? {
-                Item::Text(text) => whole.text.push_str(&text),
-                Item::Thinking(text) => whole.thinking.push_str(&text),
+                Item::Piece(Piece::Text(text)) => whole.text.push_str(&text),
+                Item::Piece(Piece::Thinking(text)) => whole.thinking.push_str(&text),
+                Item::Piece(Piece::Call(call)) => whole.calls.push(call),
                 Item::End(figures) => whole.figures = figures,
             }
         }
@@ -138,6 +180,7 @@ impl Answer {
 pub(crate) struct Whole {
     pub(crate) text: String,
     pub(crate) thinking: String,
+    pub(crate) calls: Vec<v1::ToolCall>,
     pub(crate) figures: Figures,
 }
 
@@ -151,8 +194,9 @@ fn why(over: Over) -> Problem {
 
 async fn ask(
     app: &Arc<App>,
-    person: aico_contracts::ids::PersonId,
+    person: PersonId,
     name: String,
+    known: &Known,
     question: &Question,
     default: &v1::Sampling,
 ) -> Result<(Source, Item), Problem> {
@@ -164,11 +208,16 @@ async fn ask(
             tokens => tokens,
         },
         cache_key: question.cache_key(),
+        format: question.extras.format.clone(),
+        tools: question.extras.tools.clone(),
+        think: question.extras.think,
+        effort: question.extras.effort.to_owned(),
+        model: known.model.id.clone(),
         ..v1::Generate::default()
     };
     for attempt in 1.. {
-        models::ready(app, person).await?;
-        models::recall(app, person, &generate.cache_key).await;
+        memory::ready(app, person, &known.id()).await?;
+        memory::recall(app, person, &generate.model, &generate.cache_key).await;
         // Behind the persons who wait before their own pages, before what nobody waits for.
         let meta = Meta::for_person(person)
             .purpose(PURPOSE)
@@ -184,6 +233,9 @@ async fn ask(
         match first {
             Ok((stream, first)) => return Ok((Source::Model(stream), first)),
             Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
+            // It was unloaded between the two questions.
+            Err(RequestError::Fault(fault)) if attempt < TRIES && fault.code == "model-changed" => {
+            }
             Err(error) => return Err(told(error)),
         }
         tokio::time::sleep(Duration::from_millis(50) * attempt).await;
@@ -197,8 +249,9 @@ async fn item(stream: &mut ReplyStream<Generated>) -> Result<Item, RequestError>
     loop {
         return Ok(match stream.next().await {
             Some(generated) => match generated?.item {
-                Some(From::Text(text)) => Item::Text(text),
-                Some(From::Thinking(text)) => Item::Thinking(text),
+                Some(From::Text(text)) => Item::Piece(Piece::Text(text)),
+                Some(From::Thinking(text)) => Item::Piece(Piece::Thinking(text)),
+                Some(From::ToolCall(call)) => Item::Piece(Piece::Call(call)),
                 Some(From::End(end)) => Item::End(figures(&end)),
                 // It waits for a place: these shapes have no word for it.
                 Some(From::Queued(_)) | None => continue,
@@ -218,6 +271,7 @@ fn figures(end: &v1::GeneratedEnd) -> Figures {
         first_token: Duration::from_micros(end.first_token_us),
         total: Duration::from_micros(end.total_us),
         cut: end.reason() == Reason::Length,
+        instead: None,
     }
 }
 

@@ -9,7 +9,7 @@ use aico_contracts::topics::{self, event, verb};
 use aico_contracts::v1::{self, Envelope, MessageStatus, Priority, part::Content, turn};
 use tokio::time::Instant;
 
-use super::answer::{Figures, Item};
+use super::answer::{Figures, Instead, Item, Piece};
 use super::question::Question;
 use crate::app::App;
 use crate::problem::{Code, Problem};
@@ -106,10 +106,10 @@ impl Talk {
                 }
                 self.first.get_or_insert_with(|| self.asked.elapsed());
                 if self.is_thinking(delta.part as usize).await? {
-                    return Ok(Some(Item::Thinking(delta.text)));
+                    return Ok(Some(Item::Piece(Piece::Thinking(delta.text))));
                 }
                 self.sent.push_str(&delta.text);
-                Ok(Some(Item::Text(delta.text)))
+                Ok(Some(Item::Piece(Piece::Text(delta.text))))
             }
             event::ANSWER_DONE => {
                 let done: v1::AnswerDone = decode(envelope)?;
@@ -163,6 +163,10 @@ impl Talk {
             first_token: self.first.unwrap_or_default(),
             total: self.asked.elapsed(),
             cut: stats.cut,
+            instead: (!message.instead_of.is_empty()).then(|| Instead {
+                by: message.model.clone(),
+                of: message.instead_of.clone(),
+            }),
         };
         let text: String = message
             .parts
@@ -176,7 +180,7 @@ impl Talk {
         match text.strip_prefix(self.sent.as_str()) {
             Some(rest) if !rest.is_empty() => {
                 self.end = Some(figures);
-                Ok(Item::Text(rest.to_owned()))
+                Ok(Item::Piece(Piece::Text(rest.to_owned())))
             }
             _ => Ok(Item::End(figures)),
         }
@@ -257,7 +261,7 @@ fn split(turns: &[v1::Turn]) -> Result<(Vec<v1::Said>, String, String), Problem>
                 continue;
             }
             turn::Role::Assistant => v1::Role::Assistant,
-            turn::Role::User | turn::Role::Unspecified => v1::Role::User,
+            turn::Role::User | turn::Role::Tool | turn::Role::Unspecified => v1::Role::User,
         };
         said.push(v1::Said {
             role: role.into(),
@@ -281,6 +285,7 @@ mod tests {
         v1::Turn {
             role: role.into(),
             text: text.into(),
+            ..v1::Turn::default()
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a program asks, whatever shape it came in.
 
 use aico_contracts::v1::{self, turn::Role};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::Refusal;
@@ -10,6 +11,29 @@ pub(crate) struct Question {
     /// All that was said, the oldest first.
     pub(crate) turns: Vec<v1::Turn>,
     pub(crate) sampling: Sampling,
+    pub(crate) extras: Extras,
+}
+
+/// What only a model can be asked for, not the companion.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// Empty for text, `json`, or a JSON schema.
+    pub(crate) format: String,
+    pub(crate) tools: Vec<v1::Tool>,
+    /// `None`: as the model does by itself.
+    pub(crate) think: Option<bool>,
+    /// How long: `low`, `medium`, `high`; empty: as the model does by itself.
+    pub(crate) effort: &'static str,
+}
+
+/// How long a model thinks, by the words of both shapes.
+pub(crate) fn effort(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "minimal" | "low" => "low",
+        "medium" => "medium",
+        "high" | "xhigh" => "high",
+        _ => return None,
+    })
 }
 
 /// How the words of an answer are chosen; what is absent is as the imitated server has it.
@@ -30,6 +54,8 @@ pub(crate) struct Sampling {
 const MOST_STOPS: usize = 16;
 /// Bytes of one.
 const LONGEST_STOP: usize = 256;
+/// Bytes of a tool's name.
+const LONGEST_NAME: usize = 64;
 
 impl Sampling {
     /// Of a model: these, and the imitated server's own where nothing is said.
@@ -61,13 +87,34 @@ impl Sampling {
     }
 }
 
+/// Whether a turn is words alone.
+fn plain(turn: &v1::Turn) -> bool {
+    turn.tool_calls.is_empty() && turn.role() != Role::Tool
+}
+
 impl Question {
+    /// Refuses what the companion can't be asked for.
+    pub(crate) fn for_companion(&self) -> Result<(), Refusal> {
+        let spoken = self.turns.iter().all(plain);
+        if !self.extras.tools.is_empty() || !spoken {
+            let message = "`aico` is the companion: it calls no tools of other programs. Ask a \
+                           model for that; the list of models names them.";
+            return Err(Refusal::unsupported("tools", message));
+        }
+        if !self.extras.format.is_empty() {
+            let message = "`aico` is the companion: it answers in words. Ask a model for JSON; \
+                           the list of models names them.";
+            return Err(Refusal::unsupported("format", message));
+        }
+        Ok(())
+    }
+
     /// For a chat template: roles that follow themselves are one turn.
     pub(crate) fn merged(&self) -> Vec<v1::Turn> {
         let mut merged: Vec<v1::Turn> = Vec::with_capacity(self.turns.len());
         for turn in &self.turns {
             match merged.last_mut() {
-                Some(last) if last.role == turn.role => {
+                Some(last) if last.role == turn.role && plain(last) && plain(turn) => {
                     last.text.push_str("\n\n");
                     last.text.push_str(&turn.text);
                 }
@@ -89,6 +136,72 @@ impl Question {
             }
         }
         hasher.finalize()[..16].to_vec()
+    }
+}
+
+/// Tools as both shapes have them: `{"type": "function", "function": {…}}`.
+pub(crate) fn tools(all: Vec<Value>) -> Result<Vec<v1::Tool>, Refusal> {
+    all.into_iter().map(tool).collect()
+}
+
+fn tool(tool: Value) -> Result<v1::Tool, Refusal> {
+    let refuse = |message: &str| Refusal::invalid("tools", message);
+    if tool["type"] != "function" {
+        return Err(refuse("A tool's type is `function`."));
+    }
+    let function = &tool["function"];
+    let name = function["name"].as_str().unwrap_or_default();
+    if name.is_empty() || name.len() > LONGEST_NAME {
+        return Err(refuse("A tool's function has a `name` of 1 to 64 letters."));
+    }
+    let parameters = match &function["parameters"] {
+        Value::Null => String::new(),
+        Value::Object(schema) => Value::Object(schema.clone()).to_string(),
+        _ => return Err(refuse("A tool's `parameters` are a JSON schema.")),
+    };
+    Ok(v1::Tool {
+        name: name.to_owned(),
+        description: function["description"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        parameters,
+    })
+}
+
+/// Calls of an earlier turn; their arguments are JSON, in a text or as they are.
+pub(crate) fn calls(all: Vec<Value>) -> Result<Vec<v1::ToolCall>, Refusal> {
+    let refuse = |message: &str| Refusal::invalid("messages", message);
+    let call = |call: Value| {
+        let function = &call["function"];
+        let name = function["name"].as_str().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| refuse("A call in `tool_calls` names its function."))?;
+        let arguments = match &function["arguments"] {
+            Value::Null => "{}".to_owned(),
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        Ok(v1::ToolCall {
+            id: call["id"].as_str().unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+            arguments,
+        })
+    };
+    all.into_iter().map(call).collect()
+}
+
+/// Names the tool of each answer that names the call alone.
+pub(crate) fn name_tools(turns: &mut [v1::Turn]) {
+    let called: Vec<(String, String)> = turns
+        .iter()
+        .flat_map(|turn| &turn.tool_calls)
+        .map(|call| (call.id.clone(), call.name.clone()))
+        .collect();
+    for turn in turns {
+        if turn.role() == Role::Tool && turn.tool_name.is_empty() {
+            let found = called.iter().rev().find(|(id, _)| *id == turn.tool_call);
+            turn.tool_name = found.map(|(_, name)| name.clone()).unwrap_or_default();
+        }
     }
 }
 

@@ -9,16 +9,36 @@ use utoipa::ToSchema;
 use super::Dialect;
 use crate::problem::{Code, Problem};
 
-/// What is refused, before it is told in a dialect's shape. The message is for people, the code
-/// for programs; neither holds what was sent.
+/// What is refused, before it is told in a dialect's shape: one of our own problems, or something
+/// that only these doors know.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusal {
+pub(crate) enum Refusal {
+    Ours(Problem),
+    Theirs(Told),
+}
+
+/// A refusal as a dialect tells it. The message is for people, the code for programs; neither
+/// holds what was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
     status: StatusCode,
     code: &'static str,
     message: String,
     /// The member of the request that it is about.
     param: Option<&'static str>,
     retry_after: Option<u64>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Ours(problem)
+    }
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self::Ours(code.into())
+    }
 }
 
 /// An error as OpenAI tells it.
@@ -51,33 +71,96 @@ pub(crate) struct OllamaError {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self::about(None, status, code, message)
+    }
+
+    fn about(
+        param: Option<&'static str>,
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::Theirs(Told {
             status,
             code,
             message: message.into(),
-            param: None,
+            param,
             retry_after: None,
-        }
+        })
     }
 
     /// A member of the request that is not what it may be.
     pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            param: Some(param),
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
-        }
+        let status = StatusCode::BAD_REQUEST;
+        Self::about(Some(param), status, "invalid_value", message)
     }
 
     /// A member of the request that the imitated server knows and AICO can't do.
     pub(crate) fn unsupported(param: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            param: Some(param),
-            ..Self::new(StatusCode::BAD_REQUEST, "unsupported_parameter", message)
+        let status = StatusCode::BAD_REQUEST;
+        Self::about(Some(param), status, "unsupported_parameter", message)
+    }
+
+    /// A name that nothing has.
+    pub(crate) fn no_such_model(dialect: Dialect, name: &str) -> Self {
+        let message = match dialect {
+            Dialect::OpenAi => {
+                "There is no such model. `/v1/models` lists what can be asked.".to_owned()
+            }
+            Dialect::Ollama => format!("model '{}' not found", short(name)),
+        };
+        Self::about(
+            Some("model"),
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+            message,
+        )
+    }
+
+    /// A model that is for something else.
+    pub(crate) fn does_not(dialect: Dialect, name: &str, what: &str) -> Self {
+        let message = match dialect {
+            Dialect::OpenAi => format!(
+                "This model has nothing for {what}. `/v1/models` lists others, `/api/show` tells \
+                 what each can do."
+            ),
+            Dialect::Ollama => format!("\"{}\" does not support {what}", short(name)),
+        };
+        Self::unsupported("model", message)
+    }
+
+    /// What the model or the companion told in the course of an answer.
+    pub(crate) fn of_answer(problem: Problem) -> Self {
+        if problem.code() == Code::TooLong {
+            return Self::new(
+                StatusCode::BAD_REQUEST,
+                "context_length_exceeded",
+                problem.sentences(),
+            );
+        }
+        Self::Ours(problem)
+    }
+
+    fn told(self, dialect: Dialect) -> Told {
+        match self {
+            Self::Ours(problem) => Told::of(dialect, &problem),
+            Self::Theirs(told) => told,
         }
     }
 
+    /// As it is told in the middle of a stream.
+    pub(crate) fn json(self, dialect: Dialect) -> String {
+        self.told(dialect).json(dialect)
+    }
+
+    pub(super) fn response(self, dialect: Dialect) -> Response {
+        self.told(dialect).response(dialect)
+    }
+}
+
+impl Told {
     /// One of our own problems, with the status and the code that the dialect has for it.
-    pub(crate) fn of(dialect: Dialect, problem: &Problem) -> Self {
+    fn of(dialect: Dialect, problem: &Problem) -> Self {
         let code = problem.code();
         let message = match code {
             Code::SignInNeeded => NEEDS_TOKEN.to_owned(),
@@ -93,20 +176,7 @@ impl Refusal {
         }
     }
 
-    /// What the model or the companion told in the course of an answer.
-    pub(crate) fn of_answer(dialect: Dialect, problem: &Problem) -> Self {
-        if problem.code() == Code::TooLong {
-            return Self::new(
-                StatusCode::BAD_REQUEST,
-                "context_length_exceeded",
-                problem.sentences(),
-            );
-        }
-        Self::of(dialect, problem)
-    }
-
-    /// As it is told in the middle of a stream, too.
-    pub(crate) fn json(&self, dialect: Dialect) -> String {
+    fn json(&self, dialect: Dialect) -> String {
         let told = match dialect {
             Dialect::OpenAi => serde_json::to_string(&OpenAiError {
                 error: OpenAiFault {
@@ -128,7 +198,7 @@ impl Refusal {
         told.unwrap_or_default()
     }
 
-    pub(super) fn response(&self, dialect: Dialect) -> Response {
+    fn response(&self, dialect: Dialect) -> Response {
         let mut response = Response::new(Body::from(self.json(dialect)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -147,10 +217,21 @@ impl IntoResponse for Refusal {
     /// Told in the address's shape once the answer leaves ([`super::retell`]).
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
+        *response.status_mut() = match &self {
+            Self::Ours(problem) => problem.code().status(),
+            Self::Theirs(told) => told.status,
+        };
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// A name that is told again, bounded.
+pub(crate) fn short(name: &str) -> String {
+    name.chars()
+        .filter(|letter| !letter.is_control())
+        .take(120)
+        .collect()
 }
 
 const NEEDS_TOKEN: &str = "This needs a named token of AICO as the bearer token or API key. Make one in Settings, \
@@ -161,7 +242,11 @@ const TOKEN_VOID: &str = "This is no named token of AICO, or it has expired or w
 /// The status that the imitated server would tell it with.
 pub(crate) fn status(dialect: Dialect, code: Code) -> StatusCode {
     let number = match code {
-        Code::Invalid | Code::Malformed => 400,
+        Code::Invalid
+        | Code::Malformed
+        | Code::ModelNotCapable
+        | Code::FormatUnusable
+        | Code::FormatTooComplex => 400,
         // No fault of the request: the model that was chosen can't be used.
         Code::NoModel
         | Code::NotAModel
@@ -195,7 +280,7 @@ mod tests {
     fn every_problem_has_an_error_in_each_shape() {
         for code in Code::ALL {
             for dialect in [Dialect::OpenAi, Dialect::Ollama] {
-                let refusal = Refusal::of(dialect, &Problem::from(*code));
+                let refusal = Told::of(dialect, &Problem::from(*code));
                 let status = refusal.status;
                 assert!(status.is_client_error() || status.is_server_error());
                 let told: serde_json::Value = serde_json::from_str(&refusal.json(dialect)).unwrap();

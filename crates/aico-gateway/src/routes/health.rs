@@ -47,6 +47,7 @@ pub(crate) async fn readyz(
     let degraded = [
         (health.storage_full, Code::StorageFull),
         (health.storage_read_only, Code::StorageReadOnly),
+        (health.storage_failing, Code::StorageFailing),
         (health.slow_commit.is_some(), Code::StorageSlow),
         (health.damaged, Code::Damaged),
     ];

@@ -26,8 +26,10 @@ pub(crate) async fn me(
 ) -> Result<Json<Person>, Problem> {
     let me = caller.may_own(Action::ReadSelf)?;
     let seal = app.home.seal_of(me).await.ok().map(Into::into);
+    let keys_wait = app.home.pending_key_changes().await?.contains(&me);
     Ok(Json(Person {
         seal,
+        keys_wait,
         ..Person::from(app.home.person(me).await?)
     }))
 }
@@ -64,12 +66,14 @@ pub(crate) async fn list(
     caller: Caller,
 ) -> Result<Json<Items<Person>>, Problem> {
     caller.may(Action::ListPersons)?;
+    let pending = app.home.pending_key_changes().await?;
     let mut items = Vec::new();
     for person in app.home.persons().await? {
         // A keyring that can't be read is no reason to show nobody.
         let seal = app.home.seal_of(person.id).await.ok().map(Into::into);
         items.push(Person {
             seal,
+            keys_wait: pending.contains(&person.id),
             ..Person::from(person)
         });
     }

@@ -112,16 +112,37 @@ const TABLE: &[Row] = &[
     Row("add_model", with(FOR_THE_OWNER, 201)),
     Row("use_model", FOR_THE_OWNER),
     Row("remove_model", with(FOR_THE_OWNER, 204)),
+    Row("pin_model", with(FOR_THE_OWNER, 204)),
+    Row("unpin_model", with(FOR_THE_OWNER, 204)),
+    Row("read_activity", OWN),
     Row("read_catalogue", FOR_THE_OWNER),
     Row("pull_model", with(FOR_THE_OWNER, 202)),
     Row("list_pulls", FOR_THE_OWNER),
     Row("cancel_pull", with(FOR_THE_OWNER, 204)),
+    Row("embed_texts", OWN),
+    Row("find_entities", OWN),
+    Row("classify_texts", OWN),
+    Row("list_packages", OWN),
+    Row("add_package", with(FOR_THE_OWNER, 201)),
+    Row("remove_package", with(FOR_THE_OWNER, 204)),
     Row("list_modules", OWN),
     Row("add_module", with(FOR_THE_OWNER, 201)),
     Row("rotate_module", FOR_THE_OWNER),
     Row("consent_to_module", with(THEIRS, 204)),
     Row("withdraw_from_module", with(THEIRS, 204)),
     Row("revoke_module", with(FOR_THE_OWNER, 204)),
+    Row("list_engines", OWN),
+    Row("check_engine", FOR_THE_OWNER),
+    // Who is signed in agrees for themselves.
+    Row("allow_engine", with(OWN, 204)),
+    Row("forbid_engine", with(OWN, 204)),
+    Row("list_egress", OWN),
+    Row("offer_engine_model", FOR_THE_OWNER),
+    Row("make_engine_model", with(FOR_THE_OWNER, 202)),
+    Row("list_engine_jobs", FOR_THE_OWNER),
+    Row("cancel_engine_job", with(FOR_THE_OWNER, 204)),
+    Row("show_engine_model", FOR_THE_OWNER),
+    Row("delete_engine_model", with(FOR_THE_OWNER, 204)),
     Row("list_tokens", OWN),
     Row("create_token", with(OWN, 201)),
     Row("revoke_token", with(THEIRS, 204)),
@@ -129,15 +150,15 @@ const TABLE: &[Row] = &[
     Row("openai_models", OWN),
     Row("openai_model", OWN),
     Row("openai_chat", OWN),
-    Row("openai_embeddings", with(OWN, 400)),
+    Row("openai_embeddings", OWN),
     Row("ollama_version", OWN),
     Row("ollama_tags", OWN),
     Row("ollama_ps", OWN),
     Row("ollama_show", OWN),
     Row("ollama_chat", OWN),
     Row("ollama_generate", OWN),
-    Row("ollama_embed", with(OWN, 400)),
-    Row("ollama_embeddings", with(OWN, 400)),
+    Row("ollama_embed", OWN),
+    Row("ollama_embeddings", OWN),
     Row("bus", FOR_THE_OWNER),
     Row("tail_bus", FOR_THE_OWNER),
     Row("status", FOR_THE_OWNER),
@@ -170,19 +191,25 @@ fn body(id: &str) -> Option<Value> {
         "add_model" => json!({"path": "/somewhere/model.gguf"}),
         "use_model" => json!({"id": the_model()}),
         "pull_model" => json!({"name": "qwen3-4b"}),
+        "embed_texts" => json!({"texts": ["Hello"]}),
+        "find_entities" => json!({"texts": ["Hello"], "labels": ["person"]}),
+        "classify_texts" => json!({"texts": ["Hello"], "task": "emotion"}),
+        "add_package" => json!({"path": "/somewhere/package"}),
         "add_module" => json!({
             "name": "weather", "public_key": write_public_key([1; 32]), "publish": ["weather.#"]
         }),
         "rotate_module" => json!({"public_key": write_public_key([2; 32])}),
+        "check_engine" => json!({}),
+        "allow_engine" => json!({"address": "lab.test:443"}),
+        "offer_engine_model" | "make_engine_model" => json!({"model": "qwen3:8b"}),
         "create_token" => json!({"name": "Editor"}),
         "set_config_secret" => json!({"name": "openai", "value": "sk-1"}),
         "remove_config_secret" => json!({"name": "openai"}),
         "openai_chat" | "ollama_chat" => json!({
             "model": "aico", "messages": [{"role": "user", "content": "Hello"}]
         }),
-        "openai_embeddings" | "ollama_embed" | "ollama_embeddings" => {
-            json!({"model": "aico", "input": "Hello"})
-        }
+        "openai_embeddings" | "ollama_embed" => json!({"model": "vectors", "input": "Hello"}),
+        "ollama_embeddings" => json!({"model": "vectors", "prompt": "Hello"}),
         "ollama_show" => json!({"model": "aico"}),
         "ollama_generate" => json!({"model": "starter-tiny", "prompt": "Hello"}),
         "rotate_vault" => json!({"password": OWNER, "purposes": ["bus-key"]}),
@@ -369,9 +396,16 @@ impl Household {
                     .unwrap();
                 path.replace("{id}", &made.about.id.to_string())
             }
+            "check_engine" | "allow_engine" | "forbid_engine" | "offer_engine_model"
+            | "make_engine_model" | "list_engine_jobs" => path.replace("{name}", "lab"),
+            "cancel_engine_job" | "show_engine_model" | "delete_engine_model" => path
+                .replace("{name}", "lab")
+                .replace("{id}", &the_model().to_string()),
             "openai_model" => path.replace("{model}", "aico"),
             "cancel_pull" => path.replace("{name}", "qwen3-4b"),
-            "remove_model" => path.replace("{id}", &the_model().to_string()),
+            "remove_model" | "pin_model" | "unpin_model" => {
+                path.replace("{id}", &the_model().to_string())
+            }
             "search" => format!("{path}?q=tea"),
             "tail_bus" => format!("{path}?pattern=weather.%23"),
             "rotate_module" | "revoke_module" | "consent_to_module" | "withdraw_from_module" => {

@@ -5,11 +5,13 @@
 mod authorization;
 mod browser;
 mod contract;
+mod engines;
 mod hostile;
 mod local;
 mod programs;
 mod sessions;
 mod streams;
 mod support;
+mod transformers;
 mod vault;
 mod websocket;

@@ -301,7 +301,16 @@ async fn ollama_answers_whole_and_in_lines() {
         .iter()
         .map(|model| model["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["aico:latest", "starter-tiny:latest"]);
+    assert_eq!(
+        names,
+        [
+            "aico:latest",
+            "starter-tiny:latest",
+            "other:latest",
+            "nomic:latest",
+            "vectors:latest"
+        ]
+    );
     assert_eq!(tags["models"][1]["details"]["parameter_size"], "8.2B");
     let ps = world.get("/api/ps", &named).await.expect(200).json();
     assert_eq!(ps["models"][0]["name"], "starter-tiny:latest");
@@ -313,6 +322,94 @@ async fn ollama_answers_whole_and_in_lines() {
         .json();
     assert_eq!(show["model_info"]["llama.context_length"], 4096);
     assert_eq!(show["capabilities"], json!(["completion"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_model_is_asked_by_its_name_and_no_other_answers_for_it() {
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    let path = "/v1/chat/completions";
+    // As listed, as the person sees it, with a tag, by its id.
+    let id = uuid::Uuid::from_bytes([6; 16]).to_string();
+    for name in ["other", "Other", "other:latest", &id] {
+        let reply = world.post(path, &named, openai(name, "one two")).await;
+        assert_eq!(reply.expect(200).json()["model"], "other");
+        let (asked, _) = world.models.asked.lock().last().unwrap().clone();
+        assert_eq!(asked.model, vec![6; 16], "{name}");
+        let (wanted, only) = world.models.prepared.lock().last().unwrap().clone();
+        assert_eq!((wanted, only), (id.clone(), true), "{name}");
+    }
+    world
+        .post("/api/chat", &named, openai("starter-tiny", "one"))
+        .await
+        .expect(200);
+    let (asked, _) = world.models.asked.lock().last().unwrap().clone();
+    assert_ne!(asked.model, vec![6; 16]);
+
+    // A server's are there once the person allows it, and for nobody else.
+    let ids = |list: Value| -> Vec<String> {
+        let all = list["data"].as_array().unwrap().iter();
+        all.map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let list = world.get("/v1/models", &named).await.expect(200).json();
+    let without = ["aico", "starter-tiny", "other", "nomic", "vectors"];
+    assert_eq!(ids(list), without);
+    world
+        .home
+        .allow_engine(owner.id, "lab", "lab.test:443")
+        .await
+        .unwrap();
+    let list = world.get("/v1/models", &named).await.expect(200).json();
+    let lab = list["data"].as_array().unwrap();
+    let lab = lab.iter().find(|one| one["owned_by"] == "lab").unwrap();
+    assert_eq!(lab["id"], "lab/Large/70B");
+    for path in ["/v1/models/lab/Large/70B", "/v1/models/lab%2FLarge%2F70B"] {
+        let one = world.get(path, &named).await.expect(200).json();
+        assert_eq!(one["id"], "lab/Large/70B", "{path}");
+    }
+    let member = world.add("Grace", MEMBER).await;
+    let theirs = token(&world, &member, "Editor").await;
+    let list = world.get("/v1/models", &theirs).await.expect(200).json();
+    assert_eq!(ids(list), without);
+    let one = world.get("/v1/models/lab/large/70b", &theirs).await;
+    assert_eq!(
+        (one.status, one.code().as_str()),
+        (403, "engine-not-allowed")
+    );
+    // At another address it does not count.
+    world
+        .home
+        .allow_engine(member.id, "lab", "elsewhere:443")
+        .await
+        .unwrap();
+    let list = world.get("/v1/models", &theirs).await.expect(200).json();
+    assert_eq!(ids(list), without);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_let_go_when_a_program_says_that_it_needs_it_no_longer() {
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    let unloaded = || world.models.unloaded.lock().clone();
+    let form = json!({"model": "other", "messages": [], "keep_alive": 0});
+    let told = world.post("/api/chat", &named, form).await.expect(200);
+    assert_eq!(told.json()["done_reason"], "unload");
+    assert_eq!(unloaded(), [vec![6; 16]]);
+    assert!(
+        world.models.prepared.lock().is_empty(),
+        "it was loaded for that"
+    );
+    for (stream, so_far) in [(true, 2), (false, 3)] {
+        let form = json!({
+            "model": "other", "prompt": "one two", "stream": stream, "keep_alive": "0s"
+        });
+        world.post("/api/generate", &named, form).await.expect(200);
+        until("it is let go", || unloaded().len() == so_far).await;
+    }
+    let form = json!({"model": "other", "prompt": "one two", "keep_alive": "5m"});
+    world.post("/api/generate", &named, form).await.expect(200);
+    assert_eq!(unloaded().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,18 +473,22 @@ async fn failures_have_the_shapes_and_statuses_of_the_imitated() {
         (503, "model-failed")
     );
 
-    for (model, words) in [("nothing", "no such model"), ("other", "answers now")] {
+    for (model, openai_status, ollama_status, code) in [
+        ("nothing", 404, 404, "model_not_found"),
+        ("gone", 503, 500, "model-missing"),
+        ("nomic", 400, 400, "unsupported_parameter"),
+        ("lab/large/70b", 403, 403, "engine-not-allowed"),
+    ] {
+        let form = openai(model, "x");
         let reply = world
-            .post("/v1/chat/completions", &named, openai(model, "x"))
+            .post("/v1/chat/completions", &named, form.clone())
             .await;
-        assert_eq!(
-            (reply.status, reply.code().as_str()),
-            (404, "model_not_found")
-        );
-        let message = reply.json()["error"]["message"].to_string();
-        assert!(message.contains(words), "{message}");
-        let reply = world.post("/api/chat", &named, openai(model, "x")).await;
-        assert_eq!(reply.status, 404);
+        let told = (reply.status, reply.code());
+        assert_eq!(told, (openai_status, code.to_owned()), "{model}");
+        assert!(reply.json()["error"]["message"].is_string());
+        let reply = world.post("/api/chat", &named, form).await;
+        let told = (reply.status, reply.code());
+        assert_eq!(told, (ollama_status, code.to_owned()), "{model}");
     }
     let unknown = world
         .post("/api/chat", &named, openai("nothing", "x"))
@@ -418,6 +519,59 @@ async fn failures_have_the_shapes_and_statuses_of_the_imitated() {
     let reply = world.call("PUT", "/api/chat", Some(&named), None).await;
     assert_eq!(reply.status, 405);
     assert!(reply.json()["error"].is_string());
+}
+
+/// Each has a code and a status of its own at both doors, and keeps its words.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_a_program_that_runs_models_is_told_apart() {
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    for (code, status) in [
+        ("engine-not-allowed", 403),
+        ("engine-elsewhere", 403),
+        ("engine-absent", 502),
+        ("engine-unreachable", 502),
+        ("engine-certificate", 502),
+        ("engine-unencrypted", 502),
+        ("engine-key", 502),
+        ("engine-other-program", 502),
+        ("engine-too-old", 502),
+        ("engine-refused", 502),
+        ("engine-not-started", 502),
+        ("engine-failed", 502),
+        ("engine-cut-off", 502),
+        ("engine-unreadable", 502),
+        ("engine-resting", 503),
+        ("engine-timeout", 504),
+    ] {
+        let form = openai("other", &format!("fault {code}"));
+        let reply = world
+            .post("/v1/chat/completions", &named, form.clone())
+            .await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code));
+        let said = reply.json()["error"]["message"].to_string();
+        assert!(
+            said.contains("lab can't") && said.contains("Mend lab."),
+            "{said}"
+        );
+        let reply = world.post("/api/chat", &named, form).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code));
+        let said = reply.json()["error"].to_string();
+        assert!(said.contains("Mend lab."), "{said}");
+        assert_eq!(reply.headers.contains_key("retry-after"), status == 503);
+    }
+    // One that this build does not know.
+    let reply = world
+        .post(
+            "/api/chat",
+            &named,
+            openai("other", "fault engine-on-strike"),
+        )
+        .await;
+    assert_eq!(
+        (reply.status, reply.code().as_str()),
+        (502, "engine-failed")
+    );
 }
 
 /// Begins a streamed answer that waits, and hands over the connection once words have come.

@@ -125,7 +125,7 @@ impl World {
             configuration: None,
             token_hours: 24,
             system_migrations: Vec::new(),
-            person_migrations: Vec::new(),
+            person_migrations: vec![aico_access::EGRESS_MIGRATIONS],
             person_exports: Vec::new(),
         })
         .unwrap();
@@ -842,8 +842,53 @@ fn the_list() -> v1::ModelList {
         items: vec![
             model(the_model().to_vec(), "Starter (tiny)", true),
             model(vec![6; 16], "Other", false),
+            // Its file is gone.
+            v1::Model {
+                present: false,
+                ..model(vec![7; 16], "Gone", false)
+            },
+            v1::Model {
+                engine: "lab".to_owned(),
+                ..model(vec![8; 16], "Large/70B", false)
+            },
+            v1::Model {
+                capabilities: vec!["embeddings".to_owned()],
+                ..model(vec![9; 16], "Nomic", false)
+            },
         ],
         state: None,
+    }
+}
+
+/// One model, one sample, one question of the asker's.
+fn the_activity(asker: PersonId) -> v1::ModelsActivity {
+    let model = the_model().to_vec();
+    v1::ModelsActivity {
+        at_unix_ms: 1_700_000_000_000,
+        sample_every_ms: 5000,
+        models: vec![v1::ModelActivity {
+            model: model.clone(),
+            name: "Starter (tiny)".to_owned(),
+            status: v1::model_state::Status::Ready.into(),
+            ..Default::default()
+        }],
+        samples: vec![v1::ActivitySample {
+            at_unix_ms: 1_700_000_000_000,
+            models: vec![v1::ModelSample {
+                model: model.clone(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        // The id tells the test whom the question named.
+        requests: vec![v1::AskedOfModel {
+            request: asker.to_vec(),
+            model,
+            at_unix_ms: 1_700_000_000_000,
+            outcome: v1::asked_of_model::Outcome::Completed.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
     }
 }
 
@@ -853,6 +898,37 @@ pub(crate) struct Models {
     pub(crate) asked: Arc<Mutex<Vec<(v1::Generate, Envelope)>>>,
     /// Answers that were given up before their end.
     pub(crate) dropped: Arc<Mutex<usize>>,
+    /// What was prepared, and whether no other would have done.
+    pub(crate) prepared: Arc<Mutex<Vec<(String, bool)>>>,
+    /// What was let go.
+    pub(crate) unloaded: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Models {
+    /// Every model is ready at once; that one whose file is gone can't be.
+    fn prepare(&self, request: Request) {
+        let asked: v1::PrepareModel = request.decode().unwrap();
+        let wanted = asked.wanted.first().cloned().unwrap_or_default();
+        self.prepared.lock().push((wanted.clone(), asked.only));
+        let id = uuid::Uuid::parse_str(&wanted).unwrap();
+        if id.as_bytes() == &[7; 16] {
+            return request.fault(
+                Fault::new("model-missing", "The model's file is not there")
+                    .with_what_to_do("Put it back."),
+            );
+        }
+        if id.as_bytes() == &[8; 16] {
+            return request.fault(Fault::new("engine-not-allowed", "You have not allowed it"));
+        }
+        request.reply(v1::PreparedModel {
+            state: Some(v1::ModelState {
+                status: v1::model_state::Status::Ready.into(),
+                model: id.as_bytes().to_vec(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+    }
 }
 
 /// Says the words of the last turn, or what it asks for: to wait, to fail, to break off.
@@ -867,6 +943,10 @@ async fn generate(models: Models, request: Request) {
     match text.as_str() {
         "busy" => return stream.fault(Fault::busy("Too many questions wait for the model")),
         "too long" => return stream.fault(Fault::too_long("The message is too long")),
+        text if text.starts_with("fault ") => {
+            let fault = Fault::new(&text[6..], "lab can't").with_what_to_do("Mend lab.");
+            return stream.fault(fault);
+        }
         _ => {}
     }
     stream.send(of(Item::Queued(0))).await.unwrap();
@@ -894,15 +974,14 @@ async fn generate(models: Models, request: Request) {
 /// Doubles of the model manager and of the process beside it.
 fn serve_models(bus: &Bus) -> Models {
     let models = Models::default();
-    let process = bus.join(Identity::new("model-process"));
-    let mut questions = process.serve(topics::MODELS_GENERATE, 16).unwrap();
+    let bus = bus.join(Identity::new("models"));
+    let mut questions = bus.serve(topics::MODELS_GENERATE, 16).unwrap();
     let all = models.clone();
     tokio::spawn(async move {
         while let Some(request) = questions.recv().await {
             tokio::spawn(generate(all.clone(), request));
         }
     });
-    let bus = bus.join(Identity::new("models"));
     let topics_of_manager = [
         topics::MODELS_LIST,
         topics::MODELS_ADD,
@@ -912,10 +991,29 @@ fn serve_models(bus: &Bus) -> Models {
         topics::MODELS_PULL,
         topics::MODELS_PULLS,
         topics::MODELS_CANCEL_PULL,
+        topics::MODELS_PIN,
+        topics::MODELS_ACTIVITY,
+        topics::MODELS_ENGINES,
+        topics::MODELS_CHECK_ENGINE,
+        topics::MODELS_MAKE_OFFER,
+        topics::MODELS_MAKE,
+        topics::MODELS_JOBS,
+        topics::MODELS_CANCEL_JOB,
+        topics::MODELS_SHOW,
+        topics::MODELS_DELETE,
+        topics::MODELS_EMBED,
+        topics::MODELS_ENTITIES,
+        topics::MODELS_CLASSIFY,
+        topics::MODELS_PACKAGES,
+        topics::MODELS_ADD_PACKAGE,
+        topics::MODELS_REMOVE_PACKAGE,
         topics::MODELS_GET_STATE,
+        topics::MODELS_PREPARE,
+        topics::MODELS_UNLOAD,
     ];
     for topic in topics_of_manager {
         let mut requests = bus.serve(topic, 16).unwrap();
+        let models = models.clone();
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 let known = |id: &[u8]| (id == the_model().as_bytes()).then_some(v1::Empty {});
@@ -941,6 +1039,20 @@ fn serve_models(bus: &Bus) -> Models {
                         let wanted: v1::RemoveModel = request.decode().unwrap();
                         answer(request, known(&wanted.id));
                     }
+                    topics::MODELS_PIN => {
+                        let wanted: v1::PinModel = request.decode().unwrap();
+                        answer(request, known(&wanted.id));
+                    }
+                    topics::MODELS_ACTIVITY => {
+                        let asker = PersonId::from_slice(&request.envelope.person);
+                        request.reply(the_activity(asker.unwrap()));
+                    }
+                    topics::MODELS_PREPARE => models.prepare(request),
+                    topics::MODELS_UNLOAD => {
+                        let wanted: v1::UnloadModel = request.decode().unwrap();
+                        models.unloaded.lock().push(wanted.id);
+                        request.reply(v1::Empty {});
+                    }
                     topics::MODELS_CATALOGUE => request.reply(v1::Catalogue::default()),
                     topics::MODELS_PULL => {
                         let wanted: v1::PullModel = request.decode().unwrap();
@@ -952,6 +1064,53 @@ fn serve_models(bus: &Bus) -> Models {
                     }
                     topics::MODELS_PULLS => request.reply(v1::PullList::default()),
                     topics::MODELS_CANCEL_PULL => request.reply(v1::Empty {}),
+                    topics::MODELS_ENGINES => request.reply(v1::EngineList {
+                        items: vec![the_engine()],
+                    }),
+                    topics::MODELS_CHECK_ENGINE => request.reply(v1::Engine {
+                        models: vec!["large".to_owned()],
+                        ..the_engine()
+                    }),
+                    topics::MODELS_MAKE_OFFER => request.reply(v1::EngineOffer::default()),
+                    topics::MODELS_MAKE => {
+                        let wanted: v1::MakeEngineModel = request.decode().unwrap();
+                        request.reply(v1::EngineJob {
+                            engine: wanted.engine,
+                            name: wanted.name,
+                            model: the_model().to_vec(),
+                            ..v1::EngineJob::default()
+                        });
+                    }
+                    topics::MODELS_JOBS => request.reply(v1::EngineJobList::default()),
+                    topics::MODELS_CANCEL_JOB | topics::MODELS_DELETE => {
+                        request.reply(v1::Empty {});
+                    }
+                    topics::MODELS_SHOW => request.reply(v1::EngineModelDetails::default()),
+                    topics::MODELS_EMBED => {
+                        let wanted: v1::Embed = request.decode().unwrap();
+                        let item = |text: &String| v1::EmbeddedText {
+                            vector: vec![text.len() as f32, 0.5],
+                            tokens: 3,
+                            truncated: text.len() > 20,
+                        };
+                        request.reply(v1::Embedded {
+                            model: "vectors".to_owned(),
+                            items: wanted.texts.iter().map(item).collect(),
+                        });
+                    }
+                    topics::MODELS_ENTITIES => request.reply(v1::FoundEntities::default()),
+                    topics::MODELS_CLASSIFY => request.reply(v1::Classified::default()),
+                    topics::MODELS_PACKAGES => request.reply(v1::PackageList {
+                        items: vec![v1::ModelPackage {
+                            name: "vectors".to_owned(),
+                            task: "embedding".to_owned(),
+                            architecture: "bert".to_owned(),
+                            dimensions: 2,
+                            ..v1::ModelPackage::default()
+                        }],
+                    }),
+                    topics::MODELS_ADD_PACKAGE => request.reply(v1::ModelPackage::default()),
+                    topics::MODELS_REMOVE_PACKAGE => request.reply(v1::Empty {}),
                     topics::MODELS_GET_STATE => request.reply(v1::ModelState {
                         status: v1::model_state::Status::Ready.into(),
                         model: the_model().to_vec(),
@@ -964,4 +1123,15 @@ fn serve_models(bus: &Bus) -> Models {
         });
     }
     models
+}
+
+/// A server on another machine.
+pub fn the_engine() -> v1::Engine {
+    v1::Engine {
+        name: "lab".to_owned(),
+        kind: "openai".to_owned(),
+        address: "lab.test:443".to_owned(),
+        network: true,
+        ..Default::default()
+    }
 }

@@ -2,15 +2,17 @@
 //!
 //! As with Ollama itself a member that it does not know is ignored; one that it knows and that
 //! would change the answer is done or refused by name. How a model is loaded is the owner's to
-//! say, in AICO's configuration: what a program says of it, and how long it wants the model kept,
-//! is read and has no effect.
+//! say, in AICO's configuration: what a program says of it is read and has no effect. So is how
+//! long it wants the model kept, but for 0: then nobody needs it after this answer.
 
 use aico_contracts::v1::{self, turn::Role};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::programs::question::{self, Question, Sampling, within};
-use crate::programs::refusal::Refusal;
+use crate::programs::course::Asked;
+use crate::programs::embeddings;
+use crate::programs::question::{self, Extras, Question, Sampling, within};
+use crate::programs::refusal::{Refusal, short};
 
 /// The body of `/api/chat`.
 #[derive(Deserialize)]
@@ -60,14 +62,18 @@ struct Message {
     content: String,
     images: Option<Vec<Value>>,
     tool_calls: Option<Vec<Value>>,
+    #[serde(default)]
+    tool_call_id: String,
+    #[serde(default)]
+    tool_name: String,
+    /// The older name of the same.
+    #[serde(default)]
+    name: String,
 }
 
-/// What was asked, checked.
-pub(super) struct Asked {
-    pub(super) model: String,
-    /// Nothing: the model is only to be loaded.
-    pub(super) question: Option<Question>,
-    pub(super) stream: bool,
+/// What was asked, checked, and how it shall be told.
+pub(super) struct Wanted {
+    pub(super) asked: Asked,
     /// What the model thinks is told too.
     pub(super) thinking: bool,
 }
@@ -106,13 +112,10 @@ fn named(model: Option<String>) -> Result<String, Refusal> {
 }
 
 impl Chat {
-    pub(super) fn check(self) -> Result<Asked, Refusal> {
+    pub(super) fn check(self) -> Result<Wanted, Refusal> {
         let model = named(self.model)?;
-        if self.tools.is_some_and(|tools| !tools.is_empty()) {
-            let message = format!("{} does not support tools", quoted(&model));
-            return Err(Refusal::unsupported("tools", message));
-        }
-        let turns: Vec<_> = self
+        let tools = question::tools(self.tools.unwrap_or_default())?;
+        let mut turns: Vec<_> = self
             .messages
             .into_iter()
             .map(|message| message.turn(&model))
@@ -121,12 +124,13 @@ impl Chat {
             let message = "messages need one with the role user";
             return Err(Refusal::invalid("messages", message));
         }
-        self.common.check(model, turns)
+        question::name_tools(&mut turns);
+        self.common.check(model, turns, tools)
     }
 }
 
 impl Generate {
-    pub(super) fn check(self) -> Result<Asked, Refusal> {
+    pub(super) fn check(self) -> Result<Wanted, Refusal> {
         let model = named(self.model)?;
         for (name, given) in [
             ("suffix", !self.suffix.is_empty()),
@@ -152,50 +156,71 @@ impl Generate {
                 turns.push(v1::Turn {
                     role: Role::System.into(),
                     text: self.system,
+                    ..v1::Turn::default()
                 });
             }
             turns.push(v1::Turn {
                 role: Role::User.into(),
                 text: self.prompt,
+                ..v1::Turn::default()
             });
         }
-        self.common.check(model, turns)
+        self.common.check(model, turns, Vec::new())
     }
 }
 
 impl Common {
-    fn check(self, model: String, turns: Vec<v1::Turn>) -> Result<Asked, Refusal> {
-        match &self.format {
-            None | Some(Value::Null) => {}
-            Some(Value::String(format)) if format.is_empty() => {}
+    fn check(
+        self,
+        model: String,
+        turns: Vec<v1::Turn>,
+        tools: Vec<v1::Tool>,
+    ) -> Result<Wanted, Refusal> {
+        let format = match self.format {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(format)) if format.is_empty() || format == "json" => format,
+            Some(Value::Object(schema)) => Value::Object(schema).to_string(),
             Some(_) => {
-                let message = "the engine can't hold an answer to a format: leave format out, and \
-                               ask for JSON in the prompt";
-                return Err(Refusal::unsupported("format", message));
-            }
-        }
-        let thinking = match &self.think {
-            None | Some(Value::Null | Value::Bool(true)) => true,
-            Some(Value::Bool(false)) => false,
-            Some(_) => {
-                let message = format!(
-                    "think value is not supported for {}: it is true or false",
-                    quoted(&model)
-                );
-                return Err(Refusal::unsupported("think", message));
+                let message = "invalid format: it is \"json\" or a JSON schema";
+                return Err(Refusal::invalid("format", message));
             }
         };
-        let unload = keep_alive(self.keep_alive.as_ref())?;
-        if turns.is_empty() && unload {
-            let message = "AICO unloads models by itself when nobody has asked for a while";
-            return Err(Refusal::unsupported("keep_alive", message));
+        let (think, effort) = match &self.think {
+            None | Some(Value::Null) => (None, None),
+            Some(Value::Bool(think)) => (Some(*think), None),
+            Some(Value::String(word)) => (Some(true), question::effort(word)),
+            Some(_) => (Some(true), None),
+        };
+        if matches!(&self.think, Some(value) if !value.is_boolean() && !value.is_null())
+            && effort.is_none()
+        {
+            let message = format!(
+                "think value is not supported for {}: it is true, false, \"low\", \"medium\" or \
+                 \"high\"",
+                quoted(&model)
+            );
+            return Err(Refusal::unsupported("think", message));
         }
+        let extras = Extras {
+            format,
+            tools,
+            think,
+            effort: effort.unwrap_or_default(),
+        };
+        let leave = keep_alive(self.keep_alive.as_ref())?;
         let sampling = sampling(&self.options.unwrap_or_default())?;
-        Ok(Asked {
-            model,
-            question: (!turns.is_empty()).then_some(Question { turns, sampling }),
-            stream: self.stream.unwrap_or(true),
-            thinking,
+        Ok(Wanted {
+            asked: Asked {
+                model,
+                question: (!turns.is_empty()).then_some(Question {
+                    turns,
+                    sampling,
+                    extras,
+                }),
+                stream: self.stream.unwrap_or(true),
+                leave,
+            },
+            thinking: think != Some(false),
         })
     }
 }
@@ -276,7 +301,7 @@ fn sampling(options: &Map<String, Value>) -> Result<Sampling, Refusal> {
 }
 
 fn quoted(model: &str) -> String {
-    format!("\"{}\"", super::short(model))
+    format!("\"{}\"", short(model))
 }
 
 impl Message {
@@ -289,21 +314,26 @@ impl Message {
             "system" => Role::System,
             "user" => Role::User,
             "assistant" => Role::Assistant,
-            "tool" => return Err(lacks("tools")),
+            "tool" => Role::Tool,
             _ => {
                 let message = "invalid role: it is system, user, assistant or tool";
                 return Err(Refusal::invalid("messages", message));
             }
         };
-        if self.tool_calls.is_some_and(|calls| !calls.is_empty()) {
-            return Err(lacks("tools"));
-        }
+        let tool_calls = question::calls(self.tool_calls.unwrap_or_default())?;
         if self.images.is_some_and(|images| !images.is_empty()) {
             return Err(lacks("images"));
         }
         Ok(v1::Turn {
             role: role.into(),
             text: self.content,
+            tool_calls,
+            tool_call: self.tool_call_id,
+            tool_name: match self.tool_name.is_empty() {
+                true => self.name,
+                false => self.tool_name,
+            },
+            ..v1::Turn::default()
         })
     }
 }
@@ -326,11 +356,34 @@ impl Show {
 #[derive(Deserialize)]
 pub(super) struct Embed {
     model: Option<String>,
+    input: Option<Value>,
+    /// Of the older address.
+    prompt: Option<String>,
+    dimensions: Option<i64>,
+    truncate: Option<bool>,
 }
 
 impl Embed {
-    pub(super) fn model(self) -> Result<String, Refusal> {
-        named(self.model)
+    /// What is wanted, and whether the ends of long texts may be left out. Of `/api/embeddings`
+    /// the text is in another member.
+    pub(super) fn check(self, older: bool) -> Result<(embeddings::Wanted, bool), Refusal> {
+        let texts = match older {
+            true => vec![self.prompt.unwrap_or_default()],
+            // As Ollama: nothing, or one of nothing, is no text.
+            false => match self.input {
+                None | Some(Value::Null) => Vec::new(),
+                input => embeddings::texts(input)?,
+            },
+        };
+        let wanted = embeddings::Wanted {
+            model: named(self.model)?,
+            texts: texts
+                .into_iter()
+                .filter(|text| !older || !text.is_empty())
+                .collect(),
+            dimensions: embeddings::dimensions(self.dimensions)?,
+        };
+        Ok((wanted, self.truncate.unwrap_or(true)))
     }
 }
 
@@ -340,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    fn chat(more: Value) -> Result<Asked, String> {
+    fn chat(more: Value) -> Result<Wanted, String> {
         let mut body = json!({ "model": "m", "messages": [{"role": "user", "content": "Hello"}] });
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
@@ -357,37 +410,88 @@ mod tests {
 
     #[test]
     fn streams_unless_told_otherwise_and_loads_when_nothing_is_asked() {
-        let asked = chat(json!({})).unwrap();
-        assert!(asked.stream && asked.thinking);
-        assert!(!chat(json!({"stream": false})).unwrap().stream);
+        let wanted = chat(json!({})).unwrap();
+        assert!(wanted.asked.stream && wanted.thinking);
+        let asked = |more| chat(more).unwrap().asked;
+        assert!(!asked(json!({"stream": false})).stream);
         assert!(!chat(json!({"think": false})).unwrap().thinking);
-        assert!(chat(json!({"messages": []})).unwrap().question.is_none());
+        assert!(asked(json!({"messages": []})).question.is_none());
+        // Not needed any longer; anything else it says is the owner's.
+        for (keep, leave) in [(json!(0), true), (json!("0s"), true), (json!(-1), false)] {
+            assert_eq!(asked(json!({"keep_alive": keep})).leave, leave, "{keep}");
+        }
+        assert!(asked(json!({"keep_alive": 0, "messages": []})).leave);
         let wanted = json!({"options": {
             "temperature": 0, "num_predict": 5, "stop": ["x"], "seed": 3, "top_k": 1,
             "num_ctx": 2048, "presence_penalty": 0, "unknown": "x"
         }, "keep_alive": "5m", "format": "", "surprise": 1});
-        let sampling = chat(wanted).unwrap().question.unwrap().sampling;
+        let sampling = asked(wanted).question.unwrap().sampling;
         assert_eq!((sampling.max_tokens, sampling.seed), (5, Some(3)));
         assert_eq!(sampling.temperature, Some(0.0));
-        let endless = chat(json!({"options": {"num_predict": -1}})).unwrap();
+        let endless = asked(json!({"options": {"num_predict": -1}}));
         assert_eq!(endless.question.unwrap().sampling.max_tokens, 0);
+    }
+
+    #[test]
+    fn tools_their_calls_formats_and_thinking_are_taken() {
+        let asked = chat(json!({
+            "think": true,
+            "tools": [{"type": "function", "function": {"name": "clock"}}],
+            "messages": [
+                {"role": "user", "content": "What time is it?"},
+                {"role": "assistant", "tool_calls": [{"function": {"name": "clock", "arguments": {"z": 1}}}]},
+                {"role": "tool", "tool_name": "clock", "content": "12:00"},
+            ],
+        }))
+        .unwrap()
+        .asked
+        .question
+        .unwrap();
+        assert_eq!(
+            (asked.extras.think, asked.extras.tools.len()),
+            (Some(true), 1)
+        );
+        assert_eq!(asked.turns[1].tool_calls[0].arguments, r#"{"z":1}"#);
+        assert_eq!(asked.turns[2].tool_name, "clock");
+        let format = |format: Value| {
+            let wanted = chat(json!({ "format": format })).unwrap();
+            wanted.asked.question.unwrap().extras.format
+        };
+        assert_eq!(format(json!("json")), "json");
+        let deep = chat(json!({"think": "high"})).unwrap();
+        let extras = deep.asked.question.unwrap().extras;
+        assert_eq!((extras.think, extras.effort), (Some(true), "high"));
+        assert_eq!(format(json!({ "type": "object" })), r#"{"type":"object"}"#);
+        assert_eq!(
+            chat(json!({}))
+                .unwrap()
+                .asked
+                .question
+                .unwrap()
+                .extras
+                .think,
+            None
+        );
     }
 
     #[test]
     fn what_can_not_be_done_is_refused_in_words() {
         for (more, words) in [
-            (json!({"format": "json"}), "format"),
-            (json!({"format": {"type": "object"}}), "format"),
-            (json!({"tools": [{}]}), "\"m\" does not support tools"),
-            (json!({"think": "high"}), "think"),
+            (json!({"format": "yaml"}), "format"),
+            (json!({"format": 1}), "format"),
+            (json!({"tools": [{}]}), "tool's type"),
+            (json!({"think": "hard"}), "think"),
+            (json!({"think": 1}), "think"),
             (json!({"keep_alive": "soon"}), "keep_alive"),
-            (json!({"keep_alive": 0, "messages": []}), "unloads"),
             (json!({"options": {"mirostat": 1}}), "mirostat"),
             (json!({"options": {"temperature": "hot"}}), "temperature"),
             (json!({"options": {"num_ctx": "big"}}), "num_ctx"),
             (json!({"options": {"stop": [1]}}), "stop"),
             (json!({"model": ""}), "model is required"),
-            (json!({"messages": [{"role": "tool"}]}), "tools"),
+            (
+                json!({"messages": [{"role": "assistant", "tool_calls": [{}]}]}),
+                "names its function",
+            ),
             (
                 json!({"messages": [{"role": "user", "images": ["x"]}]}),
                 "images",
@@ -410,7 +514,7 @@ mod tests {
             generate.check().map_err(told)
         };
         let asked = generate(json!({"system": "s", "stream": false})).unwrap();
-        assert_eq!(asked.question.unwrap().turns.len(), 2);
+        assert_eq!(asked.asked.question.unwrap().turns.len(), 2);
         for name in ["suffix", "template"] {
             assert!(generate(json!({name: "x"})).err().unwrap().contains(name));
         }

@@ -7,7 +7,9 @@ use aico_contracts::v1::{self, turn::Role};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::programs::question::{self, Question, Sampling, within};
+use crate::programs::course::Asked;
+use crate::programs::embeddings::{self, Wanted};
+use crate::programs::question::{self, Extras, Question, Sampling, within};
 use crate::programs::refusal::Refusal;
 
 /// Members that change nothing of an answer.
@@ -43,6 +45,7 @@ pub(super) struct Chat {
     store: Option<bool>,
     logprobs: Option<bool>,
     modalities: Option<Vec<String>>,
+    reasoning_effort: Option<String>,
     // Not OpenAI's: the engine has them, and other servers of this shape do too.
     top_k: Option<u32>,
     min_p: Option<f64>,
@@ -69,6 +72,7 @@ struct Message {
     role: String,
     content: Option<Content>,
     tool_calls: Option<Vec<Value>>,
+    tool_call_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -85,16 +89,9 @@ struct Part {
     text: Option<String>,
 }
 
-/// What was asked, checked.
-pub(super) struct Asked {
-    pub(super) model: String,
-    pub(super) question: Question,
-    pub(super) stream: bool,
-    pub(super) usage: bool,
-}
-
 impl Chat {
-    pub(super) fn check(self) -> Result<Asked, Refusal> {
+    /// What was asked, and whether the figures shall be told in a stream.
+    pub(super) fn check(self) -> Result<(Asked, bool), Refusal> {
         self.unsupported()?;
         let missing = |name, message: &str| Refusal::invalid(name, message);
         let model = self
@@ -104,14 +101,29 @@ impl Chat {
             .messages
             .filter(|messages| !messages.is_empty())
             .ok_or_else(|| missing("messages", "`messages` needs at least one message."))?;
-        let turns: Vec<_> = messages
+        let mut turns: Vec<_> = messages
             .into_iter()
             .map(Message::turn)
             .collect::<Result<_, _>>()?;
+        question::name_tools(&mut turns);
         if !turns.iter().any(|turn| turn.role() == Role::User) {
             let message = "`messages` needs one with the role `user`.";
             return Err(Refusal::invalid("messages", message));
         }
+        let (think, effort) = thinking(self.reasoning_effort.as_deref())?;
+        let extras = Extras {
+            format: format(self.response_format)?,
+            tools: match self
+                .tool_choice
+                .as_ref()
+                .is_some_and(|choice| choice == "none")
+            {
+                true => Vec::new(),
+                false => question::tools(self.tools.unwrap_or_default())?,
+            },
+            think,
+            effort,
+        };
         let sampling = Sampling {
             temperature: within("temperature", self.temperature, 0.0, 2.0)?,
             top_p: question::top_p(self.top_p)?,
@@ -131,14 +143,20 @@ impl Chat {
             let message = "`stream_options` is for streams: set `stream` to true.";
             return Err(Refusal::invalid("stream_options", message));
         }
-        Ok(Asked {
+        let usage = self.stream_options;
+        let usage = usage.is_some_and(|options| options.include_usage);
+        let question = Question {
+            turns,
+            sampling,
+            extras,
+        };
+        let asked = Asked {
             model,
-            question: Question { turns, sampling },
+            question: Some(question),
             stream,
-            usage: self
-                .stream_options
-                .is_some_and(|options| options.include_usage),
-        })
+            leave: false,
+        };
+        Ok((asked, usage))
     }
 
     /// What would change the answer, and can't be done here.
@@ -155,19 +173,10 @@ impl Chat {
                 return Err(Refusal::unsupported(name, message));
             }
         }
-        let format = self.response_format.as_ref().map(|format| &format["type"]);
-        if format.is_some_and(|kind| kind != "text") {
-            let message = "The engine can't hold an answer to a JSON schema: `response_format` is \
-                           `text`. Ask for JSON in the prompt, and check what comes.";
-            return Err(Refusal::unsupported("response_format", message));
-        }
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            let message = "The engine does not call tools: leave `tools` out.";
-            return Err(Refusal::unsupported("tools", message));
-        }
         let choice = self.tool_choice.as_ref();
         if choice.is_some_and(|choice| choice != "none" && choice != "auto") {
-            let message = "The engine does not call tools: `tool_choice` is `none`.";
+            let message = "Whether to call a tool is the model's choice: `tool_choice` is `auto` \
+                           or `none`.";
             return Err(Refusal::unsupported("tool_choice", message));
         }
         if self.store == Some(true) {
@@ -213,6 +222,43 @@ fn unknown(name: &str) -> String {
     }
 }
 
+/// What the answer is bound to, as the model process takes it.
+fn format(asked: Option<Value>) -> Result<String, Refusal> {
+    let Some(asked) = asked.filter(|asked| !asked.is_null()) else {
+        return Ok(String::new());
+    };
+    match asked["type"].as_str() {
+        Some("text") => Ok(String::new()),
+        Some("json_object") => Ok("json".to_owned()),
+        Some("json_schema") => match &asked["json_schema"]["schema"] {
+            Value::Object(schema) => Ok(Value::Object(schema.clone()).to_string()),
+            _ => {
+                let message = "`response_format.json_schema` has a `schema`: a JSON schema.";
+                Err(Refusal::invalid("response_format", message))
+            }
+        },
+        _ => {
+            let message = "`response_format` has the type `text`, `json_object` or `json_schema`.";
+            Err(Refusal::unsupported("response_format", message))
+        }
+    }
+}
+
+/// Whether the model thinks, and how long.
+fn thinking(effort: Option<&str>) -> Result<(Option<bool>, &'static str), Refusal> {
+    match effort {
+        None => Ok((None, "")),
+        Some("none") => Ok((Some(false), "")),
+        Some(word) => match question::effort(word) {
+            Some(effort) => Ok((Some(true), effort)),
+            None => Err(Refusal::invalid(
+                "reasoning_effort",
+                "`reasoning_effort` is `none`, `minimal`, `low`, `medium`, `high` or `xhigh`.",
+            )),
+        },
+    }
+}
+
 fn limit(tokens: Option<i64>) -> Result<u32, Refusal> {
     match tokens {
         None => Ok(0),
@@ -231,17 +277,14 @@ impl Message {
             "system" | "developer" => Role::System,
             "user" => Role::User,
             "assistant" => Role::Assistant,
-            "tool" | "function" => {
-                return refuse("The engine does not call tools: no message has the role `tool`.");
-            }
+            "tool" => Role::Tool,
             _ => {
-                let message = "A message's role is `system`, `developer`, `user` or `assistant`.";
+                let message =
+                    "A message's role is `system`, `developer`, `user`, `assistant` or `tool`.";
                 return Err(Refusal::invalid("messages", message));
             }
         };
-        if self.tool_calls.is_some_and(|calls| !calls.is_empty()) {
-            return refuse("The engine does not call tools: no message has `tool_calls`.");
-        }
+        let tool_calls = question::calls(self.tool_calls.unwrap_or_default())?;
         let text = match self.content {
             None => String::new(),
             Some(Content::Text(text)) => text,
@@ -263,25 +306,54 @@ impl Message {
         Ok(v1::Turn {
             role: role.into(),
             text,
+            tool_calls,
+            tool_call: self.tool_call_id.unwrap_or_default(),
+            ..v1::Turn::default()
         })
     }
 }
 
-/// The body of `/v1/embeddings`, as far as it matters yet.
+/// The body of `/v1/embeddings`.
 #[derive(Deserialize)]
 pub(super) struct Embeddings {
     model: Option<String>,
     input: Option<Value>,
+    dimensions: Option<i64>,
+    encoding_format: Option<String>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl Embeddings {
-    pub(super) fn checked(self) -> Result<String, Refusal> {
-        let missing = |name, message: &str| Refusal::invalid(name, message);
-        if !matches!(self.input, Some(Value::String(_) | Value::Array(_))) {
-            return Err(missing("input", "`input` is a text or a list of texts."));
+    /// What is wanted, and whether its numbers shall be packed into text.
+    pub(super) fn checked(self) -> Result<(Wanted, bool), Refusal> {
+        let texts = embeddings::texts(self.input)?;
+        if texts.is_empty() || texts.iter().any(String::is_empty) {
+            return Err(Refusal::invalid("input", "`input` is empty."));
         }
-        self.model
-            .ok_or_else(|| missing("model", "`model` is missing."))
+        let packed = match self.encoding_format.as_deref() {
+            None | Some("float") => false,
+            Some("base64") => true,
+            Some(_) => {
+                let message = "`encoding_format` is `float` or `base64`.";
+                return Err(Refusal::invalid("encoding_format", message));
+            }
+        };
+        let harmless = |name: &String| HARMLESS.contains(&name.as_str());
+        if !self.others.keys().all(harmless) {
+            let message = "The body has a member that is not known here.";
+            return Err(Refusal::unsupported("body", message));
+        }
+        let model = self
+            .model
+            .ok_or_else(|| Refusal::invalid("model", "`model` is missing."))?;
+        let dimensions = embeddings::dimensions(self.dimensions)?;
+        let wanted = Wanted {
+            model,
+            texts,
+            dimensions,
+        };
+        Ok((wanted, packed))
     }
 }
 
@@ -291,7 +363,7 @@ mod tests {
 
     use super::*;
 
-    fn check(more: Value) -> Result<Asked, String> {
+    fn check(more: Value) -> Result<(Asked, bool), String> {
         let mut body = json!({ "model": "m", "messages": [{"role": "user", "content": "Hello"}] });
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
@@ -306,7 +378,7 @@ mod tests {
 
     #[test]
     fn what_can_be_done_is_taken() {
-        let asked = check(json!({
+        let (asked, usage) = check(json!({
             "stream": true, "stream_options": {"include_usage": true}, "temperature": 0,
             "top_p": 1, "seed": 1, "stop": "x", "max_completion_tokens": 7, "n": 1,
             "presence_penalty": 0, "response_format": {"type": "text"}, "tools": [],
@@ -320,18 +392,65 @@ mod tests {
         }))
         .ok()
         .unwrap();
-        assert!(asked.stream && asked.usage);
-        let sampling = &asked.question.sampling;
+        assert!(asked.stream && usage);
+        let question = asked.question.unwrap();
+        let sampling = &question.sampling;
         assert_eq!(sampling.max_tokens, 7);
         assert_eq!(sampling.temperature, Some(0.0));
         assert_eq!(sampling.stop, ["x"]);
-        let texts: Vec<_> = asked
-            .question
-            .turns
-            .iter()
-            .map(|t| t.text.as_str())
-            .collect();
+        let texts: Vec<_> = question.turns.iter().map(|t| t.text.as_str()).collect();
         assert_eq!(texts, ["a", "bc", "", "d"]);
+    }
+
+    #[test]
+    fn tools_their_calls_and_formats_are_taken() {
+        let clock = json!({"type": "function", "function": {"name": "clock", "strict": true,
+            "description": "Tells the time.", "parameters": {"type": "object", "b": 1, "a": 2}}});
+        let asked = check(json!({
+            "tools": [clock],
+            "messages": [
+                {"role": "user", "content": "What time is it?"},
+                {"role": "assistant", "content": null, "tool_calls": [{"id": "c1",
+                    "type": "function", "function": {"name": "clock", "arguments": "{\"z\":1}"}}]},
+                {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+            ],
+        }))
+        .ok()
+        .unwrap()
+        .0
+        .question
+        .unwrap();
+        let tool = &asked.extras.tools[0];
+        assert_eq!(tool.parameters, r#"{"type":"object","b":1,"a":2}"#);
+        let turns = asked.merged();
+        assert_eq!(turns[1].tool_calls[0].arguments, r#"{"z":1}"#);
+        assert_eq!(
+            (turns[2].role(), turns[2].tool_name.as_str()),
+            (Role::Tool, "clock")
+        );
+        assert!(asked.for_companion().is_err());
+        let none = check(json!({ "tools": [clock], "tool_choice": "none" }))
+            .ok()
+            .unwrap();
+        assert!(none.0.question.unwrap().extras.tools.is_empty());
+        for (word, think, effort) in [
+            (json!(null), None, ""),
+            (json!("none"), Some(false), ""),
+            (json!("minimal"), Some(true), "low"),
+            (json!("high"), Some(true), "high"),
+        ] {
+            let asked = check(json!({ "reasoning_effort": word })).ok().unwrap();
+            let extras = asked.0.question.unwrap().extras;
+            assert_eq!((extras.think, extras.effort), (think, effort), "{word}");
+        }
+        let format = |format: Value| {
+            let asked = check(json!({ "response_format": format })).ok().unwrap();
+            asked.0.question.unwrap().extras.format
+        };
+        assert_eq!(format(json!({ "type": "json_object" })), "json");
+        let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "strict": true,
+            "schema": { "type": "object", "properties": {} } } });
+        assert_eq!(format(schema), r#"{"type":"object","properties":{}}"#);
     }
 
     #[test]
@@ -343,13 +462,18 @@ mod tests {
                 json!({"response_format": {"type": "json_schema"}}),
                 "response_format",
             ),
+            (
+                json!({"response_format": {"type": "grammar"}}),
+                "response_format",
+            ),
             (json!({"tools": [{"type": "function"}]}), "tools"),
+            (json!({"tools": [{"type": "custom"}]}), "tools"),
             (json!({"tool_choice": "required"}), "tool_choice"),
             (json!({"logprobs": true}), "logprobs"),
             (json!({"store": true}), "store"),
             (json!({"modalities": ["audio"]}), "modalities"),
             (json!({"logit_bias": {"1": 2}}), "body"),
-            (json!({"reasoning_effort": "high"}), "body"),
+            (json!({"reasoning_effort": "endless"}), "reasoning_effort"),
             (json!({"temperature": 3}), "temperature"),
             (json!({"max_tokens": 0}), "max_tokens"),
             (json!({"stream_options": {}}), "stream_options"),
@@ -359,7 +483,12 @@ mod tests {
                 "messages",
             ),
             (
-                json!({"messages": [{"role": "tool", "content": "x"}]}),
+                json!({"messages": [{"role": "function", "content": "x"}]}),
+                "messages",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": "x"},
+                    {"role": "assistant", "tool_calls": [{"id": "1"}]}]}),
                 "messages",
             ),
             (

@@ -1,0 +1,125 @@
+//! The model that is asked next: loaded for it, its prompt brought back, and let go again.
+
+use std::time::Duration;
+
+use aico_bus::{Meta, Queue, RequestError};
+use aico_contracts::v1::{self, Fault, Priority, model_state::Status};
+use aico_contracts::{Payload, ids::PersonId, topics};
+
+use super::models::PURPOSE;
+use crate::app::App;
+use crate::problem::{Code, Problem};
+
+/// Loading tens of gigabytes from a slow disk takes minutes.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a question waits for a kept prompt. What takes longer is read anew meanwhile.
+const RECALL_LIMIT: Duration = Duration::from_secs(3);
+/// An answer that has just ended is counted for a moment longer.
+const LET_GO: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
+async fn request<Q: Payload, R: Payload>(
+    app: &App,
+    person: PersonId,
+    topic: &str,
+    question: &Q,
+) -> Result<R, RequestError> {
+    let meta = Meta::for_person(person)
+        .purpose(PURPOSE)
+        .priority(Priority::Normal);
+    app.bus.request(topic, question, meta).await
+}
+
+/// Waits until this model can answer, and no other in its place; asking loads it. What is chosen
+/// for everybody stays what it is.
+pub(crate) async fn ready(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
+    match tokio::time::timeout(PATIENCE, wait(app, person, model)).await {
+        Ok(ready) => ready,
+        Err(_) => {
+            Err(Problem::from(Code::TookTooLong).with_detail("The model takes too long to start."))
+        }
+    }
+}
+
+async fn wait(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
+    // Subscribed before asking: a change between the two is not missed.
+    let changes = app.bus.subscribe(topics::MODELS_STATE, Queue::default());
+    let mut changes = changes.map_err(|_| Code::Internal)?;
+    let question = v1::PrepareModel {
+        wanted: vec![model.to_owned()],
+        only: true,
+    };
+    loop {
+        let prepared: v1::PreparedModel =
+            request(app, person, topics::MODELS_PREPARE, &question).await?;
+        let state = prepared.state.unwrap_or_default();
+        match state.status() {
+            Status::Ready => return Ok(()),
+            Status::Failed => {
+                let fault = state.fault;
+                return Err(fault
+                    .unwrap_or_else(|| Fault::model_failed("The model can't be used"))
+                    .into());
+            }
+            Status::Starting | Status::Stopped | Status::Unspecified => {}
+        }
+        if changes.recv().await.is_none() {
+            return Err(Code::Stopping.into());
+        }
+    }
+}
+
+/// Has what was kept of this conversation's prompt handed to the model. It saves reading it again;
+/// without it the answer is the same.
+pub(crate) async fn recall(app: &App, person: PersonId, model: &[u8], cache_key: &[u8]) {
+    let question = v1::RecallPrompt {
+        cache_key: cache_key.to_vec(),
+        model: model.to_vec(),
+    };
+    let asked = request::<_, v1::Empty>(app, person, topics::MODELS_RECALL, &question);
+    let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
+}
+
+/// Takes a model out of memory, unless somebody needs it there.
+pub(crate) async fn unload(app: &App, person: PersonId, model: &[u8]) -> Result<(), Problem> {
+    let question = v1::UnloadModel { id: model.to_vec() };
+    let mut told = Ok(());
+    for pause in LET_GO {
+        tokio::time::sleep(pause).await;
+        let done = request::<_, v1::Empty>(app, person, topics::MODELS_UNLOAD, &question).await;
+        told = done.map(drop).map_err(Problem::from);
+        match &told {
+            Err(problem) if problem.code() == Code::Conflict => {}
+            _ => break,
+        }
+    }
+    told
+}
+
+/// A model that is in memory.
+pub(crate) struct Loaded {
+    pub(crate) model: Vec<u8>,
+    pub(crate) memory: u64,
+    /// When it goes unless somebody asks it; 0: not by itself, or that is not known.
+    pub(crate) until_unix_ms: u64,
+}
+
+/// What is in memory of our own models.
+pub(crate) async fn loaded(app: &App, person: PersonId) -> Result<Vec<Loaded>, Problem> {
+    let question = v1::ReadActivity {
+        // The figures alone: no samples.
+        after_unix_ms: u64::MAX,
+    };
+    let told: v1::ModelsActivity = request(app, person, topics::MODELS_ACTIVITY, &question).await?;
+    let models = told.models.into_iter();
+    let inside = models.filter(|one| one.engine.is_empty() && one.status() == Status::Ready);
+    let inside = inside.map(|one| Loaded {
+        model: one.model,
+        memory: one.memory_bytes,
+        until_unix_ms: one.idle_until_unix_ms,
+    });
+    Ok(inside.collect())
+}
