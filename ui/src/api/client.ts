@@ -35,7 +35,9 @@ export function whenApiFails(listener: (error: ApiError) => void): void {
 
 const bearer: Middleware = {
   onRequest({ request }) {
-    if (holder.token) request.headers.set('Authorization', `Bearer ${holder.token}`);
+    // A call that acts for another session brings its own.
+    if (holder.token && !request.headers.has('Authorization'))
+      request.headers.set('Authorization', `Bearer ${holder.token}`);
     return request;
   },
 };

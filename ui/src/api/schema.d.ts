@@ -30,7 +30,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Embeddings: no engine here makes them yet, and that is said. */
+        /** Turns texts into vectors. */
         post: operations["ollama_embed"];
         delete?: never;
         options?: never;
@@ -460,6 +460,151 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/egress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What of one's own words left this machine, and whereto; how much, and no word of it. */
+        get: operations["list_egress"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All of them, and whether one's own words may go there. Nobody is asked for it. */
+        get: operations["list_engines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks one what it has. That it fails is no error of this request: the answer tells why. */
+        post: operations["check_engine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Lets one's own words go to a server, at the address that was shown. */
+        put: operations["allow_engine"];
+        post?: never;
+        /** Lets them go there no longer, from the next question on. */
+        delete: operations["forbid_engine"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far models on their way are, and those that came or failed since AICO was unlocked. */
+        get: operations["list_engine_jobs"];
+        put?: never;
+        /**
+         * Lets a program download a model, or makes one there by a Modelfile. A download goes on by
+         *     itself, after a restart of AICO too; one that is on its way already is told as it is.
+         */
+        post: operations["make_engine_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends one, and removes what came of it as far as that is AICO's to do. */
+        delete: operations["cancel_engine_job"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/models/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a program tells of a model. */
+        get: operations["show_engine_model"];
+        put?: never;
+        post?: never;
+        /** Removes a model from a program's disk, for everything else that uses it there too. */
+        delete: operations["delete_engine_model"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{name}/offers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Says what a model would take: how large it is, from where it comes, under which licence. The
+         *     server is asked that it would come from, and nothing is downloaded.
+         */
+        post: operations["offer_engine_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/lock": {
         parameters: {
             query?: never;
@@ -647,6 +792,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/activity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What models do: which are in memory, who waits, how fast it goes, now and in the last hour. Of
+         *     questions one by one there are one's own, without a word of them.
+         */
+        get: operations["read_activity"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models/catalogue": {
         parameters: {
             query?: never;
@@ -659,6 +824,92 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/classify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells how texts judge or what they feel. */
+        post: operations["classify_texts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/embed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Turns texts into vectors: those of texts that mean something alike are near each other. */
+        post: operations["embed_texts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/entities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Finds what texts name: persons, places, dates, or whatever the labels say. */
+        post: operations["find_entities"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/packages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All models for texts, and how they are. */
+        get: operations["list_packages"];
+        put?: never;
+        /** Brings in a package of this machine. It is copied. */
+        post: operations["add_package"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/packages/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a package and its files. */
+        delete: operations["remove_package"];
         options?: never;
         head?: never;
         patch?: never;
@@ -714,6 +965,27 @@ export interface paths {
         post?: never;
         /** Forgets a model. The file stays where it is. */
         delete: operations["remove_model"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{id}/pin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Keeps a model in memory once it is there: it is neither unloaded when nobody asks it nor to make
+         *     room for another.
+         */
+        put: operations["pin_model"];
+        post?: never;
+        /** Lets a model go when it is not needed, as any other. */
+        delete: operations["unpin_model"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1247,7 +1519,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Embeddings: no engine here makes them yet, and that is said. */
+        /** Turns texts into vectors. */
         post: operations["openai_embeddings"];
         delete?: never;
         options?: never;
@@ -1320,6 +1592,18 @@ export interface components {
             /** Format: uuid */
             message: string;
         };
+        /** @description What went on at one time. */
+        ActivitySample: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: int64
+             * @description Bytes of memory that could be had.
+             */
+            available_bytes: number | null;
+            /** @description Those that were in memory or were asked since the sample before; others did nothing. */
+            models: components["schemas"]["ModelSample"][];
+        };
         /**
          * @description A file to bring in.
          * @example {
@@ -1354,6 +1638,16 @@ export interface components {
             request?: string[];
             serve?: string[];
             subscribe?: string[];
+        };
+        /**
+         * @description A package to bring in.
+         * @example {
+         *       "path": "/home/ada/Downloads/all-minilm-l6-v2"
+         *     }
+         */
+        AddPackage: {
+            /** @description A folder on the machine that AICO runs on. */
+            path: string;
         };
         /**
          * @description A new person.
@@ -1392,6 +1686,83 @@ export interface components {
             prompt_tokens: number;
             /** Format: int64 */
             total_ms: number;
+        };
+        /** @description One of one's own questions to a model, without a word of it. */
+        AskedOfModel: {
+            /**
+             * Format: int32
+             * @description While it runs, as many pieces as came.
+             */
+            answer_tokens: number;
+            /** @description Who asked for the person: `companion`, `gateway` for other programs, or a module. */
+            asker: string;
+            /** Format: date-time */
+            at: string;
+            /** Format: int32 */
+            cached_tokens: number;
+            engine: string | null;
+            /** Format: double */
+            first_token_ms: number | null;
+            /** Format: uuid */
+            model: string;
+            name: string;
+            outcome: components["schemas"]["AskedOutcome"];
+            /** @description The code of the problem, when it failed or was refused. */
+            problem: string | null;
+            /** Format: int32 */
+            prompt_tokens: number;
+            /** Format: uuid */
+            request: string;
+            /**
+             * Format: float
+             * @description While it was written.
+             */
+            tokens_per_second: number;
+            /**
+             * Format: double
+             * @description In all, once it has ended.
+             */
+            total_ms: number | null;
+            /**
+             * Format: double
+             * @description Until it had a place.
+             */
+            waited_ms: number;
+        };
+        /**
+         * @description How a question is.
+         * @enum {string}
+         */
+        AskedOutcome: "waiting" | "running" | "completed" | "cut" | "cancelled" | "refused" | "failed";
+        /** @description How questions ended, and what they took. */
+        AskedTotals: {
+            /** Format: int64 */
+            answer_tokens: number;
+            /**
+             * Format: int64
+             * @description How many of them needed not be read again.
+             */
+            cached_tokens: number;
+            /** Format: int64 */
+            cancelled: number;
+            /** Format: int64 */
+            completed: number;
+            /** Format: int64 */
+            failed: number;
+            /**
+             * Format: double
+             * @description Until the first token, on average.
+             */
+            first_token_ms: number | null;
+            /** Format: int64 */
+            prompt_tokens: number;
+            /** Format: int64 */
+            refused: number;
+            /**
+             * Format: float
+             * @description Of one answer while it is written, on average.
+             */
+            tokens_per_second: number | null;
         };
         /** @description Traffic on the bus since the daemon started, and what stands now. */
         Bus: {
@@ -1655,17 +2026,17 @@ export interface components {
         /**
          * @description Somebody to talk to.
          * @example {
+         *       "id": "aico",
+         *       "name": "Aico",
+         *       "description": "Warm, honest and brief. Listens first.",
          *       "built_in": true,
          *       "chosen": true,
-         *       "creator": "AICO",
-         *       "description": "Warm, honest and brief. Listens first.",
-         *       "id": "aico",
          *       "models": [],
-         *       "name": "Aico",
          *       "portrait": false,
          *       "tags": [
          *         "companion"
          *       ],
+         *       "creator": "AICO",
          *       "updated_at": null
          *     }
          */
@@ -1794,6 +2165,12 @@ export interface components {
             /** @description Authenticates every page and record too. It reads everything, which takes its time. */
             full?: boolean;
         };
+        /** @description What came of asking one. */
+        CheckedEngine: {
+            engine: components["schemas"]["Engine"];
+            /** @description What it has; empty unless it answered. */
+            models: string[];
+        };
         /**
          * @description Which character.
          * @example {
@@ -1802,6 +2179,45 @@ export interface components {
          */
         ChooseCharacter: {
             id: string;
+        };
+        /** @description A text's labels. */
+        ClassifiedText: {
+            /** @description All of the model's, the likeliest first. */
+            labels: components["schemas"]["LabelScore"][];
+            /**
+             * Format: int32
+             * @description That were read of the text.
+             */
+            tokens: number;
+            /** @description The text is longer than the model reads; the rest was left out. */
+            truncated: boolean;
+        };
+        /** @description Labels of texts. */
+        ClassifiedTexts: {
+            /** @description One for each text, in their order. */
+            items: components["schemas"]["ClassifiedText"][];
+            model: string;
+        };
+        /**
+         * @description What is asked of texts.
+         * @enum {string}
+         */
+        ClassifyTask: "sentiment" | "emotion";
+        /**
+         * @description Texts to classify.
+         * @example {
+         *       "task": "emotion",
+         *       "texts": [
+         *         "I am so happy today!"
+         *       ]
+         *     }
+         */
+        ClassifyTexts: {
+            /** @description A package's name; without it the one for the task that was added first. */
+            model?: string | null;
+            task: components["schemas"]["ClassifyTask"];
+            /** @description At most 2048 of them, 256 KiB each, 4 MiB together. */
+            texts: string[];
         };
         /** @description What a client sends. */
         ClientFrame: {
@@ -1845,7 +2261,7 @@ export interface components {
          * @description Everything that can go wrong, by a stable name.
          * @enum {string}
          */
-        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "NotACharacter" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "CatalogueUnusable" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "Offline" | "DownloadFailed" | "DownloadWrong" | "AddressRefused" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageSlow" | "StorageFull" | "StorageReadOnly";
+        Code: "Malformed" | "SignInNeeded" | "TokenInvalid" | "WrongPassword" | "WrongPhrase" | "SignInFailed" | "Forbidden" | "EngineNotAllowed" | "EngineElsewhere" | "SetupCodeWrong" | "SetupCodeExpired" | "HostNotAllowed" | "OriginNotAllowed" | "NotFound" | "MethodNotAllowed" | "TooSlow" | "AlreadySetUp" | "NotSetUp" | "KeychainLocked" | "KeychainAbsent" | "KeychainChanged" | "KeychainWrong" | "NameTaken" | "ModuleExists" | "Conflict" | "AnswerInProgress" | "NoModel" | "TooLong" | "JsonNeeded" | "UpgradeNeeded" | "Invalid" | "PasswordTooWeak" | "PhraseInvalid" | "GrantInvalid" | "NameInvalid" | "NotAModel" | "NotACharacter" | "ModelMissing" | "ModelDamaged" | "ModelRefused" | "ModelTemplate" | "ModelTooLarge" | "ModelNotCapable" | "FormatUnusable" | "FormatTooComplex" | "CatalogueUnusable" | "TargetUnusable" | "ArchiveDamaged" | "PersonLocked" | "SlowDown" | "TooManyRequests" | "Internal" | "Damaged" | "NewerData" | "FolderUnusable" | "ModelFailed" | "EngineAbsent" | "EngineUnreachable" | "EngineCertificate" | "EngineUnencrypted" | "EngineKey" | "EngineOtherProgram" | "EngineTooOld" | "EngineRefused" | "EngineNotStarted" | "EngineFailed" | "EngineCutOff" | "EngineUnreadable" | "EngineResting" | "EngineTimeout" | "Offline" | "DownloadFailed" | "DownloadWrong" | "AddressRefused" | "Locked" | "Stopping" | "Unavailable" | "Busy" | "TookTooLong" | "StorageSlow" | "StorageFailing" | "StorageFull" | "StorageReadOnly";
         /**
          * @description A secret in a list. Nothing tells the secret itself.
          * @example {
@@ -1877,12 +2293,12 @@ export interface components {
         /**
          * @description A conversation.
          * @example {
-         *       "active_leaf": "0193a1b2-0000-7000-8000-000000000004",
-         *       "character": "aico",
-         *       "created_at": "2026-01-31T12:00:00Z",
          *       "id": "0193a1b2-0000-7000-8000-000000000002",
          *       "title": "Tea",
-         *       "updated_at": "2026-01-31T12:05:00Z"
+         *       "character": "aico",
+         *       "created_at": "2026-01-31T12:00:00Z",
+         *       "updated_at": "2026-01-31T12:05:00Z",
+         *       "active_leaf": "0193a1b2-0000-7000-8000-000000000004"
          *     }
          */
         Conversation: {
@@ -1971,6 +2387,272 @@ export interface components {
              */
             id?: string | null;
             /** @description At most 256 KiB. */
+            text: string;
+        };
+        /**
+         * @description What left this machine: how much and whereto, and no word of it.
+         * @example {
+         *       "id": 7,
+         *       "at": "2026-01-31T12:00:00Z",
+         *       "engine": "lab",
+         *       "address": "gpu.lab.example:8000",
+         *       "model": "qwen3-32b",
+         *       "what": "chat",
+         *       "bytes": 2130,
+         *       "tokens": 540
+         *     }
+         */
+        Egress: {
+            /** @description Host and port. */
+            address: string;
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: int64
+             * @description Of text and pictures.
+             */
+            bytes: number;
+            engine: string;
+            /**
+             * Format: int64
+             * @description Rises with time.
+             */
+            id: number;
+            model: string;
+            /**
+             * Format: int32
+             * @description As the server counted them; null when it did not tell.
+             */
+            tokens: number | null;
+            /** @description `chat` or `embeddings`. */
+            what: string;
+        };
+        /**
+         * @description Texts to turn into vectors.
+         * @example {
+         *       "texts": [
+         *         "The cat sat on the mat."
+         *       ]
+         *     }
+         */
+        EmbedTexts: {
+            /**
+             * Format: int32
+             * @description Only so many numbers of each vector, the first ones.
+             */
+            dimensions?: number | null;
+            /** @description A package's name; without it the one that was added first. */
+            model?: string | null;
+            /** @description At most 2048 of them, 256 KiB each, 4 MiB together. */
+            texts: string[];
+        };
+        /** @description A text's vector. */
+        EmbeddedText: {
+            /**
+             * Format: int32
+             * @description That were read of the text.
+             */
+            tokens: number;
+            /** @description The text is longer than the model reads; the rest was left out. */
+            truncated: boolean;
+            vector: number[];
+        };
+        /** @description Vectors of texts. */
+        EmbeddedTexts: {
+            /** @description One for each text, in their order. */
+            items: components["schemas"]["EmbeddedText"][];
+            /** @description The model that made them: those of another one can't be compared with them. */
+            model: string;
+        };
+        /**
+         * @description Another program that runs models.
+         * @example {
+         *       "name": "lab",
+         *       "kind": "openai",
+         *       "address": "gpu.lab.example:8000",
+         *       "network": true,
+         *       "version": "vllm",
+         *       "status": "ready",
+         *       "seen_at": "2026-01-31T12:00:00Z",
+         *       "code": null,
+         *       "why": null,
+         *       "detail": null,
+         *       "what_to_do": null,
+         *       "allowed": false,
+         *       "allowed_elsewhere": false
+         *     }
+         */
+        Engine: {
+            /** @description Host and port. */
+            address: string;
+            /** @description One's own words may go there. What stays on this machine always may. */
+            allowed: boolean;
+            /** @description One agreed when it had another address, which does not count any more. */
+            allowed_elsewhere: boolean;
+            /** @description Why it failed, to decide by: `engine-absent`, `engine-key`, …. */
+            code: string | null;
+            detail: string | null;
+            /** @description What it speaks: `openai`, `ollama`. */
+            kind: string;
+            /** @description As the configuration names it. */
+            name: string;
+            /** @description What is asked leaves this machine. */
+            network: boolean;
+            /**
+             * Format: date-time
+             * @description When it was last heard of.
+             */
+            seen_at: string | null;
+            status: components["schemas"]["EngineStatus"];
+            /** @description What it said that it is. */
+            version: string | null;
+            /** @description What the person can do about it. */
+            what_to_do: string | null;
+            /** @description The same for people. */
+            why: string | null;
+        };
+        /**
+         * @description That one's words may go to a server.
+         * @example {
+         *       "address": "gpu.lab.example:8000"
+         *     }
+         */
+        EngineConsent: {
+            /** @description Host and port, as they were shown. */
+            address: string;
+        };
+        /** @description A model on its way. */
+        EngineJob: {
+            /** Format: int64 */
+            bytes_per_second: number;
+            /** @description It is made by a Modelfile. */
+            created: boolean;
+            /** Format: int64 */
+            done_bytes: number;
+            engine: string;
+            /**
+             * Format: uuid
+             * @description Its id among the models, there or not.
+             */
+            id: string;
+            /** @description Its whole name. */
+            model: string;
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Format: int64
+             * @description Until it is tried again.
+             */
+            retry_in_seconds: number | null;
+            /**
+             * Format: int64
+             * @description While it is known.
+             */
+            seconds_left: number | null;
+            status: components["schemas"]["EngineJobStatus"];
+            /** @description A word for what is done: `pulling`, `verifying`, `sending`, `writing`, …. */
+            step: string | null;
+            /**
+             * Format: int64
+             * @description As far as it is known: it may grow.
+             */
+            total_bytes: number;
+            use_then: boolean;
+        };
+        /**
+         * @description How a model on its way is.
+         * @enum {string}
+         */
+        EngineJobStatus: "queued" | "running" | "waiting" | "done" | "failed";
+        /** @description What a program tells of a model. */
+        EngineModelDetails: {
+            architecture: string | null;
+            capabilities: string[];
+            /** Format: int32 */
+            context_length: number;
+            engine: string;
+            /** @description Its whole text. */
+            license: string | null;
+            model: string;
+            /** Format: int64 */
+            parameter_count: number;
+            /** @description A line for each: its name, spaces, its value. */
+            parameters: string | null;
+            quantization: string | null;
+            /** @description What it is told before everything. */
+            system: string | null;
+            template: string | null;
+        };
+        /**
+         * @description What a model would take. Its registry was asked, and nothing was downloaded.
+         * @example {
+         *       "engine": "ollama",
+         *       "model": "qwen3:8b",
+         *       "present": false,
+         *       "download": "qwen3:8b",
+         *       "source": "registry.ollama.ai",
+         *       "size_bytes": 5225376047,
+         *       "license": "Apache License",
+         *       "copied_bytes": 0,
+         *       "unknown": null
+         *     }
+         */
+        EngineOffer: {
+            /**
+             * Format: int64
+             * @description Of files of this machine that are copied.
+             */
+            copied_bytes: number;
+            /** @description Which model is downloaded for it; null: nothing is. */
+            download: string | null;
+            engine: string;
+            /** @description First line of its licence; null: it is not known. */
+            license: string | null;
+            /** @description Its whole name. */
+            model: string;
+            /** @description The program has one of this name. */
+            present: boolean;
+            /**
+             * Format: int64
+             * @description Null: that server does not tell.
+             */
+            size_bytes: number | null;
+            /** @description The server that it comes from. */
+            source: string | null;
+            unknown: components["schemas"]["Problem"] | null;
+        };
+        /**
+         * @description How such a program is, as far as it was heard of.
+         * @enum {string}
+         */
+        EngineStatus: "unknown" | "ready" | "failed";
+        /** @description What a text names. */
+        EntitiesOfText: {
+            /** @description In the order of the text; they do not overlap. */
+            entities: components["schemas"]["Entity"][];
+            /**
+             * Format: int32
+             * @description That were read of the text and the labels.
+             */
+            tokens: number;
+            /** @description The text is longer than the model reads; the rest was left out. */
+            truncated: boolean;
+        };
+        /** @description Something that is named. */
+        Entity: {
+            /**
+             * Format: int32
+             * @description The character after the last.
+             */
+            end: number;
+            label: string;
+            /** Format: float */
+            score: number;
+            /**
+             * Format: int32
+             * @description First character, counted in Unicode code points from 0.
+             */
+            start: number;
+            /** @description As it stands in the text. */
             text: string;
         };
         /** @description Proof for what can't be undone. */
@@ -2066,6 +2748,14 @@ export interface components {
             /** @description What the format has no place for, in words. */
             notes: string[];
         };
+        /** @description Why something is done in another way than was wanted. */
+        Fallback: {
+            /** @description For programs: `gpu-no-device`, `gpu-too-small` and the like. */
+            code: string;
+            detail: string | null;
+            what_to_do: string | null;
+            why: string;
+        };
         /** @description What opens one encrypted file. */
         FileKey: {
             /**
@@ -2085,6 +2775,31 @@ export interface components {
             owner: string;
         };
         /**
+         * @description Texts to look for entities in.
+         * @example {
+         *       "texts": [
+         *         "Ada Lovelace was born in London."
+         *       ],
+         *       "labels": [
+         *         "person",
+         *         "city"
+         *       ]
+         *     }
+         */
+        FindEntities: {
+            /** @description What is looked for, in words of one's own; 1 to 64. */
+            labels: string[];
+            /** @description A package's name; without it the one that was added first. */
+            model?: string | null;
+            /** @description At most 2048 of them, 256 KiB each, 4 MiB together. */
+            texts: string[];
+            /**
+             * Format: float
+             * @description Least score, between 0 and 1; without it 0.5.
+             */
+            threshold?: number | null;
+        };
+        /**
          * @description Whether a model can be loaded on this machine.
          * @enum {string}
          */
@@ -2098,6 +2813,12 @@ export interface components {
             left: string[];
             /** @description How many did. */
             taken: number;
+        };
+        /** @description What texts name. */
+        FoundEntities: {
+            /** @description One for each text, in their order. */
+            items: components["schemas"]["EntitiesOfText"][];
+            model: string;
         };
         /** @description The problem document of REST, without its `type`: a frame has one of its own. */
         FrameProblem: {
@@ -2119,6 +2840,25 @@ export interface components {
             title: string;
             /** @description What the person can do about it. */
             what_to_do?: string | null;
+        };
+        /** @description A graphics device. */
+        GraphicsDevice: {
+            /**
+             * Format: int64
+             * @description How many of them were free before the model was loaded.
+             */
+            free_bytes: number;
+            /** @description How it is reached: `vulkan`, `cuda` or `metal`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Bytes of its memory.
+             */
+            memory_bytes: number;
+            /** @description As its driver tells. */
+            name: string;
+            /** @description It shares the machine's memory. */
+            shared: boolean;
         };
         /** @description A backup that an erased person was, or still is, in. */
         HeldBackup: {
@@ -2193,6 +2933,108 @@ export interface components {
             }[];
         };
         /** @description A list that is always given whole. */
+        Items_Egress: {
+            /** @description The entries. */
+            items: {
+                /** @description Host and port. */
+                address: string;
+                /** Format: date-time */
+                at: string;
+                /**
+                 * Format: int64
+                 * @description Of text and pictures.
+                 */
+                bytes: number;
+                engine: string;
+                /**
+                 * Format: int64
+                 * @description Rises with time.
+                 */
+                id: number;
+                model: string;
+                /**
+                 * Format: int32
+                 * @description As the server counted them; null when it did not tell.
+                 */
+                tokens: number | null;
+                /** @description `chat` or `embeddings`. */
+                what: string;
+            }[];
+        };
+        /** @description A list that is always given whole. */
+        Items_Engine: {
+            /** @description The entries. */
+            items: {
+                /** @description Host and port. */
+                address: string;
+                /** @description One's own words may go there. What stays on this machine always may. */
+                allowed: boolean;
+                /** @description One agreed when it had another address, which does not count any more. */
+                allowed_elsewhere: boolean;
+                /** @description Why it failed, to decide by: `engine-absent`, `engine-key`, …. */
+                code: string | null;
+                detail: string | null;
+                /** @description What it speaks: `openai`, `ollama`. */
+                kind: string;
+                /** @description As the configuration names it. */
+                name: string;
+                /** @description What is asked leaves this machine. */
+                network: boolean;
+                /**
+                 * Format: date-time
+                 * @description When it was last heard of.
+                 */
+                seen_at: string | null;
+                status: components["schemas"]["EngineStatus"];
+                /** @description What it said that it is. */
+                version: string | null;
+                /** @description What the person can do about it. */
+                what_to_do: string | null;
+                /** @description The same for people. */
+                why: string | null;
+            }[];
+        };
+        /** @description A list that is always given whole. */
+        Items_EngineJob: {
+            /** @description The entries. */
+            items: {
+                /** Format: int64 */
+                bytes_per_second: number;
+                /** @description It is made by a Modelfile. */
+                created: boolean;
+                /** Format: int64 */
+                done_bytes: number;
+                engine: string;
+                /**
+                 * Format: uuid
+                 * @description Its id among the models, there or not.
+                 */
+                id: string;
+                /** @description Its whole name. */
+                model: string;
+                problem: components["schemas"]["Problem"] | null;
+                /**
+                 * Format: int64
+                 * @description Until it is tried again.
+                 */
+                retry_in_seconds: number | null;
+                /**
+                 * Format: int64
+                 * @description While it is known.
+                 */
+                seconds_left: number | null;
+                status: components["schemas"]["EngineJobStatus"];
+                /** @description A word for what is done: `pulling`, `verifying`, `sending`, `writing`, …. */
+                step: string | null;
+                /**
+                 * Format: int64
+                 * @description As far as it is known: it may grow.
+                 */
+                total_bytes: number;
+                use_then: boolean;
+            }[];
+        };
+        /** @description A list that is always given whole. */
         Items_Module: {
             /** @description The entries. */
             items: {
@@ -2228,6 +3070,8 @@ export interface components {
                 created_at: string;
                 /** Format: uuid */
                 id: string;
+                /** @description Sealed, and a change of keys still waits for them to sign in with `takes_phrase`. */
+                keys_wait?: boolean;
                 name: string;
                 role: components["schemas"]["PersonRole"];
                 seal?: components["schemas"]["PersonSeal"] | null;
@@ -2324,6 +3168,12 @@ export interface components {
          * @enum {string}
          */
         KeychainState: "locked" | "absent" | "changed" | "wrong";
+        /** @description A label and how likely it is, from 0 to 1. */
+        LabelScore: {
+            label: string;
+            /** Format: float */
+            score: number;
+        };
         /**
          * @description It runs.
          * @example {
@@ -2342,6 +3192,22 @@ export interface components {
             secret: string;
             token: components["schemas"]["Token"];
         };
+        /**
+         * @description A model that such a program is to have.
+         * @example {
+         *       "model": "qwen3:8b"
+         *     }
+         */
+        MakeEngineModel: {
+            /** @description Absolute: what paths in the Modelfile are below that are not. */
+            folder?: string | null;
+            /** @description As the program calls it. */
+            model: string;
+            /** @description The text of a Modelfile that it is made by; left out, it is downloaded. */
+            modelfile?: string | null;
+            /** @description It answers everybody as soon as it is there. */
+            use_then?: boolean;
+        };
         /** @description Proof for what the keys hang on. */
         MasterProof: {
             /** @description The master password. */
@@ -2350,22 +3216,22 @@ export interface components {
         /**
          * @description A node of a conversation's tree.
          * @example {
-         *       "conversation": "0193a1b2-0000-7000-8000-000000000002",
-         *       "created_at": "2026-01-31T12:00:00Z",
          *       "id": "0193a1b2-0000-7000-8000-000000000003",
-         *       "model": null,
+         *       "conversation": "0193a1b2-0000-7000-8000-000000000002",
          *       "parent": null,
+         *       "role": "user",
          *       "parts": [
          *         {
-         *           "text": "Hello",
-         *           "type": "text"
+         *           "type": "text",
+         *           "text": "Hello"
          *         }
          *       ],
-         *       "role": "user",
+         *       "status": "complete",
+         *       "created_at": "2026-01-31T12:00:00Z",
+         *       "model": null,
          *       "siblings": [
          *         "0193a1b2-0000-7000-8000-000000000003"
-         *       ],
-         *       "status": "complete"
+         *       ]
          *     }
          */
         Message: {
@@ -2417,37 +3283,51 @@ export interface components {
         /**
          * @description A model that can answer.
          * @example {
-         *       "active": true,
-         *       "architecture": "llama",
-         *       "context_length": 1024,
-         *       "file": "/home/ada/.local/share/aico/models/starter.gguf",
          *       "id": "0193a1b2-0000-7000-8000-000000000005",
-         *       "license": "MIT",
          *       "name": "starter",
-         *       "parameters": 1000000,
-         *       "present": true,
-         *       "quantization": "Q8_0",
+         *       "file": "/home/ada/.local/share/aico/models/starter.gguf",
          *       "size_bytes": 4000000,
-         *       "starter": true
+         *       "architecture": "llama",
+         *       "parameters": 1000000,
+         *       "quantization": "Q8_0",
+         *       "context_length": 1024,
+         *       "license": "MIT",
+         *       "starter": true,
+         *       "active": true,
+         *       "present": true,
+         *       "engine": null,
+         *       "capabilities": [
+         *         "chat"
+         *       ],
+         *       "pinned": false,
+         *       "loaded": true
          *     }
          */
         Model: {
             /** @description The one that answers. */
             active: boolean;
             architecture: string;
+            /** @description `chat`, `embeddings`, `tools`, `thinking`, `images`, as far as it is known. */
+            capabilities: string[];
             /**
              * Format: int32
              * @description Tokens.
              */
             context_length: number;
+            /** @description What runs it, when it is not AICO's own engine. */
+            engine: string | null;
             /** @description Where its file is on this machine. */
             file: string;
             /** Format: uuid */
             id: string;
             license?: string | null;
+            /** @description It is in memory, or about to be. */
+            loaded: boolean;
             name: string;
             /** Format: int64 */
             parameters: number;
+            /** @description It stays in memory once it is there. */
+            pinned: boolean;
             /** @description The file is where it was. */
             present: boolean;
             quantization: string;
@@ -2456,22 +3336,165 @@ export interface components {
             /** @description The small one that AICO brings along. */
             starter: boolean;
         };
+        /** @description What one model does. */
+        ModelActivity: {
+            /** @description It answers where none is named. */
+            active: boolean;
+            device: components["schemas"]["GraphicsDevice"] | null;
+            /** @description What runs it, when it is not AICO's own engine. */
+            engine: string | null;
+            fallback: components["schemas"]["Fallback"] | null;
+            /**
+             * Format: date-time
+             * @description When it is taken out of memory unless somebody asks it.
+             */
+            idle_until: string | null;
+            /**
+             * Format: int32
+             * @description How much of it is loaded, while it starts and that is known.
+             */
+            loading_percent: number | null;
+            /**
+             * Format: int64
+             * @description What it takes now, when it is loaded and that is known.
+             */
+            memory_bytes: number | null;
+            /** Format: uuid */
+            model: string;
+            name: string;
+            /** @description It stays in memory. */
+            pinned: boolean;
+            /**
+             * Format: int32
+             * @description How many can be at once.
+             */
+            places: number;
+            /**
+             * Format: int32
+             * @description While it has one.
+             */
+            process_id: number | null;
+            /**
+             * Format: int32
+             * @description Times that its process was started again after a crash.
+             */
+            restarts: number;
+            /**
+             * Format: date-time
+             * @description Its engine fails and is left alone until then.
+             */
+            resting_until: string | null;
+            /**
+             * Format: int32
+             * @description Questions that are being answered.
+             */
+            running: number;
+            status: components["schemas"]["ModelStatus"];
+            /**
+             * Format: float
+             * @description Of all its answers that go on now, taken together.
+             */
+            tokens_per_second: number;
+            /** @description Since the daemon began, everybody's. */
+            totals: components["schemas"]["AskedTotals"];
+            /**
+             * Format: int32
+             * @description Questions that wait.
+             */
+            waiting: number;
+        };
         /** @description All models and the state of the one that answers. */
         ModelList: {
             items: components["schemas"]["Model"][];
             state: components["schemas"]["ModelState"];
         };
+        /** @description A model for texts. */
+        ModelPackage: {
+            architecture: string;
+            /** @description It answers where no model is named. */
+            chosen: boolean;
+            /**
+             * Format: int32
+             * @description Of a vector.
+             */
+            dimensions: number | null;
+            /** @description Where it is on this machine. */
+            folder: string;
+            /** @description Of a classifier. */
+            labels: string[];
+            license: string;
+            /**
+             * Format: int32
+             * @description That it reads of a text.
+             */
+            max_tokens: number;
+            /**
+             * Format: int64
+             * @description What running it takes.
+             */
+            memory_bytes: number;
+            name: string;
+            /** Format: int64 */
+            size_bytes: number;
+            status: components["schemas"]["ModelStatus"];
+            /** @description `embedding`, `entities`, `sentiment` or `emotion`. */
+            task: string;
+            title: string;
+            /** @description What the person can do about it. */
+            what_to_do: string | null;
+            /** @description Why it failed. */
+            why: string | null;
+        };
+        /** @description What one model did since the sample before. */
+        ModelSample: {
+            /** Format: int32 */
+            completed: number;
+            /** Format: int32 */
+            failed: number;
+            /**
+             * Format: double
+             * @description The longest until a first token, if there was one.
+             */
+            first_token_ms: number | null;
+            /** Format: int64 */
+            memory_bytes: number | null;
+            /** Format: uuid */
+            model: string;
+            /**
+             * Format: float
+             * @description Processors that its process kept busy: 1.5 is one and a half.
+             */
+            processors: number;
+            /**
+             * Format: float
+             * @description Questions in progress, on average.
+             */
+            running: number;
+            /** Format: float */
+            tokens_per_second: number;
+            /**
+             * Format: int32
+             * @description The most that waited.
+             */
+            waiting: number;
+        };
         /**
          * @description The state of the model process.
          * @example {
+         *       "status": "starting",
          *       "model": "0193a1b2-0000-7000-8000-000000000005",
          *       "name": "starter",
-         *       "status": "ready",
-         *       "what_to_do": null,
-         *       "why": null
+         *       "loading_percent": 40,
+         *       "why": null,
+         *       "what_to_do": null
          *     }
          */
         ModelState: {
+            /**
+             * Format: int32
+             * @description How much of it is loaded, while it starts and that is known.
+             */
+            loading_percent: number | null;
             /** Format: uuid */
             model: string | null;
             name: string | null;
@@ -2486,28 +3509,62 @@ export interface components {
          * @enum {string}
          */
         ModelStatus: "stopped" | "starting" | "ready" | "failed";
+        /** @description What models do now and did in the last hour. */
+        ModelsActivity: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: int64
+             * @description Bytes that can be had now.
+             */
+            available_bytes: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of memory of the machine, where it tells.
+             */
+            memory_bytes: number | null;
+            /** @description Those that are in memory or were asked since the daemon began, the loaded ones first. */
+            models: components["schemas"]["ModelActivity"][];
+            /**
+             * Format: int32
+             * @description Models of AICO's own engine that may be in memory at once.
+             */
+            most_loaded: number;
+            /**
+             * @description One's own questions, the latest first, at most 200 of everybody's last. Of others'
+             *     questions there are the sums only.
+             */
+            requests: components["schemas"]["AskedOfModel"][];
+            /**
+             * Format: int64
+             * @description From one sample to the next.
+             */
+            sample_every_ms: number;
+            /** @description The oldest first. */
+            samples: components["schemas"]["ActivitySample"][];
+        };
         /**
          * @description A module that is admitted to the bus.
          * @example {
-         *       "created_at": "2026-01-31T12:00:00Z",
          *       "id": "0193a1b2-0000-7000-8000-000000000006",
-         *       "key_since": "2026-01-31T12:00:00Z",
          *       "name": "weather",
-         *       "persons": [
-         *         {
-         *           "agreed": true,
-         *           "person": "0193a1b2-0000-7000-8000-000000000001"
-         *         }
-         *       ],
          *       "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
          *       "publish": [
          *         "weather.#"
          *       ],
-         *       "request": [],
-         *       "serve": [],
          *       "subscribe": [
          *         "conversation.*.#"
-         *       ]
+         *       ],
+         *       "request": [],
+         *       "serve": [],
+         *       "persons": [
+         *         {
+         *           "person": "0193a1b2-0000-7000-8000-000000000001",
+         *           "agreed": true
+         *         }
+         *       ],
+         *       "created_at": "2026-01-31T12:00:00Z",
+         *       "key_since": "2026-01-31T12:00:00Z"
          *     }
          */
         Module: {
@@ -2645,6 +3702,11 @@ export interface components {
             /** @description One's own password; the owner's is the master password. */
             password: components["schemas"]["Secret"];
         };
+        /** @description All models for texts. */
+        PackageList: {
+            /** @description In the order in which they were added. */
+            items: components["schemas"]["ModelPackage"][];
+        };
         /** @description One typed part of a message. */
         Part: {
             text: string;
@@ -2668,10 +3730,10 @@ export interface components {
         /**
          * @description A person of the household.
          * @example {
-         *       "created_at": "2026-01-31T12:00:00Z",
          *       "id": "0193a1b2-0000-7000-8000-000000000001",
          *       "name": "Ada",
-         *       "role": "owner"
+         *       "role": "owner",
+         *       "created_at": "2026-01-31T12:00:00Z"
          *     }
          */
         Person: {
@@ -2679,6 +3741,8 @@ export interface components {
             created_at: string;
             /** Format: uuid */
             id: string;
+            /** @description Sealed, and a change of keys still waits for them to sign in with `takes_phrase`. */
+            keys_wait?: boolean;
             name: string;
             role: components["schemas"]["PersonRole"];
             seal?: components["schemas"]["PersonSeal"] | null;
@@ -2704,10 +3768,10 @@ export interface components {
         /**
          * @description A problem as RFC 9457 has it, with AICO's own members.
          * @example {
-         *       "code": "not-found",
-         *       "status": 404,
+         *       "type": "urn:aico:problem:not-found",
          *       "title": "There is no such thing",
-         *       "type": "urn:aico:problem:not-found"
+         *       "status": 404,
+         *       "code": "not-found"
          *     }
          */
         Problem: {
@@ -3054,11 +4118,11 @@ export interface components {
         /**
          * @description One line of the configuration, as the owner sees it.
          * @example {
-         *       "default": "127.0.0.1:8771",
-         *       "description": "Where the gateway listens.",
          *       "key": "server.bind",
+         *       "value": "127.0.0.1:8771",
          *       "source": "default",
-         *       "value": "127.0.0.1:8771"
+         *       "default": "127.0.0.1:8771",
+         *       "description": "Where the gateway listens."
          *     }
          */
         Setting: {
@@ -3136,11 +4200,11 @@ export interface components {
         /**
          * @description A named token in a list: the token itself is told once, when it is made.
          * @example {
+         *       "id": "0193a1b2-0000-7000-8000-000000000007",
+         *       "name": "Editor",
          *       "created_at": "2026-01-31T12:00:00Z",
          *       "expires_at": "2026-05-01T12:00:00Z",
-         *       "id": "0193a1b2-0000-7000-8000-000000000007",
-         *       "last_used_at": "2026-02-01T09:00:00Z",
-         *       "name": "Editor"
+         *       "last_used_at": "2026-02-01T09:00:00Z"
          *     }
          */
         Token: {
@@ -3272,7 +4336,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3290,7 +4354,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3317,7 +4381,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3362,7 +4426,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. */
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3371,7 +4435,16 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3380,7 +4453,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -3413,7 +4486,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Not yet: every model answers that it has none. */
+            /** @description As Ollama's embeddings. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3422,7 +4495,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3440,7 +4513,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3467,7 +4540,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3512,7 +4585,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. */
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3521,7 +4594,16 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3530,7 +4612,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -3563,7 +4645,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Not yet: every model answers that it has none. */
+            /** @description As Ollama's embedding. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3572,7 +4654,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3590,7 +4672,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3617,7 +4699,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3662,7 +4744,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. */
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3671,7 +4753,16 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3680,7 +4771,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -3722,7 +4813,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3740,7 +4831,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3767,7 +4858,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3812,7 +4903,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. */
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `internal`: Something went wrong inside AICO. `model-failed`: The model failed. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3821,7 +4912,16 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3830,7 +4930,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -3904,7 +5004,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3996,7 +5096,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4023,7 +5123,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4092,7 +5192,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4146,7 +5246,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4211,7 +5311,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4238,7 +5338,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4468,7 +5568,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4632,7 +5732,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4798,7 +5898,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4996,7 +6096,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5270,7 +6370,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5542,7 +6642,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5816,7 +6916,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6035,7 +7135,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6312,7 +7412,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6531,7 +7631,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6753,7 +7853,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6972,7 +8072,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7136,7 +8236,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7282,7 +8382,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7501,7 +8601,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7738,7 +8838,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7959,7 +9059,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8251,7 +9351,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8488,7 +9588,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8723,7 +9823,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9018,7 +10118,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9313,7 +10413,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9550,7 +10650,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9847,7 +10947,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10086,7 +11186,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10105,6 +11205,2410 @@ export interface operations {
                 };
             };
             /** @description `model-failed`: The model failed. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_egress: {
+        parameters: {
+            query?: {
+                /** @description Only what left before this one. */
+                before?: number;
+                /** @description At most so many, up to 200. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Items_Egress"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `person-locked`: This person's data opens only when they sign in. */
+            423: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "person-locked",
+                     *       "status": 423,
+                     *       "title": "This person's data opens only when they sign in",
+                     *       "type": "urn:aico:problem:person-locked",
+                     *       "what_to_do": "They have to sign in themselves."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_engines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By their names. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Items_Engine"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    check_engine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the configuration names it. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckedEngine"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    allow_engine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the configuration names it. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EngineConsent"];
+            };
+        };
+        responses: {
+            /** @description They may go there. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forbid_engine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the configuration named it. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They go there no longer. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_engine_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Items_EngineJob"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    make_engine_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeEngineModel"];
+            };
+        };
+        responses: {
+            /** @description It is on its way. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineJob"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `not-a-character`: This is no character that AICO can take. `model-missing`: The model's file is not there. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `offline`: The server can't be reached. `download-failed`: The download failed. `address-refused`: The download leads where it may not go. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_engine_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+                /** @description The model. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `not-a-character`: This is no character that AICO can take. `model-missing`: The model's file is not there. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `offline`: The server can't be reached. `download-failed`: The download failed. `address-refused`: The download leads where it may not go. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_engine_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+                /** @description The model. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is known of it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineModelDetails"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `not-a-character`: This is no character that AICO can take. `model-missing`: The model's file is not there. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `offline`: The server can't be reached. `download-failed`: The download failed. `address-refused`: The download leads where it may not go. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_engine_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+                /** @description The model. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `not-a-character`: This is no character that AICO can take. `model-missing`: The model's file is not there. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `offline`: The server can't be reached. `download-failed`: The download failed. `address-refused`: The download leads where it may not go. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    offer_engine_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The program. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeEngineModel"];
+            };
+        };
+        responses: {
+            /** @description What it would take. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineOffer"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `not-a-character`: This is no character that AICO can take. `model-missing`: The model's file is not there. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `offline`: The server can't be reached. `download-failed`: The download failed. `address-refused`: The download leads where it may not go. */
             502: {
                 headers: {
                     [name: string]: unknown;
@@ -10266,7 +13770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10423,7 +13927,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10569,7 +14073,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10826,7 +14330,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11013,7 +14517,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11251,7 +14755,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11491,7 +14995,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11729,7 +15233,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12004,7 +15508,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12185,7 +15689,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12423,7 +15927,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12697,7 +16201,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12782,6 +16286,175 @@ export interface operations {
                      *       "title": "The disk is full",
                      *       "type": "urn:aico:problem:storage-full",
                      *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_activity: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Those that were taken later than this, RFC 3339; left out, all of the last hour. Who draws
+                 *     on gives the time of the last sample that it has.
+                 */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What they do. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsActivity"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -12913,7 +16586,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -12985,7 +16658,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -12998,6 +16671,1393 @@ export interface operations {
                      *       "title": "The disk is full",
                      *       "type": "urn:aico:problem:storage-full",
                      *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    classify_texts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ClassifyTexts"];
+            };
+        };
+        responses: {
+            /** @description Labels for each text. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClassifiedTexts"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-not-allowed",
+                     *       "status": 403,
+                     *       "title": "You have not allowed that what you write goes to this server",
+                     *       "type": "urn:aico:problem:engine-not-allowed",
+                     *       "what_to_do": "Allow it under Settings, Servers, or with `aico engine allow NAME`; or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `no-model`: No model is chosen. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `model-not-capable`: The model can't do this. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-resting",
+                     *       "status": 503,
+                     *       "title": "The program that runs this model failed several times and is left alone for a while",
+                     *       "type": "urn:aico:problem:engine-resting",
+                     *       "what_to_do": "Wait, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-timeout",
+                     *       "status": 504,
+                     *       "title": "The program that runs this model takes too long",
+                     *       "type": "urn:aico:problem:engine-timeout",
+                     *       "what_to_do": "Ask again. If it stays so, look at its own log, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    embed_texts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbedTexts"];
+            };
+        };
+        responses: {
+            /** @description A vector for each text. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddedTexts"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-not-allowed",
+                     *       "status": 403,
+                     *       "title": "You have not allowed that what you write goes to this server",
+                     *       "type": "urn:aico:problem:engine-not-allowed",
+                     *       "what_to_do": "Allow it under Settings, Servers, or with `aico engine allow NAME`; or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `no-model`: No model is chosen. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `model-not-capable`: The model can't do this. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-resting",
+                     *       "status": 503,
+                     *       "title": "The program that runs this model failed several times and is left alone for a while",
+                     *       "type": "urn:aico:problem:engine-resting",
+                     *       "what_to_do": "Wait, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-timeout",
+                     *       "status": 504,
+                     *       "title": "The program that runs this model takes too long",
+                     *       "type": "urn:aico:problem:engine-timeout",
+                     *       "what_to_do": "Ask again. If it stays so, look at its own log, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    find_entities: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FindEntities"];
+            };
+        };
+        responses: {
+            /** @description What each text names. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundEntities"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-not-allowed",
+                     *       "status": 403,
+                     *       "title": "You have not allowed that what you write goes to this server",
+                     *       "type": "urn:aico:problem:engine-not-allowed",
+                     *       "what_to_do": "Allow it under Settings, Servers, or with `aico engine allow NAME`; or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `no-model`: No model is chosen. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `model-not-capable`: The model can't do this. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-resting",
+                     *       "status": 503,
+                     *       "title": "The program that runs this model failed several times and is left alone for a while",
+                     *       "type": "urn:aico:problem:engine-resting",
+                     *       "what_to_do": "Wait, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "engine-timeout",
+                     *       "status": 504,
+                     *       "title": "The program that runs this model takes too long",
+                     *       "type": "urn:aico:problem:engine-timeout",
+                     *       "what_to_do": "Ask again. If it stays so, look at its own log, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_packages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PackageList"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    add_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddPackage"];
+            };
+        };
+        responses: {
+            /** @description It can be asked now. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelPackage"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-template`: The model's chat template does not work. `model-too-large`: The model does not fit into memory. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The package's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-read-only",
+                     *       "status": 507,
+                     *       "title": "The disk can only be read",
+                     *       "type": "urn:aico:problem:storage-read-only",
+                     *       "what_to_do": "What is there can be read. See why the system took the disk to be read-only (its log tells), then make it writable; AICO goes on by itself."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -13112,7 +18172,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -13350,7 +18410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -13422,7 +18482,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -13567,7 +18627,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -13639,7 +18699,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -13767,7 +18827,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -13834,6 +18894,440 @@ export interface operations {
                      *       "title": "This took too long",
                      *       "type": "urn:aico:problem:took-too-long",
                      *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pin_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It stays. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-template`: The model's chat template does not work. `model-too-large`: The model does not fit into memory. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unpin_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It may go. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for the owner. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "forbidden",
+                     *       "status": 403,
+                     *       "title": "This is for the owner",
+                     *       "type": "urn:aico:problem:forbidden",
+                     *       "what_to_do": "Ask the person who set AICO up."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `not-a-model`: This file is not a model that AICO can run. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-template`: The model's chat template does not work. `model-too-large`: The model does not fit into memory. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "storage-full",
+                     *       "status": 507,
+                     *       "title": "The disk is full",
+                     *       "type": "urn:aico:problem:storage-full",
+                     *       "what_to_do": "Free some space on the disk; AICO goes on by itself."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];
@@ -13931,7 +19425,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -14170,7 +19664,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -14352,7 +19846,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -14534,7 +20028,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -14716,7 +20210,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -14976,7 +20470,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -15104,7 +20598,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -15250,7 +20744,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -15472,7 +20966,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -15730,7 +21224,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -15990,7 +21484,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -16248,7 +21742,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `folder-unusable`: The data folder can't be used. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `folder-unusable`: The data folder can't be used. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -16470,7 +21964,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -16616,7 +22110,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -16838,7 +22332,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -16982,7 +22476,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -17143,7 +22637,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -17307,7 +22801,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -17529,7 +23023,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `folder-unusable`: The data folder can't be used. */
+            /** @description `internal`: Something went wrong inside AICO. `folder-unusable`: The data folder can't be used. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -17657,7 +23151,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -17803,7 +23297,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18007,7 +23501,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18153,7 +23647,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18374,7 +23868,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18556,7 +24050,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18796,7 +24290,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `folder-unusable`: The data folder can't be used. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `newer-data`: The data was written by a newer AICO. `folder-unusable`: The data folder can't be used. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -18960,7 +24454,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -19182,7 +24676,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -19422,7 +24916,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -19679,7 +25173,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -19843,7 +25337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20099,7 +25593,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. */
+            /** @description `internal`: Something went wrong inside AICO. `damaged`: The stored data is damaged. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20209,7 +25703,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20236,7 +25730,7 @@ export interface operations {
                     "application/json": components["schemas"]["OllamaError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20319,7 +25813,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20429,7 +25923,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20499,7 +25993,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -20517,7 +26011,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20544,7 +26038,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -20589,7 +26083,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20598,7 +26092,16 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `model-failed`: The model failed. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `model-failed`: The model failed. `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20607,7 +26110,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -20640,7 +26143,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Not yet: every model answers that it has none. */
+            /** @description As OpenAI's list of embeddings. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -20649,7 +26152,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. */
+            /** @description `malformed`: The request can't be read. `invalid`: A value is not allowed. `model-not-capable`: The model can't do this. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -20667,7 +26170,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `engine-elsewhere`: This model runs on a server of its makers. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20694,7 +26197,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `not-set-up`: AICO is not set up yet. `answer-in-progress`: An answer is being written in this conversation. */
+            /** @description `not-set-up`: AICO is not set up yet. `conflict`: This does not fit what is there now. `answer-in-progress`: An answer is being written in this conversation. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -20739,7 +26242,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20748,7 +26251,16 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `no-model`: No model is chosen. `model-failed`: The model failed. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            /** @description `engine-absent`: The program that runs this model does not run. `engine-unreachable`: The server that runs this model can't be reached. `engine-certificate`: The server that runs this model can't prove who it is. `engine-unencrypted`: The way to the server that runs this model is not encrypted. `engine-key`: The server that runs this model refuses the key. `engine-other-program`: Another program runs in the place of the one that runs this model. `engine-too-old`: The program that runs this model is too old. `engine-refused`: The program that runs this model does not understand the question. `engine-not-started`: The program that runs this model does not start. `engine-failed`: The program that runs this model failed. `engine-cut-off`: The program that runs this model ended in the middle. `engine-unreadable`: What the program that runs this model answered can't be read. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAiError"];
+                };
+            };
+            /** @description `no-model`: No model is chosen. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-too-large`: The model does not fit into memory. `model-failed`: The model failed. `engine-resting`: The program that runs this model failed several times and is left alone for a while. `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20757,7 +26269,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `took-too-long`: This took too long. */
+            /** @description `engine-timeout`: The program that runs this model takes too long. `took-too-long`: This took too long. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -20813,7 +26325,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20840,7 +26352,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -20908,7 +26420,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            /** @description `engine-not-allowed`: You have not allowed that what you write goes to this server. `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20944,7 +26456,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAiError"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -21043,7 +26555,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal`: Something went wrong inside AICO. */
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
             500: {
                 headers: {
                     [name: string]: unknown;

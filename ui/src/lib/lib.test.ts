@@ -7,6 +7,7 @@ import { letters } from './password';
 import { phraseOf } from './phrase';
 import { harmless } from './text';
 import { expiryDays } from './token';
+import { UnderWay } from './transfers';
 import { uuid7 } from './uuid7';
 
 describe('ids', () => {
@@ -126,5 +127,22 @@ describe('small things', () => {
 
   it('make line ends one kind and control characters harmless', () => {
     expect(harmless('a\r\nb\rc\td\u0007')).toBe('a\nb\nc\td\ufffd');
+  });
+});
+
+describe('transfers', () => {
+  it('what began and ended between two looks has ended', () => {
+    const underWay = new UnderWay();
+    expect(underWay.look([])).toBe(false);
+    underWay.began('tiny');
+    expect(underWay.look([])).toBe(true);
+    expect(underWay.look([])).toBe(false);
+  });
+
+  it('one that ends while another begins has ended', () => {
+    const underWay = new UnderWay();
+    expect(underWay.look(['one'])).toBe(false);
+    expect(underWay.look(['two'])).toBe(true);
+    expect(underWay.look(['two'])).toBe(false);
   });
 });

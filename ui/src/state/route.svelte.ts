@@ -2,12 +2,14 @@
 export type Section =
   | 'characters'
   | 'model'
+  | 'activity'
   | 'account'
   | 'keys'
   | 'sessions'
   | 'persons'
   | 'modules'
   | 'programs'
+  | 'servers'
   | 'appearance'
   | 'connection';
 export type Route =
@@ -17,12 +19,14 @@ export type Route =
 const SECTIONS: readonly Section[] = [
   'characters',
   'model',
+  'activity',
   'account',
   'keys',
   'sessions',
   'persons',
   'modules',
   'programs',
+  'servers',
   'appearance',
   'connection',
 ];

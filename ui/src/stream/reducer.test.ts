@@ -343,7 +343,14 @@ describe('conversations and the model', () => {
   it('the state of the model is kept', () => {
     const state = happen(opened(), {
       kind: 'model.state',
-      state: { status: 'starting', model: null, name: null, why: null, what_to_do: null },
+      state: {
+        status: 'starting',
+        model: null,
+        name: null,
+        loading_percent: 40,
+        why: null,
+        what_to_do: null,
+      },
     });
     expect(state.model?.status).toBe('starting');
   });

@@ -62,12 +62,37 @@ const code = randomBytes(9).toString('base64url');
 let locked = db.persons.length > 0;
 const sessions = new Map();
 const tokens = [];
+const LAB = 'gpu.lab.example:8000';
+/** Persons whose words may go to the server. */
+const consents = new Set();
+
+function engineFor(person, status) {
+  return {
+    name: 'lab',
+    kind: 'openai',
+    address: LAB,
+    network: true,
+    version: status === 'ready' ? 'vllm' : null,
+    status,
+    seen_at: status === 'ready' ? now() : null,
+    code: null,
+    why: null,
+    detail: null,
+    what_to_do: null,
+    allowed: consents.has(person),
+    allowed_elsewhere: false,
+  };
+}
+
 const epoch = uuid7();
 const STARTER = '01970000-0000-7000-8000-000000000001';
+const SECOND = '01970000-0000-7000-8000-000000000002';
+const pinned = new Set();
 const modelState = {
   status: 'stopped',
   model: STARTER,
   name: 'Starter 135M',
+  loading_percent: null,
   why: null,
   what_to_do: null,
 };
@@ -87,6 +112,109 @@ const models = [
     present: true,
   },
 ];
+
+/** What the models did in the last ten minutes: two of them, one asked again and again. */
+function activity(person, after) {
+  const now = Date.now();
+  const every = 5000;
+  const every_sample = [];
+  for (let back = 119; back >= 0; back -= 1) {
+    const at = Math.floor(now / every) * every - back * every;
+    const beat = Math.floor(at / every) % 24;
+    const busy = beat < 9;
+    if (at <= after || (back > 60 && back < 68)) continue;
+    const model = (id, running, speed, memory_bytes) => ({
+      model: id,
+      running,
+      waiting: running > 3 ? 1 : 0,
+      tokens_per_second: running * speed,
+      memory_bytes,
+      processors: running ? 1.9 : 0,
+      completed: beat === 9 ? 1 : 0,
+      failed: 0,
+      first_token_ms: running && beat % 3 === 0 ? 180 + beat * 40 : null,
+    });
+    every_sample.push({
+      at: new Date(at).toISOString(),
+      available_bytes: 9e9 - (busy ? 1e8 : 0),
+      models: [
+        model(STARTER, busy ? 1 + (beat % 4) : 0, 21 - beat, 310e6),
+        ...(back < 50 ? [model(SECOND, beat > 15 ? 1 : 0, 8.5, 2.6e9)] : []),
+      ],
+    });
+  }
+  const figures = (name, model, extra) => ({
+    model,
+    name,
+    engine: null,
+    status: 'ready',
+    loading_percent: null,
+    active: false,
+    pinned: pinned.has(model),
+    memory_bytes: 2.6e9,
+    idle_until: new Date(now + 24 * 60_000).toISOString(),
+    running: 0,
+    places: 4,
+    waiting: 0,
+    tokens_per_second: 0,
+    totals: {
+      completed: 12,
+      cancelled: 1,
+      refused: 0,
+      failed: 1,
+      prompt_tokens: 4200,
+      cached_tokens: 3300,
+      answer_tokens: 900,
+      first_token_ms: 840,
+      tokens_per_second: 8.4,
+    },
+    resting_until: null,
+    restarts: 0,
+    process_id: 4712,
+    device: null,
+    fallback: null,
+    ...extra,
+  });
+  const answers = db.messages.filter((one) => {
+    const conversation = db.conversations.find((two) => two.id === one.conversation);
+    return one.role === 'assistant' && conversation?.person === person.id;
+  });
+  return {
+    at: new Date(now).toISOString(),
+    sample_every_ms: every,
+    memory_bytes: 16e9,
+    available_bytes: 9e9,
+    most_loaded: 2,
+    models: [
+      figures('Starter 135M', STARTER, {
+        active: true,
+        running: 2,
+        waiting: 1,
+        tokens_per_second: 38.2,
+        memory_bytes: 310e6,
+      }),
+      figures('Qwen3 4B', SECOND, {}),
+    ],
+    samples: every_sample,
+    requests: answers.reverse().map((one, index) => ({
+      request: one.id,
+      model: STARTER,
+      name: 'Starter 135M',
+      engine: null,
+      at: one.created_at,
+      asker: 'companion',
+      outcome: { cancelled: 'cancelled', streaming: 'running' }[one.status] ?? 'completed',
+      problem: null,
+      prompt_tokens: 420 + index,
+      cached_tokens: 380,
+      answer_tokens: 64,
+      waited_ms: 0,
+      first_token_ms: 212,
+      total_ms: 3400,
+      tokens_per_second: 20.1,
+    })),
+  };
+}
 
 const pulls = [];
 const catalogue = {
@@ -284,12 +412,15 @@ function answer(conversation, parent) {
   const begin = () => {
     if (modelState.status === 'stopped') {
       modelState.status = 'starting';
-      tell(conversation.person, { kind: 'model.state', state: { ...modelState } });
-      running.get(message.id).timer = setTimeout(() => {
-        modelState.status = 'ready';
+      const load = (percent) => {
+        const loaded = percent > 100;
+        modelState.status = loaded ? 'ready' : 'starting';
+        modelState.loading_percent = loaded ? null : percent;
         tell(conversation.person, { kind: 'model.state', state: { ...modelState } });
-        step();
-      }, 900);
+        const next = loaded ? step : () => load(percent + 25);
+        running.get(message.id).timer = setTimeout(next, loaded ? 0 : 220);
+      };
+      load(0);
     } else {
       running.get(message.id).timer = setTimeout(step, 400);
     }
@@ -457,6 +588,55 @@ const routes = [
       }
       return [204];
     },
+  ],
+  ['GET', '/engines', ({ person }) => [200, { items: [engineFor(person, 'unknown')] }]],
+  [
+    'POST',
+    '/engines/:name/check',
+    ({ params, person }) => {
+      if (params.name !== 'lab') throw new Refused(404, 'not-found', 'No such engine');
+      return [200, { engine: engineFor(person, 'ready'), models: ['qwen3-32b'] }];
+    },
+  ],
+  [
+    'PUT',
+    '/engines/:name/consent',
+    ({ body, person }) => {
+      if (body.address !== LAB) throw new Refused(409, 'conflict', 'Another address');
+      consents.add(person);
+      return [204];
+    },
+  ],
+  [
+    'DELETE',
+    '/engines/:name/consent',
+    ({ person }) => {
+      if (!consents.delete(person)) throw new Refused(404, 'not-found', 'No consent');
+      return [204];
+    },
+  ],
+  [
+    'GET',
+    '/egress',
+    ({ person }) => [
+      200,
+      {
+        items: !consents.has(person)
+          ? []
+          : [
+              {
+                id: 1,
+                at: now(),
+                engine: 'lab',
+                address: LAB,
+                model: 'qwen3-32b',
+                what: 'chat',
+                bytes: 2130,
+                tokens: 540,
+              },
+            ],
+      },
+    ],
   ],
   [
     'GET',
@@ -726,6 +906,24 @@ const routes = [
       return [200, { items }];
     },
   ],
+  [
+    'GET',
+    '/models/activity',
+    ({ person, url }) => [
+      200,
+      activity(person, Date.parse(url.searchParams.get('after') ?? '') || 0),
+    ],
+  ],
+  ...['PUT', 'DELETE'].map((method) => [
+    method,
+    '/models/:id/pin',
+    (context) => {
+      owner(context);
+      if (method === 'PUT') pinned.add(context.params.id);
+      else pinned.delete(context.params.id);
+      return [204];
+    },
+  ]),
   ['GET', '/models', () => [200, { items: models, state: modelState }]],
   [
     'GET',

@@ -171,6 +171,52 @@ test('a finished answer is read out once, not each of its words', async () => {
   await expect.poll(said).toEqual(['The answer: One two three four.']);
 });
 
+test('a server gets nothing until it is allowed, and what left is told', async () => {
+  await page.goto(`${daemon.origin}#/settings/servers`);
+  await expect(page.getByRole('heading', { level: 3, name: 'lab' })).toBeVisible();
+  await expect(page.getByText('You have not allowed it')).toBeVisible();
+  await expect(page.getByText('Nothing of yours left this machine.')).toBeVisible();
+  await expectAccessible(page, 'servers');
+  await page.getByRole('button', { name: 'Try it: lab' }).click();
+  await expect(page.getByText('qwen3-32b')).toBeVisible();
+  await page.getByRole('button', { name: 'Allow: what I write may go to lab' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Let what you write go to lab?' });
+  await expect(dialog).toContainText('gpu.lab.example:8000');
+  await expectAccessible(page, 'allow a server');
+  await dialog.getByRole('button', { name: 'Allow' }).click();
+  await expect(page.getByText('You allowed it')).toBeVisible();
+  await expect(page.getByText('conversation, 2.1 kB, 540 tokens')).toBeVisible();
+  await expectAccessible(page, 'what left');
+  if (process.env.AICO_SHOW) await page.screenshot({ path: process.env.AICO_SHOW, fullPage: true });
+  await page.getByRole('button', { name: /^Take it back/ }).click();
+  await expect(page.getByText('You have not allowed it')).toBeVisible();
+  await page.goto(`${daemon.origin}#/`);
+});
+
+test('a download that is done before the page looks is there all the same', async () => {
+  await page.goto(`${daemon.origin}#/settings/model`);
+  const entry = page
+    .getByRole('region', { name: 'Download a model' })
+    .getByRole('listitem')
+    .filter({ has: page.getByRole('heading', { name: 'Qwen3 1.7B' }) });
+  // Each look brings a download of the stand-in a quarter further: it is done before the answer.
+  await page.route('**/api/v1/models/pulls', async (route) => {
+    const request = route.request();
+    const response = await route.fetch();
+    if (request.method() === 'POST') {
+      const headers = await request.allHeaders();
+      for (let look = 0; look < 4; look++) await page.request.get(request.url(), { headers });
+    }
+    await route.fulfill({ response });
+  });
+  await entry.getByRole('button', { name: 'Download Qwen3 1.7B' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Download' }).click();
+  await expect(entry.getByText('Here already')).toBeVisible();
+  await expect(entry.getByRole('button', { name: /^Download/ })).toHaveCount(0);
+  await page.unrouteAll();
+  await page.goto(`${daemon.origin}#/`);
+});
+
 test('without the daemon the shell opens and says so, then comes back', async () => {
   await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
   await page.reload();
