@@ -3,4 +3,6 @@
 
 pub mod allocations;
 pub mod contracts;
+pub mod gguf;
+pub mod package;
 pub mod sealed_log;

@@ -8,7 +8,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
-#[path = "../tests/daemon/disk.rs"]
+#[path = "../../aico-store/tests/support/disk.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
 mod disk;
 #[path = "../tests/daemon/http.rs"]

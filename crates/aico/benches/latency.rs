@@ -80,7 +80,7 @@ async fn open(data: &Path, model: &tokio::runtime::Runtime, clock: Instant) -> D
     tokio::spawn(model::ready(bus.join(Identity::new("models"))));
     let endpoint = link::endpoint_in(&data.join("run")).unwrap();
     let listener = link::Listener::bind(&bus, &endpoint).await.unwrap();
-    let credentials = listener.issue(Identity::new("model-process"));
+    let credentials = listener.issue(Identity::new("model-process-0"));
     model
         .spawn(async move { model::serve(link::connect(credentials).await.unwrap(), clock).await });
     let config = GatewayConfig {

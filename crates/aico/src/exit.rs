@@ -71,6 +71,18 @@ pub(crate) enum Exit {
     DownloadWrong = 29,
     /// A download leads where it may not go.
     AddressRefused = 30,
+    /// The disk failed at reading or writing.
+    StorageFailing = 31,
+    /// Another program that runs models can't be used.
+    Engine = 32,
+    /// Such a program is not there.
+    EngineAway = 40,
+    /// What answers in its place can't be talked to.
+    EngineWrong = 41,
+    /// It takes too long, or is left alone for a while.
+    EngineSlow = 42,
+    /// It may not be asked as things are.
+    EngineBarred = 43,
 }
 
 impl Exit {
@@ -169,6 +181,30 @@ impl Exit {
             Self::AddressRefused,
             "a download leads where it may not go: this machine, the home network, or without TLS",
         ),
+        (
+            Self::StorageFailing,
+            "the disk failed at reading or writing; what was acknowledged is kept",
+        ),
+        (
+            Self::Engine,
+            "another program that runs models can't be used; the message says why",
+        ),
+        (
+            Self::EngineAway,
+            "another program that runs models is not there: nobody listens, or the network does not lead to it",
+        ),
+        (
+            Self::EngineWrong,
+            "what answers in the place of a program that runs models is another one, too old, or can't be understood",
+        ),
+        (
+            Self::EngineSlow,
+            "another program that runs models takes too long, or failed several times and is left alone for a while",
+        ),
+        (
+            Self::EngineBarred,
+            "another program that runs models may not be asked: its key, its certificate, the way to it, or no consent",
+        ),
     ];
 }
 
@@ -201,6 +237,10 @@ impl Failure {
             std::io::ErrorKind::ReadOnlyFilesystem => (
                 Exit::StorageReadOnly,
                 "Make the disk writable, then try again.",
+            ),
+            _ if aico_vault::fs::disk_failed(error) => (
+                Exit::StorageFailing,
+                "See the system's log and the disk's own report (smartctl -a).",
             ),
             _ => (
                 Exit::Folder,
@@ -248,6 +288,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
+impl Exit {
+    /// Of a program that runs models, by the code that it is told with; `None` for any other.
+    pub(crate) fn of_engine(code: &str) -> Option<Self> {
+        Some(match code.strip_prefix("engine-")? {
+            "absent" | "unreachable" | "not-started" => Self::EngineAway,
+            "other-program" | "too-old" | "refused" | "unreadable" => Self::EngineWrong,
+            "timeout" | "resting" => Self::EngineSlow,
+            "key" | "certificate" | "unencrypted" | "not-allowed" | "elsewhere" => {
+                Self::EngineBarred
+            }
+            _ => Self::Engine,
+        })
+    }
+}
+
 impl From<KeychainState> for Exit {
     fn from(state: KeychainState) -> Self {
         match state {
@@ -285,6 +340,7 @@ impl From<HomeError> for Failure {
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::StorageFull => Exit::StorageFull,
             ErrorKind::StorageReadOnly => Exit::StorageReadOnly,
+            ErrorKind::StorageFailing => Exit::StorageFailing,
             ErrorKind::Damaged | ErrorKind::ArchiveDamaged => Exit::Damaged,
             ErrorKind::BackupConflict => Exit::Refused,
             ErrorKind::TargetUnusable => Exit::Target,
@@ -336,6 +392,69 @@ mod tests {
             Exit::ALL.len() + 1,
             "a row that no code has (0 is the one more)"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_program_that_runs_models_ends_with_a_code_of_its_own() {
+        for (code, number) in [
+            ("engine-absent", 40),
+            ("engine-unreachable", 40),
+            ("engine-other-program", 41),
+            ("engine-unreadable", 41),
+            ("engine-timeout", 42),
+            ("engine-resting", 42),
+            ("engine-key", 43),
+            ("engine-not-allowed", 43),
+            ("engine-failed", 32),
+            ("engine-of-tomorrow", 32),
+        ] {
+            let exit = Exit::of_engine(code).map(|exit| exit as u8);
+            assert_eq!(exit, Some(number), "{code}");
+        }
+        assert_eq!(Exit::of_engine("model-failed"), None);
+    }
+
+    #[test]
+    fn every_fault_of_such_a_program_is_known_to_the_api() {
+        use aico_models::backend::{BackendError as E, Wait};
+        let address = || "127.0.0.1:9".to_owned();
+        let limit = std::time::Duration::from_secs(3);
+        let waited_for = Wait::FirstToken;
+        let all = [
+            E::Absent { address: address() },
+            E::Unreachable { address: address() },
+            E::Certificate { address: address() },
+            E::OtherProgram { address: address() },
+            E::TooOld {
+                found: "0.1".into(),
+                needed: "0.12",
+            },
+            E::Key,
+            E::Unencrypted { address: address() },
+            E::ModelMissing,
+            E::TooLong,
+            E::Refused { status: 400 },
+            E::Busy,
+            E::Memory,
+            E::Failed { status: 500 },
+            E::CutOff,
+            E::Unreadable,
+            E::TimedOut { waited_for, limit },
+            E::Resting { left: limit },
+            E::NotAllowed,
+            E::Elsewhere,
+            E::NotStarted,
+        ];
+        for error in all {
+            let fault = error.to_fault("lab");
+            let known = aico_gateway::problem::Code::ALL;
+            let known = known.iter().any(|code| code.as_str() == fault.code);
+            assert!(known, "{error}: {}", fault.code);
+            assert!(
+                fault.code == "busy" || !fault.what_to_do.is_empty(),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod style;
 mod wiping;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -27,7 +28,9 @@ fn main() -> ExitCode {
     if matches!(arguments.command, cli::Command::Modelservice) {
         return aico_models::process::run_model_process();
     }
-    match commands::run(arguments) {
+    let done = commands::run(arguments);
+    aico_store::wait_for_threads(Duration::from_secs(5));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -40,6 +40,11 @@ impl Progress {
         });
     }
 
+    /// So many hundredths of something that has no size to tell.
+    pub(crate) fn part(&mut self, percent: u64, of: &str) {
+        self.write(|what| format!("{what} {of} {}", bar(percent)));
+    }
+
     /// Words in place of figures.
     pub(crate) fn say(&mut self, words: &str) {
         self.write(|_| words.to_owned());
@@ -63,6 +68,17 @@ impl Drop for Progress {
     }
 }
 
+/// A short bar with its figure.
+pub(crate) fn bar(percent: u64) -> String {
+    let percent = percent.min(100);
+    let full = usize::try_from(percent / 10).unwrap_or(0);
+    format!(
+        "[{}{}] {percent:>3} %",
+        "#".repeat(full),
+        ".".repeat(10 - full)
+    )
+}
+
 /// Bytes as people read them.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
@@ -79,6 +95,13 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_bar_is_as_long_as_its_figure_says_and_no_longer() {
+        assert_eq!(super::bar(0), "[..........]   0 %");
+        assert_eq!(super::bar(49), "[####......]  49 %");
+        assert_eq!(super::bar(1000), "[##########] 100 %");
+    }
+
     #[test]
     fn sizes_are_short() {
         for (bytes, text) in [

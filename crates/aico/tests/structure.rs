@@ -26,8 +26,8 @@ const PLATFORM: [&str; 8] = [
 /// Each does one job, and knows the platform only.
 const MODULES: [&str; 3] = ["aico-models", "aico-companion", "aico-gateway"];
 
-/// Puts the parts together.
-const PROGRAM: &str = "aico";
+/// Put the parts together: the program, and the executables beside it for graphics devices.
+const PROGRAMS: [&str; 2] = ["aico", "aico-engine"];
 
 /// A crate's dependencies within the workspace, by kind ("normal", "dev", "build").
 type Graph = BTreeMap<String, Vec<(String, String)>>;
@@ -87,14 +87,14 @@ fn violations(graph: &Graph) -> Vec<String> {
     for (package, dependencies) in graph {
         let is_module = MODULES.contains(&package.as_str());
         let own_layer = layer(package);
-        if !is_module && own_layer.is_none() && package != PROGRAM {
+        if !is_module && own_layer.is_none() && !PROGRAMS.contains(&package.as_str()) {
             found.push(format!(
                 "{package} is in no tier: add it to the lists of this test"
             ));
         }
         for (name, kind) in dependencies {
             let module = MODULES.contains(&name.as_str());
-            if name == PROGRAM {
+            if PROGRAMS.contains(&name.as_str()) {
                 found.push(format!("{package} uses the program"));
             } else if is_module && module && name != package {
                 found.push(format!("module {package} uses module {name} ({kind})"));
@@ -116,7 +116,7 @@ fn violations(graph: &Graph) -> Vec<String> {
 fn tiers_hold() {
     let graph = graph();
     assert_eq!(violations(&graph), Vec::<String>::new());
-    for name in PLATFORM.iter().chain(&MODULES).chain([&PROGRAM]) {
+    for name in PLATFORM.iter().chain(&MODULES).chain(&PROGRAMS) {
         assert!(
             graph.contains_key(*name),
             "{name} is listed here and is no crate"

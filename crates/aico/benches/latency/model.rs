@@ -1,19 +1,52 @@
 //! A model that computes nothing: it says the time, at the pace that the question names.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aico_bus::{Client, Request};
-use aico_contracts::topics::{MODELS_GENERATE, MODELS_PREPARE};
+use aico_contracts::ids::ModelId;
+use aico_contracts::topics::{MODELS_PREPARE, slot, slot_verb};
 use aico_contracts::v1::{
     Generate, Generated, GeneratedEnd, ModelState, PreparedModel, generated, model_state,
 };
+use aico_models::router::table::{Flight, View};
+use aico_models::router::{Backends, Guard, Router};
+use aico_models::supervisor::SystemMemory;
 
-/// Says that it is ready, in place of the manager.
+/// Says that it is ready, in place of the manager, and passes questions on as the real router does.
 pub(crate) async fn ready(client: Client) {
+    let memory = Arc::new(SystemMemory);
+    let router = Router::new(
+        client.clone(),
+        Backends::default(),
+        memory,
+        1,
+        Guard::default(),
+    );
+    let model = ModelId::new();
+    router.table.set_active(Some(model));
+    router.table.put(View {
+        number: 0,
+        model,
+        name: "clock".into(),
+        status: model_state::Status::Ready,
+        process_id: 0,
+        pinned: false,
+        idle_until: None,
+        places: 4,
+        restarts: 0,
+        loading_percent: None,
+        device: None,
+        fallback: None,
+        flight: Flight::default(),
+    });
+    let topics = router.serve().unwrap();
+    tokio::spawn(router.run(topics));
     let mut requests = client.serve(MODELS_PREPARE, 16).unwrap();
     while let Some(request) = requests.recv().await {
         let state = ModelState {
             status: model_state::Status::Ready.into(),
+            model: model.to_vec(),
             name: "clock".into(),
             ..ModelState::default()
         };
@@ -26,7 +59,7 @@ pub(crate) async fn ready(client: Client) {
 
 /// Answers questions.
 pub(crate) async fn serve(client: Client, clock: Instant) {
-    let mut requests = client.serve(MODELS_GENERATE, 4).unwrap();
+    let mut requests = client.serve(&slot(0, slot_verb::GENERATE), 4).unwrap();
     while let Some(request) = requests.recv().await {
         answer(request, clock).await;
     }

@@ -295,7 +295,9 @@ impl Problem {
     }
 
     pub(crate) fn into_failure(self, status: StatusCode) -> Failure {
+        let engine = Exit::of_engine(&self.code);
         let exit = match (self.code.as_str(), status.as_u16()) {
+            _ if engine.is_some() => engine.unwrap_or(Exit::Engine),
             ("locked" | "person-locked", _) | (_, 423) => Exit::Locked,
             ("not-set-up", _) => Exit::NotSetUp,
             ("already-set-up", _) => Exit::AlreadySetUp,
@@ -316,6 +318,7 @@ impl Problem {
             ("keychain-wrong", _) => Exit::KeychainWrong,
             (_, 401) => Exit::WrongPassword,
             (_, 404) => Exit::NotFound,
+            ("storage-failing", _) => Exit::StorageFailing,
             ("storage-read-only", _) => Exit::StorageReadOnly,
             (_, 507) => Exit::StorageFull,
             (_, 400..500) => Exit::Refused,

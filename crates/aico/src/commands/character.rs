@@ -283,7 +283,10 @@ fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
         )
         .because(&error),
         _ => Failure::new(
-            Exit::Refused,
+            match aico_vault::fs::disk_failed(&error) {
+                true => Exit::StorageFailing,
+                false => Exit::Refused,
+            },
             format!("{} can't be written.", path.display()),
         )
         .because(&error),

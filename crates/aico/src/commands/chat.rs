@@ -8,6 +8,7 @@ use super::{Context, checked_id};
 use crate::cli::Chat;
 use crate::client::{Daemon, Event, Events};
 use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
 use crate::{prompt, style};
 
 pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
@@ -66,7 +67,16 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
             Err(failure)
                 if matches!(
                     failure.exit,
-                    Exit::ModelFailed | Exit::StorageFull | Exit::StorageReadOnly | Exit::Refused
+                    Exit::ModelFailed
+                        | Exit::Engine
+                        | Exit::EngineAway
+                        | Exit::EngineWrong
+                        | Exit::EngineSlow
+                        | Exit::EngineBarred
+                        | Exit::StorageFull
+                        | Exit::StorageReadOnly
+                        | Exit::StorageFailing
+                        | Exit::Refused
                 ) =>
             {
                 failure.report();
@@ -145,6 +155,8 @@ struct Shown {
     /// Deltas can come before the frame that says which answer is ours.
     early: Vec<Value>,
     begun: bool,
+    /// How far the model is loaded that the answer waits for.
+    loading: Option<Progress>,
 }
 
 impl Shown {
@@ -153,6 +165,7 @@ impl Shown {
             json,
             early: Vec::new(),
             begun: false,
+            loading: None,
         }
     }
 
@@ -186,6 +199,7 @@ impl Shown {
                 self.event(&json!({"type": "delta", "part": event["part"], "text": text}));
                 if !self.json {
                     self.begun = true;
+                    self.loading = None;
                     style::piece(&style::harmless(text));
                 }
                 None
@@ -196,10 +210,28 @@ impl Shown {
             }
             "model.state" => {
                 self.event(&json!({"type": "model", "state": event["state"]}));
+                self.load(&event["state"]);
                 None
             }
-            "answer.done" if event["message"]["id"] == answer => Some(self.done(event)),
+            "answer.done" if event["message"]["id"] == answer => {
+                self.loading = None;
+                Some(self.done(event))
+            }
             _ => None,
+        }
+    }
+
+    /// Shows how far the model is loaded while the answer has not begun.
+    fn load(&mut self, state: &Value) {
+        if self.json || self.begun || state["status"] != "starting" {
+            self.loading = None;
+            return;
+        }
+        let name = style::harmless(state["name"].as_str().unwrap_or("the model"));
+        let progress = self.loading.get_or_insert_with(|| Progress::new("Loading"));
+        match state["loading_percent"].as_u64() {
+            Some(percent) => progress.part(percent, &name),
+            None => progress.say(&format!("Loading {name}")),
         }
     }
 
@@ -235,9 +267,11 @@ impl Shown {
                 let exit = match error["code"].as_str() {
                     Some("storage-full") => Exit::StorageFull,
                     Some("storage-read-only") => Exit::StorageReadOnly,
+                    Some("storage-failing") => Exit::StorageFailing,
                     Some("locked") => Exit::Locked,
                     Some("too-long") => Exit::Refused,
-                    _ => Exit::ModelFailed,
+                    Some(code) => Exit::of_engine(code).unwrap_or(Exit::ModelFailed),
+                    None => Exit::ModelFailed,
                 };
                 let title = said("title").unwrap_or_else(|| "The answer failed.".to_owned());
                 Err(Failure {

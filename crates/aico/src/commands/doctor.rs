@@ -2,6 +2,8 @@
 //!
 //! Works with and without a running daemon; reads only.
 
+mod graphics;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -26,6 +28,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     findings.extend(folder(data));
     findings.extend(vault(&data.join("home")));
     findings.extend(running(context).await);
+    findings.extend(graphics::look(context).await);
     findings.extend(machine());
     let mut ill = false;
     for found in &findings {

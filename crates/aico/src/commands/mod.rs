@@ -7,6 +7,7 @@ mod chat;
 mod config;
 mod conversation;
 mod doctor;
+mod engine;
 mod export;
 mod export_key;
 mod file;
@@ -15,6 +16,7 @@ mod kit;
 mod logs;
 mod model;
 mod module;
+mod ollama;
 mod person;
 mod rotate;
 mod seal;
@@ -92,6 +94,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Command::Export(what) => export::run(&context, &what).await,
             Command::Person(what) => person::run(&context, &what).await,
             Command::Model(what) => model::run(&context, &what).await,
+            Command::Engine(what) => engine::run(&context, &what).await,
+            Command::Egress(what) => engine::egress(&context, &what).await,
             Command::Module(what) => module::run(&context, &what).await,
             Command::Token(what) => token::run(&context, &what).await,
             Command::Bus(what) => bus::run(&context, &what).await,

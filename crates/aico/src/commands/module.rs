@@ -237,6 +237,7 @@ fn cant_write(path: &Path, error: &std::io::Error) -> Failure {
     let exit = match error.kind() {
         std::io::ErrorKind::StorageFull => Exit::StorageFull,
         std::io::ErrorKind::ReadOnlyFilesystem => Exit::StorageReadOnly,
+        _ if aico_vault::fs::disk_failed(error) => Exit::StorageFailing,
         _ => Exit::Refused,
     };
     Failure::new(exit, format!("{} can't be written.", path.display())).because(error)

@@ -109,6 +109,8 @@ async fn rotate(
             let failed = state.failed.map(|failed| {
                 let exit = match failed.kind {
                     ErrorKind::StorageFull => Exit::StorageFull,
+                    ErrorKind::StorageReadOnly => Exit::StorageReadOnly,
+                    ErrorKind::StorageFailing => Exit::StorageFailing,
                     _ => Exit::Unexpected,
                 };
                 (exit, failed.why)
@@ -235,6 +237,8 @@ async fn watch(daemon: &Daemon) -> Result<(), Failure> {
             let failed = state["failed"].as_str().map(|why| {
                 let exit = match state["failed_code"].as_str() {
                     Some("storage-full") => Exit::StorageFull,
+                    Some("storage-read-only") => Exit::StorageReadOnly,
+                    Some("storage-failing") => Exit::StorageFailing,
                     _ => Exit::Unexpected,
                 };
                 (exit, why.to_owned())

@@ -107,7 +107,7 @@ fn show(store: &Value) {
     let text = |key: &str| store[key].as_str().unwrap_or_default();
     let looked_at = match (store["looked_at"].as_u64().unwrap_or(0), text("part")) {
         (0, _) => String::new(),
-        (count, "journal") => format!("{count} records"),
+        (count, "journal" | "log") => format!("{count} records"),
         (count, _) => format!("{count} pages"),
     };
     let whose = style::harmless(text("name"));
@@ -116,6 +116,9 @@ fn show(store: &Value) {
     for problem in store["problems"].as_array().into_iter().flatten() {
         let problem = sentence(problem.as_str().unwrap_or_default());
         style::line(&format!("    {}", style::harmless(&problem)));
+    }
+    if text("state") == "locked" && !text("what_to_do").is_empty() {
+        style::line(&format!("    {}", style::harmless(text("what_to_do"))));
     }
     if text("state") != "sound" {
         style::line(&format!("    {}", style::harmless(text("path"))));
@@ -130,6 +133,7 @@ fn kind(part: &str) -> &str {
     match part {
         "header" => "vault header",
         "system" => "system database",
+        "log" => "log file",
         other => other,
     }
 }

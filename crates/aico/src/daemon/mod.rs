@@ -5,8 +5,10 @@
 //! the home is ready.
 
 mod door;
+mod engines;
 mod logs;
-mod modules;
+pub(crate) mod modules;
+pub(crate) mod ollama;
 pub(crate) mod rekey;
 mod signals;
 mod status;
@@ -373,7 +375,11 @@ pub(crate) fn home_config(data: &Path, token_hours: u32) -> HomeConfig {
         configuration: None,
         token_hours,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-        person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
+        person_migrations: vec![
+            aico_companion::MIGRATIONS,
+            aico_store::vectors::MIGRATIONS,
+            aico_access::EGRESS_MIGRATIONS,
+        ],
         person_exports: vec![aico_companion::EXPORT],
     }
 }

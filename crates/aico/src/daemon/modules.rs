@@ -1,6 +1,6 @@
 //! What lives only while the home is ready: the model manager, the companion, the log's file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +9,19 @@ use aico_bus::{Bus, Identity, Journal, Retention, link};
 use aico_companion::Companion;
 use aico_config::Config;
 use aico_logging::Logging;
+use aico_models::backend::Engines;
+use aico_models::gpu::GpuConfig;
 use aico_models::prompt_cache::{Limits, PromptCache};
 use aico_models::pull::url::Url;
 use aico_models::pull::{Proxy, PullConfig};
+use aico_models::router::Backends;
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
 use aico_vault::Vault;
 use tokio::sync::mpsc;
 
-use super::door;
 use super::rekey::{self, Ask};
+use super::{door, engines};
 
 /// What the modules are made of.
 pub(super) struct Parts {
@@ -95,6 +98,8 @@ pub(super) async fn watch(parts: Parts, mut asked: mpsc::Receiver<Ask>) {
 struct Modules {
     /// Without them conversations can be read and nothing is answered.
     models: Option<ModelManager>,
+    /// Other programs that run models.
+    engines: Option<Engines>,
     companion: Companion,
     /// Without it durable messages reach those in the daemon only.
     journal: Option<Journal>,
@@ -122,6 +127,7 @@ impl Modules {
         let mut modules = match companion {
             Ok(companion) => Self {
                 models: None,
+                engines: None,
                 companion,
                 journal,
                 _hold: hold,
@@ -141,7 +147,10 @@ impl Modules {
 
     /// Whether something has to be tried again.
     fn lacks(&self, parts: &Parts) -> bool {
-        self.models.is_none() || self.journal.is_none() || !parts.logging.is_attached()
+        self.models.is_none()
+            || self.engines.is_none()
+            || self.journal.is_none()
+            || !parts.logging.is_attached()
     }
 
     /// Starts what is not there.
@@ -152,28 +161,49 @@ impl Modules {
         if self.journal.is_none() {
             self.journal = open_journal(parts, false).await;
         }
-        if self.models.is_none() {
+        if self.models.is_none() || self.engines.is_none() {
             self.start_models(parts, false).await;
         }
     }
 
     async fn start_models(&mut self, parts: &Parts, first: bool) {
-        match Self::models(parts).await {
+        if self.engines.is_none() {
+            match Self::engines(parts) {
+                Ok(engines) => self.engines = Some(engines),
+                Err(error) => told_once(first, &*error, "other engines can't be used yet"),
+            }
+        }
+        let Some(engines) = self.engines.as_ref().filter(|_| self.models.is_none()) else {
+            return;
+        };
+        match Self::models(parts, engines).await {
             Ok(models) => self.models = Some(models),
             Err(error) => told_once(first, &*error, "models can't be served yet"),
         }
     }
 
+    fn engines(parts: &Parts) -> Result<Engines, Box<dyn std::error::Error + Send + Sync>> {
+        let mut all = engines::servers(&parts.home, &parts.config.models)?;
+        all.extend(engines::ollama(&parts.home, &parts.config, &parts.data)?);
+        let folder = parts.data.join("engines");
+        Ok(Engines::start(&parts.bus, all, folder)?)
+    }
+
     async fn models(
         parts: &Parts,
+        engines: &Engines,
     ) -> Result<ModelManager, Box<dyn std::error::Error + Send + Sync>> {
         let settings = &parts.config.models;
         let program = std::env::current_exe()?;
+        let gpu = gpu_config(settings, &program)?;
         let config = ManagerConfig {
             starter: Some(STARTER),
             threads: settings.threads,
             context: settings.context,
             sequences: settings.parallel,
+            loaded: settings.loaded,
+            backends: Backends::new(engines.all()),
+            gpu,
             start: match settings.start {
                 aico_config::ModelStart::Eager => StartWhen::Now,
                 aico_config::ModelStart::Lazy => StartWhen::Asked,
@@ -217,6 +247,7 @@ impl Modules {
         if let Some(models) = self.models {
             models.stop().await;
         }
+        drop(self.engines);
         close_journal(parts, self.journal).await;
         tracing::info!("locked");
         parts.logging.detach();
@@ -236,8 +267,21 @@ fn prompt_cache(settings: &aico_config::Models, vault: Vault) -> Option<PromptCa
     })
 }
 
+/// How graphics devices are used, by the configuration; engines for them lie beside the program.
+pub(crate) fn gpu_config(
+    settings: &aico_config::Models,
+    program: &Path,
+) -> Result<GpuConfig, aico_models::gpu::UnknownKind> {
+    Ok(GpuConfig {
+        wanted: settings.gpu.parse()?,
+        device: settings.gpu_device,
+        layers: settings.gpu_layers,
+        folder: program.parent().unwrap_or(Path::new("")).to_owned(),
+    })
+}
+
 /// How models are downloaded, by the configuration.
-fn pull_config(
+pub(crate) fn pull_config(
     settings: &aico_config::Models,
     models: PathBuf,
 ) -> Result<PullConfig, aico_models::pull::url::UrlError> {

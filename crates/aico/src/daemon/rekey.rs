@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aico_access::{Home, PartChecked, PartsError, SealedParts};
-use aico_logging::Logging;
+use aico_logging::{CheckedLog, Logging};
 use aico_vault::Vault;
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,6 +50,18 @@ impl SealedParts for Running {
         check_journal(self.home.vault()?, told).await
     }
 
+    async fn check_logs(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        // Without a folder the log goes to the console only.
+        let Ok(reader) = self.logging.reader() else {
+            return Ok(());
+        };
+        let check = move |each: &mut dyn FnMut(CheckedLog) -> bool| Ok(reader.check(each)?);
+        check_logs(check, told).await
+    }
+
     fn bytes(&self) -> (u64, u64) {
         bytes(&self.data)
     }
@@ -81,6 +93,17 @@ impl SealedParts for AtRest {
         told: &mut (dyn FnMut(PartChecked) -> bool + Send),
     ) -> Result<(), PartsError> {
         check_journal(self.home.vault()?, told).await
+    }
+
+    async fn check_logs(
+        &self,
+        told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
+        let check = move |each: &mut dyn FnMut(CheckedLog) -> bool| {
+            Ok(aico_logging::check(&folder, &vault, each)?)
+        };
+        check_logs(check, told).await
     }
 
     fn bytes(&self) -> (u64, u64) {
@@ -122,6 +145,28 @@ async fn check_journal(
     }
     drop(checked);
     Ok(reading.await??)
+}
+
+/// Reads the log's files again, each as far as it was written when that began.
+async fn check_logs(
+    check: impl FnOnce(&mut dyn FnMut(CheckedLog) -> bool) -> Result<(), PartsError> + Send + 'static,
+    told: &mut (dyn FnMut(PartChecked) -> bool + Send),
+) -> Result<(), PartsError> {
+    let (files, mut checked) = mpsc::channel(16);
+    let reading =
+        tokio::task::spawn_blocking(move || check(&mut |file| files.blocking_send(file).is_ok()));
+    while let Some(file) = checked.recv().await {
+        let part = PartChecked {
+            path: file.path,
+            records: file.records,
+            wrong: file.wrong,
+        };
+        if !told(part) {
+            break;
+        }
+    }
+    drop(checked);
+    reading.await?
 }
 
 async fn blocking(

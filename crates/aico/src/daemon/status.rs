@@ -38,6 +38,13 @@ impl Status {
                     .to_owned(),
             );
         }
+        if health.storage_failing {
+            warnings.push(
+                "The disk fails at reading or writing. Make a backup to another disk while it can \
+                 be read, and look at the system's log."
+                    .to_owned(),
+            );
+        }
         if let Some(took) = health.slow_commit {
             warnings.push(format!(
                 "The disk is slow: storing takes {:.1} seconds.",

@@ -32,7 +32,11 @@ fn fill(world: &World) {
             configuration: None,
             token_hours: 24,
             system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-            person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
+            person_migrations: vec![
+                aico_companion::MIGRATIONS,
+                aico_store::vectors::MIGRATIONS,
+                aico_access::EGRESS_MIGRATIONS,
+            ],
             person_exports: Vec::new(),
         })
         .unwrap();

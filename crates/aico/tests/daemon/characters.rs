@@ -333,7 +333,12 @@ fn add(world: &World, path: &Path) {
 
 #[test]
 fn the_model_that_a_character_is_made_for_answers_and_the_next_one_when_it_is_gone() {
-    let world = World::ready();
+    let mut world = World::new();
+    assert!(world.setup().status.success());
+    // One at a time, so that each goes when another one is asked.
+    let password = world.path("password");
+    let password = password.to_str().unwrap();
+    world.serve_with(&["--password-file", password, "--set", "models.loaded=1"]);
     // Two models beside the starter: a copy of it, and one with weights by chance.
     let (sage, owl) = (world.path("Sage-1B-Q8_0.gguf"), world.path("owl.gguf"));
     gguf_writer::write(&sage, &Shape::tiny());

@@ -35,6 +35,9 @@ fn their_pieces_go_from_every_archive_within_reach_and_the_others_are_told() {
     // Somebody takes copies, and one disk away.
     let copy = world.path("copy.aicobackup");
     std::fs::copy(&first, &copy).unwrap();
+    let mut other = World::new();
+    let elsewhere = other.path("copy.aicobackup");
+    std::fs::copy(&first, &elsewhere).unwrap();
     std::fs::rename(&far, world.path("taken-away")).unwrap();
     // And there is what an earlier restore kept.
     world.stop();
@@ -62,21 +65,20 @@ fn their_pieces_go_from_every_archive_within_reach_and_the_others_are_told() {
     // The one that was taken away was made after that backup: the restored home never knew it.
     assert!(!away.exists());
 
-    // A copy put in the place of the archive: the list beside it is obeyed.
-    std::fs::copy(&copy, &first).unwrap();
-    let told = verify(&world, &first);
+    // The copy, with no list beside it: the home that is there knows.
+    let told = verify(&world, &copy);
     assert!(told.contains("Ben"), "{told}");
     world.stop();
-    restore(&world, &first);
+    restore(&world, &copy);
     world.serve();
     is_gone(&world);
-    // On another machine as well, with the folder and nothing else.
-    let mut other = World::new();
+    // On another machine the copy is in the place of the archive: the list beside it is obeyed.
     let folder = other.path("near");
     std::fs::create_dir(&folder).unwrap();
     for name in names_in(&near) {
         std::fs::copy(near.join(&name), folder.join(&name)).unwrap();
     }
+    std::fs::copy(&elsewhere, folder.join(first.file_name().unwrap())).unwrap();
     restore(&other, &folder.join(first.file_name().unwrap()));
     other.serve();
     is_gone(&other);

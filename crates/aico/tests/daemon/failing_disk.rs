@@ -64,6 +64,11 @@ fn messages(world: &World, conversation: &str) -> Value {
     serde_json::from_str::<Value>(&shown).unwrap()["messages"].clone()
 }
 
+/// An error of the disk, told as one.
+fn failing(status: u16, problem: &Value) -> bool {
+    (status, &problem["code"]) == (500, &"storage-failing".into())
+}
+
 #[test]
 fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart() {
     let mut family = Family::at_home();
@@ -133,9 +138,9 @@ fn a_registry_that_could_not_be_synced_is_written_anew_when_it_can() {
         .disk
         .fails(Fault::NoSync, &family.world.home().join("registry"));
     let (status, problem) = family.mia_api.post(CONVERSATIONS, &json!({}));
-    assert!(status >= 500, "acknowledged all the same: {problem}");
+    assert!(failing(status, &problem), "{status} {problem}");
     let (status, problem) = family.mia_api.post(CONVERSATIONS, &json!({}));
-    assert!(status >= 500, "acknowledged all the same: {problem}");
+    assert!(failing(status, &problem), "{status} {problem}");
     family.disk.mend();
     until("it is written again", || {
         (family.mia_api.post(CONVERSATIONS, &json!({})).0 == 201).then_some(())
@@ -285,4 +290,180 @@ fn who_meets_a_database_that_changes_places_is_told_when_to_come_again() {
         (family.mia_api.get(CONVERSATIONS).0 == 200).then_some(())
     });
     assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
+}
+
+#[test]
+fn a_disk_that_fails_at_writing_is_told_and_recovered_from() {
+    let mut family = Family::at_home();
+    let said = family.world.chat(None, "Hello");
+    let conversation = said["conversation"].as_str().unwrap().to_owned();
+    until("what follows an answer is stored", || {
+        let all = messages(&family.world, &conversation);
+        (all[1]["status"] == "complete").then_some(())
+    });
+    let before = messages(&family.world, &conversation);
+
+    // Her database; the system's; the registry's notes of each.
+    family.disk.fails(Fault::NoWrite, &family.mia);
+    let path = format!("{CONVERSATIONS}/{conversation}/messages");
+    let (status, problem) = family.mia_api.post(&path, &json!({"text": "Hello"}));
+    assert!(failing(status, &problem), "{status} {problem}");
+    assert!(problem["what_to_do"].is_string(), "{problem}");
+    assert_eq!(family.degraded(), json!(["storage-failing"]));
+    let chat = ["chat", "--once", "Hello", "--conversation", &conversation];
+    fails(&family.world, &chat, 31, "The disk failed");
+    let told = text(&family.world.aico(&["status"]).stderr);
+    assert!(told.contains("The disk fails"), "{told}");
+    assert_eq!(messages(&family.world, &conversation), before);
+    // Nobody else's meets it.
+    let (status, theirs) = family.ben_api.post(CONVERSATIONS, &json!({}));
+    assert_eq!(status, 201, "{theirs}");
+    family.disk.mend();
+    family.well_again();
+    let home = family.world.home();
+    for (name, part) in [("Lin", "system.db-wal"), ("Kim", "registry")] {
+        let person = json!({"name": name, "password": "pepper saddle comet drizzle"});
+        family.disk.fails(Fault::NoWrite, &home.join(part));
+        let (status, problem) = family.mia_api.post("/api/v1/persons", &person);
+        assert!(failing(status, &problem), "{part}: {status} {problem}");
+        family.disk.mend();
+        family.well_again();
+        // Added all the same, where only the note of it failed; never by halves.
+        let (status, added) = family.mia_api.post("/api/v1/persons", &person);
+        assert_eq!(status, if name == "Kim" { 409 } else { 201 }, "{added}");
+        let (status, session) = family.mia_api.post("/api/v1/sessions", &person);
+        assert_eq!(status, 201, "{session}");
+    }
+    // What can be done without.
+    let without = [
+        home.join("journal"),
+        family.world.data().join("logs"),
+        family.mia.join("working"),
+    ];
+    for folder in without {
+        family.disk.fails(Fault::NoWrite, &folder);
+        let said = family.world.chat(Some(&conversation), "Hello again");
+        assert_eq!(said["status"], "complete", "{}", folder.display());
+        assert!(family.degraded().is_null(), "{}", family.degraded());
+    }
+    // Another disk, of backups.
+    let there = family.world.path("there");
+    std::fs::create_dir(&there).unwrap();
+    family.disk.fails(Fault::NoWrite, &there);
+    let to = ["backup", "create", "--to", there.to_str().unwrap()];
+    fails(&family.world, &to, 31, "could not");
+    // Files of one's own, there and back.
+    let letter = family.world.path("letter");
+    std::fs::write(&letter, "dear").unwrap();
+    let (letter, out) = (letter.to_str().unwrap(), there.join("out"));
+    let out = out.to_str().unwrap();
+    let seal = ["file", "encrypt", letter, "--out", out];
+    fails(&family.world, &seal, 31, "Could not");
+    family.world.said(&["file", "encrypt", letter]);
+    let sealed = format!("{letter}.aico");
+    let open = ["file", "decrypt", &sealed, "--out", out];
+    fails(&family.world, &open, 31, "can't be read or written");
+    assert!(names_in(&there).is_empty(), "{:?}", names_in(&there));
+    family.disk.mend();
+    family.world.said(&seal);
+    family.world.said(&to);
+    let now = messages(&family.world, &conversation);
+    family.world.kill();
+    family.world.serve();
+    assert_eq!(messages(&family.world, &conversation), now);
+    family.world.said(&["store", "check", "--full"]);
+}
+
+#[test]
+fn a_disk_that_fails_at_reading_is_told_and_is_no_damage() {
+    let mut family = Family::at_home();
+    let said = family.world.chat(None, "Hello");
+    let conversation = said["conversation"].as_str().unwrap().to_owned();
+    family.world.stop();
+    // The program starts without anything of hers, and the system's own can be read.
+    family
+        .disk
+        .fails(Fault::NoRead, &family.mia.join("person.db"));
+    family.world.serve();
+    let mia_api = family.world.api().sign_in("Mia", PASSWORD);
+    let (status, problem) = mia_api.get(CONVERSATIONS);
+    assert!(failing(status, &problem), "{status} {problem}");
+    let found = family.world.aico(&["store", "check", "--full", "--json"]);
+    let found = text(&found.stdout);
+    let hers = found
+        .lines()
+        .find(|line| line.contains("unchecked"))
+        .unwrap();
+    assert!(hers.contains("Input/output error"), "{hers}");
+    assert!(
+        !found.contains("\"damaged\",") && !found.contains("\"damaged\":1"),
+        "{found}"
+    );
+    let ben_api = family.world.api().sign_in("Ben", BEN);
+    assert_eq!(ben_api.get(CONVERSATIONS).0, 200);
+    family.disk.mend();
+    until("it is read again", || {
+        (mia_api.get(CONVERSATIONS).0 == 200).then_some(())
+    });
+    assert_eq!(
+        messages(&family.world, &conversation)
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+
+    // While it is open: what can be done without, and files.
+    let letter = family.world.path("letter");
+    std::fs::write(&letter, "dear").unwrap();
+    let letter = letter.to_str().unwrap();
+    family.world.said(&["file", "encrypt", letter]);
+    for folder in ["working", "prompt-cache"] {
+        family.disk.fails(Fault::NoRead, &family.mia.join(folder));
+        let said = family.world.chat(Some(&conversation), "Hello again");
+        assert_eq!(said["status"], "complete", "{folder}");
+    }
+    let sealed = format!("{letter}.aico");
+    family
+        .disk
+        .fails(Fault::NoRead, &family.world.path("letter.aico"));
+    fails(
+        &family.world,
+        &["file", "cat", &sealed],
+        31,
+        "Could not read",
+    );
+    family.disk.mend();
+    assert_eq!(family.world.said(&["file", "cat", &sealed]), "dear");
+    family.world.stop();
+
+    // Nothing of the system's can be read: no start, and the words for it.
+    for part in ["system.db", "registry", "vault.hdr"] {
+        let part = family.world.home().join(part);
+        family.disk.fails(Fault::NoRead, &part);
+        serve_or_unlock_fails(&mut family.world, &part);
+        family.disk.mend();
+    }
+    family.world.serve();
+    family.world.said(&["store", "check", "--full"]);
+}
+
+/// With 31, wherever it is met.
+fn serve_or_unlock_fails(world: &mut World, part: &std::path::Path) {
+    match world.try_serve(&[]) {
+        Err(code) => assert_eq!(code, Some(31), "{}", part.display()),
+        Ok(_) => {
+            let file = world.path("password");
+            let unlock = ["unlock", "--password-file", file.to_str().unwrap()];
+            let unlocked = world.aico(&unlock);
+            let said = text(&unlocked.stderr);
+            assert_eq!(
+                unlocked.status.code(),
+                Some(31),
+                "{}: {said}",
+                part.display()
+            );
+            world.kill();
+        }
+    }
 }

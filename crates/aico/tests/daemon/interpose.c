@@ -4,7 +4,8 @@
  *
  *   full         writes find no room          readonly     nothing can be changed
  *   nosync       syncs fail                   slow MS      syncs take so long
- *   slowswap MS  renames take so long
+ *   slowswap MS  renames take so long         noread       reads fail
+ *   nowrite      writes fail
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum mode { NONE, FULL, READONLY, NOSYNC, SLOW, SLOWSWAP };
+enum mode { NONE, FULL, READONLY, NOSYNC, SLOW, SLOWSWAP, NOREAD, NOWRITE };
 
 struct fault {
     enum mode mode;
@@ -32,7 +33,8 @@ struct fault {
 
 static void look(struct fault *fault)
 {
-    static const char *names[] = {"", "full", "readonly", "nosync", "slow", "slowswap"};
+    static const char *names[] = {"", "full", "readonly", "nosync", "slow", "slowswap",
+                                  "noread", "nowrite"};
     char text[PATH_MAX + 64], mode[16];
     const char *path = getenv("AICO_TEST_DISK");
     fault->mode = NONE;
@@ -48,7 +50,7 @@ static void look(struct fault *fault)
     text[length] = 0;
     if (sscanf(text, "%15s %ld %4095[^\n]", mode, &fault->number, fault->folder) != 3)
         return;
-    for (int i = FULL; i <= SLOWSWAP; i++)
+    for (int i = FULL; i <= NOWRITE; i++)
         if (!strcmp(mode, names[i]))
             fault->mode = i;
 }
@@ -124,8 +126,15 @@ static int refused_write(int fd)
     switch (of_file(fd, &number)) {
     case READONLY: return EROFS;
     case FULL: return ENOSPC;
+    case NOWRITE: return EIO;
     default: return 0;
     }
+}
+
+static int refused_read(int fd)
+{
+    long number;
+    return of_file(fd, &number) == NOREAD ? EIO : 0;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -150,6 +159,17 @@ WRITING(pwrite, (int fd, const void *from, size_t count, off_t at), (fd, from, c
 WRITING(pwrite64, (int fd, const void *from, size_t count, off64_t at), (fd, from, count, at))
 WRITING(pwritev, (int fd, const struct iovec *from, int count, off_t at), (fd, from, count, at))
 WRITING(pwritev64, (int fd, const struct iovec *from, int count, off64_t at), (fd, from, count, at))
+
+#define READING(name, parameters, arguments)      \
+    ssize_t name parameters                       \
+    {                                             \
+        FAIL_WITH(refused_read(fd));              \
+        return REAL(name) arguments;              \
+    }
+READING(read, (int fd, void *into, size_t count), (fd, into, count))
+READING(readv, (int fd, const struct iovec *into, int count), (fd, into, count))
+READING(pread, (int fd, void *into, size_t count, off_t at), (fd, into, count, at))
+READING(pread64, (int fd, void *into, size_t count, off64_t at), (fd, into, count, at))
 
 #define CHANGING(name, parameters, arguments)     \
     int name parameters                           \

@@ -16,6 +16,10 @@ pub(crate) enum Fault {
     ReadOnly,
     /// Syncs fail.
     NoSync,
+    /// Reads fail.
+    NoRead,
+    /// Writes fail.
+    NoWrite,
     /// Each sync takes so long.
     Slow(Duration),
     /// Each rename takes so long.
@@ -43,6 +47,8 @@ impl FaultyDisk {
             Fault::Full => ("full", 0),
             Fault::ReadOnly => ("readonly", 0),
             Fault::NoSync => ("nosync", 0),
+            Fault::NoRead => ("noread", 0),
+            Fault::NoWrite => ("nowrite", 0),
             Fault::Slow(time) => ("slow", time.as_millis()),
             Fault::SlowSwap(time) => ("slowswap", time.as_millis()),
         };

@@ -8,8 +8,11 @@ mod conversation;
 mod damage;
 #[cfg(target_os = "linux")]
 mod desktop;
+#[path = "../../../aico-store/tests/support/disk.rs"]
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod disk;
 mod drill;
+mod engines;
 mod erasing;
 mod export_key;
 mod exports;
@@ -35,6 +38,10 @@ mod memory;
 mod models;
 mod modules;
 mod newer;
+#[cfg(target_os = "linux")]
+mod ollama;
+#[path = "../../../aico-models/tests/support/ollama.rs"]
+mod ollama_double;
 mod persons;
 #[cfg(target_os = "linux")]
 mod power;
@@ -42,12 +49,16 @@ mod power;
 mod preload;
 mod privacy;
 mod programs;
+mod programs_models;
 mod prompts;
 mod pulls;
 mod reading;
+#[path = "../../../aico-models/tests/support/registry.rs"]
+mod registry;
 mod rotation;
 mod sealed;
 mod secrets;
+mod shelves;
 mod store_check;
 mod streams;
 mod support;

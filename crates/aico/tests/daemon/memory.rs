@@ -11,7 +11,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::hmac;
 
-use crate::support::{PASSWORD, World, text};
+use crate::support::{PASSWORD, World, allow_cores, text};
 
 struct Len;
 
@@ -286,6 +286,8 @@ fn a_forced_core_of_an_unlocked_daemon_has_neither_password_nor_root_key_and_a_l
     let mut world = world();
     let (never, derived) = (never(&world), derived(&world));
     let everything = [&never[..], &derived[..]].concat();
+    let said = "The heron stands in the reeds. ".repeat(5);
+    let words = [("what was said".to_owned(), b"heron stands in".to_vec())];
     // With the key file, then with the password from a file, then with the password over REST.
     let password = world.path("password");
     let from_file = ["--password-file", password.to_str().unwrap()];
@@ -302,16 +304,20 @@ fn a_forced_core_of_an_unlocked_daemon_has_neither_password_nor_root_key_and_a_l
             world.said(&["lock"]);
             world.said(&["unlock", "--password-file", password.to_str().unwrap()]);
         }
-        world.chat(None, "Hello");
+        for _ in 0..3 {
+            world.chat(None, &said);
+        }
         let none: [String; 0] = [];
         assert_eq!(found(world.pid(), &never), none, "unlocked by {how}");
         let children = world.children();
         assert_eq!(children.len(), 1, "one model process");
         assert_eq!(found(children[0], &everything), none, "the model process");
         world.said(&["lock"]);
-        assert_eq!(found(world.pid(), &everything), none, "locked after {how}");
-        let working = working(&world, how);
-        assert_eq!(found(world.pid(), &working), none, "locked after {how}");
+        // Nor anywhere that no dump reaches, and nothing of what was said.
+        let all = mapped(world.pid(), true);
+        let gone = [&everything[..], &working(&world, how), &words].concat();
+        let left = found_in(world.pid(), &gone, &all);
+        assert_eq!(left, none, "locked after {how}");
         world.stop();
     }
 }
@@ -369,6 +375,7 @@ fn after_a_rotation_no_key_from_before_is_left_in_memory() {
 /// A killed process leaves no core, wherever the system would put one.
 #[test]
 fn no_process_that_is_made_to_dump_leaves_a_core() {
+    allow_cores();
     let mut world = World::ready();
     world.chat(None, "Hello");
     let child = world.children()[0];

@@ -406,8 +406,15 @@ fn the_module_of_the_documents_runs() {
         .arg(&example)
         .arg(format!("--python_out={contracts}"))
         .args(
-            ["envelope", "link", "conversation", "models", "system"]
-                .map(|name| format!("{contracts}/aico/v1/{name}.proto")),
+            [
+                "envelope",
+                "link",
+                "conversation",
+                "models",
+                "activity",
+                "system",
+            ]
+            .map(|name| format!("{contracts}/aico/v1/{name}.proto")),
         )
         .arg(example.join("weather.proto"))
         .status()

@@ -40,7 +40,11 @@ fn used_by(world: &World, system: ModuleMigrations, person: ModuleMigrations) {
             configuration: None,
             token_hours: 24,
             system_migrations: vec![system],
-            person_migrations: vec![person, aico_store::vectors::MIGRATIONS],
+            person_migrations: vec![
+                person,
+                aico_store::vectors::MIGRATIONS,
+                aico_access::EGRESS_MIGRATIONS,
+            ],
             person_exports: Vec::new(),
         })
         .unwrap();

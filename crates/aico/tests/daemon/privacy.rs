@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
+use crate::support::allow_cores;
 use crate::support::{World, text};
 
 const MARKER: &str = "zyxmarkerqwv";
@@ -115,6 +117,7 @@ fn a_marker_in_chat_name_and_password_is_in_no_file_however_the_daemon_ends() {
 #[cfg(target_os = "linux")]
 #[test]
 fn neither_process_tells_a_secret_by_its_arguments_or_environment() {
+    allow_cores();
     let world = World::ready();
     world.chat(None, "Hello");
     let children = world.children();

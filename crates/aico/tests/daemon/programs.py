@@ -4,12 +4,16 @@ Called by programs.rs with the name of a part. AICO_ADDRESS is host and port, AI
 token, AICO_SESSION the token of a session.
 """
 
+import json
 import os
 import sys
+import time
+from typing import List, Literal
 
 import httpx
 import ollama
 import openai
+from pydantic import BaseModel, Field
 
 ADDRESS = "http://" + os.environ["AICO_ADDRESS"]
 TOKEN = os.environ["AICO_TOKEN"]
@@ -41,7 +45,8 @@ def fails(kind, status, work):
 
 def model():
     ids = [model.id for model in openai_client().models.list()]
-    assert ids[0] == "aico" and len(ids) == 2, ids
+    # The one that is chosen for everybody.
+    assert ids[0] == "aico" and len(ids) > 1, ids
     return ids[1]
 
 
@@ -107,9 +112,18 @@ def refused():
     embedding = lambda: client.embeddings.create(model=name, input="Hello")
     assert "embeddings" in str(fails(openai.BadRequestError, 400, embedding))
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    # The starter's template has no place for tools; the companion calls none.
+    for asked, code in [(name, "model-not-capable"), ("aico", "unsupported_parameter")]:
+        call = lambda: chat.create(model=asked, messages=said("x"), tools=[tool])
+        assert fails(openai.BadRequestError, 400, call).code == code
+    schema = {"not": {"type": "string"}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    bound = lambda: chat.create(model=name, messages=said("x"), response_format=form)
+    assert fails(openai.BadRequestError, 400, bound).code == "format-unusable"
     for more, param in [
-        ({"tools": [tool]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
+        ({"tools": [tool], "tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"n": 2}, "n"),
         ({"temperature": 3}, "temperature"),
         ({"extra_body": {"surprise": 1}}, "body"),
@@ -133,7 +147,10 @@ def refused():
     fails(ollama.ResponseError, 404, lambda: client.pull("none"))
     fails(ollama.ResponseError, 400, lambda: client.embed(name, "Hello"))
     fails(ollama.ResponseError, 400, lambda: client.chat(name, messages=said("x"), tools=[tool]))
-    fails(ollama.ResponseError, 400, lambda: client.generate(name, "x", format="json"))
+    fails(ollama.ResponseError, 400, lambda: client.chat(name, messages=said("x"), think=True))
+    broken = {"type": "string", "pattern": "(("}
+    fails(ollama.ResponseError, 400, lambda: client.generate(name, "x", format=broken))
+    fails(ollama.ResponseError, 400, lambda: client.generate("aico", "x", format="json"))
     large = "x" * (2 << 20)
     fails(ollama.ResponseError, 413, lambda: client.generate(name, large))
 
@@ -145,6 +162,82 @@ def refused():
         foreign = head | {"Origin": "https://evil.example"}
         answer = httpx.post(ADDRESS + path, content=b"{}", headers=foreign)
         assert answer.status_code == 403 and "error" in answer.json(), answer.text
+
+
+class Pet(BaseModel):
+    kind: Literal["cat", "dog"]
+    name: str = Field(max_length=8)
+    tame: bool
+    colours: List[Literal["black", "white"]] = Field(max_length=3)
+
+
+def structured():
+    """A model with random weights: what it says has the form because nothing else can come."""
+    client, name = openai_client(), model()
+    chat = client.chat.completions
+    for seed in range(1, 6):
+        ask = {"model": name, "messages": said("Which pet?"), "seed": seed, "temperature": 1.5}
+        parsed = chat.parse(response_format=Pet, **ask).choices[0]
+        assert isinstance(parsed.message.parsed, Pet) and parsed.finish_reason == "stop", parsed
+        with chat.stream(response_format=Pet, **ask) as stream:
+            assert isinstance(stream.get_final_completion().choices[0].message.parsed, Pet)
+    ask = {"model": name, "messages": said("Anything"), "seed": 3, "max_tokens": 800}
+    whole = chat.create(response_format={"type": "json_object"}, **ask).choices[0]
+    assert whole.message.content.startswith("{")
+    if whole.finish_reason == "stop":
+        assert isinstance(json.loads(whole.message.content), dict)
+
+    client = ollama_client()
+    schema = Pet.model_json_schema()
+    options = {"temperature": 1.5, "seed": 5}
+    answer = client.chat(name, messages=said("Which pet?"), format=schema, options=options)
+    assert Pet.model_validate_json(answer.message.content) and answer.done_reason == "stop"
+    parts = list(client.generate(name, "Which?", format=schema, stream=True, options=options))
+    assert Pet.model_validate_json("".join(part.response for part in parts))
+    answer = client.generate(name, "Anything", format="json", options={"num_predict": 300})
+    assert answer.response.startswith("{")
+
+
+def tools():
+    """A model that says nothing but the call of a tool."""
+    client, name = openai_client(), model()
+    function = {
+        "name": "clock",
+        "description": "Tells the time.",
+        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}},
+    }
+    clock = {"type": "function", "function": function}
+    messages = said("What time is it?")
+    ask = {"model": name, "tools": [clock], "stop": "STOP", "temperature": 0}
+    chat = client.chat.completions
+    whole = chat.create(messages=messages, **ask).choices[0]
+    assert whole.finish_reason == "tool_calls" and whole.message.content is None, whole
+    (call,) = whole.message.tool_calls
+    assert call.id and call.function.name == "clock"
+    assert json.loads(call.function.arguments) == {"zone": "UTC"}
+    with chat.stream(messages=messages, **ask) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    assert json.loads(final.message.tool_calls[0].function.arguments) == {"zone": "UTC"}
+    messages += [whole.message, {"role": "tool", "tool_call_id": call.id, "content": "12:00"}]
+    back = chat.create(messages=messages, tool_choice="auto", **ask)
+    assert back.choices[0].message.tool_calls
+    none = chat.create(messages=messages, tool_choice="none", **ask).choices[0]
+    assert none.message.tool_calls is None and "</tool_call>" in none.message.content
+
+    client = ollama_client()
+    assert client.show(name).capabilities == ["completion", "tools", "thinking"]
+    ask = {"tools": [clock], "options": {"stop": ["STOP"], "temperature": 0}}
+    messages = said("What time is it?")
+    for think in [None, True, False]:
+        answer = client.chat(name, messages=messages, think=think, **ask)
+        (call,) = answer.message.tool_calls
+        assert call.function.name == "clock" and call.function.arguments == {"zone": "UTC"}
+        assert answer.done_reason == "stop" and not answer.message.content
+    messages += [answer.message, {"role": "tool", "tool_name": "clock", "content": "12:00"}]
+    parts = list(client.chat(name, messages=messages, stream=True, **ask))
+    calls = [call for part in parts for call in part.message.tool_calls or []]
+    assert len(calls) == 1 and parts[-1].done
 
 
 def strangers():
@@ -168,6 +261,44 @@ def strangers():
     head = {"Authorization": "Bearer " + TOKEN}
     assert httpx.get(ADDRESS + "/api/v1/me", headers=head).status_code == 401
     assert httpx.get(ADDRESS + "/api/v1/me", headers={"X-Api-Key": TOKEN}).status_code == 401
+
+
+def embeddings():
+    """Vectors of a package, as each client asks for them by itself and in its other ways."""
+    client, name = openai_client(), "tiny-bert"
+    assert name in [model.id for model in client.models.list()]
+    texts = ["The cat sat on the mat.", "x " * 500]
+    made = client.embeddings.create(model=name, input=texts)
+    assert made.model == name and [item.index for item in made.data] == [0, 1]
+    assert made.usage.prompt_tokens == made.usage.total_tokens > 40
+    first = made.data[0].embedding
+    assert len(first) == 24 and abs(sum(value * value for value in first) - 1) < 1e-4
+    assert made.model_extra["truncated"] == [1], made.model_extra
+    plain = client.embeddings.create(model=name, input=texts[0], encoding_format="float")
+    near = lambda one, other: all(abs(a - b) < 1e-5 for a, b in zip(one, other, strict=True))
+    assert near(plain.data[0].embedding, first)
+    short = client.embeddings.create(model=name, input=texts[0], dimensions=6).data[0].embedding
+    assert len(short) == 6 and abs(sum(value * value for value in short) - 1) < 1e-4
+    many = client.embeddings.create(model=name, input=["text %d" % n for n in range(300)])
+    assert len(many.data) == 300
+    create = client.embeddings.create
+    fails(openai.BadRequestError, 400, lambda: create(model=name, input=[[1, 2]]))
+    fails(openai.BadRequestError, 400, lambda: create(model=name, input=""))
+    fails(openai.NotFoundError, 404, lambda: create(model="tiny-none", input="x"))
+    fails(openai.BadRequestError, 400, lambda: create(model=name, input="x", dimensions=25))
+
+    client = ollama_client()
+    assert name + ":latest" in [model.model for model in client.list().models]
+    assert "embedding" in client.show(name).capabilities
+    made = client.embed(name, texts)
+    assert near(made.embeddings[0], first) and made.prompt_eval_count > 40
+    assert len(client.embed(name, texts[0], dimensions=6).embeddings[0]) == 6
+    assert near(client.embeddings(name, texts[0]).embedding, first)
+    fails(ollama.ResponseError, 400, lambda: client.embed(name, texts, truncate=False))
+    # One for labels makes no vectors, and is no model to chat with.
+    fails(ollama.ResponseError, 404, lambda: client.embed("tiny-emotion", "x"))
+    head = {"Authorization": "Bearer " + TOKEN}
+    assert httpx.post(ADDRESS + "/api/v1/models/embed", json={"texts": []}, headers=head).status_code == 401
 
 
 def memory():
@@ -194,6 +325,192 @@ def edited():
     answer(second + other + said("Thank you!"))
     # Nothing that was said here before.
     answer(said("I like plums.") + other + said("Thank you!"))
+
+
+def names():
+    """As both clients list them: the same, but for the tag."""
+    ids = [model.id for model in openai_client().models.list()]
+    tagged = [model.model for model in ollama_client().list().models]
+    assert [tag.removesuffix(":latest") for tag in tagged] == ids, (tagged, ids)
+    return ids
+
+
+def streams_on():
+    """A model that does not end; it goes on until a line comes."""
+    client, asked = openai_client(), sys.argv[2]
+    name = client.models.retrieve(asked).id
+    assert name in names() and name.startswith("random-"), name
+    chunks = iter(
+        client.chat.completions.create(model=name, messages=said("Hello"), stream=True)
+    )
+    while not next(chunks).choices[0].delta.content:
+        pass
+    print("streaming", flush=True)
+    sys.stdin.readline()
+    chunks.close()
+    os._exit(0)
+
+
+def beside_it():
+    """The one chosen for everybody answers, and a model goes on for another program."""
+    client, endless, tiny = ollama_client(), sys.argv[2], sys.argv[3]
+    chosen = model()
+    long = openai_client().models.retrieve(endless).id
+    other = openai_client().models.retrieve(tiny).id
+    assert len({chosen, long, other, "aico"}) == 4
+    answer = client.chat(chosen, messages=said("Hello"))
+    assert answer.message.content and answer.model == chosen
+    inside = {one.model: one for one in client.ps().models}
+    assert set(inside) == {chosen + ":latest", long + ":latest"}, inside
+    assert inside[chosen + ":latest"].expires_at
+    # Somebody is being answered by it: it is not taken away.
+    refused = fails(
+        ollama.ResponseError, 409, lambda: client.chat(long, messages=[], keep_alive=0)
+    )
+    assert "answered" in str(refused), refused
+    # A third one takes the place of the one that nobody asks, and that comes back.
+    answer = client.generate(other, "Hello", options={"num_predict": 8})
+    assert answer.done and answer.model == other
+    assert {one.model for one in client.ps().models} == {other + ":latest", long + ":latest"}
+    assert client.generate(chosen, "Hello", options={"num_predict": 8}).done
+    # By the name that both files share, and with what Ollama adds.
+    assert client.show(long + ":latest").modelinfo["general.architecture"] == "llama"
+    assert client.show("Random").details.family == "llama"
+
+
+def lets_go():
+    """Each model leaves when a program says so, and comes back when it is asked."""
+    client, name = ollama_client(), model()
+    gone = lambda: name + ":latest" not in [one.model for one in client.ps().models]
+    assert client.chat(name, messages=said("Hello")).done and not gone()
+    assert client.chat(name, messages=[], keep_alive=0).done_reason == "unload"
+    assert gone()
+    assert client.generate(name, "Hello", options={"num_predict": 4}, keep_alive=0).done
+    end = time.monotonic() + 30
+    while not gone():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert client.generate(name, keep_alive="5m").done_reason == "load" and not gone()
+
+
+def file_gone():
+    client, asked = openai_client(), sys.argv[2]
+    assert not any(name.endswith(asked[-8:]) for name in names())
+    fails(openai.NotFoundError, 404, lambda: client.models.retrieve(asked))
+    ask = lambda: client.chat.completions.create(model=asked, messages=said("x"))
+    assert fails(openai.InternalServerError, 503, ask).code == "model-missing"
+    ask = lambda: ollama_client().chat(asked, messages=said("x"))
+    assert "not there" in str(fails(ollama.ResponseError, 500, ask))
+
+
+def of_server(server):
+    """A model of a server, which is another AICO: not its companion."""
+    found = [name for name in names() if name.startswith(server + "/")]
+    assert server + "/aico" in found, found
+    return next(name for name in found if name != server + "/aico")
+
+
+def server_not_allowed():
+    """Of two names for one server, one leads away from this machine."""
+    near = of_server("near")
+    assert not [name for name in names() if name.startswith("lab/")]
+    far = near.replace("near/", "lab/")
+    client = openai_client()
+    ask = lambda: client.chat.completions.create(model=far, messages=said("My secret"))
+    refused = fails(openai.PermissionDeniedError, 403, ask)
+    assert refused.code == "engine-not-allowed" and "aico engine allow" in str(refused), refused
+    fails(openai.PermissionDeniedError, 403, lambda: client.models.retrieve(far))
+    ask = lambda: ollama_client().chat(far, messages=said("My secret"), stream=True)
+    assert "allow" in str(fails(ollama.ResponseError, 403, lambda: list(ask())))
+    # On this machine nothing has to be allowed.
+    answer = client.chat.completions.create(model=near, messages=said("Hello"), max_tokens=8)
+    assert answer.model == near and answer.choices[0].message.content
+
+
+def server_allowed():
+    name = of_server("lab")
+    client = openai_client()
+    assert client.models.retrieve(name).owned_by == "lab"
+    ask = {"model": name, "messages": said("Hello"), "max_tokens": 8}
+    assert client.chat.completions.create(**ask).choices[0].message.content
+    chunks = client.chat.completions.create(stream=True, **ask)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    parts = list(ollama_client().chat(name, messages=said("Hello"), stream=True))
+    assert "".join(part.message.content for part in parts) and parts[-1].done
+    # How long it keeps a model is its own affair.
+    assert ollama_client().chat(name, messages=[], keep_alive=0).done_reason == "unload"
+
+
+def server_away():
+    """Its models were listed; now nobody is there."""
+    client, name = openai_client(), "near/aico"
+    ask = lambda: client.chat.completions.create(model=name, messages=said("x"))
+    refused = fails(openai.InternalServerError, 502, ask)
+    assert refused.code == "engine-absent" and "near does not run" in str(refused), refused
+    # It is left alone for a moment; why is still said.
+    ask = lambda: ollama_client().chat(name, messages=said("x"))
+    assert "near does not run" in str(fails(ollama.ResponseError, 502, ask))
+
+
+def ollama_beside():
+    client = ollama_client()
+    all = names()
+    assert "chat" in all and "clever:8b" in all and "vectors" in all, all
+    for asked in ["chat", "chat:latest", "clever:8b"]:
+        answer = client.chat(asked, messages=said("Hello"))
+        assert answer.message.content == "Hello there." and answer.model == asked, answer
+    whole = openai_client().chat.completions.create(model="chat", messages=said("Hello"))
+    assert whole.choices[0].message.content == "Hello there." and whole.model == "chat"
+    assert client.show("clever:8b").capabilities == ["completion", "tools", "thinking", "vision"]
+    # It makes vectors and holds no conversation.
+    refused = fails(ollama.ResponseError, 400, lambda: client.chat("vectors", messages=said("x")))
+    assert "does not support chat" in str(refused), refused
+    assert len(client.embed("vectors", "x").embeddings) == 1
+
+
+def well_again():
+    """It is asked again, and is not left alone."""
+    answer = ollama_client().chat("chat", messages=said("Hello"))
+    assert answer.message.content == "Hello there.", answer
+
+
+def ollama_fails():
+    code = sys.argv[2]
+    ask = lambda: openai_client().chat.completions.create(model="chat", messages=said("Hello"))
+    assert fails(openai.InternalServerError, 502, ask).code == code
+    body = {"model": "chat", "messages": said("Hello"), "stream": False}
+    head = {"Authorization": "Bearer " + TOKEN}
+    answer = httpx.post(ADDRESS + "/api/chat", json=body, headers=head)
+    assert (answer.status_code, answer.json()["code"]) == (502, code), answer.text
+    assert len(answer.json()["error"]) > 20
+    well_again()
+
+
+def ollama_breaks():
+    """In a stream: what came before the error is kept."""
+    code = sys.argv[2]
+    head = {"Authorization": "Bearer " + TOKEN}
+    body = {"model": "chat", "messages": said("Hello"), "stream": True}
+    for path in ["/v1/chat/completions", "/api/chat"]:
+        answer = httpx.post(ADDRESS + path, json=body, headers=head)
+        if answer.status_code == 200:
+            lines = [line for line in answer.text.splitlines() if line]
+            told = json.loads(lines[-1].removeprefix("data: "))
+            assert "[DONE]" not in answer.text
+        else:
+            assert answer.status_code == 502, answer.text
+            told = answer.json()
+        error = told["error"] if path.startswith("/v1") else told
+        assert error["code"] == code, (path, answer.text)
+    well_again()
+
+
+def ollama_rests():
+    ask = lambda: openai_client().chat.completions.create(model="chat", messages=said("Hello"))
+    for _ in range(3):
+        assert fails(openai.InternalServerError, 502, ask).code == "engine-failed"
+    refused = fails(openai.InternalServerError, 502, ask)
+    assert refused.code == "engine-failed" and "asked again in" in str(refused), refused
 
 
 def gone():

@@ -13,13 +13,13 @@ use crate::gguf_writer::{self, Shape};
 use crate::support::{PASSWORD, World, fails, text, until};
 
 /// Runs a part of programs.py; what it printed.
-struct Python {
+pub(crate) struct Python {
     program: std::ffi::OsString,
     address: String,
 }
 
 impl Python {
-    fn new(world: &World) -> Option<Self> {
+    pub(crate) fn new(world: &World) -> Option<Self> {
         let Some(program) = std::env::var_os("AICO_TEST_PYTHON") else {
             eprintln!("skipped: AICO_TEST_PYTHON names no Python with openai and ollama");
             return None;
@@ -43,14 +43,14 @@ impl Python {
         command
     }
 
-    fn part(&self, name: &str, token: &str) -> Command {
+    pub(crate) fn part(&self, name: &str, token: &str) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/programs.py");
         let mut command = self.command(token);
         command.arg(script).arg(name);
         command
     }
 
-    fn run(&self, name: &str, token: &str) -> String {
+    pub(crate) fn run(&self, name: &str, token: &str) -> String {
         succeed(name, &mut self.part(name, token))
     }
 }
@@ -62,7 +62,7 @@ fn succeed(name: &str, command: &mut Command) -> String {
 }
 
 impl World {
-    fn token(&self, more: &[&str]) -> String {
+    pub(crate) fn token(&self, more: &[&str]) -> String {
         let said = self.said(&[more, &["token", "create", "--name", "Editor"]].concat());
         said.trim().to_owned()
     }
@@ -103,6 +103,32 @@ fn the_official_clients_talk_stream_and_are_refused_as_they_expect() {
         13,
         "aico token list",
     );
+}
+
+/// The fixtures' smallest package, brought in with the command line.
+#[test]
+fn the_official_clients_get_vectors_of_a_package() {
+    let world = World::ready();
+    let Some(python) = Python::new(&world) else {
+        return;
+    };
+    let fixtures =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../aico-models/tests/fixtures/transformers");
+    for name in ["tiny-bert", "tiny-emotion"] {
+        let said = world.said(&["model", "add", fixtures.join(name).to_str().unwrap()]);
+        assert!(said.contains(name), "{said}");
+    }
+    let line = world.said(&["model", "embed", "The cat sat on the mat."]);
+    let vector: Vec<f64> = serde_json::from_str(&line).unwrap();
+    assert_eq!(vector.len(), 24);
+    python.run("embeddings", &world.token(&[]));
+    let listed = world.said(&["model", "list"]);
+    assert!(
+        listed.contains("for emotion") && listed.contains("ready"),
+        "{listed}"
+    );
+    world.said(&["model", "remove", "tiny-bert"]);
+    fails(&world, &["model", "embed", "x"], 15, "aico model catalogue");
 }
 
 #[test]
@@ -259,6 +285,35 @@ fn a_program_that_is_closed_leaves_the_model_to_others() {
         let shown = world.said(&["conversation", "show", id, "--json"]);
         let shown: Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(shown["messages"][1]["status"], "cancelled");
+    }
+}
+
+/// A model of this shape answers, in a world of its own.
+fn world_of(shape: &Shape) -> World {
+    let world = World::ready();
+    let model = world.path("model.gguf");
+    gguf_writer::write(&model, shape);
+    world.said(&["model", "add", model.to_str().unwrap()]);
+    let list: Value = serde_json::from_str(&world.said(&["model", "list", "--json"])).unwrap();
+    let models = list["items"].as_array().unwrap();
+    let added = models.iter().find(|model| model["starter"] == false);
+    world.said(&["model", "use", added.unwrap()["id"].as_str().unwrap()]);
+    world
+}
+
+#[test]
+fn any_model_answers_the_official_clients_in_the_form_they_ask_for() {
+    let world = world_of(&Shape::tiny());
+    if let Some(python) = Python::new(&world) {
+        python.run("structured", &world.token(&[]));
+    }
+}
+
+#[test]
+fn calls_of_tools_reach_the_official_clients_and_their_answers_the_model() {
+    let world = world_of(&Shape::caller());
+    if let Some(python) = Python::new(&world) {
+        python.run("tools", &world.token(&[]));
     }
 }
 

@@ -119,6 +119,7 @@ fn a_killed_daemon_goes_on_and_keeps_the_parts_that_are_whole() {
     bytes[lost as usize * (256 << 10) + 77] ^= 1;
     fs::write(&partial, bytes).unwrap();
 
+    server.settle();
     server.forget_asked();
     fast.store(true, Ordering::SeqCst);
     serve(&mut world, &catalogue, &server.url());

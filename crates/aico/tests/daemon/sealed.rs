@@ -335,3 +335,104 @@ fn killed_before_the_phrase_was_told_it_is_done_once_more() {
     assert_eq!(status, 200, "{found}");
     assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
 }
+
+#[test]
+fn recovering_changes_the_keys_that_wait_and_keeps_the_phrase() {
+    let world = sealed();
+    world.write("new", NEW);
+    let before = keyed(&world);
+    rotated(&world);
+    assert!(waits(&world));
+    let recover = || {
+        let (phrase, new) = (path(&world, "ben-phrase"), path(&world, "new"));
+        let files = ["--phrase-file", &phrase, "--new-password-file", &new];
+        world.aico(&[&["person", "recover", "Ben"], &files[..]].concat())
+    };
+    let done = recover();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(!waits(&world), "it is done, and nobody is told to do it");
+    // It follows while they are there, and recovering alone does not keep them.
+    let api = world.api().sign_in("Ben", NEW);
+    until("the data follows", || {
+        let now = keyed(&world);
+        (now.1 != before.1).then_some(())
+    });
+    assert_eq!(keyed(&world).0, before.0 + 1);
+    let (status, me) = api.get("/api/v1/me");
+    assert_eq!((status, me.get("keys_wait")), (200, None), "{me}");
+    let (status, found) = finds(&api);
+    assert_eq!(status, 200, "{found}");
+    assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
+    // The paper stays good.
+    let again = recover();
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert_eq!(keyed(&world).0, before.0 + 1, "once");
+}
+
+fn check(world: &World, code: i32) -> Vec<Value> {
+    let done = world.aico(&["store", "check", "--full", "--json"]);
+    assert_eq!(done.status.code(), Some(code), "{}", text(&done.stderr));
+    let lines = text(&done.stdout);
+    let all = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    all.filter(|one: &Value| one["name"] == "Ben").collect()
+}
+
+/// A full check of a person who is away is told to wait for them, and is made when they are there.
+fn checked_at_sign_in(world: &World) {
+    let log = || world.said(&["logs", "--json"]);
+    let made = "what waited of a check for a sealed person is checked";
+    let before = log().matches(made).count();
+    world.api().sign_in("Ben", BEN);
+    until("the rest is checked", || {
+        (log().matches(made).count() > before).then_some(())
+    });
+}
+
+#[test]
+fn a_full_check_of_who_is_away_is_made_when_they_sign_in() {
+    let mut world = sealed();
+    let database = folder(&world).join("person.db");
+    world.stop();
+    world.serve();
+    let found = check(&world, 0);
+    let away: Vec<_> = found
+        .iter()
+        .filter(|one| one["state"] == "locked")
+        .collect();
+    assert_eq!(away.len(), 2, "keyring and database: {found:?}");
+    let told = &away[1]["what_to_do"];
+    assert!(told.as_str().unwrap().contains("sign in"), "{found:?}");
+    assert!(text(&world.aico(&["store", "check", "--full"]).stdout).contains("when they sign in"));
+    checked_at_sign_in(&world);
+    let (_, ready) = world.api().get("/readyz");
+    assert!(ready.get("degraded").is_none(), "{ready}");
+
+    // Without a key it is seen that a closed file is not the one that was closed.
+    world.stop();
+    let whole = std::fs::read(&database).unwrap();
+    let mut bad = whole.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    std::fs::write(&database, &bad).unwrap();
+    world.serve();
+    let found = check(&world, 26);
+    assert!(
+        found.iter().any(|one| one["state"] == "damaged"),
+        "{found:?}"
+    );
+    std::fs::write(&database, &whole).unwrap();
+
+    // Damaged while they are there, behind what their store has read: found at the next sign-in.
+    world.api().sign_in("Ben", BEN);
+    world.kill();
+    world.serve();
+    assert!(check(&world, 0).iter().any(|one| one["state"] == "locked"));
+    std::fs::write(&database, &bad).unwrap();
+    let form = json!({"name": "Ben", "password": BEN});
+    assert_eq!(world.api().post("/api/v1/sessions", &form).0, 201);
+    until("it is told", || {
+        let (_, ready) = world.api().get("/readyz");
+        (ready["degraded"] == json!(["damaged"])).then_some(())
+    });
+}

@@ -263,3 +263,52 @@ fn a_damaged_system_database_names_the_backup_of_everything() {
     world.serve();
     checked(&world, &["--full"], 0);
 }
+
+#[test]
+fn log_files_are_authenticated_by_a_full_check_and_a_missing_one_is_told() {
+    let mut world = World::ready();
+    world.stop();
+    let logs = world.data().join("logs");
+    let file = logs.join(&names_in(&logs)[0]);
+    world.serve();
+    let of_log = |all: Vec<Value>| -> Vec<Value> {
+        all.into_iter().filter(|one| one["part"] == "log").collect()
+    };
+    let sound = of_log(checked(&world, &["--full"], 0).0);
+    assert_eq!(
+        sound.len(),
+        2,
+        "a closed one, and one that is written: {sound:?}"
+    );
+    assert!(
+        sound.iter().all(|one| one["looked_at"].as_u64() > Some(0)),
+        "{sound:?}"
+    );
+    assert!(of_log(checked(&world, &[], 0).0).is_empty());
+
+    let whole = fs::read(&file).unwrap();
+    for offset in [60, whole.len() as u64 / 2, whole.len() as u64 - 6] {
+        damage(&file, offset);
+        let damaged = of_log(checked(&world, &["--full"], 26).0);
+        let damaged: Vec<_> = damaged
+            .iter()
+            .filter(|one| one["state"] == "damaged")
+            .collect();
+        assert_eq!(damaged.len(), 1, "{offset}: {damaged:?}");
+        assert_eq!(damaged[0]["path"], string(&file), "{offset}");
+        damage_undone(&file, &whole, offset);
+    }
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    checked(&world, &["--full"], 26);
+    fs::remove_file(&file).unwrap();
+    let missing = of_log(checked(&world, &["--full"], 26).0);
+    assert!(
+        missing
+            .iter()
+            .any(|one| one["problems"].to_string().contains("is missing")),
+        "{missing:?}"
+    );
+    fs::write(&file, &whole).unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    checked(&world, &["--full"], 0);
+}

@@ -163,6 +163,12 @@ impl World {
             "bus.bind=127.0.0.1:0",
             "--set",
             "bus.live_bind=127.0.0.1:0",
+            // Nor the Ollama of whoever runs the tests.
+            "--set",
+            "ollama.start=never",
+            // Nor an engine for graphics devices that somebody built.
+            "--set",
+            "models.gpu=off",
         ];
         arguments.extend(more);
         let log = std::fs::File::create(self.path("stderr")).unwrap();
@@ -279,6 +285,19 @@ pub(crate) fn send(pid: u32, signal: &str) {
         .args([format!("-{signal}"), pid.to_string()])
         .status()
         .unwrap();
+}
+
+/// From now on processes may leave cores, whatever the shell forbids: what leaves none does so by
+/// itself. A hard limit stays.
+#[cfg(target_os = "linux")]
+pub(crate) fn allow_cores() {
+    let pid = std::process::id().to_string();
+    let lifted = Command::new("prlimit")
+        .args(["--core=unlimited:", "--pid", &pid])
+        .status();
+    if !lifted.is_ok_and(|status| status.success()) {
+        eprintln!("no process may leave a core here, so none proves that it would leave none");
+    }
 }
 
 /// The last event of `chat --json`.

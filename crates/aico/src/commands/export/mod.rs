@@ -248,6 +248,8 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 fn refused(path: &Path, error: &std::io::Error) -> Failure {
     let exit = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Exit::StorageFull,
+        std::io::ErrorKind::ReadOnlyFilesystem => Exit::StorageReadOnly,
+        _ if aico_vault::fs::disk_failed(error) => Exit::StorageFailing,
         _ => Exit::Target,
     };
     Failure::new(exit, format!("{} can't be written.", path.display()))

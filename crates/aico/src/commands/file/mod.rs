@@ -273,6 +273,7 @@ fn cant(path: &Path, what: &str, error: &std::io::Error) -> Failure {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Exit::StorageFull,
         ErrorKind::ReadOnlyFilesystem => Exit::StorageReadOnly,
         ErrorKind::PermissionDenied | ErrorKind::AlreadyExists => Exit::Refused,
+        _ if aico_vault::fs::disk_failed(error) => Exit::StorageFailing,
         _ => Exit::Unexpected,
     };
     Failure::new(exit, format!("{} can't be {what}.", path.display())).because(error)
@@ -311,6 +312,10 @@ impl From<EncryptedFileError> for Failure {
             E::File(FileError::Insecure { .. } | FileError::NotWritable { .. }) => {
                 (Exit::Refused, None)
             }
+            E::File(error) if aico_vault::fs::disk_failed(error) => (
+                Exit::StorageFailing,
+                Some("See the system's log and the disk's own report (smartctl -a)."),
+            ),
             E::File(_) | E::Options { .. } | E::WrongMode { .. } | E::TooLong { .. } => {
                 (Exit::Unexpected, None)
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::shelf;
 use crate::cli::PullModel;
 use crate::client::{Daemon, Problem};
 use crate::exit::{Exit, Failure};
@@ -104,18 +105,22 @@ fn here(one: &Value) -> Option<String> {
 
 /// Downloads: how far they are.
 pub(super) async fn list(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
-    let all = daemon.get(PULLS).await?;
+    let mut all = daemon.get(PULLS).await?;
+    let others = shelf::all(daemon).await?;
     if as_json {
+        all["engines"] = Value::Array(others);
         style::line(&all.to_string());
         return Ok(());
     }
-    let items = list_of(&all["items"]);
-    for one in items {
-        style::line(&format!(
-            "{}  {}",
-            style::strong(&shown(&one["name"])),
-            far(one)
-        ));
+    let own = list_of(&all["items"]).iter().map(|one| {
+        let line = format!("{}  {}", style::strong(&shown(&one["name"])), far(one));
+        (line, one)
+    });
+    let items: Vec<_> = own
+        .chain(others.iter().map(|one| (shelf::line(one), one)))
+        .collect();
+    for (line, one) in &items {
+        style::line(line);
         if let Some(problem) = one["problem"].as_object() {
             for key in ["detail", "what_to_do"] {
                 if let Some(text) = problem.get(key).and_then(Value::as_str) {
@@ -349,15 +354,15 @@ fn segment(name: &str) -> Result<&str, Failure> {
         .do_this("See which there are: aico model pulls"))
 }
 
-fn list_of(value: &Value) -> &[Value] {
+pub(super) fn list_of(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn number(value: &Value) -> u64 {
+pub(super) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     style::harmless(value.as_str().unwrap_or_default())
 }
 

@@ -73,7 +73,11 @@ pub(super) fn home_with(folder: &Path, change: impl FnOnce(HomeConfig) -> HomeCo
         configuration: None,
         token_hours: 24,
         system_migrations: vec![aico_models::supervisor::MIGRATIONS],
-        person_migrations: vec![aico_companion::MIGRATIONS, aico_store::vectors::MIGRATIONS],
+        person_migrations: vec![
+            aico_companion::MIGRATIONS,
+            aico_store::vectors::MIGRATIONS,
+            aico_access::EGRESS_MIGRATIONS,
+        ],
         person_exports: Vec::new(),
     }))
     .unwrap()
