@@ -78,7 +78,7 @@ pub use person::PersonKeys;
 pub use phrase::{PhraseError, RecoveryPhrase, suggest_passphrase};
 #[cfg(unix)]
 pub use process::current_uid;
-pub use process::{HardenError, harden_process};
+pub use process::{HardenError, end_process, harden_process};
 pub use registry::{Refusal, Registry, RegistryError, StoreRecord};
 pub use rewrap::OwnerPasswordError;
 pub use rotate::{KeyId, RotateError, Rotated};

@@ -1,7 +1,5 @@
 //! Exit codes with meaning, and how a failure is told. docs/exit-codes.md lists them.
 
-use std::process::ExitCode;
-
 use aico_access::{ErrorKind, HomeError};
 use aico_vault::KeychainState;
 
@@ -261,7 +259,7 @@ impl Failure {
     }
 
     /// To standard error, and the code to end with.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         // Paths and names of others may be in it.
         style::error(&style::harmless(&self.what));
         if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
@@ -270,7 +268,7 @@ impl Failure {
         if let Some(what_to_do) = &self.what_to_do {
             style::hint(&style::harmless(what_to_do));
         }
-        ExitCode::from(self.exit as u8)
+        self.exit as u8
     }
 }
 

@@ -28,10 +28,9 @@ fn main() -> ExitCode {
     if matches!(arguments.command, cli::Command::Modelservice) {
         return aico_models::process::run_model_process();
     }
-    let done = commands::run(arguments);
-    aico_store::wait_for_threads(Duration::from_secs(5));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+    let code = commands::run(arguments).map_or_else(|failure| failure.report(), |()| 0);
+    if !aico_store::wait_for_threads(Duration::from_secs(5)) {
+        aico_vault::end_process(code);
     }
+    ExitCode::from(code)
 }

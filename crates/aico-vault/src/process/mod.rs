@@ -35,6 +35,13 @@ pub fn harden_process() -> Result<(), HardenError> {
     sys::harden()
 }
 
+/// Ends this process as it is, with this code. What libraries want to do at an orderly end is left
+/// out: `SQLCipher` takes its memory away then, and a thread that still works on a database would
+/// turn the code into a crash's.
+pub fn end_process(code: u8) -> ! {
+    sys::end(code)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]

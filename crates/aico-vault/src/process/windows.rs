@@ -6,6 +6,7 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode,
 };
 use windows_sys::Win32::System::ErrorReporting::{WER_FAULT_REPORTING_FLAG_NOHEAP, WerSetFlags};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
 
 use super::HardenError;
 
@@ -24,4 +25,11 @@ pub(super) fn harden() -> Result<(), HardenError> {
             source,
         })
     }
+}
+
+pub(super) fn end(code: u8) -> ! {
+    // SAFETY: ends this process; the handle is a constant that needs no closing.
+    unsafe { TerminateProcess(GetCurrentProcess(), code.into()) };
+    // It does not come to this: one's own process can always be ended.
+    std::process::abort()
 }

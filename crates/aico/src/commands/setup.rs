@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure>
         // It is set up all the same, and starts with the password.
         Some(Err(failure)) => {
             style::warning("the keychain holds no key: AICO will start with the password");
-            let _ = failure.report();
+            failure.report();
         }
     }
     style::note("AICO is set up. Start it with: aico serve");
@@ -91,7 +91,7 @@ async fn make(context: &Context, setup: &Setup) -> Result<(Words, Remember), Fai
             // It is set up all the same, and the phrase has to reach the person.
             if let Err(error) = home.stop().await {
                 style::warning("not everything could be closed well; nothing is lost");
-                let _ = Failure::from(error).report();
+                Failure::from(error).report();
             }
             Ok((Zeroizing::new(words), remembered))
         }

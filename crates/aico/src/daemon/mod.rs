@@ -221,7 +221,7 @@ async fn unattended(home: &Home) {
         Err(error) => {
             style::warning("a keychain has the key, and the vault does not open all the same");
             let failure = with_backup(home, error.into());
-            let _ = failure.report();
+            failure.report();
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::exit::Failure;
 
 /// What arrived, as shells number it.
 #[derive(Clone, Copy)]
-pub(super) struct Signal(i32);
+pub(super) struct Signal(u8);
 
 #[cfg(unix)]
 pub(super) struct Signals {
@@ -63,11 +63,7 @@ impl Signals {
 }
 
 /// What was acknowledged is durable; the rest is given up.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the second signal asks for exactly this"
-)]
 pub(super) fn quit_at_once(signal: Signal) -> ! {
     crate::style::warning("stopped at once");
-    std::process::exit(128 + signal.0)
+    aico_vault::end_process(128 + signal.0)
 }

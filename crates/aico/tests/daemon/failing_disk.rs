@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::backups::{add_ben, names_in};
 use crate::http::Api;
 use crate::interpose::{Fault, FaultyDisk};
-use crate::support::{PASSWORD, World, fails, text, until};
+use crate::support::{PASSWORD, World, fails, send, text, until};
 
 const BEN: &str = "copper ben meadow trumpet glass";
 const CONVERSATIONS: &str = "/api/v1/conversations";
@@ -229,6 +229,30 @@ fn a_slow_commit_holds_up_nobody_elses_and_what_waits_too_long_is_told() {
     assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
     family.well_again();
     assert_eq!(family.world.children(), model, "something was restarted");
+}
+
+/// Its code is the signal's, also while a thread of a store hangs in a sync.
+#[test]
+fn who_asks_twice_to_stop_is_obeyed_at_once() {
+    let mut family = Family::at_home();
+    family.mia_api.post(CONVERSATIONS, &json!({}));
+    let hangs = Duration::from_secs(60);
+    family.disk.fails(Fault::Slow(hangs), &family.mia);
+    let _asked = (family.mia_api).send("POST", CONVERSATIONS, Some(&json!({})), "");
+    until("the sync hangs", || {
+        (family.degraded() == json!(["storage-slow"])).then_some(())
+    });
+    let (pid, begun) = (family.world.pid(), Instant::now());
+    send(pid, "TERM");
+    send(pid, "INT");
+    let status = family.world.ended();
+    assert!(begun.elapsed() < hangs / 4, "it waited for the disk");
+    assert!(matches!(status.code(), Some(130 | 143)), "{status}");
+    let log = family.world.log();
+    assert!(log.contains("stopped at once"), "{log}");
+    family.disk.mend();
+    family.world.serve();
+    family.world.said(&["store", "check", "--full"]);
 }
 
 #[test]

@@ -56,6 +56,24 @@ impl Api {
         body: Option<&Value>,
         more: &str,
     ) -> (String, u16, Value) {
+        let mut stream = self.send(method, path, body, more);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        (head.to_owned(), status, body)
+    }
+
+    /// Asks, and does not wait for an answer.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        more: &str,
+    ) -> TcpStream {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{more}",
@@ -73,12 +91,6 @@ impl Api {
         stream
             .write_all(format!("{head}\r\n{body}").as_bytes())
             .unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = serde_json::from_str(body).unwrap_or(Value::Null);
-        (head.to_owned(), status, body)
+        stream
     }
 }
