@@ -122,6 +122,8 @@ pub(crate) struct Scanner {
     mark: HighWater,
     /// Where the valid part ends so far.
     pub(crate) offset: u64,
+    /// From where on nothing that was read says that what stands before it had been synced.
+    pub(crate) unproven: u64,
     pub(crate) segment: Option<Segment>,
     /// Sequence of the last record before the last closing mark.
     closed_at: u64,
@@ -140,6 +142,7 @@ impl Scanner {
             key,
             mark,
             offset: 0,
+            unproven: 0,
             segment: None,
             closed_at: 0,
             tail: Tail::Open,
@@ -231,6 +234,9 @@ impl Scanner {
         body.truncate(len);
         let sequence = segment.next_sequence();
         segment.advance(tag);
+        if kind == DATA_AFTER_SYNC {
+            self.unproven = self.offset;
+        }
         self.offset += (RECORD_OVERHEAD + len) as u64;
         Ok(Step::Record(Record {
             sequence,
@@ -250,6 +256,7 @@ impl Scanner {
         }
         segment.closed_by(&mark);
         self.closed_at = segment.next_sequence() - 1;
+        self.unproven = self.offset;
         self.offset += CLOSE_LEN as u64;
         Ok(Step::Moved)
     }
@@ -284,6 +291,7 @@ impl Scanner {
             return Err(self.damaged("a segment before this one is missing or was cut"));
         }
         self.segment = Some(segment);
+        self.unproven = self.offset;
         self.offset += HEADER as u64;
         Ok(Step::Moved)
     }

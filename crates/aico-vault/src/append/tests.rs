@@ -489,6 +489,26 @@ fn after_a_failed_sync_nothing_more_is_acknowledged() {
     assert!(matches!(log.sync(), Err(AppendError::Broken { .. })));
 }
 
+#[test]
+fn what_is_read_after_a_failed_sync_and_a_kill_is_durable_once_it_is_opened() {
+    let fs = Faulty::new();
+    let (mut log, _) = write(&fs, HighWater::default()).unwrap();
+    log.append(b"one").unwrap();
+    log.sync().unwrap();
+    log.append(b"two").unwrap();
+    log.append(&[3; 3000]).unwrap();
+    fs.set_no_sync(true);
+    assert!(log.sync().is_err());
+    let next = fs.after_kill();
+    assert_eq!(read_all(&next).unwrap().0.len(), 3);
+    let (_, found) = write(&next, mark(1)).unwrap();
+    assert_eq!(found.records, 3);
+    for seed in 0..50 {
+        let after = next.after_power_cut(&mut Dice(seed));
+        assert_eq!(read_all(&after).unwrap().0.len(), 3, "seed {seed}");
+    }
+}
+
 /// The random bytes of every segment in a file, found by its magic.
 fn segment_randoms(bytes: &[u8]) -> Vec<[u8; 32]> {
     let starts = bytes
@@ -534,6 +554,8 @@ enum Step {
     Flush,
     Sync,
     Close,
+    CutInClose(u64),
+    NoSync,
     Reopen,
     Kill,
     PowerCut(u64),
@@ -545,6 +567,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Flush),
         3 => Just(Step::Sync),
         1 => Just(Step::Close),
+        1 => any::<u64>().prop_map(Step::CutInClose),
+        1 => Just(Step::NoSync),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
         2 => any::<u64>().prop_map(Step::PowerCut),
@@ -584,6 +608,19 @@ proptest! {
                     }
                     Some(fs.after_kill())
                 }
+                (Step::CutInClose(seed), log) => {
+                    // Only now and then is it the closing itself that is cut.
+                    fs.stop_after(seed as usize % 5);
+                    if let Some(log) = log.take() {
+                        let _ = log.close();
+                    }
+                    Some(fs.after_power_cut(&mut Dice(seed)))
+                }
+                (Step::NoSync, Some(log)) => {
+                    fs.set_no_sync(true);
+                    prop_assert!(log.sync().is_err());
+                    Some(fs.after_kill())
+                }
                 (Step::Reopen | Step::Kill, _) => Some(fs.after_kill()),
                 (Step::PowerCut(seed), _) => Some(fs.after_power_cut(&mut Dice(seed))),
                 (_, None) => None,
@@ -595,6 +632,8 @@ proptest! {
                 prop_assert!(model.starts_with(&records));
                 let (writer, found) = write(&fs, synced).unwrap();
                 prop_assert_eq!(found.records, records.len() as u64);
+                // What an opening has found is durable, whatever became of the syncs before it.
+                synced.sequence = found.records;
                 model = records;
                 log = Some(writer);
             }

@@ -1,5 +1,7 @@
 //! Writing: recovery of what is there, then a new segment.
 
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -118,7 +120,10 @@ impl SealedLogWriter {
             .map_or(first_sequence, Segment::next_sequence);
         let segment = key.begin(scanner.segment.as_ref(), next);
         let Scanner {
-            mut file, offset, ..
+            mut file,
+            offset,
+            unproven,
+            ..
         } = scanner;
         if torn_bytes > 0 {
             tracing::warn!(
@@ -128,6 +133,7 @@ impl SealedLogWriter {
             );
             file.set_len(offset).on("cut", path)?;
         }
+        write_again(&mut *file, unproven..offset).on("write", path)?;
         // Synced before the header is written: a header may not end up in front of old bytes, not
         // even of those that an opening before this one cut off and did not come to sync. Nor may
         // it have made the file without coming to sync the folder.
@@ -277,13 +283,17 @@ impl SealedLogWriter {
         self.len() <= HEADER as u64 || self.segment.records == 0
     }
 
-    /// Seals the end and makes it durable: from now on any cut is noticed. Returns the sequence
+    /// Seals the end and makes it durable, after all that stands before it: from now on any cut is noticed. Returns the sequence
     /// of the last record, for [`crate::Registry::note_closed`].
     ///
     /// # Errors
     /// As [`SealedLogWriter::sync`]; the file is then left as after a crash.
     pub fn close(mut self) -> Result<u64, AppendError> {
         self.usable()?;
+        // The mark says that what stands before it is whole.
+        if self.last_sequence() > self.durable {
+            self.sync()?;
+        }
         let mark = self.segment.close();
         self.pending.extend_from_slice(&mark);
         self.sync()
@@ -298,4 +308,22 @@ impl SealedLogWriter {
             Ok(())
         }
     }
+}
+
+/// Writes what stands there once more, to the same place. A process whose sync failed, and that was
+/// killed then, left bytes that can be read but that no sync writes any more: for the system they
+/// are written.
+fn write_again(file: &mut dyn FsFile, range: Range<u64>) -> io::Result<()> {
+    let mut bytes = vec![0; BUFFER];
+    let mut at = range.start;
+    while at < range.end {
+        let want = (range.end - at).min(BUFFER as u64) as usize;
+        let got = fs::read_full_at(file, &mut bytes[..want], at)?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&bytes[..got], at)?;
+        at += got as u64;
+    }
+    Ok(())
 }

@@ -23,8 +23,6 @@ struct Inode {
     durable: Vec<u8>,
     /// What was done since the last sync.
     since: Vec<Change>,
-    /// What a sync was for that failed.
-    lost: Vec<Change>,
 }
 
 #[derive(Clone)]
@@ -145,11 +143,6 @@ impl Faulty {
         disk.full = false;
         disk.no_sync = false;
         disk.read_only = false;
-        for inode in &mut disk.inodes {
-            // More lenient than Linux, which would lose it for the next process too.
-            inode.lost.append(&mut inode.since);
-            inode.since = std::mem::take(&mut inode.lost);
-        }
         Self(Arc::new(Mutex::new(disk)))
     }
 
@@ -209,7 +202,6 @@ impl Faulty {
             now: content.clone(),
             durable: content,
             since: Vec::new(),
-            lost: Vec::new(),
         });
         disk.now.insert(path.to_path_buf(), Node::File(inode));
         disk.durable.insert(path.to_path_buf(), Node::File(inode));
@@ -359,14 +351,12 @@ impl FsFile for FaultyFile {
         disk.operation()?;
         let failed = disk.no_sync;
         let inode = &mut disk.inodes[self.inode];
-        let mut changes = std::mem::take(&mut inode.since);
+        let changes = std::mem::take(&mut inode.since);
         if failed {
             // As Linux has it: what could not be written is taken for written from now on. It can be
-            // read, and no later sync of this process makes it durable.
-            inode.lost.append(&mut changes);
+            // read, by the next process too, and no later sync makes it durable.
             return Err(io::Error::other("sync failed"));
         }
-        inode.lost.clear();
         for change in changes {
             match change {
                 Change::Length(len) => inode.durable.resize(len, 0),
