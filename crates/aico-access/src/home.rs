@@ -6,8 +6,7 @@
 //!                        persons/<id>/{keyring, person.db, working/}
 //! ```
 //!
-//! The first set-up builds `home` under another name and renames it when it is whole: either
-//! there is a home with an owner who knows the password, or there is none.
+//! Either there is a home with an owner who knows the password, or there is none (`set_up.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use aico_store::{ModuleMigrations, Store};
-use aico_vault::{KdfCost, Keychains, Owner, Password, Purpose, RecoveryPhrase, Vault};
-use jiff::Timestamp;
+use aico_vault::{KdfCost, Keychains, Owner, Password, Purpose, Vault};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
@@ -26,13 +24,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use crate::delay::Delays;
-use crate::folder;
-use crate::keys::{self, Waits};
+use crate::keys::Waits;
 use crate::named::NamedTokens;
 use crate::open_stores::PersonStores;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
-use crate::token::{self, Tokens};
+use crate::set_up::STAGING;
+use crate::token::Tokens;
 use crate::updating::Updating;
 use crate::working::{self, Working};
 use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, swap};
@@ -85,22 +83,6 @@ pub struct HomeConfig {
     pub person_exports: Vec<PersonExport>,
 }
 
-/// What proves that a first visitor may become the owner.
-pub enum SetupProof<'a> {
-    /// The one-time code of the printed address.
-    Code(&'a str),
-    /// The local socket: the operating system told who is there.
-    LocalSocket,
-}
-
-/// The result of a set-up. The phrase is shown once and kept nowhere.
-pub struct SetUp {
-    /// Opens the vault when the password is forgotten.
-    pub phrase: RecoveryPhrase,
-    /// The owner is signed in.
-    pub session: Session,
-}
-
 /// See the module's head. Cheap to clone.
 #[derive(Clone)]
 pub struct Home {
@@ -120,7 +102,7 @@ pub(crate) struct Inner {
     /// One password is turned into a key at a time: each takes 64 MiB.
     pub(crate) kdf: tokio::sync::Semaphore,
     open: RwLock<Option<Arc<Open>>>,
-    setup_code: Mutex<Option<SetupCode>>,
+    pub(crate) setup_code: Mutex<Option<SetupCode>>,
     /// Why the last start waits for the password although a keychain holds a key.
     pub(crate) waits: Mutex<Option<Waits>>,
     pub(crate) delays: Delays,
@@ -226,170 +208,6 @@ impl Home {
             .read()
             .as_ref()
             .map_or(Uuid::nil(), |open| open.epoch)
-    }
-
-    /// Makes a new one-time code; the one before is void.
-    ///
-    /// # Errors
-    /// When the system has no randomness, or there is a vault already.
-    pub fn setup_code(&self) -> Result<SetupCode, HomeError> {
-        if self.stage() != Stage::New {
-            return Err(HomeError::AlreadySetUp);
-        }
-        let code = SetupCode::new().map_err(|_| HomeError::Crypto)?;
-        *self.inner.setup_code.lock() = Some(code.clone());
-        Ok(code)
-    }
-
-    /// The first set-up: vault, system store, the owner with their own store, one session.
-    ///
-    /// # Errors
-    /// Wrong or expired code, unfit name or password, or a vault that exists. Whatever fails,
-    /// there is no half-made home afterwards.
-    pub async fn set_up(
-        &self,
-        proof: SetupProof<'_>,
-        name: &str,
-        password: &Password,
-        source: impl Into<Source>,
-    ) -> Result<SetUp, HomeError> {
-        let _one = self.inner.change.lock().await;
-        if self.stage() != Stage::New {
-            return Err(HomeError::wrong_stage(self.stage()).into_already_set_up());
-        }
-        self.check_proof(&proof)?;
-        let name = crate::PersonName::new(name)?;
-        password
-            .check_new(&[name.as_str()])
-            .map_err(HomeError::WeakPassword)?;
-
-        let staging = self
-            .inner
-            .config
-            .data
-            .join(format!("{STAGING}{}", Uuid::new_v4().simple()));
-        let built = self.build(&staging, &name, password).await;
-        let phrase = match built {
-            Ok(phrase) => phrase,
-            Err(error) => {
-                let _ = fs::remove_dir_all(&staging);
-                return Err(error);
-            }
-        };
-        let data = &self.inner.config.data;
-        fs::rename(&staging, &self.inner.root)
-            .and_then(|()| folder::sync_folder(data))
-            .map_err(|source| HomeError::Folder {
-                path: data.clone(),
-                source,
-            })?;
-        let opened = async {
-            self.open_with(password).await?;
-            self.used();
-            self.new_owner_session(source.into()).await
-        };
-        match opened.await {
-            Ok(session) => {
-                *self.inner.setup_code.lock() = None;
-                Ok(SetUp { phrase, session })
-            }
-            Err(error) => {
-                // Nobody was told the phrase: there is no home yet.
-                self.undo_set_up(&staging).await;
-                Err(error)
-            }
-        }
-    }
-
-    fn check_proof(&self, proof: &SetupProof<'_>) -> Result<(), HomeError> {
-        let SetupProof::Code(given) = proof else {
-            return Ok(());
-        };
-        let now = Instant::now();
-        if self.inner.delays.remaining(SETUP_ACCOUNT, now).is_some() {
-            return Err(HomeError::SetupCodeWrong);
-        }
-        match &*self.inner.setup_code.lock() {
-            Some(code) if code.matches(given) && code.expired(now) => {
-                Err(HomeError::SetupCodeExpired)
-            }
-            Some(code) if code.matches(given) => Ok(()),
-            _ => {
-                self.inner.delays.failed(SETUP_ACCOUNT, now);
-                Err(HomeError::SetupCodeWrong)
-            }
-        }
-    }
-
-    /// Everything of a new home, in a folder of another name, closed again.
-    async fn build(
-        &self,
-        staging: &Path,
-        name: &crate::PersonName,
-        password: &Password,
-    ) -> Result<RecoveryPhrase, HomeError> {
-        let owner = PersonId::new();
-        let (vault, phrase) = {
-            let (staging, password, cost) = (
-                staging.to_owned(),
-                password.duplicate(),
-                self.inner.config.kdf,
-            );
-            self.with_kdf(move || {
-                folder::create_private(&staging).map_err(|source| HomeError::Folder {
-                    path: staging.clone(),
-                    source,
-                })?;
-                let (vault, phrase) = Vault::create_with(&staging, &password, cost)?;
-                vault
-                    .create_person(*owner.as_bytes(), &password)
-                    .map_err(HomeError::Keyring)?;
-                Ok((vault, phrase))
-            })
-            .await?
-        };
-        let signing_key = token::new_signing_key().map_err(|_| HomeError::Crypto)?;
-        let sealed = vault.seal(
-            Purpose::SigningKey,
-            Owner::System,
-            SIGNING_KEY,
-            &signing_key,
-        );
-        let system = self.create_system(&vault, staging).await?;
-        let (name_text, name_key) = (name.as_str().to_owned(), name.key());
-        system
-            .write(move |tx| {
-                tx.execute(
-                    "INSERT INTO access_instance (one, id, signing_key) VALUES (1, ?1, ?2)",
-                    rusqlite::params![Uuid::new_v4().as_bytes(), sealed],
-                )?;
-                tx.execute(
-                    "INSERT INTO access_person (id, name, name_key, role, created_ms)
-                     VALUES (?1, ?2, ?3, 'owner', ?4)",
-                    rusqlite::params![
-                        owner.as_bytes(),
-                        name_text,
-                        name_key,
-                        Timestamp::now().as_millisecond()
-                    ],
-                )?;
-                keys::note(tx, keys::SET_UP)?;
-                Ok(())
-            })
-            .await?;
-        let keys = vault
-            .open_person(*owner.as_bytes())
-            .map_err(HomeError::Keyring)?;
-        let store = self
-            .create_person_store(&vault, staging, owner, &keys)
-            .await?;
-        store.close().await?;
-        system.close().await?;
-        folder::sync_folder(staging).map_err(|source| HomeError::Folder {
-            path: staging.to_owned(),
-            source,
-        })?;
-        Ok(phrase)
     }
 
     /// Opens everything with the master password.
@@ -678,13 +496,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 pub(crate) const MASTER_ACCOUNT: &str = "\0master";
-const SETUP_ACCOUNT: &str = "\0setup";
 pub(crate) const SIGNING_KEY: &[u8] = b"token-signing-key";
 pub(crate) const SYSTEM_DB: &str = "system.db";
 pub(crate) const PERSON_DB: &str = "person.db";
-/// Begins the name of a home that is being made.
-const STAGING: &str = ".new-home-";
-
 pub(crate) fn person_folder(root: &Path, person: PersonId) -> PathBuf {
     root.join("persons")
         .join(person.uuid().simple().to_string())
@@ -712,14 +526,4 @@ fn remove_unfinished(data: &Path) -> Result<(), HomeError> {
         }
     }
     Ok(())
-}
-
-impl HomeError {
-    /// For set-up every stage but new means the same.
-    fn into_already_set_up(self) -> Self {
-        match self {
-            Self::Stopping => Self::Stopping,
-            _ => Self::AlreadySetUp,
-        }
-    }
 }

@@ -39,7 +39,9 @@ mod schema;
 mod sealed;
 mod secrets;
 mod sessions;
+mod set_up;
 mod setup_code;
+mod sign_in;
 mod store_key;
 mod stores;
 mod swap;
@@ -57,7 +59,7 @@ pub use files::OwnFileKey;
 pub use folder::{ClaimError, DataFolder};
 pub use grants::{Grant, GrantError, Grants, TopicGrant, module_identity};
 pub use health::Health;
-pub use home::{Home, HomeConfig, SetUp, SetupProof, Stage};
+pub use home::{Home, HomeConfig, Stage};
 pub use keys::{Forgot, Remembered, Start, VaultInfo, Waits, WrapState};
 pub use modules::{Module, ModuleNameError, NewModule};
 pub use named::{
@@ -72,5 +74,6 @@ pub use rotation::{Begun, Failed, PartChecked, PartsError, Rotate, RotationState
 pub use sealed::Seal;
 pub use secrets::{SECRET_LONGEST, SECRETS_MOST, SecretError, SecretInfo};
 pub use sessions::{Session, SessionInfo, Source};
+pub use set_up::{SetUp, SetupProof};
 pub use setup_code::SetupCode;
 pub use store_key::OwnStoreKey;
