@@ -6,8 +6,9 @@ use aico_characters::{Character, CharacterError, Format, Sampling, Turn, TurnRol
 use aico_contracts::topics::{self, event};
 use aico_contracts::v1::{self, Fault, Role, export_character};
 
-use super::{Asked, Inner, Reply, put};
+use super::{Asked, Inner, Reply};
 use crate::fault::from_store;
+use crate::outbox::put;
 use crate::{base_models, character, characters, conversations};
 
 /// Longest name of a file that is looked at.

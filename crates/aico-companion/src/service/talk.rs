@@ -8,10 +8,12 @@ use aico_contracts::v1::{self, Fault, MessageStatus, Role};
 use aico_store::StoreError;
 use rusqlite::Transaction;
 
-use super::{Asked, How, Inner, Parent, Reply, Said, checked_text, put};
+use super::message::{How, Parent, Said, checked_text};
+use super::{Asked, Inner, Reply};
 use crate::answer::By;
 use crate::fault::from_store;
 use crate::messages::NewMessage;
+use crate::outbox::put;
 use crate::{conversations, messages, thread};
 
 /// Turns that a program may tell; more than a model is ever told of.
