@@ -29,10 +29,15 @@ pub struct Operation {
     /// Who passes.
     pub needs: Needs,
     /// Problems of its own, beside those that follow from the rest.
-    own: &'static [Code],
+    own: &'static [&'static [Code]],
 }
 
-const fn line(id: &'static str, action: Action, needs: Needs, own: &'static [Code]) -> Operation {
+const fn line(
+    id: &'static str,
+    action: Action,
+    needs: Needs,
+    own: &'static [&'static [Code]],
+) -> Operation {
     Operation {
         id,
         action,
@@ -43,168 +48,159 @@ const fn line(id: &'static str, action: Action, needs: Needs, own: &'static [Cod
 
 use Needs::{Nothing, Owner, Person, Program};
 
-/// What modules behind the bus can answer anything with.
-const MODULE: &[Code] = &[
-    Code::Invalid,
-    Code::Unavailable,
-    Code::Busy,
-    Code::TookTooLong,
+/// What is told of another program that runs models.
+const ENGINE: &[Code] = &[
+    Code::EngineNotAllowed,
+    Code::EngineElsewhere,
+    Code::EngineAbsent,
+    Code::EngineUnreachable,
+    Code::EngineCertificate,
+    Code::EngineUnencrypted,
+    Code::EngineKey,
+    Code::EngineOtherProgram,
+    Code::EngineTooOld,
+    Code::EngineRefused,
+    Code::EngineNotStarted,
+    Code::EngineFailed,
+    Code::EngineCutOff,
+    Code::EngineUnreadable,
+    Code::EngineResting,
+    Code::EngineTimeout,
 ];
-/// What talking to the companion can fail with.
-const TALK: &[Code] = &[
-    Code::NotFound,
-    Code::Conflict,
-    Code::Invalid,
-    Code::PersonLocked,
-    Code::AnswerInProgress,
-    Code::NoModel,
-    Code::ModelFailed,
-    Code::Damaged,
-    Code::Unavailable,
-    Code::Busy,
-    Code::StorageFull,
-    Code::StorageReadOnly,
-];
-/// What a character can be refused for.
-const CHARACTER: &[Code] = &[
-    Code::NotFound,
-    Code::Conflict,
-    Code::Invalid,
-    Code::NotACharacter,
-    Code::PersonLocked,
-    Code::Damaged,
-    Code::Unavailable,
-    Code::Busy,
-    Code::StorageFull,
-];
-/// What a model file can be refused for.
-const FILE: &[Code] = &[
-    Code::NotFound,
-    Code::Conflict,
-    Code::NotAModel,
+/// What is told of the file of a model.
+const STORED_MODEL: &[Code] = &[
     Code::ModelMissing,
     Code::ModelDamaged,
     Code::ModelRefused,
-    Code::ModelTemplate,
     Code::ModelTooLarge,
     Code::ModelFailed,
-    Code::Invalid,
-    Code::Unavailable,
-    Code::Busy,
-    Code::StorageFull,
-    Code::StorageReadOnly,
+];
+/// What is told of the disk.
+const DISK: &[Code] = &[Code::StorageFull, Code::StorageReadOnly];
+/// What a password can be refused for.
+const PROOF: &[Code] = &[Code::WrongPassword, Code::SlowDown];
+/// What is told of data that can't be opened.
+const DATA: &[Code] = &[Code::Damaged, Code::NewerData];
+/// What a recovery phrase and a password in its place can be refused for.
+const NEW_PHRASE: &[Code] = &[
+    Code::WrongPhrase,
+    Code::PhraseInvalid,
+    Code::PasswordTooWeak,
+    Code::SlowDown,
+];
+
+/// What modules behind the bus can answer anything with.
+const MODULE: &[&[Code]] = &[&[Code::Invalid, Code::Unavailable]];
+/// What talking to the companion can fail with.
+const TALK: &[&[Code]] = &[
+    DISK,
+    &[
+        Code::NotFound,
+        Code::Conflict,
+        Code::Invalid,
+        Code::PersonLocked,
+        Code::AnswerInProgress,
+        Code::NoModel,
+        Code::ModelFailed,
+        Code::Damaged,
+        Code::Unavailable,
+    ],
+];
+/// What a character can be refused for.
+const CHARACTER: &[&[Code]] = &[
+    DISK,
+    &[
+        Code::NotFound,
+        Code::Conflict,
+        Code::Invalid,
+        Code::NotACharacter,
+        Code::PersonLocked,
+        Code::Damaged,
+        Code::Unavailable,
+    ],
+];
+/// What a model file can be refused for.
+const FILE: &[&[Code]] = &[
+    STORED_MODEL,
+    DISK,
+    &[
+        Code::NotFound,
+        Code::Conflict,
+        Code::NotAModel,
+        Code::ModelTemplate,
+        Code::Invalid,
+        Code::Unavailable,
+    ],
 ];
 
 /// What asking for a download can fail with. What a download itself fails with is told in it.
-const DOWNLOAD: &[Code] = &[
-    Code::NotFound,
-    Code::CatalogueUnusable,
-    Code::DownloadFailed,
-    Code::Invalid,
-    Code::Unavailable,
-    Code::Busy,
-    Code::StorageFull,
-    Code::StorageReadOnly,
-    Code::StorageFailing,
+const DOWNLOAD: &[&[Code]] = &[
+    DISK,
+    &[
+        Code::NotFound,
+        Code::CatalogueUnusable,
+        Code::DownloadFailed,
+        Code::Invalid,
+        Code::Unavailable,
+    ],
 ];
 
 /// What keeping the models of another program can fail with.
-const SHELF: &[Code] = &[
-    Code::NotFound,
-    Code::Conflict,
-    Code::Invalid,
-    Code::TooLong,
-    Code::NotACharacter,
-    Code::NotAModel,
-    Code::ModelMissing,
-    Code::ModelFailed,
-    Code::Offline,
-    Code::DownloadFailed,
-    Code::AddressRefused,
-    Code::Unavailable,
-    Code::Busy,
-    Code::TookTooLong,
-    Code::StorageFull,
-    Code::StorageReadOnly,
-    Code::StorageFailing,
+const SHELF: &[&[Code]] = &[
+    DISK,
+    &[
+        Code::NotFound,
+        Code::Conflict,
+        Code::Invalid,
+        Code::TooLong,
+        Code::NotACharacter,
+        Code::NotAModel,
+        Code::ModelMissing,
+        Code::ModelFailed,
+        Code::Offline,
+        Code::DownloadFailed,
+        Code::AddressRefused,
+        Code::Unavailable,
+    ],
 ];
 
 /// What asking a model about texts can fail with.
-const TEXTS: &[Code] = &[
-    Code::NotFound,
-    Code::Invalid,
-    Code::TooLong,
-    Code::NoModel,
-    Code::ModelMissing,
-    Code::ModelDamaged,
-    Code::ModelRefused,
-    Code::ModelTooLarge,
-    Code::ModelNotCapable,
-    Code::ModelFailed,
-    Code::EngineNotAllowed,
-    Code::EngineElsewhere,
-    Code::EngineAbsent,
-    Code::EngineUnreachable,
-    Code::EngineCertificate,
-    Code::EngineUnencrypted,
-    Code::EngineKey,
-    Code::EngineOtherProgram,
-    Code::EngineTooOld,
-    Code::EngineRefused,
-    Code::EngineNotStarted,
-    Code::EngineFailed,
-    Code::EngineCutOff,
-    Code::EngineUnreadable,
-    Code::EngineResting,
-    Code::EngineTimeout,
-    Code::Unavailable,
-    Code::Busy,
-    Code::TookTooLong,
+const TEXTS: &[&[Code]] = &[
+    ENGINE,
+    STORED_MODEL,
+    &[
+        Code::NotFound,
+        Code::Invalid,
+        Code::TooLong,
+        Code::NoModel,
+        Code::ModelNotCapable,
+        Code::Unavailable,
+    ],
 ];
 
 /// What asking as another program can fail with.
-const ASK: &[Code] = &[
-    Code::NotFound,
-    Code::Conflict,
-    Code::Invalid,
-    Code::TooManyRequests,
-    Code::PersonLocked,
-    Code::AnswerInProgress,
-    Code::NoModel,
-    Code::ModelMissing,
-    Code::ModelDamaged,
-    Code::ModelRefused,
-    Code::ModelTooLarge,
-    Code::ModelNotCapable,
-    Code::ModelFailed,
-    Code::EngineNotAllowed,
-    Code::EngineElsewhere,
-    Code::EngineAbsent,
-    Code::EngineUnreachable,
-    Code::EngineCertificate,
-    Code::EngineUnencrypted,
-    Code::EngineKey,
-    Code::EngineOtherProgram,
-    Code::EngineTooOld,
-    Code::EngineRefused,
-    Code::EngineNotStarted,
-    Code::EngineFailed,
-    Code::EngineCutOff,
-    Code::EngineUnreadable,
-    Code::EngineResting,
-    Code::EngineTimeout,
-    Code::Unavailable,
-    Code::Busy,
-    Code::StorageFull,
-    Code::StorageReadOnly,
+const ASK: &[&[Code]] = &[
+    ENGINE,
+    STORED_MODEL,
+    DISK,
+    &[
+        Code::NotFound,
+        Code::Conflict,
+        Code::Invalid,
+        Code::TooManyRequests,
+        Code::PersonLocked,
+        Code::AnswerInProgress,
+        Code::NoModel,
+        Code::ModelNotCapable,
+        Code::Unavailable,
+    ],
 ];
 /// What looking as another program can fail with.
-const LOOK: &[Code] = &[
+const LOOK: &[&[Code]] = &[&[
     Code::EngineNotAllowed,
     Code::TooManyRequests,
     Code::Unavailable,
-    Code::Busy,
-];
+]];
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
@@ -218,31 +214,23 @@ pub const OPERATIONS: &[Operation] = &[
         Action::SetUp,
         Nothing,
         &[
-            Code::SetupCodeWrong,
-            Code::SetupCodeExpired,
-            Code::AlreadySetUp,
-            Code::PasswordTooWeak,
-            Code::NameInvalid,
-            Code::SlowDown,
-            Code::FolderUnusable,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            &[
+                Code::SetupCodeWrong,
+                Code::SetupCodeExpired,
+                Code::AlreadySetUp,
+                Code::PasswordTooWeak,
+                Code::NameInvalid,
+                Code::SlowDown,
+                Code::FolderUnusable,
+            ],
         ],
     ),
     line(
         "unlock",
         Action::Unlock,
         Nothing,
-        &[
-            Code::WrongPassword,
-            Code::NotSetUp,
-            Code::SlowDown,
-            Code::Damaged,
-            Code::NewerData,
-            Code::FolderUnusable,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, PROOF, DATA, &[Code::NotSetUp, Code::FolderUnusable]],
     ),
     line("lock", Action::Lock, Owner, &[]),
     line(
@@ -250,70 +238,39 @@ pub const OPERATIONS: &[Operation] = &[
         Action::Recover,
         Nothing,
         &[
-            Code::WrongPhrase,
-            Code::PhraseInvalid,
-            Code::PasswordTooWeak,
-            Code::NotSetUp,
-            Code::SlowDown,
-            Code::Damaged,
-            Code::NewerData,
-            Code::FolderUnusable,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            DATA,
+            NEW_PHRASE,
+            &[Code::NotSetUp, Code::FolderUnusable],
         ],
     ),
-    line("vault", Action::ReadVault, Owner, &[Code::Damaged]),
+    line("vault", Action::ReadVault, Owner, &[&[Code::Damaged]]),
     line(
         "remember",
         Action::RememberVault,
         Owner,
         &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::NotFound,
-            Code::KeychainLocked,
-            Code::KeychainAbsent,
-            Code::KeychainChanged,
-            Code::KeychainWrong,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            PROOF,
+            &[
+                Code::NotFound,
+                Code::KeychainLocked,
+                Code::KeychainAbsent,
+                Code::KeychainChanged,
+                Code::KeychainWrong,
+            ],
         ],
     ),
-    line(
-        "forget",
-        Action::RememberVault,
-        Owner,
-        &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
-    ),
-    line(
-        "new_phrase",
-        Action::ReissuePhrase,
-        Owner,
-        &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
-    ),
+    line("forget", Action::RememberVault, Owner, &[DISK, PROOF]),
+    line("new_phrase", Action::ReissuePhrase, Owner, &[DISK, PROOF]),
     line(
         "rotate_vault",
         Action::RotateVault,
         Owner,
         &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::NotFound,
-            Code::Conflict,
-            Code::Invalid,
-            Code::Damaged,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            PROOF,
+            &[Code::NotFound, Code::Conflict, Code::Invalid, Code::Damaged],
         ],
     ),
     line("read_rotation", Action::ReadVault, Owner, &[]),
@@ -321,51 +278,30 @@ pub const OPERATIONS: &[Operation] = &[
         "seal_self",
         Action::SealSelf,
         Person,
-        &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::Conflict,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, PROOF, &[Code::Conflict]],
     ),
     line(
         "unseal_self",
         Action::SealSelf,
         Person,
-        &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::Conflict,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, PROOF, &[Code::Conflict]],
     ),
     line(
         "recover_person",
         Action::RecoverPerson,
         Nothing,
-        &[
-            Code::WrongPhrase,
-            Code::PhraseInvalid,
-            Code::PasswordTooWeak,
-            Code::Locked,
-            Code::NotSetUp,
-            Code::SlowDown,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, NEW_PHRASE, &[Code::Locked, Code::NotSetUp]],
     ),
     line(
         "sign_in",
         Action::SignIn,
         Nothing,
-        &[
+        &[&[
             Code::SignInFailed,
             Code::Locked,
             Code::NotSetUp,
             Code::SlowDown,
-        ],
+        ]],
     ),
     line("list_sessions", Action::ListSessions, Person, &[]),
     line("end_all_sessions", Action::EndSession, Person, &[]),
@@ -373,7 +309,7 @@ pub const OPERATIONS: &[Operation] = &[
         "end_current_session",
         Action::EndSession,
         Person,
-        &[Code::NotFound],
+        &[&[Code::NotFound]],
     ),
     line("end_session", Action::EndSession, Person, &[]),
     line("me", Action::ReadSelf, Person, &[]),
@@ -381,44 +317,33 @@ pub const OPERATIONS: &[Operation] = &[
         "change_password",
         Action::ChangePassword,
         Person,
-        &[
-            Code::WrongPassword,
-            Code::PasswordTooWeak,
-            Code::SlowDown,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, PROOF, &[Code::PasswordTooWeak]],
     ),
     line(
         "file_key",
         Action::ReadFileKey,
         Person,
-        &[Code::PersonLocked, Code::Damaged],
+        &[&[Code::PersonLocked, Code::Damaged]],
     ),
     line(
         "export",
         Action::ExportSelf,
         Person,
-        &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::PersonLocked,
-            Code::Damaged,
-            Code::NotFound,
-        ],
+        &[PROOF, &[Code::PersonLocked, Code::Damaged, Code::NotFound]],
     ),
     line(
         "export_store_key",
         Action::ExportStoreKey,
         Person,
         &[
-            Code::WrongPassword,
-            Code::SlowDown,
-            Code::PersonLocked,
-            Code::Conflict,
-            Code::Damaged,
-            Code::NotFound,
-            Code::StorageFull,
+            DISK,
+            PROOF,
+            &[
+                Code::PersonLocked,
+                Code::Conflict,
+                Code::Damaged,
+                Code::NotFound,
+            ],
         ],
     ),
     line(
@@ -426,21 +351,22 @@ pub const OPERATIONS: &[Operation] = &[
         Action::CreateBackup,
         Owner,
         &[
-            Code::TargetUnusable,
-            Code::Forbidden,
-            Code::Conflict,
-            Code::NotFound,
-            Code::PersonLocked,
-            Code::Damaged,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            &[
+                Code::TargetUnusable,
+                Code::Forbidden,
+                Code::Conflict,
+                Code::NotFound,
+                Code::PersonLocked,
+                Code::Damaged,
+            ],
         ],
     ),
     line(
         "check_stores",
         Action::CheckStores,
         Owner,
-        &[Code::Conflict],
+        &[&[Code::Conflict]],
     ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
@@ -448,24 +374,15 @@ pub const OPERATIONS: &[Operation] = &[
         Action::AddPerson,
         Owner,
         &[
-            Code::NameTaken,
-            Code::NameInvalid,
-            Code::PasswordTooWeak,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            &[Code::NameTaken, Code::NameInvalid, Code::PasswordTooWeak],
         ],
     ),
     line(
         "erase_person",
         Action::ErasePerson,
         Owner,
-        &[
-            Code::WrongPassword,
-            Code::Conflict,
-            Code::SlowDown,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, PROOF, &[Code::Conflict]],
     ),
     line("list_characters", Action::ListCharacters, Person, CHARACTER),
     line("create_character", Action::SaveCharacter, Person, CHARACTER),
@@ -520,13 +437,12 @@ pub const OPERATIONS: &[Operation] = &[
         "search",
         Action::Search,
         Person,
-        &[
+        &[&[
             Code::TooLong,
             Code::Invalid,
             Code::PersonLocked,
             Code::Unavailable,
-            Code::Busy,
-        ],
+        ]],
     ),
     line("send_message", Action::SendMessage, Person, TALK),
     line("regenerate_answer", Action::Regenerate, Person, TALK),
@@ -539,7 +455,7 @@ pub const OPERATIONS: &[Operation] = &[
         "remove_model",
         Action::RemoveModel,
         Owner,
-        &[Code::Conflict, Code::ModelFailed, Code::Unavailable],
+        &[&[Code::Conflict, Code::ModelFailed, Code::Unavailable]],
     ),
     line("pin_model", Action::PinModel, Owner, FILE),
     line("unpin_model", Action::PinModel, Owner, FILE),
@@ -557,7 +473,7 @@ pub const OPERATIONS: &[Operation] = &[
         "remove_package",
         Action::RemovePackage,
         Owner,
-        &[Code::Unavailable, Code::Busy, Code::StorageReadOnly],
+        &[&[Code::Unavailable, Code::StorageReadOnly]],
     ),
     line("list_modules", Action::ListModules, Person, &[]),
     line(
@@ -565,12 +481,13 @@ pub const OPERATIONS: &[Operation] = &[
         Action::AddModule,
         Owner,
         &[
-            Code::GrantInvalid,
-            Code::ModuleExists,
-            Code::NotFound,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-            Code::Unavailable,
+            DISK,
+            &[
+                Code::GrantInvalid,
+                Code::ModuleExists,
+                Code::NotFound,
+                Code::Unavailable,
+            ],
         ],
     ),
     line(
@@ -578,69 +495,50 @@ pub const OPERATIONS: &[Operation] = &[
         Action::RotateModule,
         Owner,
         &[
-            Code::GrantInvalid,
-            Code::ModuleExists,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-            Code::Unavailable,
+            DISK,
+            &[Code::GrantInvalid, Code::ModuleExists, Code::Unavailable],
         ],
     ),
-    line(
-        "revoke_module",
-        Action::RevokeModule,
-        Owner,
-        &[Code::StorageFull, Code::StorageReadOnly],
-    ),
+    line("revoke_module", Action::RevokeModule, Owner, &[DISK]),
     line(
         "consent_to_module",
         Action::ConsentToModule,
         Person,
-        &[Code::StorageFull, Code::StorageReadOnly],
+        &[DISK],
     ),
     line(
         "withdraw_from_module",
         Action::ConsentToModule,
         Person,
-        &[Code::StorageFull, Code::StorageReadOnly],
+        &[DISK],
     ),
     line("list_engines", Action::ListEngines, Person, MODULE),
     line(
         "check_engine",
         Action::CheckEngine,
         Owner,
-        &[
-            Code::NotFound,
-            Code::Unavailable,
-            Code::Busy,
-            Code::TookTooLong,
-        ],
+        &[&[Code::NotFound, Code::Unavailable]],
     ),
     line(
         "allow_engine",
         Action::ConsentToEngine,
         Person,
         &[
-            Code::NotFound,
-            Code::Conflict,
-            Code::Invalid,
-            Code::Unavailable,
-            Code::Busy,
-            Code::TookTooLong,
-            Code::StorageFull,
-            Code::StorageReadOnly,
+            DISK,
+            &[
+                Code::NotFound,
+                Code::Conflict,
+                Code::Invalid,
+                Code::Unavailable,
+            ],
         ],
     ),
-    line(
-        "forbid_engine",
-        Action::ConsentToEngine,
-        Person,
-        &[Code::StorageFull, Code::StorageReadOnly],
-    ),
+    line("forbid_engine", Action::ConsentToEngine, Person, &[DISK]),
     line(
         "list_egress",
         Action::ListEgress,
         Person,
-        &[Code::Invalid, Code::PersonLocked, Code::Damaged, Code::Busy],
+        &[&[Code::Invalid, Code::PersonLocked, Code::Damaged]],
     ),
     line("offer_engine_model", Action::OfferEngineModel, Owner, SHELF),
     line("make_engine_model", Action::MakeEngineModel, Owner, SHELF),
@@ -658,20 +556,9 @@ pub const OPERATIONS: &[Operation] = &[
         "create_token",
         Action::CreateToken,
         Person,
-        &[
-            Code::NameInvalid,
-            Code::Invalid,
-            Code::Conflict,
-            Code::StorageFull,
-            Code::StorageReadOnly,
-        ],
+        &[DISK, &[Code::NameInvalid, Code::Invalid, Code::Conflict]],
     ),
-    line(
-        "revoke_token",
-        Action::RevokeToken,
-        Person,
-        &[Code::StorageFull, Code::StorageReadOnly],
-    ),
+    line("revoke_token", Action::RevokeToken, Person, &[DISK]),
     line("openai_models", Action::ProgramLook, Program, LOOK),
     line("openai_model", Action::ProgramLook, Program, LOOK),
     line("openai_chat", Action::ProgramAsk, Program, ASK),
@@ -685,43 +572,28 @@ pub const OPERATIONS: &[Operation] = &[
     line("ollama_embed", Action::ProgramAsk, Program, ASK),
     line("ollama_embeddings", Action::ProgramAsk, Program, ASK),
     line("bus", Action::ReadBus, Owner, &[]),
-    line("tail_bus", Action::TailBus, Owner, &[Code::Invalid]),
+    line("tail_bus", Action::TailBus, Owner, &[&[Code::Invalid]]),
     line("status", Action::ReadStatus, Owner, &[]),
     line("config", Action::ReadConfig, Owner, &[]),
-    line(
-        "list_config_secrets",
-        Action::ListSecrets,
-        Owner,
-        &[Code::Damaged, Code::NewerData],
-    ),
+    line("list_config_secrets", Action::ListSecrets, Owner, &[DATA]),
     line(
         "set_config_secret",
         Action::SetSecret,
         Owner,
-        &[
-            Code::Invalid,
-            Code::Damaged,
-            Code::NewerData,
-            Code::StorageFull,
-        ],
+        &[DISK, DATA, &[Code::Invalid]],
     ),
     line(
         "remove_config_secret",
         Action::RemoveSecret,
         Owner,
-        &[
-            Code::NotFound,
-            Code::Damaged,
-            Code::NewerData,
-            Code::StorageFull,
-        ],
+        &[DISK, DATA, &[Code::NotFound]],
     ),
     line("logs", Action::ReadLogs, Owner, &[]),
     line(
         "open_events",
         Action::ReadState,
         Nothing,
-        &[Code::UpgradeNeeded],
+        &[&[Code::UpgradeNeeded]],
     ),
 ];
 
@@ -755,7 +627,7 @@ impl Operation {
         if has_ids {
             all.push(Code::NotFound);
         }
-        all.extend(self.own);
+        all.extend(self.own.iter().copied().flatten());
         all.sort_unstable();
         all.dedup();
         all

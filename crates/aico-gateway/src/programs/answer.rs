@@ -9,6 +9,7 @@ use aico_bus::{Meta, ReplyStream, RequestError};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::{self, Generated, Priority, generated, generated_end::Reason};
+use serde_json::Value;
 
 use super::companion::Talk;
 use super::memory;
@@ -59,6 +60,20 @@ pub(crate) struct Figures {
     pub(crate) cut: bool,
     /// Of the companion: a model that its character is made for could not be had.
     pub(crate) instead: Option<Instead>,
+}
+
+impl Figures {
+    /// Adds what the imitated servers have no word for: they refuse where turns do not fit, or
+    /// leave them out in silence, and know no second choice.
+    pub(crate) fn add_ours(&self, body: &mut Value) {
+        if self.dropped_turns > 0 {
+            body["dropped_turns"] = self.dropped_turns.into();
+        }
+        if let Some(instead) = &self.instead {
+            body["answered_by"] = instead.by.as_str().into();
+            body["instead_of"] = instead.of.as_str().into();
+        }
+    }
 }
 
 enum Source {

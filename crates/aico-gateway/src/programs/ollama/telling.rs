@@ -136,14 +136,7 @@ fn finish(object: &mut Value, figures: &Figures) {
     object["prompt_eval_duration"] = nanos(figures.first_token).into();
     object["eval_count"] = figures.answer_tokens.into();
     object["eval_duration"] = nanos(after).into();
-    // Neither is Ollama's: it leaves turns out in silence, and knows no second choice.
-    if figures.dropped_turns > 0 {
-        object["dropped_turns"] = figures.dropped_turns.into();
-    }
-    if let Some(instead) = &figures.instead {
-        object["answered_by"] = instead.by.as_str().into();
-        object["instead_of"] = instead.of.as_str().into();
-    }
+    figures.add_ours(object);
 }
 
 fn line(text: &str) -> Bytes {

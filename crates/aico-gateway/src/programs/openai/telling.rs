@@ -91,7 +91,7 @@ impl Shape for Completion {
 
     fn end(&mut self, figures: &Figures) -> Bytes {
         let mut chunk = self.chunk(&json!({}), Some(finish(figures, self.called > 0)));
-        beyond(&mut chunk, figures);
+        figures.add_ours(&mut chunk);
         let mut last = event(&chunk).to_vec();
         if self.usage {
             let mut chunk = self.head("chat.completion.chunk");
@@ -127,7 +127,7 @@ impl Shape for Completion {
             "finish_reason": finish(&whole.figures, !whole.calls.is_empty()),
         }]);
         body["usage"] = usage(&whole.figures);
-        beyond(&mut body, &whole.figures);
+        whole.figures.add_ours(&mut body);
         body
     }
 
@@ -160,17 +160,6 @@ fn usage(figures: &Figures) -> Value {
         "total_tokens": figures.prompt_tokens.saturating_add(figures.answer_tokens),
         "prompt_tokens_details": { "cached_tokens": figures.cached_tokens },
     })
-}
-
-/// What OpenAI has no word for: it would refuse, or there is nothing like it there.
-fn beyond(body: &mut Value, figures: &Figures) {
-    if figures.dropped_turns > 0 {
-        body["dropped_turns"] = figures.dropped_turns.into();
-    }
-    if let Some(instead) = &figures.instead {
-        body["answered_by"] = instead.by.as_str().into();
-        body["instead_of"] = instead.of.as_str().into();
-    }
 }
 
 fn data(text: &str) -> Bytes {
