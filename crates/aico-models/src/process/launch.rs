@@ -125,6 +125,8 @@ pub enum Failure {
     Missing,
     /// Size or hash are not those of the registered file.
     Damaged,
+    /// The disk failed at reading it.
+    Unreadable,
     /// The library refused it; one of its known reasons.
     Refused(String),
     /// Its chat template does not work.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::launch::{Failure, Report};
+use crate::disk;
 
 /// How often it is told at most.
 const EVERY: Duration = Duration::from_millis(250);
@@ -83,8 +84,15 @@ pub(super) fn check(
     sha256: Option<&str>,
     loading: &mut Loading,
 ) -> Result<(), Failure> {
-    let file = File::open(model).map_err(|_| Failure::Missing)?;
-    if file.metadata().map_err(|_| Failure::Missing)?.len() != size {
+    let unread = |otherwise: Failure| {
+        move |error| match disk::is_failure(&error) {
+            true => Failure::Unreadable,
+            false => otherwise,
+        }
+    };
+    let file = File::open(model).map_err(unread(Failure::Missing))?;
+    let about = file.metadata().map_err(unread(Failure::Missing))?;
+    if about.len() != size {
         return Err(Failure::Damaged);
     }
     let mut file = Counted {
@@ -95,7 +103,7 @@ pub(super) fn check(
     };
     match sha256 {
         Some(wanted) => {
-            let found = super::hash(&mut file).map_err(|_| Failure::Damaged)?;
+            let found = super::hash(&mut file).map_err(unread(Failure::Damaged))?;
             match hex::encode(found).eq_ignore_ascii_case(wanted) {
                 true => Ok(()),
                 false => Err(Failure::Damaged),
@@ -103,8 +111,12 @@ pub(super) fn check(
         }
         None => {
             let mut buffer = vec![0; PIECE];
-            while file.read(&mut buffer).map_err(|_| Failure::Damaged)? > 0 {}
-            Ok(())
+            loop {
+                match file.read(&mut buffer).map_err(unread(Failure::Damaged))? {
+                    0 => return Ok(()),
+                    _ => {}
+                }
+            }
         }
     }
 }
@@ -168,5 +180,16 @@ mod tests {
         drop(wanted);
         assert!(check(&path, 3 << 20, None, &mut loading).is_err());
         assert!(!loading.at(Half::Taken, 0.5));
+    }
+
+    /// Nothing is at the beginning of a process's memory: the system answers with EIO.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_fails_at_reading_is_no_damage_of_the_file() {
+        let (mut loading, _wanted) = Loading::new(|_| {});
+        for hash in [None, Some("00")] {
+            let read = check(Path::new("/proc/self/mem"), 0, hash, &mut loading);
+            assert_eq!(read, Err(Failure::Unreadable));
+        }
     }
 }

@@ -7,6 +7,7 @@ use aico_contracts::ids::ModelId;
 use aico_contracts::v1::Fault;
 
 use super::registry::ModelRecord;
+use crate::disk;
 use crate::gguf::{Description, GgufError};
 use crate::process::launch::Failure;
 
@@ -56,6 +57,7 @@ impl AddError {
         };
         let choose = "Choose a GGUF file of a chat model, such as those with Q4_K_M in their name.";
         match self {
+            Self::Missing { path, source } if disk::is_failure(source) => unreadable(path),
             Self::Missing { source, .. } => Fault::new("model-missing", "The file can't be opened")
                 .with_detail(format!("{self}: {source}."))
                 .with_what_to_do("Check the path and that your user may read the file."),
@@ -198,12 +200,18 @@ pub fn damaged(record: &ModelRecord) -> Fault {
         .with_what_to_do("If you replaced it yourself, add it again: `aico model add FILE`.")
 }
 
+/// The fault of a file of a model that the disk does not give out.
+pub(super) fn unreadable(path: &Path) -> Fault {
+    Fault::storage_failing().with_detail(format!("{} can't be read.", path.display()))
+}
+
 /// Why its process could not run it.
 pub(super) fn refused(model: &ModelRecord, failure: &Failure) -> Fault {
     let other = "Choose another model, or another file of this one.";
     match failure {
         Failure::Missing => missing(model),
         Failure::Damaged => damaged(model),
+        Failure::Unreadable => unreadable(&model.path),
         Failure::Refused(reason) => {
             let known = crate::engine::known_reason(reason);
             Fault::new("model-refused", "The model can't be loaded")

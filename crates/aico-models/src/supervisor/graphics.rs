@@ -50,7 +50,11 @@ impl Why {
             Failure::Device(lack) => Some(Self::Lack(*lack)),
             // The processor tells whether it was the device.
             Failure::Refused(_) | Failure::Memory => Some(Self::Refused),
-            Failure::Link | Failure::Missing | Failure::Damaged | Failure::Template => None,
+            Failure::Link
+            | Failure::Missing
+            | Failure::Damaged
+            | Failure::Unreadable
+            | Failure::Template => None,
         }
     }
 

@@ -2,15 +2,18 @@
 //! the bus and no network: it confines itself before it opens a file of the package, answers what
 //! comes in, and ends when nothing comes any more.
 
+use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use aico_contracts::v1::{Classify, Embed, Fault, FindEntities};
 use prost::Message;
 
 use super::model::{Loaded, ModelError};
-use super::package::{FILES, Package, facts};
+use super::package::{FILES, FileFacts, Package, PackageError, facts};
 use super::wire::{Failure, Kind, Launch, QUESTION_LIMIT, Report, VERSION, head, read_head};
+use crate::disk;
 use crate::process::confine::{self, Confinement, Places};
 
 /// Whether this first line is a launch of this kind.
@@ -52,22 +55,32 @@ fn load(launch: &Launch) -> Result<Loaded, Failure> {
     let confined = confine(launch).map_err(|_| Failure::Confinement)?;
     report(&Report::Hello(confined));
     for name in FILES {
-        let Ok(mut file) = std::fs::File::open(launch.folder.join(name)) else {
-            return Err(Failure::Missing);
-        };
-        let found = facts(name, &mut file).map_err(|_| Failure::Damaged)?;
-        let same = about.files.get(name).is_some_and(|wanted| {
-            wanted.size == found.size && wanted.sha256.eq_ignore_ascii_case(&found.sha256)
-        });
-        if !same {
-            return Err(Failure::Damaged);
-        }
+        check(name, &launch.folder.join(name), about.files.get(name))?;
     }
     Loaded::load(&launch.folder, about, threads).map_err(|error| match error {
         ModelError::Graph(_) => Failure::Graph,
         ModelError::Tokens(_) => Failure::Tokeniser,
         _ => Failure::Unfit,
     })
+}
+
+/// Whether a file is still the one that was added.
+fn check(name: &str, path: &Path, wanted: Option<&FileFacts>) -> Result<(), Failure> {
+    let opened = File::open(path).map_err(|error| match disk::is_failure(&error) {
+        true => Failure::Unreadable,
+        false => Failure::Missing,
+    });
+    let found = facts(name, &mut opened?).map_err(|error| match error {
+        PackageError::Read { source, .. } if disk::is_failure(&source) => Failure::Unreadable,
+        _ => Failure::Damaged,
+    })?;
+    let same = wanted.is_some_and(|wanted| {
+        wanted.size == found.size && wanted.sha256.eq_ignore_ascii_case(&found.sha256)
+    });
+    match same {
+        true => Ok(()),
+        false => Err(Failure::Damaged),
+    }
 }
 
 fn confine(launch: &Launch) -> Result<Confinement, confine::ConfineError> {
@@ -128,4 +141,28 @@ fn say(kind: Kind, bytes: &[u8]) {
         .write_all(&head(kind, bytes.len()))
         .and_then(|()| out.write_all(bytes))
         .and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_changed_or_not_given_out_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        assert_eq!(check("model.onnx", &path, None), Err(Failure::Missing));
+        std::fs::write(&path, "graph").unwrap();
+        let mut wanted = facts("model.onnx", &mut &b"graph"[..]).unwrap();
+        assert_eq!(check("model.onnx", &path, Some(&wanted)), Ok(()));
+        wanted.size += 1;
+        let other = check("model.onnx", &path, Some(&wanted));
+        assert_eq!(other, Err(Failure::Damaged));
+        // Nothing is at the beginning of a process's memory: the system answers with EIO.
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            check("model.onnx", Path::new("/proc/self/mem"), Some(&wanted)),
+            Err(Failure::Unreadable)
+        );
+    }
 }

@@ -114,6 +114,8 @@ pub enum Failure {
     Missing,
     /// A file is not what it was when the package was added.
     Damaged,
+    /// The disk failed at reading a file.
+    Unreadable,
     /// The tokeniser can't be used.
     Tokeniser,
     /// The graph can't be used.

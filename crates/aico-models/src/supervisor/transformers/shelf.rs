@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aico_contracts::v1::Fault;
 
+use crate::disk;
+use crate::supervisor::files;
 use crate::transformers::package::{
     DESCRIPTION, FILES, FileFacts, Package, PackageError, facts, limit,
 };
@@ -35,15 +37,14 @@ pub(super) enum ShelfError {
 impl ShelfError {
     pub(super) fn to_fault(&self) -> Fault {
         match self {
-            Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Fault::storage_full()
-            }
-            Self::Disk { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                Fault::storage_read_only()
-            }
-            Self::Disk { .. } => Fault::internal("The package can't be written")
-                .with_what_to_do("Look at the folder of models and at its permissions."),
+            Self::Disk { source, .. } => disk::fault(source).unwrap_or_else(|| {
+                Fault::internal("The package can't be written")
+                    .with_what_to_do("Look at the folder of models and at its permissions.")
+            }),
             Self::Package { source, path } => match source {
+                PackageError::Read { name, source } if disk::is_failure(source) => {
+                    files::unreadable(&path.join(name))
+                }
                 PackageError::Read { name, source } => {
                     Fault::new("model-missing", "A file of the package can't be opened")
                         .with_detail(format!("{}: {source}.", path.join(name).display()))

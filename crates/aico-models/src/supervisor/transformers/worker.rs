@@ -334,6 +334,8 @@ impl Inner {
                 Fault::new("model-damaged", "A file of the model has changed")
                     .with_what_to_do(again)
             }
+            RunError::Told(Failure::Unreadable) => Fault::storage_failing()
+                .with_detail(format!("A file of the model {name} can't be read.")),
             RunError::Told(
                 failure @ (Failure::Graph | Failure::Tokeniser | Failure::Unfit | Failure::Crashed),
             ) => {
