@@ -6150,7 +6150,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6424,7 +6424,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6696,7 +6696,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -6970,7 +6970,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7189,7 +7189,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7466,7 +7466,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7685,7 +7685,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -7907,7 +7907,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -8126,7 +8126,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -8655,7 +8655,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -8892,7 +8892,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
@@ -15562,7 +15562,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `storage-full`: The disk is full. */
+            /** @description `storage-full`: The disk is full. `storage-read-only`: The disk can only be read. */
             507: {
                 headers: {
                     [name: string]: unknown;
