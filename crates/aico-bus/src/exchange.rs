@@ -113,6 +113,12 @@ impl Request {
         (at != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(at))
     }
 
+    /// Whether the asker has stopped waiting.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.reply.is_cancelled()
+    }
+
     /// Answers with one message.
     pub fn reply<M: Payload>(self, message: M) {
         self.stream().end(message);

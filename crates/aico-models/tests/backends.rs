@@ -136,7 +136,13 @@ impl Backend for Program {
             ..v1::GeneratedEnd::default()
         })
     }
-    async fn embed(&self, _: &Asker, _: &str, _: &[String]) -> Result<Embedded, BackendError> {
+    async fn embed(&self, _: &Asker, _: &str, texts: &[String]) -> Result<Embedded, BackendError> {
+        if texts == ["wait"] {
+            let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            let _inside = Inside(self);
+            return std::future::pending().await;
+        }
         Err(BackendError::NotCapable { what: "embeddings" })
     }
     async fn unload(&self, model: &str) -> Result<(), BackendError> {
@@ -474,4 +480,34 @@ async fn one_that_fails_is_left_alone_and_the_next_model_takes_its_place() {
     let prepared = prepare(&daemon, &[]).await;
     assert_eq!(prepared.missing, ["qwen3:8b"]);
     daemon.manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vectors_that_nobody_waits_for_are_given_up_and_take_their_places_like_questions() {
+    let program = Program::new("lab");
+    let (daemon, _own) = beside(&program).await;
+    let question = v1::Embed {
+        model: "minilm".into(),
+        texts: vec!["wait".into()],
+        dimensions: 0,
+    };
+    let asked: Vec<_> = (0..6)
+        .map(|_| {
+            let (asker, question) = (daemon.asker.clone(), question.clone());
+            tokio::spawn(async move {
+                let meta = Meta::for_person(PersonId::new());
+                let asked = asker.request(topics::MODELS_EMBED, &question, meta).await;
+                let _: v1::Embedded = asked.unwrap();
+            })
+        })
+        .collect();
+    until("four are asked", || program.running() == 4).await;
+    for one in asked {
+        one.abort();
+    }
+    until("all are given up", || program.running() == 0).await;
+    assert_eq!(program.most.load(Ordering::SeqCst), 4);
+    // And a question finds a place.
+    let (text, end) = all(ask(&daemon, PersonId::new(), "words", Priority::Normal).await).await;
+    assert_eq!((text.as_str(), end.is_ok()), ("one two", true));
 }

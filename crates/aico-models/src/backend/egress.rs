@@ -154,6 +154,10 @@ impl Backend for Guarded {
         self.inner.shelf()
     }
 
+    fn at_once(&self) -> usize {
+        self.inner.at_once()
+    }
+
     fn changes(&self) -> u64 {
         self.inner.changes()
     }

@@ -151,6 +151,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// How many questions it is asked at once; the others wait before it, in a fair order.
+    fn at_once(&self) -> usize {
+        4
+    }
+
     /// Counts how often its models changed by our doing.
     fn changes(&self) -> u64 {
         0

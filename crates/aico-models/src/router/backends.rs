@@ -172,11 +172,7 @@ impl Engine {
         inner.listed = Some(Instant::now());
         match asked {
             Ok(Ok(offered)) => {
-                // It says nothing of whether answers work: only what could not be reached is well
-                // again.
-                if matches!(inner.breaker.circuit(), Circuit::Open { .. }) {
-                    inner.breaker.succeeded();
-                }
+                inner.breaker.reached();
                 inner.offered = offered;
             }
             Ok(Err(error)) => {
@@ -213,6 +209,7 @@ impl Admission {
         let now = Instant::now();
         if matches!(error, BackendError::ModelMissing | BackendError::Memory) {
             inner.left_out.insert(model.to_owned(), now);
+            inner.breaker.spared();
             return;
         }
         inner.breaker.failed(error, now);
@@ -232,9 +229,10 @@ impl Backends {
     #[must_use]
     pub fn new(all: impl IntoIterator<Item = Arc<dyn Backend>>) -> Self {
         let engines = all.into_iter().map(|backend| {
+            let gate = Gate::new(backend.at_once());
             Arc::new(Engine {
                 backend,
-                gate: Gate::default(),
+                gate,
                 inner: Mutex::default(),
             })
         });

@@ -95,13 +95,26 @@ impl Breaker {
         *self = Self::default();
     }
 
+    /// It could be reached, and tells what it offers. Whether it answers, a question shows.
+    pub fn reached(&mut self) {
+        let opened = matches!(self.circuit, Circuit::Open { .. });
+        if opened && self.last.as_ref().is_some_and(stays) {
+            self.succeeded();
+        }
+    }
+
+    /// It did not answer, for a reason that is this model's alone: it is there, for the others.
+    pub fn spared(&mut self) {
+        if self.circuit == Circuit::HalfOpen {
+            self.succeeded();
+        }
+    }
+
     /// It failed. What one question alone can be blamed for does not count, and shows that it
     /// is there.
     pub fn failed(&mut self, error: &BackendError, now: Instant) {
         if !error.is_of_the_program() {
-            if self.circuit == Circuit::HalfOpen {
-                self.succeeded();
-            }
+            self.spared();
             return;
         }
         self.last = Some(error.clone());
@@ -184,6 +197,26 @@ mod tests {
                 until: again + FIRST
             }
         );
+    }
+
+    #[test]
+    fn a_list_ends_the_rest_of_what_was_away_and_of_nothing_else() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        for _ in 0..3 {
+            breaker.failed(&FAILED, now);
+        }
+        breaker.reached();
+        assert!(breaker.admit(now).is_err(), "its answers fail all the same");
+        assert_eq!(breaker.admit(now + FIRST), Ok(true));
+        // The one that tries is about a model that is too large.
+        breaker.spared();
+        assert_eq!(breaker.admit(now + FIRST), Ok(false));
+        let address = "127.0.0.1:1".into();
+        breaker.failed(&BackendError::Absent { address }, now);
+        assert!(breaker.admit(now).is_err());
+        breaker.reached();
+        assert_eq!(breaker.admit(now), Ok(false));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tokio::sync::{oneshot, watch};
 use crate::batch::QUEUE_LIMIT;
 use crate::batch::queue::{Queue, Waiting};
 
-/// Questions at once.
-pub const AT_ONCE: usize = 4;
-
 /// The gate before one program. Clones are the same.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<Mutex<Inner>>);
+#[derive(Clone)]
+pub struct Gate {
+    at_once: usize,
+    inner: Arc<Mutex<Inner>>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -83,8 +83,23 @@ impl Drop for Pass {
 }
 
 impl Gate {
+    /// Lets in so many at once, and one at the least.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        Self {
+            at_once: at_once.max(1),
+            inner: Arc::default(),
+        }
+    }
+
+    /// How many it lets in at once.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        self.at_once
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a place.
@@ -92,7 +107,7 @@ impl Gate {
     pub fn enter(&self, person: Option<PersonId>, priority: Priority) -> Entry {
         let mut inner = self.inner();
         inner.queue.remove(|waiter| waiter.admit.is_closed());
-        if inner.count() < AT_ONCE && inner.queue.len() == 0 {
+        if inner.count() < self.at_once && inner.queue.len() == 0 {
             *inner.running.entry(person).or_default() += 1;
             return Entry::Now(Pass {
                 gate: self.clone(),
@@ -121,6 +136,15 @@ impl Gate {
         })
     }
 
+    /// Waits for a place, without a word of where in the queue. `None`: too many wait already.
+    pub async fn pass(&self, person: Option<PersonId>, priority: Priority) -> Option<Pass> {
+        match self.enter(person, priority) {
+            Entry::Now(pass) => Some(pass),
+            Entry::Wait(queued) => queued.pass.await.ok(),
+            Entry::Full => None,
+        }
+    }
+
     fn leave(&self, person: Option<PersonId>) {
         let mut admitted = Vec::new();
         let mut inner = self.inner();
@@ -131,7 +155,7 @@ impl Gate {
             }
         }
         inner.queue.remove(|waiter| waiter.admit.is_closed());
-        while inner.count() < AT_ONCE {
+        while inner.count() < self.at_once {
             let Inner { queue, running, .. } = &mut *inner;
             let Some(next) = queue.pop(running) else {
                 break;
@@ -163,6 +187,8 @@ impl Inner {
 mod tests {
     use super::*;
 
+    const AT_ONCE: usize = 4;
+
     fn pass(entry: Entry) -> Pass {
         match entry {
             Entry::Now(pass) => pass,
@@ -179,7 +205,7 @@ mod tests {
 
     #[test]
     fn four_at_once_then_the_urgent_then_whoever_has_least() {
-        let gate = Gate::default();
+        let gate = Gate::new(AT_ONCE);
         let (ann, ben) = (Some(PersonId::new()), Some(PersonId::new()));
         let normal = Priority::Normal;
         let mut inside: Vec<_> = (0..AT_ONCE)
@@ -208,7 +234,7 @@ mod tests {
 
     #[test]
     fn too_many_are_refused() {
-        let gate = Gate::default();
+        let gate = Gate::new(AT_ONCE);
         let _inside: Vec<_> = (0..AT_ONCE)
             .map(|_| pass(gate.enter(None, Priority::Normal)))
             .collect();

@@ -313,7 +313,9 @@ impl Router {
             models.push(v1::ModelActivity {
                 status: status.into(),
                 active: active == Some(id),
-                places: of_backend.map_or(0, |_| u32::try_from(gate::AT_ONCE).unwrap_or(0)),
+                places: of_backend.map_or(0, |model| {
+                    u32::try_from(model.engine.gate.at_once()).unwrap_or(u32::MAX)
+                }),
                 resting_until_unix_ms: resting.map_or(0, unix),
                 ..told
             });

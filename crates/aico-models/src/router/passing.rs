@@ -85,20 +85,20 @@ impl Router {
             Err(error) => return end_badly(request.stream(), ticket, error),
         };
         let mut back = request.stream();
-        let mut cancelled = false;
+        let mut until = None;
         loop {
-            let next = match cancelled {
-                false => tokio::select! {
+            let next = match until {
+                None => tokio::select! {
                     biased;
                     () = back.cancelled() => {
-                        cancelled = true;
                         // It may still say how far it came.
+                        until = Some(Instant::now() + CANCELLED);
                         answer.cancel();
                         continue;
                     }
                     next = answer.next() => next,
                 },
-                true => match tokio::time::timeout(CANCELLED, answer.next()).await {
+                Some(until) => match tokio::time::timeout_at(until, answer.next()).await {
                     Ok(next) => next,
                     Err(_) => return,
                 },
@@ -118,7 +118,7 @@ impl Router {
                 Piece::Queued(_) => ticket.queued(),
                 Piece::Text(_) | Piece::Thinking(_) | Piece::ToolCall(_) => ticket.piece(),
             }
-            if back.send(of(item)).await.is_err() && !cancelled {
+            if back.send(of(item)).await.is_err() && until.is_none() {
                 return;
             }
         }

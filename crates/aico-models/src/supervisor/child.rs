@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::process::launch::{Control, LINE_LIMIT, Launch, Report};
 
+/// How long the system may take to end one that was killed, and to give its memory back.
+const KILLED: Duration = Duration::from_secs(2);
+
 /// The program that runs as the model process.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -216,7 +219,7 @@ impl Run {
         if tokio::time::timeout(grace, ended).await.is_err() {
             self.kill = None;
             let ended = async { while !matches!(self.news().await, News::Ended(_)) {} };
-            let _unkillable = tokio::time::timeout(grace, ended).await;
+            let _unkillable = tokio::time::timeout(KILLED, ended).await;
         }
     }
 }

@@ -72,6 +72,14 @@ impl Wish {
         }
     }
 
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Prepare(request, _) | Self::State(request) => request.is_cancelled(),
+            Self::Load => false,
+        }
+    }
+
     fn reply(self, state: v1::ModelState, starter: bool, missing: Vec<String>) {
         match self {
             Self::State(request) => request.reply(state),
@@ -143,6 +151,8 @@ impl Manager {
     pub(super) async fn grant_wishes(&mut self) {
         self.look_again = None;
         self.awaited = None;
+        // Nobody has to go for one that was given up.
+        self.wishes.retain(|wish| !wish.is_given_up());
         let mut at = 0;
         while let Some(wish) = self.wishes.get(at) {
             let models = match self.registry.list().await {
@@ -160,7 +170,7 @@ impl Manager {
             self.note_active(&models);
             let (state, starter) = match target {
                 Target::Refused(fault) => {
-                    if let Some(wish) = self.wishes.pop_front() {
+                    if let Some(wish) = self.wishes.remove(at) {
                         wish.fault(fault);
                     }
                     continue;

@@ -344,6 +344,8 @@ impl Slot {
                 );
                 self.place.device = self.place.kind.map(|_| device);
             }
+            // Once: it would never be idle if it could say so again and again.
+            News::Report(Report::Ready { .. }) if !self.is_loading() => {}
             News::Report(Report::Ready { context }) => {
                 self.timer = None;
                 self.loading = None;

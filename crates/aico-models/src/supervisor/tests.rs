@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aico_bus::link::{Listener, endpoint_in};
-use aico_bus::{AllowAll, Bus, Client, Identity, Meta, ReplyStream};
+use aico_bus::{AllowAll, Bus, Client, Identity, Meta, ReplyStream, RequestError};
 use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, generated::Item};
@@ -253,6 +253,18 @@ impl House {
             },
         )
         .await
+    }
+
+    /// Asks for it and nothing else: why it can't be had.
+    async fn refused(&self, name: &str) -> v1::Fault {
+        let question = v1::PrepareModel {
+            wanted: vec![name.to_owned()],
+            only: true,
+        };
+        let meta = Meta::for_person(PersonId::new());
+        let asked = self.asker.request(topics::MODELS_PREPARE, &question, meta);
+        let asked: Result<v1::PreparedModel, RequestError> = asked.await;
+        asked.unwrap_err().into_fault()
     }
 
     /// Prepares it until it is ready.
@@ -536,4 +548,35 @@ async fn a_load_may_take_its_time_as_long_as_it_comes_on() {
         "The model took too long to load"
     );
     assert_eq!(failed.loading_percent, None);
+}
+
+#[tokio::test]
+async fn who_is_refused_is_refused_alone_and_who_waits_goes_on_waiting() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    house.ready("ant").await;
+    house.stubborn.send_replace(true);
+    let waiting = house.prepare("bee");
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "ant has not gone yet");
+    assert!(house.refused("cow").await.title.contains("no such model"));
+    house.stubborn.send_replace(false);
+    let prepared = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert_eq!(prepared.unwrap().state.unwrap().name, "bee");
+}
+
+#[tokio::test]
+async fn nobody_goes_for_a_wish_that_was_given_up() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let mut stream = house.answering(ant).await;
+    minutes(5).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(200), house.prepare("bee")).await;
+    assert!(waiting.is_err(), "ant answers");
+    house.finish.notify_one();
+    while let Some(Ok(_)) = stream.next().await {}
+    for _ in 0..10 {
+        pass(Duration::from_secs(2)).await;
+    }
+    assert_eq!(house.inside().await, ["ant"]);
 }

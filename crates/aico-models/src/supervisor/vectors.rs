@@ -2,7 +2,7 @@
 //! us.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aico_bus::{Client, Meta, Request, RequestError};
 use aico_characters::is_wanted;
@@ -13,7 +13,7 @@ use aico_contracts::v1::{self, EmbeddedText, Fault};
 use tokio::time::Instant;
 
 use super::registry::{ModelRecord, ModelRegistryStore};
-use crate::backend::{Asker, Capability};
+use crate::backend::{Asker, BackendError, Capability};
 use crate::capable;
 use crate::router::Router;
 use crate::router::table::{Flying, View};
@@ -37,33 +37,37 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Answers; `nothing` is told where there is no such model.
+    /// Answers; `nothing` is told where there is no such model. The work ends when nobody waits
+    /// for it any more.
     pub(super) async fn answer(self, request: Request, asked: v1::Embed, nothing: Fault) {
-        match self.vectors(&request, asked, nothing).await {
-            Ok(done) => request.reply(done),
-            Err(fault) => request.fault(fault),
+        let deadline = request.deadline();
+        let back = request.stream();
+        let done = async {
+            let how = How::of(back.request(), deadline)?;
+            self.vectors(&how, asked, nothing).await
+        };
+        let done = tokio::select! {
+            () = back.cancelled() => return,
+            done = done => done,
+        };
+        match done {
+            Ok(done) => back.end(done),
+            Err(fault) => back.fault(fault),
         }
     }
 
     async fn vectors(
         &self,
-        request: &Request,
+        how: &How,
         asked: v1::Embed,
         nothing: Fault,
     ) -> Result<v1::Embedded, Fault> {
-        let person = match &request.envelope.person[..] {
-            [] => None,
-            bytes => Some(
-                PersonId::from_slice(bytes)
-                    .map_err(|_| Fault::invalid("The person's id has not 16 bytes"))?,
-            ),
-        };
         let (model, mut items) = match self.own(&asked.model).await? {
             Some(record) => (
                 record.name.clone(),
-                self.of_file(request, person, &record, &asked.texts).await?,
+                self.of_file(how, &record, &asked.texts).await?,
             ),
-            None => self.beside(person, &asked, nothing).await?,
+            None => self.beside(how, &asked, nothing).await?,
         };
         if asked.dimensions > 0 {
             for item in &mut items {
@@ -93,23 +97,14 @@ impl Vectors {
 
     async fn of_file(
         &self,
-        request: &Request,
-        person: Option<PersonId>,
+        how: &How,
         record: &ModelRecord,
         texts: &[String],
     ) -> Result<Vec<EmbeddedText>, Fault> {
-        let meta = || {
-            let mut meta = person.map_or_else(Meta::new, Meta::for_person);
-            meta = meta.priority(request.envelope.priority());
-            match request.deadline() {
-                Some(at) => meta.deadline(at),
-                None => meta,
-            }
-        };
         let mut items = Vec::with_capacity(texts.len());
         for piece in pieces(texts) {
             // It stays where it is as long as a piece is with it.
-            let (slot, _flying) = self.loaded(record, &meta).await?;
+            let (slot, _flying) = self.loaded(record, how).await?;
             let question = v1::Embed {
                 model: record.id.to_string(),
                 texts: piece.to_vec(),
@@ -117,7 +112,7 @@ impl Vectors {
             };
             let topic = topics::slot(slot.number, slot_verb::EMBED);
             let done: Result<v1::Embedded, _> =
-                self.client.request(&topic, &question, meta()).await;
+                self.client.request(&topic, &question, how.meta()).await;
             let done = done.map_err(RequestError::into_fault)?;
             if done.items.len() != piece.len() {
                 return Err(Fault::model_failed(
@@ -130,11 +125,7 @@ impl Vectors {
     }
 
     /// Has it loaded, and its slot kept until the guard is dropped.
-    async fn loaded(
-        &self,
-        record: &ModelRecord,
-        meta: &impl Fn() -> Meta,
-    ) -> Result<(View, Flying), Fault> {
+    async fn loaded(&self, record: &ModelRecord, how: &How) -> Result<(View, Flying), Fault> {
         if let Some(entered) = self.router.table.enter(record.id) {
             return Ok(entered);
         }
@@ -146,7 +137,7 @@ impl Vectors {
         loop {
             let asked = self
                 .client
-                .request(topics::MODELS_PREPARE, &question, meta());
+                .request(topics::MODELS_PREPARE, &question, how.meta());
             let prepared: v1::PreparedModel = asked.await.map_err(RequestError::into_fault)?;
             let state = prepared.state.unwrap_or_default();
             if !prepared.missing.is_empty() {
@@ -171,7 +162,7 @@ impl Vectors {
 
     async fn beside(
         &self,
-        person: Option<PersonId>,
+        how: &How,
         asked: &v1::Embed,
         nothing: Fault,
     ) -> Result<(String, Vec<EmbeddedText>), Fault> {
@@ -181,7 +172,7 @@ impl Vectors {
         }
         backends.refresh(LISTED).await;
         let found = backends.wanted(&asked.model, Capability::Embeddings);
-        let asker = Asker { person };
+        let asker = Asker { person: how.person };
         let mut refused = nothing;
         for model in found {
             let backend = Arc::clone(&model.engine.backend);
@@ -190,6 +181,9 @@ impl Vectors {
                 refused = error.to_fault(&name);
                 continue;
             }
+            let Some(_pass) = model.engine.gate.pass(how.person, how.priority).await else {
+                return Err(BackendError::Busy.to_fault(&name));
+            };
             let mut admission = match model.engine.admit() {
                 Ok(admission) => admission,
                 Err(error) => {
@@ -220,6 +214,39 @@ impl Vectors {
             return Ok((model.name, items.collect()));
         }
         Err(refused)
+    }
+}
+
+/// For whom vectors are made, and until when.
+struct How {
+    person: Option<PersonId>,
+    priority: v1::Priority,
+    deadline: Option<SystemTime>,
+}
+
+impl How {
+    fn of(envelope: &v1::Envelope, deadline: Option<SystemTime>) -> Result<Self, Fault> {
+        let person = match &envelope.person[..] {
+            [] => None,
+            bytes => Some(
+                PersonId::from_slice(bytes)
+                    .map_err(|_| Fault::invalid("The person's id has not 16 bytes"))?,
+            ),
+        };
+        Ok(Self {
+            person,
+            priority: envelope.priority(),
+            deadline,
+        })
+    }
+
+    fn meta(&self) -> Meta {
+        let meta = self.person.map_or_else(Meta::new, Meta::for_person);
+        let meta = meta.priority(self.priority);
+        match self.deadline {
+            Some(at) => meta.deadline(at),
+            None => meta,
+        }
     }
 }
 

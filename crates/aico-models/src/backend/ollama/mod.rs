@@ -267,6 +267,10 @@ impl Backend for Ollama {
         Reach::Machine
     }
 
+    fn at_once(&self) -> usize {
+        usize::try_from(self.config.parallel).unwrap_or(usize::MAX)
+    }
+
     fn about(&self) -> About {
         let known = self.supervisor.known();
         About {

@@ -131,7 +131,7 @@ impl Supervisor {
     pub(super) async fn running(&self) -> Result<Running, BackendError> {
         let config = &self.parts.config;
         let mut state = self.state.lock().await;
-        let doubted = self.doubted.swap(false, Ordering::Relaxed);
+        let doubted = self.doubted.load(Ordering::Relaxed);
         if self.stop.is_cancelled() {
             return Err(absent(config));
         }
@@ -144,6 +144,7 @@ impl Supervisor {
             }
             match probe(config.address, config.limits).await {
                 Ok(version) => {
+                    self.doubted.store(false, Ordering::Relaxed);
                     let running = Running {
                         address: config.address,
                         version,
@@ -167,7 +168,9 @@ impl Supervisor {
         let mut phase = ours.phase.clone();
         drop(state);
         if doubted {
+            // Who asks may have less patience than that takes: then it stays in doubt.
             self.look(&phase).await;
+            self.doubted.store(false, Ordering::Relaxed);
         }
         ready(config, &mut phase).await
     }
