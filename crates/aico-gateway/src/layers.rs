@@ -191,6 +191,17 @@ pub(crate) async fn decided(request: Request, next: Next) -> Response {
     response
 }
 
+/// Around what changes keys, persons and rights: it goes on to its end, also where nobody waits for
+/// it any more, because a tab was closed or the time was up. Left in the middle it would be half done.
+pub(crate) async fn to_the_end(request: Request, next: Next) -> Response {
+    let trace = Trace::current().unwrap_or_else(Trace::new);
+    match tokio::spawn(trace.scope(next.run(request))).await {
+        Ok(response) => response,
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => Problem::from(Code::Stopping).into_response(),
+    }
+}
+
 /// For addresses that exist, with a method that does not.
 pub(crate) async fn method_not_allowed() -> Problem {
     Code::MethodNotAllowed.into()

@@ -31,44 +31,26 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::layers;
 use crate::programs::{ollama, openai};
 use crate::ws;
 
 /// All routes with their documentation.
 pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
+    lasting()
+        .layer(axum::middleware::from_fn(layers::to_the_end))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::contract))
         .routes(routes!(home::state))
         .routes(routes!(home::passphrase))
-        .routes(routes!(home::set_up))
-        .routes(routes!(home::unlock))
-        .routes(routes!(home::lock))
-        .routes(routes!(vault::recover))
         .routes(routes!(vault::read))
-        .routes(routes!(vault::remember))
-        .routes(routes!(vault::forget))
-        .routes(routes!(vault::new_phrase))
-        .routes(routes!(rotation::rotate, rotation::read))
-        .routes(routes!(
-            sessions::sign_in,
-            sessions::list,
-            sessions::end_all
-        ))
-        .routes(routes!(sessions::end_current))
-        .routes(routes!(sessions::end))
         .routes(routes!(persons::me))
-        .routes(routes!(persons::change_password))
-        .routes(routes!(seal::seal, seal::unseal))
-        .routes(routes!(seal::recover))
         .routes(routes!(files::key))
         .routes(routes!(backups::export))
         .routes(routes!(files::store_key))
         .routes(routes!(backups::create))
         .routes(routes!(stores::check))
-        .routes(routes!(persons::list, persons::add))
-        .routes(routes!(persons::erase))
         .routes(routes!(characters::list, characters::create))
         .routes(routes!(characters::import))
         .routes(routes!(characters::choose))
@@ -103,20 +85,13 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transformers::classify))
         .routes(routes!(transformers::list, transformers::add))
         .routes(routes!(transformers::remove))
-        .routes(routes!(modules::list, modules::add))
-        .routes(routes!(modules::rotate))
-        .routes(routes!(modules::revoke))
-        .routes(routes!(modules::consent, modules::withdraw))
         .routes(routes!(engines::list))
         .routes(routes!(engines::check))
-        .routes(routes!(engines::allow, engines::forbid))
         .routes(routes!(engines::egress))
         .routes(routes!(shelves::offer))
         .routes(routes!(shelves::list, shelves::make))
         .routes(routes!(shelves::cancel))
         .routes(routes!(shelves::show, shelves::delete))
-        .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::revoke))
         .routes(routes!(openai::list))
         .routes(routes!(openai::one))
         .route(
@@ -137,8 +112,40 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(bus::tail))
         .routes(routes!(system::status))
         .routes(routes!(system::config))
-        .routes(routes!(secrets::list, secrets::set))
-        .routes(routes!(secrets::remove))
         .routes(routes!(system::logs))
         .routes(routes!(ws::upgrade::events))
+}
+
+/// What changes keys, persons and rights.
+fn lasting() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(home::set_up))
+        .routes(routes!(home::unlock))
+        .routes(routes!(home::lock))
+        .routes(routes!(vault::recover))
+        .routes(routes!(vault::remember))
+        .routes(routes!(vault::forget))
+        .routes(routes!(vault::new_phrase))
+        .routes(routes!(rotation::rotate, rotation::read))
+        .routes(routes!(sessions::end_current))
+        .routes(routes!(sessions::end))
+        .routes(routes!(persons::change_password))
+        .routes(routes!(seal::seal, seal::unseal))
+        .routes(routes!(seal::recover))
+        .routes(routes!(persons::list, persons::add))
+        .routes(routes!(persons::erase))
+        .routes(routes!(modules::list, modules::add))
+        .routes(routes!(modules::rotate))
+        .routes(routes!(modules::revoke))
+        .routes(routes!(modules::consent, modules::withdraw))
+        .routes(routes!(engines::allow, engines::forbid))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(
+            sessions::sign_in,
+            sessions::list,
+            sessions::end_all
+        ))
 }

@@ -109,8 +109,7 @@ impl Answer {
         default: &v1::Sampling,
         leave: bool,
     ) -> Result<Self, Problem> {
-        // A sealed person's programs get nothing while they are not signed in.
-        app.home.store_of(pass.person).await?;
+        pass.opened(app).await?;
         let (person, name) = (pass.person, pass.name.clone());
         let (watch, held) = pass.into_parts();
         let mut over: Pin<Box<dyn Future<Output = Over> + Send>> = Box::pin(watch.over());

@@ -26,6 +26,8 @@ pub(super) struct Talk {
     parts: Vec<bool>,
     /// The text that was handed on.
     sent: String,
+    /// The first delta that is not in it.
+    next: u64,
     asked: Instant,
     first: Option<Duration>,
     /// What comes after what is handed on now.
@@ -67,6 +69,7 @@ impl Talk {
             answer: begun.answer,
             parts: Vec::new(),
             sent: String::new(),
+            next: 0,
             asked,
             first: None,
             end: None,
@@ -91,17 +94,29 @@ impl Talk {
                     if message.status() != MessageStatus::Streaming {
                         return self.done(message, v1::AnswerStats::default());
                     }
+                    if let Some(item) = self.catch_up(message) {
+                        return Ok(item);
+                    }
                 }
                 Some(Delivery::Interrupted { .. }) | None => return Err(Code::Stopping.into()),
             }
         }
     }
 
+    /// What was lost on the way, of an answer that goes on.
+    fn catch_up(&mut self, message: v1::Message) -> Option<Item> {
+        self.next = message.next_index;
+        let text = text_of(message);
+        let rest = text.strip_prefix(self.sent.as_str())?.to_owned();
+        self.sent = text;
+        (!rest.is_empty()).then(|| Item::Piece(Piece::Text(rest)))
+    }
+
     async fn hear(&mut self, envelope: &Envelope) -> Result<Option<Item>, Problem> {
         match envelope.topic.rsplit('.').next().unwrap_or_default() {
             event::ANSWER_DELTA => {
                 let delta: v1::AnswerDelta = decode(envelope)?;
-                if delta.message != self.answer {
+                if delta.message != self.answer || delta.index < self.next {
                     return Ok(None);
                 }
                 self.first.get_or_insert_with(|| self.asked.elapsed());
@@ -168,14 +183,7 @@ impl Talk {
                 of: message.instead_of.clone(),
             }),
         };
-        let text: String = message
-            .parts
-            .into_iter()
-            .filter_map(|part| match part.content {
-                Some(Content::Text(text)) => Some(text),
-                _ => None,
-            })
-            .collect();
+        let text = text_of(message);
         // What was lost on the way.
         match text.strip_prefix(self.sent.as_str()) {
             Some(rest) if !rest.is_empty() => {
@@ -185,6 +193,15 @@ impl Talk {
             _ => Ok(Item::End(figures)),
         }
     }
+}
+
+fn text_of(message: v1::Message) -> String {
+    let parts = message.parts.into_iter();
+    let texts = parts.filter_map(|part| match part.content {
+        Some(Content::Text(text)) => Some(text),
+        _ => None,
+    });
+    texts.collect()
 }
 
 impl Drop for Talk {

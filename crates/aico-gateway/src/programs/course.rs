@@ -110,6 +110,7 @@ fn refused<S: Shape>(problem: Problem, model: &str) -> Refusal {
 
 /// Loads a model for what comes, or lets it go.
 async fn moved(app: &Arc<App>, pass: &Pass, whom: &Askable, leave: bool) -> Result<Moved, Refusal> {
+    pass.opened(app).await?;
     if let Askable::Model(known) = whom {
         match leave {
             true => memory::unload(app, pass.person, &known.model.id).await?,

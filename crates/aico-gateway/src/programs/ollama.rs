@@ -199,6 +199,7 @@ async fn vectors(
     let pass = Pass::new(app, caller, Action::ProgramAsk)?;
     let form: Embed = input.json_up_to(embeddings::TEXTS).await?;
     let (wanted, truncate) = form.check(older)?;
+    pass.opened(app).await?;
     let made = embeddings::embed(app, pass.person, HERE, wanted).await?;
     if !truncate && !embeddings::truncated(&made).is_empty() {
         return Err(Refusal::new(

@@ -92,6 +92,7 @@ pub(crate) async fn embeddings(
     let pass = Pass::new(&app, &caller, Action::ProgramAsk)?;
     let form: Embeddings = input.json_up_to(embeddings::TEXTS).await?;
     let (wanted, packed) = form.checked()?;
+    pass.opened(&app).await?;
     let made = embeddings::embed(&app, pass.person, HERE, wanted).await?;
     let (tokens, truncated) = (embeddings::tokens(&made), embeddings::truncated(&made));
     let data: Vec<_> = made

@@ -80,6 +80,12 @@ impl Pass {
         })
     }
 
+    /// A sealed person's programs get nothing while they are not signed in.
+    pub(super) async fn opened(&self, app: &App) -> Result<(), Problem> {
+        app.home.store_of(self.person).await?;
+        Ok(())
+    }
+
     /// What lives as long as the answer.
     pub(super) fn into_parts(self) -> (Watch, Held) {
         (self.watch, self.held)

@@ -293,6 +293,21 @@ async fn ollama_answers_whole_and_in_lines() {
         .expect(200)
         .json();
     assert_eq!(load["done_reason"], "load");
+    // As clients write it whose members are there even when they are nothing.
+    let form = json!({"model": "starter-tiny", "messages": null, "tools": null, "options": null});
+    let load = world.post("/api/chat", &named, form).await;
+    assert_eq!(load.expect(200).json()["done_reason"], "load");
+    let turn = json!({"role": "user", "content": "one", "tool_name": null, "name": null});
+    let empty = json!({"role": "assistant", "content": null, "tool_call_id": null});
+    let form = json!({
+        "model": "starter-tiny", "messages": [turn, empty, turn], "stream": false,
+        "options": {"top_k": 40.0, "num_predict": 4.0}
+    });
+    world.post("/api/chat", &named, form).await.expect(200);
+    let (generate, _) = world.models.asked.lock().last().unwrap().clone();
+    assert_eq!(generate.sampling.unwrap().top_k, 40);
+    let half = json!({"model": "starter-tiny", "prompt": null, "options": {"top_k": 0.5}});
+    assert_eq!(world.post("/api/generate", &named, half).await.status, 400);
 
     let tags = world.get("/api/tags", &named).await.expect(200).json();
     let names: Vec<_> = tags["models"]

@@ -6,7 +6,7 @@
 //! long it wants the model kept, but for 0: then nobody needs it after this answer.
 
 use aico_contracts::v1::{self, turn::Role};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::programs::course::Asked;
@@ -18,7 +18,7 @@ use crate::programs::refusal::{Refusal, short};
 #[derive(Deserialize)]
 pub(super) struct Chat {
     model: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     messages: Vec<Message>,
     #[serde(flatten)]
     common: Common,
@@ -29,15 +29,15 @@ pub(super) struct Chat {
 #[derive(Deserialize)]
 pub(super) struct Generate {
     model: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     prompt: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     system: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     suffix: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     template: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     raw: bool,
     context: Option<Vec<i64>>,
     images: Option<Vec<Value>>,
@@ -58,17 +58,26 @@ struct Common {
 #[derive(Deserialize)]
 struct Message {
     role: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     content: String,
     images: Option<Vec<Value>>,
     tool_calls: Option<Vec<Value>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tool_call_id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tool_name: String,
     /// The older name of the same.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
+}
+
+/// Go takes `null` for a member that is not there, and so do its clients.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// What was asked, checked, and how it shall be told.
@@ -256,8 +265,15 @@ fn sampling(options: &Map<String, Value>) -> Result<Sampling, Refusal> {
     };
     let whole = |name: &'static str| match options.get(name) {
         None | Some(Value::Null) => Ok(None),
+        // Clients whose numbers are all alike write 40.0.
         Some(value) => value
             .as_i64()
+            .or_else(|| {
+                value
+                    .as_f64()
+                    .filter(|it| it.fract() == 0.0)
+                    .map(|it| it as i64)
+            })
             .map(Some)
             .ok_or_else(|| Refusal::invalid(name, format!("option {name} is a whole number"))),
     };
