@@ -238,22 +238,30 @@ impl Home {
     /// [`HomeError::NotFound`] when it is not theirs.
     pub async fn revoke_token(&self, person: PersonId, id: TokenId) -> Result<(), HomeError> {
         let open = self.opened()?;
-        {
+        let known = {
             let mut rows = open.named.rows.write();
             let theirs = |token: &NamedToken| token.id == id && token.person == person;
             let found = rows.iter().find(|(_, token)| theirs(token));
-            let hash = *found.ok_or(HomeError::NotFound)?.0;
-            rows.remove(&hash);
+            let hash = found.map(|(hash, _)| *hash);
+            hash.and_then(|hash| rows.remove(&hash)).is_some()
+        };
+        if known {
+            // Nobody listening is fine: no request of it is under way.
+            let _ = self.inner.revoked.send(id);
         }
-        // Nobody listening is fine: no request of it is under way.
-        let _ = self.inner.revoked.send(id);
-        open.system
+        // Also where it is not known any more: the disk may have refused this the last time.
+        let removed = open
+            .system
             .write(move |tx| {
-                tx.execute("DELETE FROM access_token WHERE id = ?1", [id.as_bytes()])
+                let sql = "DELETE FROM access_token WHERE id = ?1 AND person = ?2";
+                tx.execute(sql, [id.as_bytes(), person.as_bytes()])
                     .map_err(StoreError::from)
             })
             .await?;
-        Ok(())
+        match known || removed > 0 {
+            true => Ok(()),
+            false => Err(HomeError::NotFound),
+        }
     }
 
     /// For whom a program acts that shows this token. Its use is noted, to the hour.

@@ -135,7 +135,11 @@ impl Home {
         }
         // A backup that is being made would hold them.
         let _no_backup = self.inner.backup.lock().await;
-        self.known(&open, id).await?;
+        match self.known(&open, id).await {
+            // What a failure left of them is to go: that is asked for once more.
+            Err(HomeError::NotFound) if self.is_half_erased(&open, id).await? => {}
+            known => drop(known?),
+        }
         let ids: Vec<_> = open.sessions.of(id).iter().map(|s| s.id).collect();
         self.end(&open, &ids).await?;
         // Their rows go with the person's.
@@ -167,10 +171,16 @@ impl Home {
             let _ = store.close().await;
         }
         self.forget_working(&open, id).await;
+        self.erase_kept(id).await?;
+        // Last: as long as the folder is there the erasure can be asked for again.
         self.remove_files(&open, id).await?;
         drop(gate);
-        self.erase_kept(id).await?;
         self.drop_erased(&open).await
+    }
+
+    async fn is_half_erased(&self, open: &Open, id: PersonId) -> Result<bool, HomeError> {
+        let left = person_folder(self.root(), id).exists();
+        Ok(left && backup::erased_in(open).await?.contains_key(&id))
     }
 
     async fn remove_files(&self, open: &Open, id: PersonId) -> Result<(), HomeError> {

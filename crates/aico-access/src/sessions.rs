@@ -3,13 +3,13 @@
 //! The rows are mirrored in memory, so that a request is checked without touching the disk; a
 //! row is written before it is mirrored and removed from the mirror before it is deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aico_contracts::ids::{PersonId, SessionId};
 use aico_store::{Store, StoreError};
 use aico_vault::RecoveryPhrase;
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use crate::{HomeError, Person};
@@ -88,6 +88,8 @@ impl Source {
 
 pub(crate) struct Sessions {
     rows: RwLock<HashMap<SessionId, SessionInfo>>,
+    /// Ended here, while the disk refused to hear of it: their rows go with the next that do.
+    unended: Mutex<BTreeSet<SessionId>>,
 }
 
 impl Sessions {
@@ -126,6 +128,7 @@ impl Sessions {
             });
         Ok(Self {
             rows: RwLock::new(rows.collect()),
+            unended: Mutex::default(),
         })
     }
 
@@ -187,25 +190,37 @@ impl Sessions {
 
     /// Ends sessions: at once in memory, then durably.
     pub(crate) async fn end(&self, system: &Store, ids: &[SessionId]) -> Result<(), HomeError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
         {
             let mut rows = self.rows.write();
             for id in ids {
                 rows.remove(id);
             }
         }
-        let ids = ids.to_vec();
+        // Noted before they are tried: it may be given up in the middle.
+        let all = {
+            let mut unended = self.unended.lock();
+            unended.extend(ids);
+            unended.clone()
+        };
+        if all.is_empty() {
+            return Ok(());
+        }
+        let going = all.clone();
         system
             .write(move |tx| {
                 let mut delete = tx.prepare("DELETE FROM access_session WHERE id = ?1")?;
-                for id in ids {
+                for id in going {
                     delete.execute([id.as_bytes()])?;
                 }
                 Ok::<_, StoreError>(())
             })
             .await?;
+        self.unended.lock().retain(|id| !all.contains(id));
         Ok(())
+    }
+
+    /// Whether it was ended here, and the disk does not know it yet.
+    pub(crate) fn is_unended(&self, id: SessionId) -> bool {
+        self.unended.lock().contains(&id)
     }
 }

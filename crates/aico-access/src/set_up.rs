@@ -82,12 +82,18 @@ impl Home {
             }
         };
         let data = &self.inner.config.data;
-        fs::rename(&staging, self.root())
-            .and_then(|()| folder::sync_folder(data))
-            .map_err(|source| HomeError::Folder {
-                path: data.clone(),
-                source,
-            })?;
+        let failed = |source| HomeError::Folder {
+            path: data.clone(),
+            source,
+        };
+        if let Err(error) = fs::rename(&staging, self.root()) {
+            let _ = fs::remove_dir_all(&staging);
+            return Err(failed(error));
+        }
+        if let Err(error) = folder::sync_folder(data) {
+            self.undo_set_up(&staging).await;
+            return Err(failed(error));
+        }
         let opened = async {
             self.open_with(password).await?;
             self.used();

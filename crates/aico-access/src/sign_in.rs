@@ -170,7 +170,7 @@ impl Home {
             .sessions
             .get(id, Timestamp::MIN)
             .is_some_and(|s| s.person == person);
-        if !theirs {
+        if !theirs && !open.sessions.is_unended(id) {
             return Err(HomeError::NotFound);
         }
         self.end(&open, &[id]).await

@@ -1,5 +1,6 @@
 //! Making a backup while the home is in use.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -140,11 +141,11 @@ impl Home {
         let list = keys::list_key(&open.system).await?;
         let plan = self.plan(&open, request, list.clone()).await?;
         let (home, folder, now) = (self.clone(), plan.folder.clone(), plan.now);
-        let left_out = plan.left_out.clone();
         let made =
             blocking(move || plan.write(&mut |step| home.stage() == Stage::Ready && go_on(step)))
                 .await?;
         self.note_archive(&open, &made, now).await;
+        let left_out = made.left_out;
         let erased = erased_in(&open).await?;
         let (vault, keys) = (open.vault.clone(), self.archive_keys(&open).await?);
         let complete = left_out.is_empty();
@@ -152,7 +153,7 @@ impl Home {
             set::note_erasures(&folder, &vault, &list, &erased)?;
             // What was left out may be in nothing but the archives that would go.
             let keep = if complete { keep } else { Keep::default() };
-            set::retain(&folder, &vault, &keys, keep)
+            set::retain(&folder, &vault, &keys, keep, now)
         })
         .await?;
         self.forget_archives(&open, &removed).await;
@@ -375,6 +376,7 @@ struct Written {
     /// Its key, sealed.
     key: Vec<u8>,
     persons: Vec<PersonId>,
+    left_out: Vec<LeftOut>,
 }
 
 /// Hears how far it is and says whether it goes on.
@@ -399,7 +401,7 @@ impl Meter<'_> {
 }
 
 impl Plan {
-    fn write(self, go_on: Go<'_>) -> Result<Written, HomeError> {
+    fn write(mut self, go_on: Go<'_>) -> Result<Written, HomeError> {
         let staging = self.staging()?;
         let sizes = std::iter::once(&self.system)
             .chain(
@@ -436,8 +438,22 @@ impl Plan {
             secrets: self.secrets(),
         };
         for held in &self.persons {
-            let entry = self.write_person(held, &mut archive, &copy, &mut meter)?;
-            manifest.persons.push(entry);
+            match self.write_person(held, &mut archive, &copy, &mut meter) {
+                Ok(entry) => manifest.persons.push(entry),
+                // One who is away and was not closed well, or has come meanwhile: nobody else goes
+                // without a backup for that.
+                Err(
+                    error @ (HomeError::PersonLocked
+                    | HomeError::Open(OpenError::ChangedSinceStop { .. })),
+                ) => self.left_out.push(LeftOut {
+                    name: held.person.name.as_str().to_owned(),
+                    why: told(&error),
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        if manifest.persons.is_empty() {
+            return Err(HomeError::PersonLocked);
         }
         manifest.configuration = self.write_configuration(&mut archive)?;
         manifest.left_out = self
@@ -456,6 +472,7 @@ impl Plan {
             length,
             key,
             persons: manifest.persons.iter().map(|person| person.id).collect(),
+            left_out: self.left_out,
         })
     }
 
@@ -477,12 +494,19 @@ impl Plan {
         meter: &mut Meter<'_>,
     ) -> Result<PersonEntry, HomeError> {
         let person = &held.person;
-        let database: Database = match &held.store {
+        let (database, keyring) = match &held.store {
             Some(store) => {
                 let nothing = |_: &Transaction<'_>| Ok(());
-                copy_store(store, copy, &nothing, meter)?
+                let database = copy_store(store, copy, &nothing, meter)?;
+                (database, Cow::Borrowed(&held.keyring))
             }
-            None => self.copy_sealed(person, copy)?,
+            None => {
+                let database = self.copy_sealed(person, copy)?;
+                // After the database: they may have come, changed their keys, and gone.
+                let id = *person.id.as_bytes();
+                let keyring = self.vault.keyring_of(id).map_err(HomeError::Keyring)?;
+                (database, Cow::Owned(keyring.bytes))
+            }
         };
         let row = PersonRow {
             id: person.id,
@@ -493,7 +517,7 @@ impl Plan {
         let row = serde_json::to_vec(&row).map_err(|_| HomeError::Task)?;
         let owner = Owner::Person(*person.id.as_bytes());
         let mut part = archive.part(PartKind::Person, owner);
-        for piece in [&row, &held.keyring] {
+        for piece in [&row, &*keyring] {
             let length = u32::try_from(piece.len()).map_err(|_| HomeError::Task)?;
             part.write_all(&length.to_be_bytes())
                 .and_then(|()| part.write_all(piece))

@@ -204,11 +204,19 @@ impl Keep {
     }
 
     /// Which of these moments stay: of each of the last days, and weeks, that have one, the
-    /// newest. The newest of all always does.
-    fn stay(self, moments: &[Timestamp], zone: &jiff::tz::TimeZone) -> BTreeSet<Timestamp> {
-        let mut newest_first = moments.to_vec();
+    /// newest. The newest of all always does. What is later than now was made with a wrong clock:
+    /// it stays, and takes nobody's place.
+    fn stay(
+        self,
+        moments: &[Timestamp],
+        now: Timestamp,
+        zone: &jiff::tz::TimeZone,
+    ) -> BTreeSet<Timestamp> {
+        let (mut newest_first, later): (Vec<_>, Vec<_>) =
+            moments.iter().copied().partition(|moment| *moment <= now);
         newest_first.sort_unstable_by(|one, other| other.cmp(one));
-        let mut stay: BTreeSet<_> = newest_first.first().copied().into_iter().collect();
+        let mut stay: BTreeSet<_> = later.into_iter().collect();
+        stay.extend(newest_first.first());
         let mut newest_of_each = |count: Option<u32>, period: &dyn Fn(Timestamp) -> (i16, i16)| {
             let mut periods = BTreeSet::new();
             for moment in &newest_first {
@@ -233,12 +241,14 @@ impl Keep {
 }
 
 /// Removes the archives that are not to stay: of this vault, of everybody, and only those that
-/// open: one that does not is no reason for another to go. Answers which.
+/// open: one that does not is no reason for another to go. `now` is the moment of the one that was
+/// just made. Answers which.
 pub(crate) fn retain(
     folder: &Path,
     vault: &Vault,
     keys: &ArchiveKeys,
     keep: Keep,
+    now: Timestamp,
 ) -> Result<Vec<PathBuf>, HomeError> {
     if keep.is_everything() {
         return Ok(Vec::new());
@@ -250,7 +260,7 @@ pub(crate) fn retain(
         .filter_map(|one| Some((one.created_at?, one.path)))
         .collect();
     let moments: Vec<_> = ours.iter().map(|(moment, _)| *moment).collect();
-    let stay = keep.stay(&moments, &jiff::tz::TimeZone::system());
+    let stay = keep.stay(&moments, now, &jiff::tz::TimeZone::system());
     let mut removed = Vec::new();
     for (moment, path) in ours {
         if stay.contains(&moment) {
@@ -419,7 +429,8 @@ mod tests {
 
     fn stay(keep: Keep, moments: &[&str]) -> Vec<String> {
         let moments: Vec<_> = moments.iter().map(|text| at(text)).collect();
-        let stay = keep.stay(&moments, &jiff::tz::TimeZone::UTC);
+        let now = at("2026-11-26T18:00:00Z");
+        let stay = keep.stay(&moments, now, &jiff::tz::TimeZone::UTC);
         stay.iter().rev().map(ToString::to_string).collect()
     }
 
@@ -451,6 +462,11 @@ mod tests {
         };
         let kept = [moments[0], moments[2], moments[3], moments[5], moments[7]];
         assert_eq!(stay(both, &moments), kept);
+        // The clock was ahead for a while.
+        let ahead = ["2027-03-01T09:00:00Z", "2027-03-02T09:00:00Z"];
+        let all = [&ahead[..], &moments].concat();
+        let kept = [ahead[1], ahead[0], moments[0], moments[2], moments[3]];
+        assert_eq!(stay(daily, &all), kept);
         // Whatever is asked for, the newest stays.
         let none = Keep {
             daily: Some(0),

@@ -80,6 +80,14 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
     });
     let before = messages(&family.world, &conversation);
 
+    let (_, token) = family
+        .mia_api
+        .post("/api/v1/tokens", &json!({"name": "Editor"}));
+    let program = Api {
+        address: family.mia_api.address.clone(),
+        token: token["token"].as_str().unwrap().to_owned(),
+    };
+    assert_eq!(program.get("/v1/models").0, 200);
     family.disk.fails(Fault::ReadOnly, &family.world.data());
     let path = format!("{CONVERSATIONS}/{conversation}/messages");
     let (status, problem) = family.mia_api.post(&path, &json!({"text": "Hello"}));
@@ -89,6 +97,10 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
         "{problem}"
     );
     assert!(problem["what_to_do"].is_string(), "{problem}");
+    // It is revoked here at once, and there once the disk hears of it.
+    let revoked = format!("/api/v1/tokens/{}", token["id"].as_str().unwrap());
+    assert_eq!(family.mia_api.call("DELETE", &revoked, None).0, 507);
+    assert_eq!(program.get("/v1/models").0, 401);
     let ben = json!({"name": "Lin", "password": "pepper saddle comet drizzle"});
     let (status, problem) = family.mia_api.post("/api/v1/persons", &ben);
     assert_eq!(
@@ -124,10 +136,12 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
     assert_eq!(status, 201, "{theirs}");
     let (status, added) = family.mia_api.post("/api/v1/persons", &ben);
     assert_eq!(status, 201, "{added}");
+    assert_eq!(family.mia_api.call("DELETE", &revoked, None).0, 204);
     let now = messages(&family.world, &conversation);
     family.world.stop();
     family.world.serve();
     assert_eq!(messages(&family.world, &conversation), now);
+    assert_eq!(family.world.said(&["token", "list", "--json"]).trim(), "[]");
     family.world.said(&["store", "check", "--full"]);
 }
 
@@ -229,6 +243,23 @@ fn a_slow_commit_holds_up_nobody_elses_and_what_waits_too_long_is_told() {
     assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
     family.well_again();
     assert_eq!(family.world.children(), model, "something was restarted");
+}
+
+#[test]
+fn locking_comes_to_its_end_also_when_nobody_waits_for_it() {
+    let family = Family::at_home();
+    assert_eq!(family.mia_api.post(CONVERSATIONS, &json!({})).0, 201);
+    (family.disk).fails(Fault::Slow(Duration::from_secs(2)), &family.mia);
+    let asked = family.mia_api.send("POST", "/api/v1/lock", None, "");
+    let stage = || family.mia_api.get("/api/v1/state").1["stage"].clone();
+    until("it locks", || (stage() == "locked").then_some(()));
+    drop(asked);
+    let password = family.world.path("password");
+    let unlock = ["unlock", "--password-file", password.to_str().unwrap()];
+    family.world.said(&unlock);
+    family.disk.mend();
+    let mia = family.world.api().sign_in("Mia", PASSWORD);
+    assert_eq!(mia.get(CONVERSATIONS).0, 200);
 }
 
 /// Its code is the signal's, also while a thread of a store hangs in a sync.

@@ -436,3 +436,59 @@ fn a_full_check_of_who_is_away_is_made_when_they_sign_in() {
         (ready["degraded"] == json!(["damaged"])).then_some(())
     });
 }
+
+#[test]
+fn who_is_away_and_was_not_closed_well_keeps_nobody_without_a_backup() {
+    let mut world = sealed();
+    world.api().sign_in("Ben", BEN);
+    world.kill();
+    world.serve();
+    let done = world.aico(&["backup", "create"]);
+    let said = text(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("Ben"), "{said}");
+    let archive = crate::backups::backup(&world, &[]);
+    let checked = crate::backups::verify(&world, &archive);
+    assert!(checked.contains("Mia"), "{checked}");
+    let only_ben = ["backup", "create", "--person", "Ben"];
+    fails(&world, &only_ben, 4, "Ben");
+    // Once he was there and left, he is in it again.
+    let ben = world.api().sign_in("Ben", BEN);
+    assert_eq!(ben.call("DELETE", "/api/v1/sessions", None).0, 204);
+    until("he is away", || {
+        list(&world).contains("Ben  member, sealed\n").then_some(())
+    });
+    let done = world.aico(&["backup", "create"]);
+    assert!(
+        !text(&done.stderr).contains("Ben"),
+        "{}",
+        text(&done.stderr)
+    );
+}
+
+#[test]
+fn nothing_runs_for_the_programs_of_a_sealed_person_who_is_away() {
+    let mut world = sealed();
+    let ben = world.api().sign_in("Ben", BEN);
+    let form = json!({"name": "Editor"});
+    let (status, made) = ben.post("/api/v1/tokens", &form);
+    assert_eq!(status, 201, "{made}");
+    world.stop();
+    world.serve();
+    let program = crate::http::Api {
+        address: world.api().address,
+        token: made["token"].as_str().unwrap().to_owned(),
+    };
+    for (path, form) in [
+        (
+            "/v1/chat/completions",
+            json!({"model": "aico", "messages": [{"role": "user", "content": "Hi"}]}),
+        ),
+        ("/v1/embeddings", json!({"model": "x", "input": "Hi"})),
+        ("/api/embed", json!({"model": "x", "input": "Hi"})),
+        ("/api/generate", json!({"model": "aico"})),
+    ] {
+        let (status, told) = program.post(path, &form);
+        assert_eq!(status, 423, "{path}: {told}");
+    }
+}
