@@ -109,7 +109,7 @@ impl Talk {
         let text = text_of(message);
         let rest = text.strip_prefix(self.sent.as_str())?.to_owned();
         self.sent = text;
-        (!rest.is_empty()).then(|| Item::Piece(Piece::Text(rest)))
+        (!rest.is_empty()).then_some(Item::Piece(Piece::Text(rest)))
     }
 
     async fn hear(&mut self, envelope: &Envelope) -> Result<Option<Item>, Problem> {

@@ -111,12 +111,8 @@ pub(super) fn check(
         }
         None => {
             let mut buffer = vec![0; PIECE];
-            loop {
-                match file.read(&mut buffer).map_err(unread(Failure::Damaged))? {
-                    0 => return Ok(()),
-                    _ => {}
-                }
-            }
+            while file.read(&mut buffer).map_err(unread(Failure::Damaged))? > 0 {}
+            Ok(())
         }
     }
 }
