@@ -85,7 +85,7 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
         .post("/api/v1/tokens", &json!({"name": "Editor"}));
     let program = Api {
         address: family.mia_api.address.clone(),
-        token: token["token"].as_str().unwrap().to_owned(),
+        token: token["secret"].as_str().unwrap().to_owned(),
     };
     assert_eq!(program.get("/v1/models").0, 200);
     family.disk.fails(Fault::ReadOnly, &family.world.data());
@@ -98,7 +98,7 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
     );
     assert!(problem["what_to_do"].is_string(), "{problem}");
     // It is revoked here at once, and there once the disk hears of it.
-    let revoked = format!("/api/v1/tokens/{}", token["id"].as_str().unwrap());
+    let revoked = format!("/api/v1/tokens/{}", token["token"]["id"].as_str().unwrap());
     assert_eq!(family.mia_api.call("DELETE", &revoked, None).0, 507);
     assert_eq!(program.get("/v1/models").0, 401);
     let ben = json!({"name": "Lin", "password": "pepper saddle comet drizzle"});

@@ -440,20 +440,24 @@ fn a_full_check_of_who_is_away_is_made_when_they_sign_in() {
 #[test]
 fn who_is_away_and_was_not_closed_well_keeps_nobody_without_a_backup() {
     let mut world = sealed();
-    world.api().sign_in("Ben", BEN);
+    let ben = world.api().sign_in("Ben", BEN);
+    assert_eq!(finds(&ben).0, 200);
     world.kill();
     world.serve();
+    // Everybody else's is made, and it is told who is not in it.
     let done = world.aico(&["backup", "create"]);
-    let said = text(&done.stderr);
-    assert!(done.status.success(), "{said}");
-    assert!(said.contains("Ben"), "{said}");
-    let archive = crate::backups::backup(&world, &[]);
-    let checked = crate::backups::verify(&world, &archive);
+    let (said, code) = (text(&done.stderr), done.status.code());
+    assert!(said.contains("not everybody is in it"), "{said}");
+    assert!(said.contains("Ben: this person's data opens"), "{said}");
+    assert_eq!(code, Some(10), "{said}");
+    let made = text(&done.stdout);
+    let checked = crate::backups::verify(&world, std::path::Path::new(made.trim()));
     assert!(checked.contains("Mia"), "{checked}");
     let only_ben = ["backup", "create", "--person", "Ben"];
-    fails(&world, &only_ben, 4, "Ben");
+    fails(&world, &only_ben, 4, "sign in");
     // Once he was there and left, he is in it again.
     let ben = world.api().sign_in("Ben", BEN);
+    assert_eq!(finds(&ben).0, 200);
     assert_eq!(ben.call("DELETE", "/api/v1/sessions", None).0, 204);
     until("he is away", || {
         list(&world).contains("Ben  member, sealed\n").then_some(())
@@ -477,7 +481,7 @@ fn nothing_runs_for_the_programs_of_a_sealed_person_who_is_away() {
     world.serve();
     let program = crate::http::Api {
         address: world.api().address,
-        token: made["token"].as_str().unwrap().to_owned(),
+        token: made["secret"].as_str().unwrap().to_owned(),
     };
     for (path, form) in [
         (
