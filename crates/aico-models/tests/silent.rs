@@ -5,8 +5,7 @@
 
 #[path = "support/daemon.rs"]
 mod daemon;
-#[path = "support/gguf_writer.rs"]
-mod gguf_writer;
+mod support;
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -26,7 +25,8 @@ use aico_models::router::{Backends, Guard, id_of};
 use aico_models::supervisor::ManagerConfig;
 use async_trait::async_trait;
 use daemon::{Daemon, alive, daemon_with, question, until};
-use gguf_writer::{Shape, Weights};
+use support::bert_writer::Bert;
+use support::gguf_writer::{self, Shape, Weights};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -117,6 +117,34 @@ async fn one_that_never_begins_an_answer_is_replaced_and_the_asker_told() {
     let again = |state: &v1::ModelState| state.status() == Status::Ready && state.restarts == 1;
     assert_ne!(daemon.state_that(again).await.process_id, ready.process_id);
     assert_eq!(daemon.generate("Hi", 5).await.end.unwrap().answer_tokens, 5);
+    daemon.manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_makes_vectors_alone_is_replaced_as_well() {
+    let (daemon, _) = chosen(&Shape::tiny(), |_| {}).await;
+    let path = daemon.folder.path().join("bert.gguf");
+    Bert::new(Some(1)).write(&path);
+    let model = daemon.add(&path).await.unwrap();
+    let embed = async || -> Result<v1::Embedded, RequestError> {
+        let question = v1::Embed {
+            model: model.name.clone(),
+            texts: vec!["the dog ran".into()],
+            dimensions: 0,
+        };
+        let meta = Meta::for_person(PersonId::new()).deadline_in(4 * LIMIT);
+        let asked = daemon.asker.request(topics::MODELS_EMBED, &question, meta);
+        asked.await
+    };
+    embed().await.unwrap();
+    let look = v1::ReadActivity::default();
+    let seen: v1::ModelsActivity = daemon.ask(topics::MODELS_ACTIVITY, &look).await.unwrap();
+    let mut seen = seen.models.into_iter();
+    let process_id = seen.find(|one| one.id == model.id).unwrap().process_id;
+    stop(process_id);
+    assert!(embed().await.is_err());
+    until("it was killed", || !alive(process_id)).await;
+    embed().await.unwrap();
     daemon.manager.stop().await;
 }
 

@@ -75,9 +75,18 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
             () = embedding => Ok(()),
         },
         None => {
+            let mut looks = link.serve(&topics::slot(slot, verb::LIST_PROMPTS), 2)?;
+            looks.ready().await?;
             super::report(&Report::Ready { context });
+            // It keeps no prompts; that it answers is what is asked for.
+            let alive = async {
+                while let Some(look) = looks.recv().await {
+                    look.reply(v1::PromptList::default());
+                }
+            };
             tokio::select! {
                 () = link.closed() => Ok(()),
+                () = alive => Ok(()),
                 () = embedding => Ok(()),
             }
         }
