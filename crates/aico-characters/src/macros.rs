@@ -61,10 +61,15 @@ fn found(rest: &str, names: &Names<'_>, drawn: &mut u64) -> (usize, Option<Strin
             return (tag.len(), Some(name.to_owned()));
         }
     }
-    let inside = rest
-        .strip_prefix("{{")
-        .and_then(|inner| inner.find("}}").map(|end| &inner[..end]))
-        .filter(|inside| !inside.contains("{{"));
+    // Up to the first of the two: looking further at each of many openings takes for ever.
+    let inside = rest.strip_prefix("{{").and_then(|inner| {
+        let pairs = inner.as_bytes().windows(2);
+        let end = pairs
+            .enumerate()
+            .find(|(_, pair)| pair == b"}}" || pair == b"{{");
+        let (at, pair) = end?;
+        (pair == b"}}").then(|| &inner[..at])
+    });
     match inside.and_then(|inside| replaced(inside, names, drawn).map(|with| (inside, with))) {
         Some((inside, with)) => (inside.len() + 4, Some(with)),
         // Only the one sign: a macro may begin right behind it.

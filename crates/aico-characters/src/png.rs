@@ -87,7 +87,10 @@ pub(crate) fn read(bytes: &[u8], keywords: &[&'static str]) -> Result<Png, Chara
                 append(&mut png.image, &kind, data);
             }
             b"tEXt" | b"zTXt" | b"iTXt" => {
-                if let Some((keyword, text)) = text(&kind, data, keywords)? {
+                // The first of each counts. Each other one would take as much memory as it.
+                let mut open = keywords.to_vec();
+                open.retain(|keyword| png.texts.iter().all(|(known, _)| known != keyword));
+                if let Some((keyword, text)) = text(&kind, data, &open)? {
                     png.texts.push((keyword, text));
                 }
             }
@@ -442,9 +445,24 @@ pub(crate) mod tests {
             (b"iTXt", text_chunk(b"chara\0\x01\0\0\0", &packed(b"four"))),
             (b"eXIf", b"where it was taken".to_vec()),
         ];
-        let png = read(&picture(5, 3, &chunks), &["ccv3", "chara"]).unwrap();
-        let texts: Vec<_> = png.texts.iter().map(|(_, text)| text.as_slice()).collect();
-        assert_eq!(texts, [&b"one"[..], b"two", b"three", b"four"]);
+        let words = [&b"one"[..], b"two", b"three", b"four"];
+        for (chunk, word) in chunks.iter().zip(words) {
+            let picture = picture(5, 3, &[chunk.clone(), chunks[4].clone()]);
+            let png = read(&picture, &["ccv3", "chara"]).unwrap();
+            assert_eq!(png.texts, [("chara", word.to_vec())]);
+        }
+        // The first of a kind counts, and nothing is made of the others.
+        let bomb = packed(&vec![b'A'; LARGEST_TEXT + 10]);
+        let more = [
+            &chunks[..],
+            &[
+                (b"zTXt", text_chunk(b"chara\0\0", &bomb)),
+                (b"tEXt", text_chunk(b"ccv3\0", b"five")),
+            ],
+        ];
+        let png = read(&picture(5, 3, &more.concat()), &["ccv3", "chara"]).unwrap();
+        let found = [("chara", b"one".to_vec()), ("ccv3", b"five".to_vec())];
+        assert_eq!(png.texts, found);
         assert_eq!(png.image, picture(5, 3, &[]));
     }
 
