@@ -121,6 +121,17 @@ fn starting_a_program_is_refused_and_becoming_one_is_death() {
 }
 
 #[test]
+fn other_processes_are_left_alone() {
+    for probe in PROBES {
+        let place = Place::new(probe);
+        assert_eq!(place.probe("own-limits", "/"), "done");
+        for what in ["parents-limits", "users-priority", "signals-of-a-file"] {
+            assert_eq!(place.probe(what, "/"), REFUSED, "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_device_is_spoken_to_and_a_terminal_is_not() {
     for probe in PROBES {
         let place = Place::new(probe);

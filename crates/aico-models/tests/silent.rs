@@ -138,9 +138,11 @@ async fn one_that_makes_vectors_alone_is_replaced_as_well() {
     };
     embed().await.unwrap();
     let look = v1::ReadActivity::default();
-    let seen: v1::ModelsActivity = daemon.ask(topics::MODELS_ACTIVITY, &look).await.unwrap();
+    let meta = Meta::for_person(PersonId::new());
+    let asked = daemon.asker.request(topics::MODELS_ACTIVITY, &look, meta);
+    let seen: v1::ModelsActivity = asked.await.unwrap();
     let mut seen = seen.models.into_iter();
-    let process_id = seen.find(|one| one.id == model.id).unwrap().process_id;
+    let process_id = seen.find(|one| one.model == model.id).unwrap().process_id;
     stop(process_id);
     assert!(embed().await.is_err());
     until("it was killed", || !alive(process_id)).await;

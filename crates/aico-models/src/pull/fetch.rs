@@ -274,6 +274,8 @@ impl Source {
                 )
                 .await;
             match tried {
+                // All of it came before the connection broke.
+                Err(error) if error.passes() && hand.len() == length => reuse = None,
                 Err(error) if error.passes() => {
                     // What drips below the least rate is no progress.
                     let slow = matches!(error, PullError::TooSlow(_));

@@ -101,29 +101,47 @@ pub enum Proxy {
 }
 
 impl Proxy {
-    fn of(&self, url: &Url) -> Option<Url> {
+    fn of(&self, url: &Url) -> Result<Option<Url>, PullError> {
         match self {
-            Self::None => None,
-            Self::At(proxy) => Some(proxy.clone()),
-            Self::Environment => {
-                let variable = |name: &str| {
-                    let lower = std::env::var(name.to_ascii_lowercase());
-                    lower.or_else(|_| std::env::var(name)).ok()
-                };
-                let direct = variable("NO_PROXY").unwrap_or_default();
-                if excepted(&direct, url.host()) {
-                    return None;
-                }
-                let named = variable("HTTPS_PROXY").or_else(|| variable("ALL_PROXY"))?;
-                let named = if named.contains("://") {
-                    named
-                } else {
-                    format!("http://{named}")
-                };
-                Url::parse(&named).ok()
-            }
+            Self::None => Ok(None),
+            Self::At(proxy) => Ok(Some(proxy.clone())),
+            Self::Environment => named_in(&|name| std::env::var(name).ok(), url),
         }
     }
+
+    /// What the environment names for encrypted connections; an empty variable names nothing.
+    #[must_use]
+    pub fn of_environment(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+        let names = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+        let mut named = names.iter().filter_map(|name| variable(name));
+        named.find(|named| !named.is_empty())
+    }
+}
+
+/// The proxy of the environment for this address. One that can't be used is an error: whoever named
+/// it does not want to be seen without it.
+fn named_in(
+    variable: &dyn Fn(&str) -> Option<String>,
+    url: &Url,
+) -> Result<Option<Url>, PullError> {
+    let direct = variable("no_proxy").or_else(|| variable("NO_PROXY"));
+    if excepted(&direct.unwrap_or_default(), url.host()) {
+        return Ok(None);
+    }
+    let Some(named) = Proxy::of_environment(variable) else {
+        return Ok(None);
+    };
+    let named = match named.contains("://") {
+        true => named,
+        false => format!("http://{named}"),
+    };
+    // Its words stay out of it: there may be a password among them.
+    Url::parse(&named)
+        .map(Some)
+        .map_err(|why| PullError::Offline {
+            host: "the proxy that the environment names".into(),
+            why: why.to_string(),
+        })
 }
 
 /// Whether `host` is one of `NO_PROXY`'s names, or below one.
@@ -401,7 +419,7 @@ impl Net {
         // The mirror is a server of the owner's: no proxy lies between.
         let proxy = match self.is_mirror(url) {
             true => None,
-            false => self.proxy.of(url),
+            false => self.proxy.of(url)?,
         };
         if let Some(proxy) = proxy {
             return self.through(&proxy, url).await;
@@ -585,6 +603,31 @@ mod tests {
         let url = Url::parse("https://hub.test/x").unwrap();
         let found = nothing.addresses(&url).await;
         assert!(matches!(found, Err(PullError::Offline { .. })));
+    }
+
+    #[test]
+    fn a_proxy_that_can_not_be_used_is_told_and_never_passed_by() {
+        let url = Url::parse("https://hub.test/x").unwrap();
+        let found = |set: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                let found = set.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            named_in(&variable, &url)
+        };
+        let proxy = |set| found(set).unwrap().map(|proxy| proxy.host().to_owned());
+        assert_eq!(proxy(&[]), None);
+        assert_eq!(proxy(&[("HTTPS_PROXY", "")]), None);
+        assert_eq!(proxy(&[("HTTPS_PROXY", "a.test:3128")]).unwrap(), "a.test");
+        let both = [("ALL_PROXY", "http://b.test"), ("https_proxy", "")];
+        assert_eq!(proxy(&both).unwrap(), "b.test");
+        let but = [("HTTPS_PROXY", "a.test"), ("NO_PROXY", "hub.test")];
+        assert_eq!(proxy(&but), None);
+        for unfit in ["http://me:secret@a.test", "socks5h://127.0.0.1:9050"] {
+            let error = found(&[("HTTPS_PROXY", unfit)]).unwrap_err();
+            assert!(matches!(error, PullError::Offline { .. }), "{error}");
+            assert!(!format!("{error:?}").contains("secret"));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::catalogue::Entry;
 use super::error::PullError;
 use super::job::Job;
 use super::partial;
-use crate::supervisor::{PACKAGES, place_package};
+use crate::supervisor::{PACKAGES, ShelfError, place_package};
 use crate::transformers::package::{GRAPH, Package};
 
 /// The finished files of a download, before they are a package.
@@ -47,6 +47,9 @@ pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
     let mut second = job.clone();
     second.target.clone_from(&graph_file);
     second.run().await?;
+    if job.stop.is_cancelled() {
+        return Err(PullError::Stopped);
+    }
     let folder = job.folder.clone();
     let placed = tokio::task::spawn_blocking(move || {
         let target = models.join(PACKAGES);
@@ -54,7 +57,10 @@ pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
             GRAPH => graph_file.clone(),
             _ => tokenizer_file.clone(),
         };
-        place_package(package.about, &target, &from).map_err(PullError::NotAModel)?;
+        place_package(package.about, &target, &from).map_err(|error| match error {
+            ShelfError::Disk { path, source } => PullError::disk(path, source),
+            ShelfError::Package { .. } => PullError::NotAModel(error.to_fault()),
+        })?;
         remove(&folder, &entry.name)
     });
     placed.await.map_err(|_| PullError::Broken)?

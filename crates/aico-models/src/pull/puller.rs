@@ -317,7 +317,7 @@ impl Puller {
         let Some(pull) = self.pulls.get_mut(name) else {
             return Ok(());
         };
-        if pull.entry.purpose != Purpose::Chat {
+        if pull.entry.package.is_some() {
             self.packages.changed.notify_one();
             return Ok(());
         }
@@ -331,11 +331,12 @@ impl Puller {
         if let Some(old) = known.into_iter().find(|model| model.path == record.path) {
             record.id = old.id;
             record.active = old.active;
+            record.pinned = old.pinned;
         }
         let id = record.id;
         self.registry.put(record).await?;
         pull.model = Some(id);
-        if pull.use_then {
+        if pull.use_then && pull.entry.purpose == Purpose::Chat {
             let _stopping = self.orders.send(Order::Choose(id)).await;
         }
         Ok(())
@@ -420,11 +421,23 @@ impl Puller {
             && let Some(running) = self.running.take()
         {
             running.stop.cancel();
-            let _stopped = running.task.await;
+            if let Ok(Ok(())) = running.task.await {
+                // It was done before it heard of that.
+                self.packages.changed.notify_one();
+            }
         }
         let (folder, note, owned) = (self.folder(), self.note(name), name.to_owned());
         let removed = tokio::task::spawn_blocking(move || {
-            let there = ["wanted", "partial", "parts"]
+            let left = [
+                "wanted",
+                "partial",
+                "parts",
+                "onnx",
+                "tokenizer.json",
+                "tokenizer.partial",
+                "tokenizer.parts",
+            ];
+            let there = left
                 .iter()
                 .any(|extension| folder.join(format!("{owned}.{extension}")).exists());
             match std::fs::remove_file(&note) {

@@ -71,7 +71,7 @@ use crate::starter::{Embedded, StarterError};
 use child::Starter;
 use manager::Manager;
 use transformers::Transformers;
-pub(crate) use transformers::{FOLDER as PACKAGES, place_package};
+pub(crate) use transformers::{FOLDER as PACKAGES, ShelfError, place_package};
 
 /// The name under which the manager joins the bus.
 pub const MANAGER: &str = "models";

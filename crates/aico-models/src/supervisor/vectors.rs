@@ -22,6 +22,8 @@ use crate::router::table::{Flying, View};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often it is asked whether it is loaded.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How often one that does not serve yet is asked again.
+const TRIES: u32 = 20;
 /// How old the lists of the programs beside us may be.
 const LISTED: Duration = Duration::from_secs(60);
 /// Texts, and bytes of them, that a process is handed at once.
@@ -103,17 +105,24 @@ impl Vectors {
     ) -> Result<Vec<EmbeddedText>, Fault> {
         let mut items = Vec::with_capacity(texts.len());
         for piece in pieces(texts) {
-            // It stays where it is as long as a piece is with it.
-            let (slot, _flying) = self.loaded(record, how).await?;
             let question = v1::Embed {
                 model: record.id.to_string(),
                 texts: piece.to_vec(),
                 dimensions: 0,
             };
-            let topic = topics::slot(slot.number, slot_verb::EMBED);
-            let done: Result<v1::Embedded, _> =
-                self.client.request(&topic, &question, how.meta()).await;
-            let done = done.map_err(RequestError::into_fault)?;
+            let mut tries = 0;
+            let done = loop {
+                // It stays where it is as long as a piece is with it.
+                let (slot, _flying) = self.loaded(record, how).await?;
+                let topic = topics::slot(slot.number, slot_verb::EMBED);
+                match self.client.request(&topic, &question, how.meta()).await {
+                    // A process that was just replaced serves a moment later than its state says.
+                    Err(RequestError::NobodyServes { .. }) if tries < TRIES => tries += 1,
+                    done => break done,
+                }
+                tokio::time::sleep(AGAIN).await;
+            };
+            let done: v1::Embedded = done.map_err(RequestError::into_fault)?;
             if done.items.len() != piece.len() {
                 return Err(Fault::model_failed(
                     "The model did not answer for each text",

@@ -56,6 +56,14 @@ fn main() -> ExitCode {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn answer(done: libc::c_int) -> std::io::Result<()> {
+    match done {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Confines itself as the model process does, then tries one thing and prints what came of it.
 fn probe(what: &str, model: &Path, rest: &[String], gpu: Option<Kind>) -> ExitCode {
     let place = |index: usize| Path::new(&rest[index]);
@@ -91,6 +99,46 @@ fn probe(what: &str, model: &Path, rest: &[String], gpu: Option<Kind>) -> ExitCo
                 0 => "done".into(),
                 _ => kind(Err(std::io::Error::last_os_error())),
             }
+        }
+        // Sends nothing, and asks only whether it might.
+        #[cfg(target_os = "linux")]
+        "parents-limits" => {
+            let mut limit = libc::rlimit64 {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: the structure is whole; nothing is set.
+            let done = unsafe {
+                libc::prlimit64(
+                    libc::getppid(),
+                    libc::RLIMIT_FSIZE,
+                    std::ptr::null(),
+                    &raw mut limit,
+                )
+            };
+            kind(answer(done))
+        }
+        #[cfg(target_os = "linux")]
+        "own-limits" => {
+            let mut limit = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: the structure is whole.
+            let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+            kind(answer(done))
+        }
+        #[cfg(target_os = "linux")]
+        "users-priority" => {
+            // SAFETY: no pointers are passed.
+            let done = unsafe { libc::setpriority(libc::PRIO_USER, 0, 0) };
+            kind(answer(done))
+        }
+        #[cfg(target_os = "linux")]
+        "signals-of-a-file" => {
+            // SAFETY: no pointers are passed.
+            let done = unsafe { libc::fcntl(0, libc::F_SETOWN, libc::getppid()) };
+            kind(answer(done))
         }
         "read-model" => kind(std::fs::read(model).map(drop)),
         "read-other" => kind(std::fs::read(other).map(drop)),

@@ -33,9 +33,7 @@ pub(crate) fn config(config: &Config, data: &Path) -> Option<OllamaConfig> {
         },
         proxy: match models.proxy.as_str() {
             "" => None,
-            "environment" => ["HTTPS_PROXY", "https_proxy"]
-                .iter()
-                .find_map(|name| std::env::var(name).ok()),
+            "environment" => Proxy::of_environment(&|name| std::env::var(name).ok()),
             named => Some(named.to_owned()),
         },
         way: way(config),

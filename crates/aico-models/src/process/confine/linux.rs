@@ -174,7 +174,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getdents64,
     libc::SYS_readlinkat,
     libc::SYS_getcwd,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_fadvise64,
@@ -223,7 +222,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sched_getscheduler,
     libc::SYS_getcpu,
     libc::SYS_getpriority,
-    libc::SYS_setpriority,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -240,7 +238,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getegid,
     libc::SYS_getrandom,
     libc::SYS_getrusage,
-    libc::SYS_prlimit64,
     libc::SYS_sysinfo,
     libc::SYS_uname,
     libc::SYS_times,
@@ -312,6 +309,24 @@ fn programs(arch: TargetArch, gpu: Option<Kind>) -> Result<[BpfProgram; 3], Conf
     );
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![rule(0, SeccompCmpOp::Eq, own)?]);
+    // Its own limits and priority: those of every process of the user could be set otherwise.
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![
+            rule(0, SeccompCmpOp::Eq, 0)?,
+            rule(0, SeccompCmpOp::Eq, own)?,
+        ],
+    );
+    rules.insert(
+        libc::SYS_setpriority,
+        vec![every([(0, libc::PRIO_PROCESS.into()), (1, 0)])?],
+    );
+    // None that has signals sent to somebody.
+    let files: Result<Vec<_>, _> = FILE_COMMANDS
+        .iter()
+        .map(|command| rule(1, SeccompCmpOp::Eq, command.unsigned_abs().into()))
+        .collect();
+    rules.insert(libc::SYS_fcntl, files?);
     let name = libc::PR_SET_NAME.unsigned_abs().into();
     rules.insert(libc::SYS_prctl, vec![rule(0, SeccompCmpOp::Eq, name)?]);
     let controls = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
@@ -331,6 +346,32 @@ fn programs(arch: TargetArch, gpu: Option<Kind>) -> Result<[BpfProgram; 3], Conf
         SeccompAction::Allow,
     )?;
     Ok([deadly, unknown, allowed])
+}
+
+/// What `fcntl` may be asked for.
+const FILE_COMMANDS: &[libc::c_int] = &[
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_ADD_SEALS,
+    libc::F_GET_SEALS,
+];
+
+/// Arguments that all have these values.
+fn every<const N: usize>(values: [(u8, u64); N]) -> Result<SeccompRule, ConfineError> {
+    let conditions = values.into_iter().map(|(argument, value)| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    });
+    conditions
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(SeccompRule::new)
+        .map_err(|error| ConfineError::Calls(error.to_string()))
 }
 
 fn rule(argument: u8, comparison: SeccompCmpOp, value: u64) -> Result<SeccompRule, ConfineError> {

@@ -31,8 +31,7 @@ use crate::router::Router;
 use crate::transformers::package::{Package, Task};
 use ask::{Ask, Question};
 use room::Room;
-use shelf::ShelfError;
-pub(crate) use shelf::place_package;
+pub(crate) use shelf::{ShelfError, place_package};
 use worker::{Job, Worker};
 
 /// The folder of packages below that of models.

@@ -1,5 +1,6 @@
 //! The packages on the disk: one folder each, put there whole or not at all.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ const MAKING: &str = ".making-";
 
 /// Why a package can't be added or removed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ShelfError {
+pub(crate) enum ShelfError {
     /// It is not a package, or not whole.
     #[error("{path} is no package that AICO can use")]
     Package {
@@ -35,7 +36,7 @@ pub(super) enum ShelfError {
 }
 
 impl ShelfError {
-    pub(super) fn to_fault(&self) -> Fault {
+    pub(crate) fn to_fault(&self) -> Fault {
         match self {
             Self::Disk { source, .. } => disk::fault(source).unwrap_or_else(|| {
                 Fault::internal("The package can't be written")
@@ -110,13 +111,16 @@ pub(super) fn add(from: &Path, folder: &Path) -> Result<Package, ShelfError> {
         source,
     };
     let about = Package::read(from).map_err(wrong)?;
-    place(about, folder, &|name| from.join(name)).map_err(|error| match error {
+    let put = |name: &str, to: &Path| copy(&from.join(name), to, name);
+    let made = place(about, folder, &put, &|| {});
+    made.map_err(|error| match error {
         PlaceError::Package(source) => wrong(source),
         PlaceError::Disk(path, source) => ShelfError::Disk { path, source },
     })
 }
 
-/// Puts a package that was downloaded in its place. Blocks.
+/// Puts a package that was downloaded in its place: its files get another name there, for which
+/// there always is room. After an error they are where they were. Blocks.
 ///
 /// # Errors
 /// As it is told.
@@ -124,13 +128,26 @@ pub(crate) fn place_package(
     about: Package,
     folder: &Path,
     source: &dyn Fn(&str) -> PathBuf,
-) -> Result<(), Fault> {
+) -> Result<(), ShelfError> {
     let path = folder.join(&about.name);
-    let placed = place(about, folder, source).map_err(|error| match error {
+    let moved = RefCell::new(Vec::new());
+    let put = |name: &str, to: &Path| {
+        let from = source(name);
+        let found = read(&from, name)?;
+        std::fs::rename(&from, to).map_err(|source| PlaceError::Disk(to.to_owned(), source))?;
+        moved.borrow_mut().push((from, to.to_owned()));
+        Ok(found)
+    };
+    let back = || {
+        for (from, to) in moved.borrow().iter() {
+            let _downloaded_again_then = std::fs::rename(to, from);
+        }
+    };
+    let placed = place(about, folder, &put, &back);
+    placed.map(drop).map_err(|error| match error {
         PlaceError::Package(source) => ShelfError::Package { path, source },
         PlaceError::Disk(path, source) => ShelfError::Disk { path, source },
-    });
-    placed.map(drop).map_err(|error| error.to_fault())
+    })
 }
 
 pub(super) enum PlaceError {
@@ -138,11 +155,13 @@ pub(super) enum PlaceError {
     Disk(PathBuf, io::Error),
 }
 
-/// Puts a package in its place, its files copied from where `source` says.
+/// Puts a package in its place, each file by `put`, which says what it is; after an error by `back`
+/// where it was.
 fn place(
     mut about: Package,
     folder: &Path,
-    source: &dyn Fn(&str) -> PathBuf,
+    put: &dyn Fn(&str, &Path) -> Result<FileFacts, PlaceError>,
+    back: &dyn Fn(),
 ) -> Result<Package, PlaceError> {
     let disk = |path: &Path| {
         let path = path.to_owned();
@@ -153,9 +172,9 @@ fn place(
     crate::starter::private_folder(&making).map_err(disk(&making))?;
     let made = (|| {
         for name in FILES {
-            let copied = copy(&source(name), &making.join(name), name)?;
-            let wanted = about.files.insert(name.to_owned(), copied.clone());
-            if copied.size == 0 || wanted.is_some_and(|wanted| !is_same(&wanted, &copied)) {
+            let found = put(name, &making.join(name))?;
+            let wanted = about.files.insert(name.to_owned(), found.clone());
+            if found.size == 0 || wanted.is_some_and(|wanted| !is_same(&wanted, &found)) {
                 let name = name.to_owned();
                 return Err(PlaceError::Package(PackageError::Damaged { name }));
             }
@@ -164,6 +183,7 @@ fn place(
         finish(&about, &making, folder)
     })();
     if made.is_err() {
+        back();
         let _best_effort = std::fs::remove_dir_all(&making);
     }
     made.map(|()| about)
@@ -208,7 +228,7 @@ fn finish(about: &Package, making: &Path, folder: &Path) -> Result<(), PlaceErro
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path, name: &str) -> Result<FileFacts, PlaceError> {
+fn open(from: &Path, name: &str) -> Result<std::fs::File, PlaceError> {
     let unread = |source| {
         PlaceError::Package(PackageError::Read {
             name: name.to_owned(),
@@ -216,9 +236,19 @@ fn copy(from: &Path, to: &Path, name: &str) -> Result<FileFacts, PlaceError> {
         })
     };
     let file = std::fs::File::open(from).map_err(unread)?;
-    if !file.metadata().map_err(unread)?.is_file() {
-        return Err(unread(io::Error::other("it is no file")));
+    match file.metadata().map_err(unread)?.is_file() {
+        true => Ok(file),
+        false => Err(unread(io::Error::other("it is no file"))),
     }
+}
+
+fn read(from: &Path, name: &str) -> Result<FileFacts, PlaceError> {
+    let file = open(from, name)?;
+    facts(name, &mut file.take(limit(name) + 1)).map_err(PlaceError::Package)
+}
+
+fn copy(from: &Path, to: &Path, name: &str) -> Result<FileFacts, PlaceError> {
+    let file = open(from, name)?;
     let failed = |source| PlaceError::Disk(to.to_owned(), source);
     let mut target = std::fs::File::create(to).map_err(failed)?;
     let mut limited = file.take(limit(name) + 1);
