@@ -55,6 +55,7 @@ impl LiveAnswer {
     /// Adds a piece and publishes it as the next delta.
     pub(crate) fn add(&self, piece: Content, publish: impl FnOnce(v1::AnswerDelta)) {
         let mut said = self.said.lock();
+        let thinking = matches!(piece, Content::Thinking(_));
         let text = match (&piece, said.parts.last_mut()) {
             (Content::Text(new), Some(Content::Text(all)))
             | (Content::Thinking(new), Some(Content::Thinking(all))) => {
@@ -75,6 +76,7 @@ impl LiveAnswer {
             part: u32::try_from(said.parts.len() - 1).unwrap_or(u32::MAX),
             index,
             text,
+            thinking,
         });
     }
 

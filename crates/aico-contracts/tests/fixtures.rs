@@ -875,6 +875,7 @@ fn conversation_messages(seen: &mut BTreeSet<String>) {
             part: 1,
             index: 300,
             text: "x".into(),
+            thinking: false,
         },
     );
     check(

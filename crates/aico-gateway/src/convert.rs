@@ -288,6 +288,7 @@ pub(crate) fn event(envelope: &Envelope) -> Told<Event> {
                 part: from.part,
                 index: from.index,
                 text: from.text,
+                thinking: from.thinking,
             })
         }
         kind::ANSWER_DONE => {

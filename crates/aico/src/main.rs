@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     if matches!(arguments.command, cli::Command::Modelservice) {
         return aico_models::process::run_model_process();
     }
-    let code = commands::run(arguments).map_or_else(|failure| failure.report(), |()| 0);
+    let code = commands::run(arguments)
+        .and_then(|()| style::all_written())
+        .map_or_else(|failure| failure.report(), |()| 0);
     if !aico_store::wait_for_threads(Duration::from_secs(5)) {
         aico_vault::end_process(code);
     }

@@ -1,9 +1,12 @@
 //! Words for people on standard error and standard output: colours only on a terminal.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
+
+use crate::exit::{Exit, Failure};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
@@ -27,9 +30,37 @@ pub(crate) fn hint(text: &str) {
     eprintln!("{HINT}   try:{HINT:#} {text}");
 }
 
-/// A line of a result. That nobody reads any more (`aico … | head`) is no failure.
+/// A line of a result. That nobody reads any more (`aico … | head`) is no failure; any other is told
+/// by [`all_written`].
 pub(crate) fn line(text: &str) {
-    let _nobody_reads = writeln!(anstream::stdout().lock(), "{text}");
+    is_written(writeln!(anstream::stdout().lock(), "{text}"));
+}
+
+/// Why something that was to be printed was not.
+static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+
+fn is_written(done: io::Result<()>) -> bool {
+    match done {
+        Ok(()) => return true,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => *UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+    }
+    false
+}
+
+/// Whether all that was printed has arrived: a secret that is shown once may be among it.
+pub(crate) fn all_written() -> Result<(), Failure> {
+    is_written(io::stdout().lock().flush());
+    let mut unwritten = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(error) = unwritten.take() else {
+        return Ok(());
+    };
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::StorageFull,
+        _ => Exit::Unexpected,
+    };
+    let what = "It was done, but what is printed of it could not be written.";
+    Err(Failure::new(exit, what).because(&error))
 }
 
 pub(crate) fn strong(text: &str) -> String {
@@ -48,9 +79,7 @@ pub(crate) fn note(text: &str) {
 /// A piece of a stream, shown at once. False when nobody reads any more.
 pub(crate) fn piece(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
+    is_written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// Somebody reads this as it comes.

@@ -2692,6 +2692,8 @@ export interface components {
              */
             part: number;
             text: string;
+            /** @description Whether the part is what the model thinks, not what it says. */
+            thinking: boolean;
         } | {
             /** Format: uuid */
             conversation: string;

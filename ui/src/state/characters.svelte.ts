@@ -13,6 +13,8 @@ class CharacterStore {
   pictures = $state.raw<Readonly<Record<string, string>>>({});
 
   #asked = new Set<string>();
+  /** Rises when another person may come: what was asked for before is nobody's. */
+  #round = 0;
 
   get chosen(): Character | null {
     return this.list.find((one) => one.chosen) ?? null;
@@ -23,7 +25,10 @@ class CharacterStore {
   }
 
   async load(): Promise<void> {
-    this.list = (await call(api.GET('/api/v1/characters'))).items;
+    const round = this.#round;
+    const { items } = await call(api.GET('/api/v1/characters'));
+    if (round !== this.#round) return;
+    this.list = items;
     this.loaded = true;
     if (this.next && !this.find(this.next)) this.next = null;
   }
@@ -57,6 +62,7 @@ class CharacterStore {
 
   /** Another person may sign in next: nothing of this one stays in the page. */
   forget(): void {
+    this.#round += 1;
     this.list = [];
     this.loaded = false;
     this.next = null;

@@ -59,7 +59,10 @@ class ChatStore {
       frame: (frame) => this.#take(frame),
       link: (link) => {
         if (link.state === 'waiting') this.interrupted = true;
-        if (link.state === 'open') this.interrupted = false;
+        if (link.state === 'open') {
+          this.interrupted = false;
+          this.listFailed = false;
+        }
         this.link = link;
       },
       ended: (why) => {
@@ -83,6 +86,9 @@ class ChatStore {
     this.state = emptyChat;
     this.models = [];
     characters.forget();
+    notices.forget();
+    this.listing = false;
+    this.listFailed = false;
     this.older = null;
     this.current = null;
     this.stopping = null;
@@ -137,7 +143,9 @@ class ChatStore {
     let conversation = this.current;
     if (!conversation) {
       const character = characters.next ?? undefined;
+      const mine = this.#connection;
       const made = await call(api.POST('/api/v1/conversations', { body: { character } }));
+      if (this.#connection !== mine) return;
       characters.next = null;
       this.#dispatch({ type: 'reading', conversation: made.id });
       this.#dispatch({ type: 'changed', conversation: made });
@@ -235,37 +243,43 @@ class ChatStore {
     if (this.listing) return;
     this.listing = true;
     this.listFailed = false;
-    try {
-      const page = await call(
-        api.GET('/api/v1/conversations', { params: { query: { limit: PAGE } } }),
-      );
-      this.older = page.next ?? null;
-      this.#dispatch({ type: 'listed', conversations: page.items, whole: true });
-    } catch {
+    const mine = this.#connection;
+    const page = await call(
+      api.GET('/api/v1/conversations', { params: { query: { limit: PAGE } } }),
+    ).catch(() => null);
+    // What was asked for by who has signed out meanwhile is nobody's.
+    if (this.#connection !== mine) return;
+    this.listing = false;
+    if (!page) {
       this.listFailed = true;
-    } finally {
-      this.listing = false;
+      return;
     }
+    this.older = page.next ?? null;
+    this.#dispatch({ type: 'listed', conversations: page.items, whole: true });
   }
 
   async loadOlder(): Promise<void> {
     const before = this.older;
     if (!before || this.listing) return;
     this.listing = true;
+    const mine = this.#connection;
     await this.#told(
       call(api.GET('/api/v1/conversations', { params: { query: { limit: PAGE, before } } })).then(
         (page) => {
+          if (this.#connection !== mine) return;
           this.older = page.next ?? null;
           this.#dispatch({ type: 'listed', conversations: page.items, whole: false });
         },
       ),
     );
-    this.listing = false;
+    if (this.#connection === mine) this.listing = false;
   }
 
   async loadModels(): Promise<void> {
+    const mine = this.#connection;
     try {
       const { items, state } = await call(api.GET('/api/v1/models'));
+      if (this.#connection !== mine) return;
       this.models = items;
       this.#dispatch({ type: 'model', state });
     } catch {
@@ -277,10 +291,13 @@ class ChatStore {
     conversation: string,
     body: { title?: string; active_leaf?: string; character?: string },
   ): Promise<boolean> {
+    const mine = this.#connection;
     return this.#told(
       call(
         api.PATCH('/api/v1/conversations/{id}', { params: { path: { id: conversation } }, body }),
-      ).then((changed) => this.#dispatch({ type: 'changed', conversation: changed })),
+      ).then((changed) => {
+        if (this.#connection === mine) this.#dispatch({ type: 'changed', conversation: changed });
+      }),
     );
   }
 

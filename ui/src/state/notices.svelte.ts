@@ -16,6 +16,14 @@ class Notices {
     }, 5000);
   }
 
+  /** Another person may sign in next. */
+  forget(): void {
+    clearTimeout(this.#timer);
+    this.toast = null;
+    this.spoken = '';
+    this.link = null;
+  }
+
   speak(text: string): void {
     // The same sentence twice would not be a change, and so not be read.
     this.spoken = this.spoken === text ? `${text}\u00a0` : text;

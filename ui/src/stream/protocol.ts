@@ -10,6 +10,7 @@ export type StreamEvent =
       part: number;
       index: number;
       text: string;
+      thinking: boolean;
     }
   | { kind: 'answer.done'; conversation: string; message: Message; stats?: unknown }
   | { kind: 'conversation.created'; conversation: Conversation }

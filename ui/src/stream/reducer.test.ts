@@ -43,8 +43,8 @@ function streaming(id: string, change: Partial<Message> = {}): Message {
   });
 }
 
-function delta(index: number, text: string, part = 0): StreamEvent {
-  return { kind: 'answer.delta', conversation: C, message: 'a', part, index, text };
+function delta(index: number, text: string, part = 0, thinking = false): StreamEvent {
+  return { kind: 'answer.delta', conversation: C, message: 'a', part, index, text, thinking };
 }
 
 function created(message: Message): StreamEvent {
@@ -124,6 +124,12 @@ describe('deltas', () => {
   it('go to the part they name', () => {
     const state = happen(asked(), delta(0, 'hm', 0), delta(1, 'Yes', 1), delta(2, ' no', 1));
     expect(textOf(state, 'a')).toBe('hm|Yes no');
+  });
+
+  it('begin a part of the kind they say', () => {
+    const state = happen(asked(), delta(0, 'hm', 0, true), delta(1, 'Yes', 1));
+    const answer = state.threads[C]?.messages.at(-1);
+    expect(answer && partsOf(state, answer).map((part) => part.type)).toEqual(['thinking', 'text']);
   });
 
   it('are put after what REST already held, in the middle of an answer', () => {
@@ -336,7 +342,8 @@ describe('conversations and the model', () => {
     const other = conversation({ id: 'c2' });
     const more = run(opened(), { type: 'listed', conversations: [other], whole: false });
     expect(Object.keys(more.conversations).sort()).toEqual([C, 'c2']);
-    const whole = run(more, { type: 'listed', conversations: [other], whole: true });
+    const left = run(more, { type: 'left', conversation: C });
+    const whole = run(left, { type: 'listed', conversations: [other], whole: true });
     expect(Object.keys(whole.conversations)).toEqual(['c2']);
   });
 
@@ -385,5 +392,26 @@ describe('what is being sent', () => {
     expect(failed.unsent[C]?.[0]).toMatchObject({ state: 'failed', problem: 'too long' });
     expect(run(failed, sending).unsent[C]?.[0]?.state).toBe('sending');
     expect(run(failed, { type: 'withdrawn', conversation: C, id: 'q' }).unsent).toEqual({});
+  });
+});
+
+describe('what crosses', () => {
+  it('is read again when the stream began anew meanwhile', () => {
+    const reading = run(emptyChat, { type: 'reading', conversation: C });
+    const revision = revisionOf(reading, C);
+    const answer = { messages: [message('q'), streaming('a')], conversation: conversation() };
+    const state = run(reading, welcome, { type: 'read', ...answer, revision });
+    expect(state.threads[C]?.stale).toBe(true);
+    const again = run(state, { type: 'read', ...answer, revision: revisionOf(state, C) });
+    expect(again.threads[C]?.stale).toBe(false);
+  });
+
+  it('leaves the shown conversation where it is older than the list', () => {
+    const other = { ...conversation(), id: 'newer' };
+    const state = run(opened(), { type: 'listed', conversations: [other], whole: true });
+    expect(Object.keys(state.conversations).sort()).toEqual([C, 'newer'].sort());
+    const left = run(state, { type: 'left', conversation: C });
+    const gone = run(left, { type: 'listed', conversations: [other], whole: true });
+    expect(Object.keys(gone.conversations)).toEqual(['newer']);
   });
 });

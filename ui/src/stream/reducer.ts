@@ -131,10 +131,15 @@ function authenticated(state: ChatState, frame: Authenticated): ChatState {
     epoch: frame.epoch,
     seq: frame.seq,
     listStale: true,
-    threads: mapValues(state.threads, (thread) => ({ ...thread, stale: true })),
+    threads: mapValues(state.threads, overtaken),
     gathering: {},
     queue: {},
   };
+}
+
+/** What is read already, or on its way, may be from before what was missed. */
+function overtaken(thread: Thread): Thread {
+  return { ...thread, stale: true, revision: thread.revision + 1 };
 }
 
 function numbered(state: ChatState, frame: EventFrame): ChatState {
@@ -146,7 +151,7 @@ function numbered(state: ChatState, frame: EventFrame): ChatState {
   return {
     ...next,
     listStale: true,
-    threads: mapValues(next.threads, (thread) => ({ ...thread, stale: true })),
+    threads: mapValues(next.threads, overtaken),
   };
 }
 
@@ -248,7 +253,9 @@ function drained(gathering: Gathering): Gathering {
 
 function append(parts: readonly MessagePart[], event: Delta): MessagePart[] {
   const grown = [...parts];
-  while (grown.length <= event.part) grown.push({ type: 'text', text: '' });
+  // The part itself begins with this delta; none before it can be missing.
+  const type = event.thinking ? 'thinking' : 'text';
+  while (grown.length <= event.part) grown.push({ type, text: '' });
   const part = grown[event.part];
   if (part) grown[event.part] = { ...part, text: part.text + event.text };
   return grown;
@@ -292,7 +299,11 @@ function conversationGone(state: ChatState, id: string): ChatState {
 }
 
 function listed(state: ChatState, items: readonly Conversation[], whole: boolean): ChatState {
-  const conversations: Record<string, Conversation> = whole ? {} : { ...state.conversations };
+  // The one that is shown may be older than the newest that the list begins with.
+  const kept = whole
+    ? Object.entries(state.conversations).filter(([id]) => id in state.threads)
+    : Object.entries(state.conversations);
+  const conversations: Record<string, Conversation> = Object.fromEntries(kept);
   for (const item of items) conversations[item.id] = item;
   return { ...state, conversations, listStale: whole ? false : state.listStale };
 }

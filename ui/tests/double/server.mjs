@@ -405,6 +405,7 @@ function answer(conversation, parent) {
       part: 0,
       index: message.next_index++,
       text: piece,
+      thinking: false,
     });
     running.get(message.id).timer = setTimeout(step, 25);
   };

@@ -285,6 +285,8 @@ pub(crate) enum Event {
         /// Counts the deltas of this message from 0.
         index: u64,
         text: String,
+        /// Whether the part is what the model thinks, not what it says.
+        thinking: bool,
     },
     /// The answer ended; its text replaces what was gathered.
     #[serde(rename = "answer.done")]

@@ -22,8 +22,6 @@ pub(super) struct Talk {
     events: Subscription,
     conversation: Vec<u8>,
     answer: Vec<u8>,
-    /// Whether each part that has begun is thinking.
-    parts: Vec<bool>,
     /// The text that was handed on.
     sent: String,
     /// The first delta that is not in it.
@@ -67,7 +65,6 @@ impl Talk {
             events,
             conversation: begun.conversation,
             answer: begun.answer,
-            parts: Vec::new(),
             sent: String::new(),
             next: 0,
             asked,
@@ -120,7 +117,7 @@ impl Talk {
                     return Ok(None);
                 }
                 self.first.get_or_insert_with(|| self.asked.elapsed());
-                if self.is_thinking(delta.part as usize).await? {
+                if delta.thinking {
                     return Ok(Some(Item::Piece(Piece::Thinking(delta.text))));
                 }
                 self.sent.push_str(&delta.text);
@@ -135,16 +132,6 @@ impl Talk {
             }
             _ => Ok(None),
         }
-    }
-
-    /// A delta does not say of which kind its part is; the message does.
-    async fn is_thinking(&mut self, part: usize) -> Result<bool, Problem> {
-        if part >= self.parts.len() {
-            let message = self.look().await?;
-            let thinks = |part: &v1::Part| matches!(part.content, Some(Content::Thinking(_)));
-            self.parts = message.parts.iter().map(thinks).collect();
-        }
-        Ok(self.parts.get(part).copied().unwrap_or(false))
     }
 
     /// The answer as it is now.

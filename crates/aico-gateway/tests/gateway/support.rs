@@ -750,6 +750,7 @@ impl Companion {
                 part: 0,
                 index: index as u64,
                 text: word.to_owned(),
+                thinking: false,
             };
             self.tell(person, event::ANSWER_DELTA, &delta);
         }
@@ -775,6 +776,7 @@ impl Companion {
             part: 0,
             index,
             text: text.to_owned(),
+            thinking: false,
         };
         self.tell(person, event::ANSWER_DELTA, &delta);
     }

@@ -23,6 +23,12 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
             "A message needs at least one character.",
         ));
     }
+    if once.is_none() && !std::io::stdin().is_terminal() {
+        return Err(
+            Failure::new(Exit::Usage, "There is nobody to talk with here.")
+                .do_this("Say one thing: aico chat --once TEXT, or --once - with the text on standard input."),
+        );
+    }
     let daemon =
         Daemon::find_as(&context.places, context.person.as_deref(), &chat.password).await?;
     let conversation = match &chat.conversation {
@@ -50,18 +56,14 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
     if let Some(text) = once {
         return talk.say(&text).await;
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(
-            Failure::new(Exit::Usage, "There is nobody to talk with here.")
-                .do_this("Say one thing: aico chat --once TEXT, or --once - with the text on standard input."),
-        );
-    }
     style::note(&style::faint("An empty line ends. Ctrl-C stops an answer."));
     loop {
-        let text = prompt::line(&style::strong("you:"))?;
+        let text = typed().await?;
         if text.is_empty() {
             return Ok(());
         }
+        // Nobody listened while they wrote: the daemon takes such a connection for lost.
+        talk.events = talk.daemon.events().await?;
         match talk.say(&text).await {
             // A failed answer is told; the conversation goes on.
             Err(failure)
@@ -82,6 +84,22 @@ pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
                 failure.report();
             }
             other => other?,
+        }
+    }
+}
+
+/// What the person says next. Ctrl-C ends the command here, which it no longer does by itself once an
+/// answer could be stopped by it.
+async fn typed() -> Result<String, Failure> {
+    let reading = tokio::task::spawn_blocking(|| prompt::line(&style::strong("you:")));
+    tokio::select! {
+        text = reading => text.unwrap_or_else(|error| {
+            Err(Failure::new(Exit::Unexpected, "The answer can't be read.").because(&error))
+        }),
+        _ = tokio::signal::ctrl_c() => {
+            crate::client::sign_out().await;
+            // Whoever reads the line can't be called off.
+            aico_vault::end_process(130)
         }
     }
 }
@@ -196,8 +214,12 @@ impl Shown {
         match event["kind"].as_str()? {
             "answer.delta" if event["message"] == answer => {
                 let text = event["text"].as_str().unwrap_or_default();
-                self.event(&json!({"type": "delta", "part": event["part"], "text": text}));
-                if !self.json {
+                let thinking = event["thinking"] == true;
+                self.event(&json!({
+                    "type": "delta", "part": event["part"], "text": text, "thinking": thinking,
+                }));
+                // What it thinks is no part of the answer.
+                if !self.json && !thinking {
                     self.begun = true;
                     self.loading = None;
                     style::piece(&style::harmless(text));

@@ -132,10 +132,16 @@ async fn print(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<(), Failure
     let mut out = std::io::stdout().lock();
     loop {
         let count = file.read(&mut piece).map_err(|error| told(path, error))?;
-        // That nobody reads any more (`aico file cat … | head`) is no failure.
-        if count == 0 || out.write_all(&piece[..count]).is_err() {
-            let _nobody_reads = out.flush();
-            return Ok(());
+        let written = match count {
+            0 => out.flush(),
+            _ => out.write_all(&piece[..count]),
+        };
+        match written {
+            Ok(()) if count == 0 => return Ok(()),
+            Ok(()) => {}
+            // That nobody reads any more (`aico file cat … | head`) is no failure.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(cant(Path::new("standard output"), "written", &error)),
         }
     }
 }
