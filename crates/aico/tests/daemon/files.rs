@@ -252,3 +252,24 @@ fn what_comes_on_standard_input_is_encrypted_and_never_lies_in_clear() {
         long()
     );
 }
+
+/// The system's own disk that is always full.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_can_not_be_printed_is_told() {
+    let world = World::ready();
+    let plain = letter(&world, "letter.txt", &long());
+    world.said(&["file", "encrypt", &plain]);
+    let sealed = format!("{plain}.aico");
+    for arguments in [
+        &["file", "cat", &sealed][..],
+        &["token", "create", "--name", "Editor"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let mut command = world.command(arguments);
+        let done = command.stdout(full.unwrap()).output().unwrap();
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(12), "{arguments:?}: {said}");
+        assert!(said.contains("written"), "{said}");
+    }
+}
