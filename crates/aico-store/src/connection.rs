@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{OpenError, StoreError},
-    memory, place, platform,
+    memory, place, platform, threads,
 };
 
 /// How a connection is used.
@@ -173,7 +173,7 @@ fn harden(connection: &Connection) -> Result<(), StoreError> {
 
 /// Once in the process: gives the engine memory that is wiped, sends its log to ours, silences
 /// SQLCipher's own (it would write to standard error), and makes sure that the linked engine
-/// encrypts at all.
+/// encrypts at all. Ends of the process wait for it from here on.
 pub(crate) fn prepare_engine() -> Result<(), OpenError> {
     static ENCRYPTS: OnceLock<bool> = OnceLock::new();
     let encrypts = *ENCRYPTS.get_or_init(|| {
@@ -192,7 +192,9 @@ pub(crate) fn prepare_engine() -> Result<(), OpenError> {
             connection.execute_batch("PRAGMA cipher_log_level = NONE; PRAGMA cipher_log = off;")?;
             connection.query_row("PRAGMA cipher_version", [], |row| row.get(0))
         };
-        version().is_ok_and(|version| version.starts_with("4."))
+        let encrypts = version().is_ok_and(|version| version.starts_with("4."));
+        threads::wait_at_exit();
+        encrypts
     });
     if encrypts {
         Ok(())

@@ -179,9 +179,9 @@ impl Drop for Alive {
     }
 }
 
-/// Waits until no thread of any store is left, for so long at most; whether none is. To be called
-/// before the process ends: SQLCipher takes its memory away then, under whoever still closes a
-/// database that was dropped or failed to open, and the process dies of it.
+/// Waits until no thread of any store is left, for so long at most; whether none is. A process that
+/// returns from `main` waits by itself, a while; who calls this before can end it in another way
+/// when that was not enough.
 pub fn wait_for_threads(most: Duration) -> bool {
     let end = Instant::now() + most;
     let mut alive = ALIVE.lock();
@@ -191,6 +191,23 @@ pub fn wait_for_threads(most: Duration) -> bool {
         }
     }
     true
+}
+
+/// How long a process that ends waits for what still closes. Folding a log takes less.
+const AT_EXIT: Duration = Duration::from_secs(10);
+
+/// Makes every end of the process wait for the threads first, once the engine has begun: `SQLCipher`
+/// takes its memory away at an end, under whoever still closes a database that was dropped or
+/// failed to open, and the process would die of it.
+pub(crate) fn wait_at_exit() {
+    extern "C" fn wait() {
+        wait_for_threads(AT_EXIT);
+    }
+    // SAFETY: the function has no arguments and does not unwind. Those given later are called
+    // first: SQLCipher gave its own when the engine began.
+    if unsafe { libc::atexit(wait) } != 0 {
+        tracing::warn!("a process that ends will not wait for its databases");
+    }
 }
 
 pub(crate) fn to_store_error(error: OpenError) -> StoreError {

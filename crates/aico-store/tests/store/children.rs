@@ -121,6 +121,12 @@ fn child() {
                 .unwrap()
                 .block_on(write_until_killed(store));
         }
+        "end" => {
+            let store = open(&[MIXED]).unwrap();
+            tokio::runtime::Runtime::new()
+                .unwrap()
+                .block_on(end_while_writing(store));
+        }
         "create" => {
             drop(Store::create_with(
                 &path,
@@ -168,6 +174,22 @@ async fn rekey_while_writing(store: Store) {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     writing.abort();
     std::process::abort();
+}
+
+/// Lets go of everything while the engine is at work, and returns.
+async fn end_while_writing(store: Store) {
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let writing = tokio::spawn(async move {
+        store
+            .write(move |tx| {
+                begun.send(()).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                step(tx, 0)
+            })
+            .await
+    });
+    begins.await.unwrap();
+    writing.abort();
 }
 
 async fn write_until_killed(store: Store) {

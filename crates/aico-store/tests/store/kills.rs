@@ -147,3 +147,27 @@ async fn a_process_that_dies_between_commit_and_note_leaves_a_database_that_open
     assert!(counters > 0);
     store.close().await.unwrap();
 }
+
+/// What was dropped is not cut off, and does not meet an engine that is taken down already.
+#[tokio::test]
+async fn a_process_that_ends_waits_for_the_databases_that_it_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::create_dir(folder.path().join("registry")).unwrap();
+    let (path, registry) = (
+        children::path(folder.path()),
+        children::registry(folder.path()),
+    );
+    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
+    store.close().await.unwrap();
+
+    let status = children::start("end", folder.path(), None).wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(!path.with_extension("db-wal").exists());
+    let store = Store::open(&path, &KEY, &PERSON, &[MIXED], registry).unwrap();
+    let written: i64 = store
+        .read(|db| Ok(db.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert_eq!(written, 1);
+}
