@@ -112,7 +112,7 @@ impl Store {
             });
         }
         let unborn = opening.place.unborn();
-        let record = opening.copy_of(from, &unborn, key.number(), check)?;
+        let record = opening.new_from(from, key.number(), check)?;
         opening.registry.put(&opening.id, &record)?;
         opening.place.take_place(&unborn)
     }
@@ -140,13 +140,16 @@ impl Store {
             registry,
             crate::fault::Faults::default(),
         )?;
-        snapshot::finish_put_back(&opening)?;
+        if let Err(error) = snapshot::finish_put_back(&opening) {
+            tracing::warn!(%error, "what was to be put back is given up: the store is replaced");
+            snapshot::forget(&opening)?;
+        }
         if let Err(error) = rekey::finish(&opening) {
             tracing::warn!(%error, "a change of the key is given up: the store is replaced");
             rekey::forget(&*opening.registry, &opening.id)?;
         }
         let unborn = opening.place.unborn();
-        let record = opening.copy_of(from, &unborn, key.number(), check)?;
+        let record = opening.new_from(from, key.number(), check)?;
         let kept = keep_previous(&opening.place)?;
         opening
             .place
@@ -224,9 +227,7 @@ impl StoreView {
     ) -> Result<Copied, OpenError> {
         let made = self.copy(to, key, edit, go_on);
         if made.is_err() {
-            for suffix in ["", "-wal", "-shm", "-journal"] {
-                place::remove_if_there(&beside(to, suffix))?;
-            }
+            place::remove_with_companions(to)?;
         }
         made
     }
@@ -268,8 +269,25 @@ impl StoreView {
 }
 
 impl Opening<'_> {
-    /// Copies the pages of a database at rest into a new file, and makes that one younger than
-    /// everything that is known.
+    /// Copies the pages of a database at rest into the file that is to be, and makes that one younger
+    /// than everything that is known. On an error nothing is left: it would go on taking the space
+    /// that it may have failed for.
+    fn new_from(
+        &self,
+        from: &Path,
+        key: u64,
+        check: &dyn Fn(&AtRest) -> bool,
+    ) -> Result<StoreRecord, OpenError> {
+        let unborn = self.place.unborn();
+        let made = self.copy_of(from, &unborn, key, check);
+        if made.is_err()
+            && let Err(error) = place::remove_with_companions(&unborn)
+        {
+            tracing::warn!(?error, "an unfinished copy of a store was left behind");
+        }
+        made
+    }
+
     fn copy_of(
         &self,
         from: &Path,
@@ -298,9 +316,7 @@ impl Opening<'_> {
                 path: from.to_path_buf(),
             });
         }
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            place::remove_if_there(&beside(to, suffix))?;
-        }
+        place::remove_with_companions(to)?;
         copy_pages(&source, from, to, self.key, &mut |_, _| true)?;
         drop(source);
         let known = self.registry.get(&self.id)?;

@@ -115,10 +115,7 @@ impl Opening<'_> {
     }
 
     fn remove_unborn(&self) -> Result<(), OpenError> {
-        let unborn = self.place.unborn();
-        ["", "-wal", "-shm", "-journal"]
-            .iter()
-            .try_for_each(|suffix| place::remove_if_there(&beside(&unborn, suffix)))
+        place::remove_with_companions(&self.place.unborn())
     }
 
     /// Goes on, unless a test stops it here.

@@ -252,10 +252,14 @@ impl<'a> Opening<'a> {
             .map_err(|error| inspect::tell_damage(&self.place, self.key, mode, record, error))
     }
 
-    /// A creation that was interrupted after the registry knew of it.
+    /// A creation that was interrupted after the registry knew of it. Beside a database that is there
+    /// lies what a restore had begun to copy.
     fn finish_creation(&self) -> Result<(), OpenError> {
         let unborn = self.place.unborn();
-        if place::exists(self.place.path()) || !place::exists(&unborn) {
+        if place::exists(self.place.path()) {
+            return place::remove_with_companions(&unborn);
+        }
+        if !place::exists(&unborn) {
             return Ok(());
         }
         if let Some(record) = self.registry.get(&self.id)?

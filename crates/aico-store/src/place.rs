@@ -234,6 +234,13 @@ pub(crate) fn length(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
 }
 
+/// Removes a database file and what the engine has beside it.
+pub(crate) fn remove_with_companions(path: &Path) -> Result<(), OpenError> {
+    ["", "-wal", "-shm", "-journal"]
+        .iter()
+        .try_for_each(|suffix| remove_if_there(&beside(path, suffix)))
+}
+
 /// Removes a file that may not be there.
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), OpenError> {
     match fs::remove_file(path) {

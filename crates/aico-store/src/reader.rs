@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, mpsc};
 
+use aico_vault::Key;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -19,7 +20,10 @@ use crate::{
 };
 
 /// Something to run on a reading connection.
-pub(crate) type ReadJob = Box<dyn FnOnce(&Connection, &Guard, &Shared) + Send>;
+pub(crate) type ReadJob = Box<dyn FnOnce(Result<&Open, StoreError>, &Shared) + Send>;
+
+/// A connection to read with.
+pub(crate) type Open = (Connection, Guard);
 
 /// What a reading thread is sent.
 pub(crate) enum ReadWork {
@@ -43,18 +47,16 @@ where
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 {
     let (answer, receiver) = oneshot::channel();
-    let job = Box::new(
-        move |connection: &Connection, guard: &Guard, shared: &Shared| {
-            let _slot = slot;
-            if !answer.is_closed() && turn.begin() {
-                let result = read(connection, guard, work);
-                if let Err(error) = &result {
-                    shared.failed(error);
-                }
-                drop(answer.send(result));
+    let job = Box::new(move |open: Result<&Open, StoreError>, shared: &Shared| {
+        let _slot = slot;
+        if !answer.is_closed() && turn.begin() {
+            let result = open.and_then(|(connection, guard)| read(connection, guard, work));
+            if let Err(error) = &result {
+                shared.failed(error);
             }
-        },
-    );
+            drop(answer.send(result));
+        }
+    });
     (job, receiver)
 }
 
@@ -79,34 +81,42 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What a reading thread reads with. It lets go of the file when that is replaced, and opens the new
+/// one when it is asked the next time: a failure is one question's, not the thread's end.
+struct Reading {
+    open: Option<Open>,
+    next_key: Option<Arc<Key>>,
+}
+
+impl Reading {
+    fn get(&mut self, place: &Place) -> Result<&Open, StoreError> {
+        if self.open.is_none()
+            && let Some(key) = &self.next_key
+        {
+            let mut connection = connection::open(place.path(), key.expose(), Mode::Read)?;
+            let guard = Guard::install(&mut connection)?;
+            self.open = Some((connection, guard));
+        }
+        self.open.as_ref().ok_or(StoreError::Closed)
+    }
+}
+
 /// A reading thread's work, until the last sender is gone.
-pub(crate) fn run(
-    place: Arc<Place>,
-    mut open: (Connection, Guard),
-    shared: Arc<Shared>,
-    jobs: Queue,
-) {
+pub(crate) fn run(place: Arc<Place>, open: Open, shared: Arc<Shared>, jobs: Queue) {
+    let mut reading = Reading {
+        open: Some(open),
+        next_key: None,
+    };
     loop {
         // The lock is held while waiting: the next reader waits for the lock instead of the queue.
         let job = jobs.lock().recv();
         match job {
-            Ok(ReadWork::Job(job)) => job(&open.0, &open.1, &shared),
+            Ok(ReadWork::Job(job)) => job(reading.get(&place), &shared),
             Ok(ReadWork::Pause(pause)) => {
-                drop(open);
-                let Some(key) = pause.wait_it_out() else {
+                reading.open = None;
+                reading.next_key = pause.wait_it_out();
+                if reading.next_key.is_none() {
                     return;
-                };
-                let again = connection::open(place.path(), key.expose(), Mode::Read).and_then(
-                    |mut connection| {
-                        Guard::install(&mut connection).map(|guard| (connection, guard))
-                    },
-                );
-                match again {
-                    Ok(again) => open = again,
-                    Err(error) => {
-                        tracing::error!(store = shared.id, ?error, "a reader can't go on");
-                        return;
-                    }
                 }
             }
             Err(mpsc::RecvError) => return,

@@ -81,7 +81,7 @@ pub(crate) struct Rekey {
     /// Keeps the readers there until it is done.
     pub(crate) reads: mpsc::SyncSender<ReadWork>,
     pub(crate) readers: usize,
-    answer: oneshot::Sender<Result<StoreRecord, StoreError>>,
+    answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl Rekey {
@@ -90,7 +90,7 @@ impl Rekey {
         progress: Progress,
         reads: mpsc::SyncSender<ReadWork>,
         readers: usize,
-    ) -> (Self, oneshot::Receiver<Result<StoreRecord, StoreError>>) {
+    ) -> (Self, oneshot::Receiver<Result<(), StoreError>>) {
         let (answer, receiver) = oneshot::channel();
         let rekey = Self {
             key: key.key,
@@ -103,7 +103,7 @@ impl Rekey {
         (rekey, receiver)
     }
 
-    pub(crate) fn settle(self, result: Result<StoreRecord, StoreError>) {
+    pub(crate) fn settle(self, result: Result<(), StoreError>) {
         // Whoever asked may be gone; the key is another all the same.
         drop(self.answer.send(result));
     }
@@ -283,9 +283,14 @@ impl Copying {
     pub(crate) fn discard(&mut self, place: &Place) {
         self.backup = None;
         self.target = None;
-        if let Err(error) = remove(place) {
-            tracing::warn!(?error, "an unfinished copy of a store was left behind");
-        }
+        discard(place);
+    }
+}
+
+/// Removes a copy that is not the next file.
+pub(crate) fn discard(place: &Place) {
+    if let Err(error) = remove(place) {
+        tracing::warn!(?error, "a copy of a store was left behind");
     }
 }
 
@@ -307,12 +312,9 @@ pub(crate) fn note(
     Ok(registry.put(&record_id(id), next)?)
 }
 
-/// It is not.
+/// It is not, though an attempt to note it may have reached the disk unknown to the registry.
 pub(crate) fn forget(registry: &dyn StoreRegistry, id: &str) -> Result<(), OpenError> {
-    if registry.get(&record_id(id))?.is_some() {
-        registry.remove(&record_id(id))?;
-    }
-    Ok(())
+    Ok(registry.remove(&record_id(id))?)
 }
 
 /// Goes on, unless a test stops it here.
@@ -370,8 +372,5 @@ pub(crate) fn finish(opening: &Opening<'_>) -> Result<(), OpenError> {
 }
 
 fn remove(place: &Place) -> Result<(), OpenError> {
-    let copy = place.rekeyed();
-    ["", "-wal", "-shm", "-journal"]
-        .iter()
-        .try_for_each(|suffix| place::remove_if_there(&beside(&copy, suffix)))
+    place::remove_with_companions(&place.rekeyed())
 }

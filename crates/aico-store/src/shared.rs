@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
     error::StoreError,
     fault::Faults,
-    registry::{RegistryError, StoreRegistry},
+    registry::{RegistryError, StoreRecord, StoreRegistry},
 };
 
 /// The state of an open store.
@@ -54,6 +55,9 @@ const TOLD: Duration = Duration::from_secs(60);
 pub(crate) struct Shared {
     pub(crate) id: String,
     pub(crate) registry: Arc<dyn StoreRegistry>,
+    /// What the registry knows of the file that is open, without its sequence. The writer says
+    /// when the file is another one: whoever asked for that may be gone by then.
+    pub(crate) record: Mutex<StoreRecord>,
     pub(crate) sequence: AtomicU64,
     pub(crate) faults: Faults,
     /// Closing has begun: what takes long ends early.
@@ -79,12 +83,14 @@ impl Shared {
     pub(crate) fn new(
         id: String,
         registry: Arc<dyn StoreRegistry>,
+        record: StoreRecord,
         sequence: u64,
         faults: Faults,
     ) -> Self {
         Self {
             id,
             registry,
+            record: Mutex::new(record),
             sequence: AtomicU64::new(sequence),
             faults,
             ending: AtomicBool::new(false),

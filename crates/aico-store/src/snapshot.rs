@@ -62,13 +62,19 @@ pub(crate) fn ensure(
     opening.pass(FaultPoint::SnapshotRegistered)
 }
 
-/// Removes the snapshot and all that is noted of it, once nothing is pending.
-pub(crate) fn discard(opening: &Opening<'_>) -> Result<(), OpenError> {
+/// Removes all that is noted of the snapshot.
+pub(crate) fn forget(opening: &Opening<'_>) -> Result<(), OpenError> {
     for id in [before_id(&opening.id), restore_id(&opening.id)] {
         if opening.registry.get(&id)?.is_some() {
             opening.registry.remove(&id)?;
         }
     }
+    Ok(())
+}
+
+/// Removes the snapshot and all that is noted of it, once nothing is pending.
+pub(crate) fn discard(opening: &Opening<'_>) -> Result<(), OpenError> {
+    forget(opening)?;
     opening.pass(FaultPoint::SnapshotForgotten)?;
     place::remove_if_there(&opening.place.copying())?;
     place::remove_if_there(&opening.place.snapshot())

@@ -264,7 +264,13 @@ impl Store {
         } = opened;
         let failed = engine(place.path());
         let path = place.to_path();
-        let shared = Arc::new(Shared::new(identity.store_id(), registry, sequence, faults));
+        let shared = Arc::new(Shared::new(
+            identity.store_id(),
+            registry,
+            record,
+            sequence,
+            faults,
+        ));
         let place = Arc::new(place);
         let mode = match read_only {
             true if place::length(&place.log()) == 0 => Mode::AtRest,
@@ -297,7 +303,6 @@ impl Store {
             inner: Arc::new(Inner {
                 path,
                 shared,
-                record: Mutex::new(record),
                 read_only,
                 patience: options.patience,
                 identity: *identity,
@@ -357,7 +362,8 @@ impl Store {
     /// has a salt and a generation of its own; the file that it replaces is refused from then on.
     ///
     /// Interrupted anywhere, the file is under the old key as before, or the next opening finds in
-    /// the registry that it is under the new one, and finishes.
+    /// the registry that it is under the new one, and finishes. It goes on when nobody waits for it
+    /// any more; [`Self::close`] ends it while pages are copied.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while another such change runs; those of the disk, after which it is
@@ -377,14 +383,12 @@ impl Store {
         let (rekey, answer) = Rekey::new(key, progress, reads, readers);
         // Beyond the slots: nobody else sends more than there are.
         send(&self.inner.writes, Work::Rekey(rekey))?;
-        let record = answer.await.unwrap_or(Err(StoreError::Closed))?;
-        *self.inner.record.lock() = record;
-        Ok(())
+        answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Which key it is under, as it was numbered when it was put under it.
     pub fn key(&self) -> u64 {
-        self.inner.record.lock().key
+        self.inner.shared.record.lock().key
     }
 
     /// Bytes of the file.

@@ -29,8 +29,6 @@ pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) shared: Arc<Shared>,
-    /// Another one after the key was changed.
-    pub(crate) record: Mutex<StoreRecord>,
     pub(crate) read_only: bool,
     /// How long a job waits for its beginning.
     pub(crate) patience: Duration,
@@ -93,7 +91,7 @@ impl Inner {
         let record = StoreRecord {
             last_sequence: self.shared.sequence.load(Ordering::Acquire),
             closed_hash: Some(hash),
-            ..self.record.lock().clone()
+            ..self.shared.record.lock().clone()
         };
         self.shared
             .registry

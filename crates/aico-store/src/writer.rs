@@ -332,7 +332,9 @@ impl Writer {
         };
         let built = copied
             .and_then(|()| self.catch_up().map_err(not_written))
-            .and_then(|()| copying.finish(&self.place));
+            .and_then(|()| copying.finish(&self.place))
+            // The rest of the log, while there is a way back: somebody may hold a view of it.
+            .and_then(|built| connection::fold_log(&self.connection).map(|()| built));
         let built = match built {
             Ok(built) => built,
             Err(error) => {
@@ -368,10 +370,24 @@ impl Writer {
         let noted = rekey::pass(&shared.faults, FaultPoint::RekeyBuilt)
             .and_then(|()| rekey::note(&*shared.registry, &shared.id, &built));
         if let Err(error) = noted {
-            // It may have been noted all the same: then the next opening finishes it.
-            let undone = rekey::forget(&*shared.registry, &shared.id);
-            rekey.settle(Err(to_store_error(error)));
-            return undone.is_ok();
+            let error = to_store_error(error);
+            // A disk that takes nothing has taken no note. Any other failure may have come after it
+            // was written: then it has to be undone, or the copy counts.
+            let takes_nothing =
+                matches!(error, StoreError::StorageFull | StoreError::StorageReadOnly);
+            if !takes_nothing && let Err(still) = rekey::forget(&*shared.registry, &shared.id) {
+                tracing::error!(
+                    store = shared.id,
+                    error = ?still,
+                    "whether a store is under another key can't be known; it is opened anew"
+                );
+                rekey.settle(Err(StoreError::Closed));
+                return false;
+            }
+            rekey::discard(&place);
+            shared.failed(&error);
+            rekey.settle(Err(error));
+            return true;
         }
         pause.ask(&rekey.reads);
         let swapped = (|| {
@@ -392,9 +408,10 @@ impl Writer {
             Ok((connection, guard)) => {
                 (self.connection, self.guard) = (connection, guard);
                 self.shared.committed(built.last_sequence);
+                *self.shared.record.lock() = open;
                 pause.end(Some(Arc::clone(&rekey.key)));
                 tracing::info!(store = self.shared.id, "a store is under another key");
-                rekey.settle(Ok(open));
+                rekey.settle(Ok(()));
                 true
             }
             Err(error) => {

@@ -58,7 +58,11 @@ pub(crate) fn take(
         Err(Opening::Absent) => return Err("it was not closed"),
         Err(Opening::Refused) => return Err("its note is not a plain, private file"),
     };
-    fs::remove_file(&path).map_err(|_| "its note can't be removed")?;
+    // On the disk before anything else is: after a loss of power it would fit the table of before,
+    // with what was forgotten since.
+    fs::remove_file(&path)
+        .and_then(|()| platform::sync_folder(folder))
+        .map_err(|_| "its note can't be removed")?;
     let note = keys
         .open_sealed(Purpose::WorkingMemory, NAME, &sealed)
         .map_err(|_| "its note is of another key, or altered")?;

@@ -87,6 +87,7 @@ async fn a_change_of_the_key_that_fails_leaves_the_old_one() {
         };
         let store = bench.open_with(&[NOTES], options).unwrap();
         store.rekey(next(), Progress::default()).await.unwrap_err();
+        assert!(!bench.names().contains(&"person.db.rekeyed".to_owned()));
         add_note(&store, 50).await.unwrap();
         assert_eq!(count(&store).await, 51);
         store.close().await.unwrap();
@@ -96,6 +97,74 @@ async fn a_change_of_the_key_that_fails_leaves_the_old_one() {
         store.close().await.unwrap();
         assert_eq!(bench.names(), ["person.db"]);
     }
+}
+
+/// The copy fits, what the registry has to write of it does not.
+#[tokio::test]
+async fn a_registry_that_can_not_note_a_change_of_the_key_leaves_no_copy_on_the_full_disk() {
+    let bench = Bench::new();
+    bench.filled(50).await;
+    let registry = bench.registry.clone();
+    let options = OpenOptions {
+        fault: Some(FaultHook::new(move |reached| {
+            if reached == FaultPoint::RekeyBuilt {
+                registry.failing.store(true, Ordering::SeqCst);
+            }
+            true
+        })),
+        ..OpenOptions::default()
+    };
+    let store = bench.open_with(&[NOTES], options).unwrap();
+    match store.rekey(next(), Progress::default()).await {
+        Err(StoreError::StorageFull) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(!bench.names().contains(&"person.db.rekeyed".to_owned()));
+    bench.registry.failing.store(false, Ordering::SeqCst);
+    add_note(&store, 50).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(count(&bench.open().unwrap()).await, 51);
+}
+
+/// Locking ends whoever waits for the change; the change itself goes on to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_key_that_nobody_waits_for_is_known_when_the_store_is_closed() {
+    let bench = Bench::new();
+    bench.filled(50).await;
+    let (swapping, reached) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let ends = Mutex::new((swapping, wait));
+    let hook = FaultHook::new(move |point| {
+        if point == FaultPoint::RekeyBuilt {
+            let ends = ends.lock().unwrap();
+            ends.0.send(()).unwrap();
+            ends.1.recv().unwrap();
+        }
+        true
+    });
+    let options = OpenOptions {
+        fault: Some(hook),
+        ..OpenOptions::default()
+    };
+    let store = bench.open_with(&[NOTES], options).unwrap();
+    let changing = tokio::spawn({
+        let store = store.clone();
+        async move { store.rekey(next(), Progress::default()).await }
+    });
+    tokio::task::spawn_blocking(move || reached.recv().unwrap())
+        .await
+        .unwrap();
+    changing.abort();
+    assert!(changing.await.unwrap_err().is_cancelled());
+    go_on.send(()).unwrap();
+    add_note(&store, 50).await.unwrap();
+    assert_eq!(store.key(), 2);
+    store.close().await.unwrap();
+    let record = bench.registry.record(&bench.id()).unwrap();
+    assert_eq!((record.key, record.generation), (2, 2));
+    let store = bench.open_as(&NEXT, &PERSON, &[NOTES]).unwrap();
+    assert_eq!(count(&store).await, 51);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
