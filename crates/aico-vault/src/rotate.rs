@@ -27,7 +27,7 @@ use crate::phrase::RecoveryPhrase;
 use crate::vault::{
     HEADER, Roots, Secret, Vault, header_mac_key, open_header, read_header, set_password,
 };
-use crate::wrap::{Params, WrapKind};
+use crate::wrap::{Params, Wrap, WrapKind};
 use crate::{PersonKeyError, PersonKeys, RegistryError};
 
 /// Keys of a person before the present one that are kept, at most. A keyring has room for 64 wraps.
@@ -90,7 +90,8 @@ pub struct Rotated {
     pub phrase: RecoveryPhrase,
     /// Keychains that hold a key for the new root key.
     pub kept: Vec<Kept>,
-    /// Keychains that could not be given one, and why: it starts with the password.
+    /// Keychains that could not be given one, or gave the one from before, and why: it starts with
+    /// the password.
     pub dropped: Vec<(Kept, KeychainError)>,
     /// Items in keychains that could not be removed.
     pub left: Vec<(Kept, KeychainError)>,
@@ -139,8 +140,15 @@ impl Vault {
         .map_err(|OutOfMemory| UnlockError::OutOfMemory)?;
         header.set(Params::RecoveryPhrase, phrase.expose(), &new);
         let (mut kept, mut dropped, mut before) = (Vec::new(), Vec::new(), Vec::new());
-        for known in old.wraps.iter().filter_map(crate::wrap::Wrap::kept) {
-            match self.keep_again(&known, keychains) {
+        for known in old.wraps.iter().filter_map(Wrap::kept) {
+            let again = self.keep_again(&known, keychains).and_then(|(place, key)| {
+                let opens = |wrap: &Wrap| wrap.open(&old.fixed(), key.expose()).is_some();
+                match old.wraps.iter().any(opens) {
+                    true => Err(the_same()),
+                    false => Ok((place, key)),
+                }
+            });
+            match again {
                 Ok((place, key)) => {
                     header.push(Params::from(place.clone()), key.expose(), &new);
                     kept.push(place);
@@ -399,6 +407,14 @@ impl PersonKeys {
             &label,
         ))
     }
+}
+
+/// A place where others make the key: whoever has it from before would open the new header too.
+fn the_same() -> KeychainError {
+    KeychainError::wrong(
+        "it is the key from before, which must not open what is new; the administrator has to make \
+         a new credential first and start AICO with it, then: aico vault remember",
+    )
 }
 
 /// Under what a root key wraps the one before it.

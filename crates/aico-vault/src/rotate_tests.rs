@@ -1,14 +1,15 @@
 //! Changes of keys, cut off everywhere, and what the old keys open afterwards.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::append::{HighWater, SealedLogReader, SealedLogWriter, rewrite_as_is};
 use crate::fs::faulty::{Dice, Faulty};
+use crate::keychain::Wish;
 use crate::vault::Secret;
 use crate::{
-    KdfCost, KeyId, Keychains, Owner, Password, PersonKeyError, Purpose, RecoveryPhrase,
-    StoreRecord, UnlockError, Vault,
+    KdfCost, KeptError, Key, KeyId, Keychain, KeychainError, KeychainState, Keychains, Owner,
+    Password, PersonKeyError, Purpose, RecoveryPhrase, StoreRecord, UnlockError, Vault,
 };
 
 const BEN: [u8; 16] = [7; 16];
@@ -202,6 +203,72 @@ fn a_new_root_key_ends_the_old_phrase_and_what_is_under_the_old_key() {
     assert!(before.open_person(BEN).is_err());
     drop(before);
     assert!(unlock(&copy, &Secret::Phrase(&phrase)).is_err());
+}
+
+/// A place where others make the key, as systemd's credentials are one: asked to keep a new key, it
+/// gives the one that there is.
+#[derive(Clone)]
+struct Given(Arc<Mutex<[u8; 32]>>);
+
+impl Keychain for Given {
+    fn backend(&self) -> &'static str {
+        "given"
+    }
+
+    fn name(&self) -> &'static str {
+        "given"
+    }
+
+    fn probe(&self) -> Result<(), KeychainError> {
+        Ok(())
+    }
+
+    fn keep(&self, _: &Wish) -> Result<(String, Key), KeychainError> {
+        Ok(("item".to_owned(), self.load("item")?))
+    }
+
+    fn load(&self, _: &str) -> Result<Key, KeychainError> {
+        Ok(Key::from_bytes(&*self.0.lock().unwrap()))
+    }
+
+    fn remove(&self, _: &str) -> Result<(), KeychainError> {
+        Err(KeychainError::changed("it belongs to others"))
+    }
+}
+
+#[test]
+fn a_key_that_others_gave_and_did_not_change_opens_nothing_after_a_rotation() {
+    let (start, phrase, _) = made();
+    for changed in [false, true] {
+        let fs = start.fork();
+        let given = Given(Arc::new(Mutex::new([9; 32])));
+        let keychains = Keychains::new(vec![Box::new(given.clone())]);
+        let by_given = || {
+            let fs = Arc::new(fs.clone());
+            Vault::unlock_kept_on(fs, data(), &keychains, KdfCost::minimum()).map(drop)
+        };
+        let vault = unlock(&fs, &Secret::Phrase(&phrase)).unwrap();
+        vault.remember(&master(), &given, &keychains).unwrap();
+        by_given().unwrap();
+        if changed {
+            *given.0.lock().unwrap() = [8; 32];
+        }
+        let rotated = vault.begin_rotation(&master(), &keychains).unwrap();
+        if changed {
+            assert_eq!((rotated.kept.len(), rotated.dropped.len()), (1, 0));
+            by_given().unwrap();
+            *given.0.lock().unwrap() = [9; 32];
+            assert!(matches!(by_given(), Err(KeptError::Keychain { .. })));
+        } else {
+            assert!(rotated.kept.is_empty());
+            let [(_, why)] = &rotated.dropped[..] else {
+                panic!("{:?}", rotated.dropped)
+            };
+            assert_eq!(why.state(), KeychainState::Wrong);
+            assert!(why.to_string().contains("aico vault remember"), "{why}");
+            assert!(matches!(by_given(), Err(KeptError::Nothing)));
+        }
+    }
 }
 
 #[test]

@@ -93,6 +93,23 @@ fn a_key_file_is_private_and_whatever_is_done_to_it_is_told() {
 }
 
 #[test]
+fn a_key_file_lies_in_its_folder_whatever_a_header_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = KeyFiles::new(folder.path().join("keys"));
+    files.probe().unwrap();
+    let absolute = folder.path().join("other");
+    for item in ["../other", absolute.to_str().unwrap()] {
+        let outside = files.path(item);
+        let head = "AICO key file: whoever can read it can open the vault. Keep its mode at 0600.";
+        let text = format!("{head}\nid {item}\nkey {}\n", "7".repeat(64));
+        write_private(&outside, &text);
+        let refused = files.load(item).err().map(|error| error.state());
+        assert_eq!(refused, Some(KeychainState::Changed), "{item}");
+        assert!(files.remove(item).is_err() && outside.exists(), "{item}");
+    }
+}
+
+#[test]
 fn a_credential_of_systemd_opens_the_vault_and_is_never_written() {
     let made = made();
     let folder = made.folder.path().join("credentials");

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -20,14 +21,19 @@ const BUFFER: usize = 256 * 1024;
 ///
 /// Written bytes are taken at once and handed on in the background: what went wrong is told by a
 /// later call, at the latest by [`finish`](Self::finish). `shutdown` finishes the file as well.
+/// After a write that failed bytes are missing that were taken: nothing more is written then, and
+/// the file can't be finished. A call that is cut off leaves it open.
 pub struct AsyncEncryptedFile {
     state: State,
+    path: PathBuf,
     /// Plain text: read ahead, or waiting to be written.
     buffer: Zeroizing<Vec<u8>>,
     /// How much of what was read ahead has been handed out.
     taken: usize,
-    /// Why a write in the background failed.
+    /// What went wrong in the background, until a call tells it.
     failed: Option<io::Error>,
+    /// A write in the background failed: bytes are missing that were taken.
+    incomplete: bool,
     /// Something was written since the last flush.
     dirty: bool,
 }
@@ -36,8 +42,10 @@ enum State {
     /// Nothing is under way. Boxed: it is moved between threads.
     Idle(Box<EncryptedFile>),
     Busy(JoinHandle<Done>),
-    /// Finished, or lost with a thread that ended.
-    Gone,
+    /// Finished by `shutdown`.
+    Finished,
+    /// It could not be finished, or a thread ended with it.
+    Lost,
 }
 
 struct Done {
@@ -49,7 +57,12 @@ struct Done {
 enum Outcome {
     Read,
     Written,
+    /// Some of what was to be written is missing.
+    Missing(io::Error),
+    Flushed,
     Sought(u64),
+    /// What it came to went another way.
+    Told,
 }
 
 impl AsyncEncryptedFile {
@@ -80,10 +93,12 @@ impl AsyncEncryptedFile {
     #[must_use]
     pub fn new(file: EncryptedFile) -> Self {
         Self {
+            path: file.path().to_path_buf(),
             state: State::Idle(Box::new(file)),
             buffer: Zeroizing::new(Vec::new()),
             taken: 0,
             failed: None,
+            incomplete: false,
             dirty: false,
         }
     }
@@ -109,7 +124,10 @@ impl AsyncEncryptedFile {
     /// # Errors
     /// As [`EncryptedFile::finish`], and what a write in the background met.
     pub async fn finish(mut self) -> Result<u64, EncryptedFileError> {
-        let file = self.idle().await?;
+        self.idle().await?;
+        let State::Idle(file) = std::mem::replace(&mut self.state, State::Lost) else {
+            return Err(self.gone());
+        };
         joined(tokio::task::spawn_blocking(move || file.finish()).await)
     }
 
@@ -118,39 +136,49 @@ impl AsyncEncryptedFile {
         &mut self,
         what: impl FnOnce(&mut EncryptedFile) -> Result<T, EncryptedFileError> + Send + 'static,
     ) -> Result<T, EncryptedFileError> {
-        let mut file = self.idle().await?;
-        let work = tokio::task::spawn_blocking(move || {
-            let done = what(&mut file);
-            (file, done)
-        });
-        let (file, done) = joined(work.await.map(Ok))?;
-        self.state = State::Idle(file);
-        done
-    }
-
-    /// The file, once what is under way is done.
-    async fn idle(&mut self) -> Result<Box<EncryptedFile>, EncryptedFileError> {
-        std::future::poll_fn(|context| self.poll_idle(context))
+        self.idle().await?;
+        let (tell, told) = oneshot::channel();
+        self.start(move |file, _| {
+            // Nobody hears it when the call was cut off.
+            let _ = tell.send(what(file));
+            Ok(Outcome::Told)
+        })
+        .map_err(typed)?;
+        std::future::poll_fn(|context| self.poll_done(context))
             .await
-            .and_then(|()| self.failed.take().map_or(Ok(()), Err))
             .map_err(typed)?;
-        match std::mem::replace(&mut self.state, State::Gone) {
-            State::Idle(file) => Ok(file),
-            other => {
-                self.state = other;
-                Err(gone())
-            }
-        }
+        told.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    /// Waits for what is under way. A write's failure is kept for the next call that can tell it.
-    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits for what is under way, and for nothing to be wrong with it.
+    async fn idle(&mut self) -> Result<(), EncryptedFileError> {
+        std::future::poll_fn(|context| self.poll_idle(context)).await;
+        self.check().map_err(typed)
+    }
+
+    /// Waits for what is under way. A failure is kept for the next call that can tell it.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if matches!(self.state, State::Busy(_))
             && let Err(error) = ready!(self.poll_done(context))
         {
             self.failed.get_or_insert(error);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
+    }
+
+    /// Whether what was taken so far is in good hands.
+    fn check(&mut self) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.incomplete {
+            let path = self.path.clone();
+            return Err(EncryptedFileError::Incomplete { path }.into());
+        }
+        match self.state {
+            State::Lost => Err(self.gone().into()),
+            _ => Ok(()),
+        }
     }
 
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Outcome>>> {
@@ -160,14 +188,29 @@ impl AsyncEncryptedFile {
         let done = match ready!(Pin::new(work).poll(context)) {
             Ok(done) => done,
             Err(error) => {
-                self.state = State::Gone;
+                self.state = State::Lost;
                 return Poll::Ready(Err(io::Error::other(error)));
             }
         };
-        self.state = done.file.map_or(State::Gone, State::Idle);
+        self.state = match (done.file, &done.outcome) {
+            (Some(file), _) => State::Idle(file),
+            (None, Ok(_)) => State::Finished,
+            (None, Err(_)) => State::Lost,
+        };
         self.buffer = done.buffer;
-        self.taken = 0;
-        Poll::Ready(done.outcome.map(Some))
+        // Nothing is read ahead after a seek; otherwise what was not handed out stays.
+        self.taken = self.taken.min(self.buffer.len());
+        Poll::Ready(match done.outcome {
+            Ok(Outcome::Missing(error)) => {
+                self.incomplete = true;
+                Err(error)
+            }
+            Ok(Outcome::Flushed) => {
+                self.dirty = false;
+                Ok(Some(Outcome::Flushed))
+            }
+            other => other.map(Some),
+        })
     }
 
     /// Starts work on another thread; the buffer goes with it.
@@ -175,7 +218,7 @@ impl AsyncEncryptedFile {
         &mut self,
         work: impl FnOnce(&mut EncryptedFile, &mut Vec<u8>) -> io::Result<Outcome> + Send + 'static,
     ) -> io::Result<()> {
-        match std::mem::replace(&mut self.state, State::Gone) {
+        match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(mut file) => {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 self.state = State::Busy(tokio::task::spawn_blocking(move || {
@@ -190,8 +233,15 @@ impl AsyncEncryptedFile {
             }
             other => {
                 self.state = other;
-                Err(gone().into())
+                Err(self.gone().into())
             }
+        }
+    }
+
+    fn gone(&self) -> EncryptedFileError {
+        EncryptedFileError::Options {
+            path: self.path.clone(),
+            reason: "it was finished, or an operation on it was cut off",
         }
     }
 }
@@ -212,14 +262,16 @@ impl AsyncRead for AsyncEncryptedFile {
                 return Poll::Ready(Ok(()));
             }
             if matches!(me.state, State::Busy(_)) {
-                ready!(me.poll_done(context))?;
-                if me.buffer.is_empty() {
+                let done = ready!(me.poll_done(context))?;
+                // Nothing read is the end; a seek that was cut off reads nothing either.
+                if matches!(done, Some(Outcome::Read)) && me.buffer.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
+            me.buffer.clear();
+            me.taken = 0;
             me.start(|file, buffer| {
-                buffer.clear();
                 // What is authenticated already when a later chunk fails is handed out first:
                 // the failure comes again with the next read.
                 while buffer.len() < BUFFER {
@@ -250,8 +302,10 @@ impl AsyncSeek for AsyncEncryptedFile {
             other => other,
         };
         me.start(move |file, buffer| {
+            let to = file.seek(to)?;
+            // Only now: a seek that fails leaves the reader where it is.
             buffer.clear();
-            file.seek(to).map(Outcome::Sought)
+            Ok(Outcome::Sought(to))
         })
     }
 
@@ -272,47 +326,46 @@ impl AsyncWrite for AsyncEncryptedFile {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = &mut *self;
-        ready!(me.poll_idle(context))?;
-        if let Some(error) = me.failed.take() {
-            return Poll::Ready(Err(error));
-        }
+        ready!(me.poll_idle(context));
+        me.check()?;
         let count = data.len().min(BUFFER);
         me.buffer.clear();
         me.buffer.extend_from_slice(&data[..count]);
-        me.dirty = true;
         me.start(|file, buffer| {
             let written = file.write_all(buffer);
             buffer.clear();
-            written.map(|()| Outcome::Written)
+            Ok(written.map_or_else(Outcome::Missing, |()| Outcome::Written))
         })?;
+        me.dirty = true;
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = &mut *self;
         loop {
-            ready!(me.poll_idle(context))?;
-            if let Some(error) = me.failed.take() {
-                return Poll::Ready(Err(error));
-            }
-            if !me.dirty || matches!(me.state, State::Gone) {
+            ready!(me.poll_idle(context));
+            me.check()?;
+            if !me.dirty || matches!(me.state, State::Finished) {
                 return Poll::Ready(Ok(()));
             }
-            me.dirty = false;
-            me.start(|file, _| file.flush().map(|()| Outcome::Written))?;
+            me.start(|file, _| file.flush().map(|()| Outcome::Flushed))?;
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(context))?;
         let me = &mut *self;
-        let State::Idle(file) = std::mem::replace(&mut me.state, State::Gone) else {
-            return Poll::Ready(Ok(()));
+        let file = match std::mem::replace(&mut me.state, State::Lost) {
+            State::Idle(file) => file,
+            other => {
+                me.state = other;
+                return Poll::Ready(Ok(()));
+            }
         };
         me.state = State::Busy(tokio::task::spawn_blocking(move || Done {
             file: None,
             buffer: Zeroizing::new(Vec::new()),
-            outcome: file.finish().map(|_| Outcome::Written).map_err(Into::into),
+            outcome: file.finish().map(|_| Outcome::Flushed).map_err(Into::into),
         }));
         self.poll_flush(context)
     }
@@ -335,11 +388,4 @@ fn typed(error: io::Error) -> EncryptedFileError {
         }
         .into()
     })
-}
-
-fn gone() -> EncryptedFileError {
-    EncryptedFileError::Options {
-        path: PathBuf::new(),
-        reason: "it was finished, or an operation on it was cut off",
-    }
 }

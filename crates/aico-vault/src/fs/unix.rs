@@ -92,7 +92,6 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn c_path(path: &Path) -> io::Result<std::ffi::CString> {
     use std::os::unix::ffi::OsStrExt as _;
     Ok(std::ffi::CString::new(path.as_os_str().as_bytes())?)

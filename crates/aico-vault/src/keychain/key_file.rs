@@ -13,6 +13,8 @@ use crate::key::Key;
 const HEAD: &str = "AICO key file: whoever can read it can open the vault. Keep its mode at 0600.";
 /// More than a key file has.
 const MAX_BYTES: usize = 1024;
+/// An item is an id of 16 bytes in hex.
+const ITEM_DIGITS: usize = 32;
 
 /// Key files in one folder outside of every data folder.
 pub struct KeyFiles(PathBuf);
@@ -28,6 +30,14 @@ impl KeyFiles {
     #[must_use]
     pub fn path(&self, item: &str) -> PathBuf {
         self.0.join(format!("{item}.key"))
+    }
+
+    /// The same for an item that a header names, and whoever wrote it may not lead elsewhere.
+    fn named(&self, item: &str) -> Result<PathBuf, KeychainError> {
+        if item.len() != ITEM_DIGITS || !item.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(KeychainError::changed("its name is none"));
+        }
+        Ok(self.path(item))
     }
 }
 
@@ -66,7 +76,7 @@ impl Keychain for KeyFiles {
     }
 
     fn load(&self, item: &str) -> Result<Key, KeychainError> {
-        let path = self.path(item);
+        let path = self.named(item)?;
         let bytes = fs::read_private(&OsFilesystem, &path, MAX_BYTES)
             .map_err(|error| state(&error))?
             .map(Zeroizing::new)
@@ -86,7 +96,7 @@ impl Keychain for KeyFiles {
     }
 
     fn remove(&self, item: &str) -> Result<(), KeychainError> {
-        let path = self.path(item);
+        let path = self.named(item)?;
         match OsFilesystem.remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(KeychainError::absent(error))

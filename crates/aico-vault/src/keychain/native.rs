@@ -1,6 +1,9 @@
 //! The keychain of macOS and the Credential Manager of Windows, through `keyring-core`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+#[cfg(target_os = "macos")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyring_core::Error;
 use keyring_core::api::CredentialStoreApi as _;
@@ -11,6 +14,8 @@ use crate::key::Key;
 
 #[cfg(target_os = "macos")]
 use apple_native_keyring_store::keychain::Store;
+#[cfg(target_os = "macos")]
+use security_framework::os::macos::keychain::{KeychainUserInteractionLock, SecKeychain};
 #[cfg(windows)]
 use windows_native_keyring_store::Store;
 
@@ -18,13 +23,44 @@ use windows_native_keyring_store::Store;
 pub struct NativeKeychain;
 
 const SERVICE: &str = "aico";
+/// What a vault's item is never called.
+const NO_ITEM: &str = "aico-probe";
 
 fn store() -> Result<Arc<Store>, KeychainError> {
     Store::new().map_err(told)
 }
 
 fn entry(item: &str) -> Result<keyring_core::Entry, KeychainError> {
-    store()?.build(SERVICE, item, None).map_err(told)
+    let how = if cfg!(windows) {
+        // Otherwise it goes along to every machine that this user signs in to.
+        HashMap::from([("persistence", "Local")])
+    } else {
+        HashMap::new()
+    };
+    store()?.build(SERVICE, item, Some(&how)).map_err(told)
+}
+
+/// Asks the system, which opens no dialogue meanwhile and ends by itself.
+fn ask<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, KeychainError> + Send + 'static,
+) -> Result<T, KeychainError> {
+    bounded(move || {
+        #[cfg(target_os = "macos")]
+        let _quiet = quiet()?;
+        call()
+    })
+}
+
+/// As long as this lives a locked keychain says so, instead of asking whoever sits there for its
+/// password. The switch is the process's, and the first that lets go of it turns it back: one call
+/// at a time.
+#[cfg(target_os = "macos")]
+fn quiet() -> Result<(KeychainUserInteractionLock, MutexGuard<'static, ()>), KeychainError> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let quiet = SecKeychain::disable_user_interaction().map_err(KeychainError::absent)?;
+    // Dropped in this order.
+    Ok((quiet, alone))
 }
 
 fn told(error: Error) -> KeychainError {
@@ -61,12 +97,15 @@ impl Keychain for NativeKeychain {
     }
 
     fn probe(&self) -> Result<(), KeychainError> {
-        bounded(|| store().map(drop))
+        ask(|| match entry(NO_ITEM)?.get_secret().map(Zeroizing::new) {
+            Ok(_) | Err(Error::NoEntry) => Ok(()),
+            Err(error) => Err(told(error)),
+        })
     }
 
     fn keep(&self, wish: &Wish) -> Result<(String, Key), KeychainError> {
         let item = wish.item();
-        bounded(move || {
+        ask(move || {
             let key = Key::random();
             let kept = entry(&item)?.set_secret(written(&key).as_bytes());
             kept.map_err(told)?;
@@ -76,7 +115,7 @@ impl Keychain for NativeKeychain {
 
     fn load(&self, item: &str) -> Result<Key, KeychainError> {
         let item = item.to_owned();
-        bounded(move || {
+        ask(move || {
             let secret = entry(&item)?.get_secret().map_err(told)?;
             read(&Zeroizing::new(secret))
         })
@@ -84,7 +123,7 @@ impl Keychain for NativeKeychain {
 
     fn remove(&self, item: &str) -> Result<(), KeychainError> {
         let item = item.to_owned();
-        bounded(move || match entry(&item)?.delete_credential() {
+        ask(move || match entry(&item)?.delete_credential() {
             Ok(()) | Err(Error::NoEntry) => Ok(()),
             Err(error) => Err(told(error)),
         })

@@ -168,5 +168,16 @@ mod tests {
         for flag in [" dd", " dc"] {
             assert!(flags.contains(flag), "{flags}");
         }
+        // `None`: unlimited. The process as a whole may lock this much.
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let limit = limits.lines().find_map(|line| {
+            let limit = line.strip_prefix("Max locked memory")?;
+            limit.split_whitespace().next()?.parse::<usize>().ok()
+        });
+        if limit.is_some_and(|limit| limit < block.len.next_multiple_of(PAGE)) {
+            eprintln!("skipped whether the pages are locked: the limit is {limit:?} bytes");
+        } else {
+            assert!(flags.contains(" lo"), "{flags}");
+        }
     }
 }

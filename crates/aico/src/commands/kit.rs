@@ -17,7 +17,7 @@ pub(super) async fn write(
     path: &Path,
     new_phrase: Option<&PasswordFrom>,
 ) -> Result<(), Failure> {
-    let all = keys::all(context).await?;
+    let mut all = keys::all(context).await?;
     let id =
         Vault::id_of(&context.places.data().join("home")).map_err(aico_access::HomeError::from)?;
     let mut file = setup::new_private_file(path)?;
@@ -31,6 +31,12 @@ pub(super) async fn write(
             }
         },
     };
+    // A new phrase is of today. It reaches the page even when nobody can say so any more.
+    if words.is_some()
+        && let Ok(now) = keys::all(context).await
+    {
+        all = now;
+    }
     let page = Zeroizing::new(page(&Facts {
         data: &context.places.data().display().to_string(),
         vault: &hex(&id),
@@ -40,8 +46,11 @@ pub(super) async fn write(
     }));
     let written = file
         .write_all(page.as_bytes())
-        .and_then(|()| file.sync_all());
+        .and_then(|()| file.sync_all())
+        .and_then(|()| setup::sync_folder_of(path));
     if let Err(error) = written {
+        // Half of a page is of no use, and half of a phrase is a secret all the same.
+        let _ = std::fs::remove_file(path);
         if let Some(words) = &words {
             // The old phrase is dead: the new one must reach the person now or never.
             style::warning("the page can't be written; this is the new recovery phrase:");
@@ -144,12 +153,23 @@ everything of everybody whose data is not sealed.</p>
 <li>Type the twelve words, then a new master password.</li>
 <li>Start AICO: <code>aico serve</code></li>
 </ol>
-<h2>The computer is gone</h2>
+<h2>The computer is gone, and there is a backup that AICO made</h2>
 <ol>
-<li>Install AICO on another one. A newer version reads the data of an older one.</li>
-<li>Put the whole data folder from a backup where you want it, readable by you alone
+<li>Install AICO on another computer. A newer version reads the data of an older one.</li>
+<li>Type: <code>aico restore FILE.aicobackup</code></li>
+<li>Type the twelve words, or the master password. Those of when the backup was made count.</li>
+<li>It starts with the master password of then. Is that one forgotten:
+<code>aico vault recover</code></li>
+<li>Start AICO: <code>aico serve</code></li>
+</ol>
+<h2>The computer is gone, and there is a copy of the data folder</h2>
+<ol>
+<li>Install AICO on another computer.</li>
+<li>Put the whole data folder where you want it, readable by you alone
 (<code>chmod -R go-rwx FOLDER</code>).</li>
-<li>Type: <code>aico --data FOLDER vault recover</code>, and go on as above.</li>
+<li>Type: <code>aico --data FOLDER vault recover</code>, then the twelve words and a new master
+password.</li>
+<li>Start AICO: <code>aico --data FOLDER serve</code></li>
 </ol>
 <h2>Where to keep this page</h2>
 <ul>
@@ -180,6 +200,9 @@ mod tests {
         };
         let empty = page(&facts);
         assert_eq!(empty.matches("<li></li>").count(), 12);
+        let backup = empty.find("<code>aico restore FILE.aicobackup</code>");
+        let folder = empty.find("<code>aico --data FOLDER vault recover</code>");
+        assert!(backup.is_some() && backup < folder);
         assert!(empty.contains("/home/&lt;script&gt;&quot;&amp;") && empty.contains("a &lt;b&gt;"));
         let words: Vec<String> = (1..=12).map(|n| format!("word{n}")).collect();
         let full = page(&Facts {
