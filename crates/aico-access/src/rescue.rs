@@ -1,10 +1,10 @@
 //! What is left of a person's data elsewhere, when it is damaged here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aico_contracts::ids::PersonId;
 use aico_vault::Vault;
-use aico_vault::archive::Preface;
+use aico_vault::archive::{Preface, Scope};
 use aico_vault::fs::OsFilesystem;
 use jiff::Timestamp;
 
@@ -21,6 +21,8 @@ pub struct Rescue {
     pub created_at: Option<Timestamp>,
     /// Whether it is there now, as far as its head tells.
     pub within_reach: bool,
+    /// The root key was changed after it was made: only all of it opens, in a folder of its own.
+    pub earlier_key: bool,
 }
 
 impl Rescue {
@@ -36,6 +38,14 @@ impl Rescue {
         let when = self.created_at.map_or_else(String::new, |at| {
             format!(" of {}", at.strftime("%Y-%m-%d %H:%M UTC"))
         });
+        if self.earlier_key {
+            return format!(
+                "Nothing was changed, and nobody else is affected. The backup{when} holds this \
+                 data. The keys were changed after it, so it can't be put back here: restore all \
+                 of it to a folder of its own, start that, and look there. \
+                 aico restore '{archive}' --to NEW_FOLDER, then aico serve --data NEW_FOLDER"
+            );
+        }
         let bring = match self.within_reach {
             true => "",
             false => ", which has to be brought back to where it was",
@@ -59,8 +69,8 @@ impl Home {
         })
     }
 
-    /// Where this person can be put back from: the newest archive within reach that holds them,
-    /// or the newest of all.
+    /// Where this person can be put back from: the newest archive within reach that holds them and
+    /// is of the present root key, one of everybody from before that, or the newest of all.
     pub(crate) async fn rescue(&self, open: &Open, person: PersonId) -> Rescue {
         let noted = open.system.read(move |db| {
             let sql = "SELECT a.path, a.created_ms FROM backup_archive AS a
@@ -79,21 +89,28 @@ impl Home {
                 return Rescue::default();
             }
         };
-        let vault = open.vault.id();
+        let (vault, epoch) = (open.vault.id(), open.vault.key_epoch());
         let chosen = blocking(move || {
             let all: Vec<_> = noted
                 .into_iter()
                 .map(|(path, ms)| (PathBuf::from(path), Timestamp::from_millisecond(ms).ok()))
                 .collect();
-            let there = |path: &Path| {
-                Preface::read(&OsFilesystem, path).is_ok_and(|preface| preface.vault() == vault)
-            };
-            let within = all.iter().find(|(path, _)| there(path));
-            let within_reach = within.is_some();
-            Ok(within.or(all.first()).map(|(path, created_at)| Rescue {
+            let there: Vec<_> = all
+                .iter()
+                .filter_map(|one| {
+                    let preface = Preface::read(&OsFilesystem, &one.0).ok()?;
+                    (preface.vault() == vault).then_some((one, preface.key_epoch(), preface.scope))
+                })
+                .collect();
+            let present = there.iter().find(|(_, key, _)| *key == epoch);
+            let within =
+                present.or_else(|| there.iter().find(|(_, _, scope)| *scope == Scope::Whole));
+            let chosen = within.map(|(one, _, _)| *one).or(all.first());
+            Ok(chosen.map(|(path, created_at)| Rescue {
                 archive: Some(path.clone()),
                 created_at: *created_at,
-                within_reach,
+                within_reach: within.is_some(),
+                earlier_key: within.is_some() && present.is_none(),
             }))
         });
         chosen.await.ok().flatten().unwrap_or_default()

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, OpenError, StoreError, StoreView};
+use aico_store::{Identity, OpenError, Store, StoreError, StoreView};
 use aico_vault::archive::{ArchiveError, ArchiveWriter, PartKind};
 use aico_vault::{Key, KeyId, Owner, Vault};
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use super::keys;
 use super::manifest::{
     ConfigurationPlace, Database, LeftOutEntry, Manifest, PersonEntry, PersonRow,
 };
-use super::set::{self, Erasures, Keep, ListKey};
+use super::set::{self, Erasures, Keep, ListKey, Retained};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::{Home, HomeError, Person, Role, Stage, folder, secrets, stores};
 
@@ -53,6 +53,8 @@ pub struct BackupStep {
 /// A person who is not in it, though they belong to the home.
 #[derive(Clone)]
 pub struct LeftOut {
+    /// Whose name goes from the archive when they are erased.
+    pub(crate) id: PersonId,
     /// What they are called. Personal, so without Debug.
     pub name: String,
     /// Why, as a sentence without its end.
@@ -74,7 +76,10 @@ pub struct BackupMade {
     pub left_out: Vec<LeftOut>,
     /// Older archives that were removed.
     pub removed: Vec<PathBuf>,
-    /// Removing older ones was asked for and not done, because somebody was left out.
+    /// Older archives that were to go and could not be removed.
+    pub not_removed: Vec<PathBuf>,
+    /// Removing older ones was asked for and not done, because somebody was left out or is in it
+    /// with an older copy of their data.
     pub nothing_removed: bool,
 }
 
@@ -146,16 +151,20 @@ impl Home {
                 .await?;
         self.note_archive(&open, &made, now).await;
         let left_out = made.left_out;
-        let erased = erased_in(&open).await?;
-        let (vault, keys) = (open.vault.clone(), self.archive_keys(&open).await?);
-        let complete = left_out.is_empty();
-        let removed = blocking(move || {
-            set::note_erasures(&folder, &vault, &list, &erased)?;
-            // What was left out may be in nothing but the archives that would go.
-            let keep = if complete { keep } else { Keep::default() };
-            set::retain(&folder, &vault, &keys, keep, now)
-        })
-        .await?;
+        // An older copy of somebody's data is in it as it is; what it replaced may be in others only.
+        let older = |store: &Store| store.health().read_only;
+        let complete = left_out.is_empty() && !open.persons.all().iter().any(older);
+        // What was left out may be in nothing but the archives that would go.
+        let retain = if complete { keep } else { Keep::default() };
+        // It is made, whatever becomes of the others: the next one tries that again.
+        let others = self.look_after(&open, folder, list, retain, now).await;
+        let Retained {
+            removed,
+            not_removed,
+        } = others.unwrap_or_else(|error| {
+            tracing::warn!(%error, "older backups could not be looked after");
+            Retained::default()
+        });
         self.forget_archives(&open, &removed).await;
         // A disk with older archives may be there again.
         if let Err(error) = self.drop_pending().await {
@@ -166,6 +175,7 @@ impl Home {
             persons = made.persons.len(),
             left_out = left_out.len(),
             removed = removed.len(),
+            not_removed = not_removed.len(),
             "a backup was made"
         );
         Ok(BackupMade {
@@ -176,7 +186,29 @@ impl Home {
             nothing_removed: !complete && !keep.is_everything(),
             left_out,
             removed,
+            not_removed,
         })
+    }
+
+    /// Notes who was erased beside the archives of a folder, and removes those that are not to
+    /// stay.
+    async fn look_after(
+        &self,
+        open: &Open,
+        folder: PathBuf,
+        list: ListKey,
+        keep: Keep,
+        now: Timestamp,
+    ) -> Result<Retained, HomeError> {
+        let erased = erased_in(open).await?;
+        let (vault, keys) = (open.vault.clone(), self.archive_keys(open).await?);
+        blocking(move || {
+            if let Err(error) = set::note_erasures(&folder, &vault, &list, &erased) {
+                tracing::warn!(%error, "who was erased could not be noted beside the backups");
+            }
+            set::retain(&folder, &vault, &keys, keep, now, &erased)
+        })
+        .await
     }
 
     /// Takes hold of everything at one moment.
@@ -233,6 +265,7 @@ impl Home {
                 match held {
                     Ok(held) => persons.push(held),
                     Err(error) => left_out.push(LeftOut {
+                        id: person.id,
                         name: person.name.as_str().to_owned(),
                         why: told(&error),
                     }),
@@ -446,6 +479,7 @@ impl Plan {
                     error @ (HomeError::PersonLocked
                     | HomeError::Open(OpenError::ChangedSinceStop { .. })),
                 ) => self.left_out.push(LeftOut {
+                    id: held.person.id,
                     name: held.person.name.as_str().to_owned(),
                     why: told(&error),
                 }),
@@ -460,6 +494,7 @@ impl Plan {
             .left_out
             .iter()
             .map(|one| LeftOutEntry {
+                id: Some(one.id),
                 name: one.name.clone(),
                 why: one.why.clone(),
             })

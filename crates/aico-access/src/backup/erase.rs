@@ -336,11 +336,13 @@ fn drop_persons(vault: &Vault, archive: &Archive, erased: &Erasures) -> Result<b
         }
         Owner::System => false,
     };
-    if !archive.parts().iter().any(is_erased) {
+    let gone: Vec<_> = erased.keys().copied().collect();
+    let manifest = Manifest::of(archive)?;
+    // Of one who was left out there is a name, and no part.
+    if !archive.parts().iter().any(is_erased) && !manifest.tells_of(&gone) {
         return Ok(false);
     }
-    let gone: Vec<_> = erased.keys().copied().collect();
-    let manifest = Manifest::of(archive)?.without(&gone);
+    let manifest = manifest.without(&gone);
     archive.rewrite_without(
         vault.filesystem(),
         is_erased,

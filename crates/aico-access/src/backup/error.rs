@@ -72,6 +72,13 @@ pub enum BackupError {
         /// The file.
         path: PathBuf,
     },
+    /// A home of the archive's vault is there that the archive's secret does not open, and no list
+    /// of the erased is in reach.
+    #[error("the data in {} can't be opened to see who was erased in it", home.display())]
+    ErasedUnknown {
+        /// The home.
+        home: PathBuf,
+    },
 }
 
 impl BackupError {
@@ -104,6 +111,12 @@ impl BackupError {
                  who was erased may come back, move it away: mv '{0}' '{0}.aside'",
                 path.display()
             ),
+            Self::ErasedUnknown { home } => format!(
+                "Restore to another folder: aico restore ARCHIVE --to NEW_FOLDER. To restore in \
+                 its place, at the price that somebody who was erased may come back, move it away: \
+                 mv '{0}' '{0}.aside'",
+                home.display()
+            ),
             Self::Erased => return None,
         })
     }
@@ -121,7 +134,9 @@ pub(crate) fn backup_kind(error: &BackupError) -> ErrorKind {
         }
         BackupError::Target { .. } | BackupError::TargetRefused { .. } => ErrorKind::TargetUnusable,
         BackupError::NoPiece { .. } => ErrorKind::NotFound,
-        BackupError::Erasures { .. } => ErrorKind::ArchiveDamaged,
+        BackupError::Erasures { .. } | BackupError::ErasedUnknown { .. } => {
+            ErrorKind::ArchiveDamaged
+        }
         _ => ErrorKind::BackupConflict,
     }
 }

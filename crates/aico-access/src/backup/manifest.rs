@@ -79,6 +79,9 @@ pub(crate) struct PersonEntry {
 /// A person whose piece is not.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct LeftOutEntry {
+    /// Archives made before it was noted have none; what they say of a name stays in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<PersonId>,
     pub(crate) name: String,
     pub(crate) why: String,
 }
@@ -120,7 +123,16 @@ impl Manifest {
     pub(crate) fn without(&self, gone: &[PersonId]) -> Self {
         let mut less = self.clone();
         less.persons.retain(|person| !gone.contains(&person.id));
+        less.left_out
+            .retain(|one| one.id.is_none_or(|id| !gone.contains(&id)));
         less
+    }
+
+    /// Whether it says anything of one of these persons.
+    pub(crate) fn tells_of(&self, some: &[PersonId]) -> bool {
+        let persons = self.persons.iter().map(|person| person.id);
+        let left_out = self.left_out.iter().filter_map(|one| one.id);
+        persons.chain(left_out).any(|id| some.contains(&id))
     }
 }
 
@@ -143,5 +155,48 @@ mod hex_bytes {
         bytes
             .try_into()
             .map_err(|_| D::Error::custom("another length"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_one_who_was_left_out_goes_with_them() {
+        let ben = PersonId::new();
+        // As an archive from before has it, and as one from now.
+        let text = serde_json::json!([
+            {"name": "Ada", "why": "damaged"},
+            {"id": ben, "name": "Ben", "why": "damaged"},
+            {"id": PersonId::new(), "name": "Zoe", "why": "damaged"},
+        ]);
+        let database = Database {
+            rows: BTreeMap::new(),
+            schema: BTreeMap::new(),
+            length: 0,
+            sha256: [0; 32],
+            salt: [0; 16],
+            generation: 1,
+            sequence: 1,
+            key: 0,
+        };
+        let manifest = Manifest {
+            program: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            system: database,
+            persons: Vec::new(),
+            left_out: serde_json::from_value(text).unwrap(),
+            list_key: [0; 32],
+            configuration: None,
+            secrets: None,
+        };
+        assert!(manifest.tells_of(&[ben]));
+        let less = manifest.without(&[ben]);
+        assert!(!less.tells_of(&[ben]));
+        let names: Vec<_> = less.left_out.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["Ada", "Zoe"]);
+        let text = String::from_utf8(less.encode()).unwrap();
+        assert!(!text.contains("Ben"), "{text}");
     }
 }

@@ -1,22 +1,22 @@
 //! One person's data put back into the home that it came from. Everybody else's stays as it is.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aico_store::{Identity, Store};
-use aico_vault::archive::Archive;
+use aico_store::{Identity, Store, StoreError, StoreRegistry};
+use aico_vault::archive::{Archive, ArchiveError};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{PersonKeys, Vault};
 use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::BackupStep;
-use super::create::{STAGING, read_tombstones};
+use super::create::{STAGING, read_tombstones, sha256_of};
 use super::error::BackupError;
 use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
-use super::restore::{RestoreSecret, at, open_piece, unpack};
+use super::restore::{RestoreSecret, at, open_piece, unpack, vouch};
 use super::{set, verify};
 use crate::home::{HomeConfig, PERSON_DB, blocking, person_folder};
 use crate::keys::note;
@@ -27,7 +27,7 @@ use crate::{Home, HomeError, PersonName, folder, working};
 pub struct PutBack {
     /// When the archive was made.
     pub created_at: Option<Timestamp>,
-    /// Rows in their tables.
+    /// Rows in their tables; 0 of one who was sealed when the archive was made.
     pub rows: u64,
     /// Where their data from before is kept, if there was any.
     pub kept: Option<PathBuf>,
@@ -108,7 +108,9 @@ async fn put_back(
         let from = staging.0.join("unpacked.db");
         let (row, keyring, mut reader) = open_piece(&archive, entry.id)?;
         unpack(&mut reader, &from, &mut |_| true)?;
-        let keys = keys_of(&vault, &entry, &keyring)?;
+        let Some(keys) = keys_of(&vault, &entry, &keyring)? else {
+            return Ok((row, put_sealed(&vault, &from, &to, &entry, &archive)?));
+        };
         let key = keys::person_key(&keys, entry.database.key)?;
         let expected = entry.database.rows;
         let kept = Store::put_back(
@@ -118,7 +120,8 @@ async fn put_back(
             &Identity::person(*entry.id.as_bytes()),
             &modules,
             Arc::new(vault),
-            &|said| said.rows == expected,
+            // Of one who was sealed then nothing was counted.
+            &|said| entry.sealed || said.rows == expected,
         )?;
         Ok((row, kept))
     })
@@ -133,12 +136,20 @@ async fn put_back(
 }
 
 /// The person's key: from their keyring as it is, else from the archive's, which then takes its
-/// place.
-fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<PersonKeys, HomeError> {
+/// place. `None` when only they can open it.
+fn keys_of(
+    vault: &Vault,
+    entry: &PersonEntry,
+    keyring: &[u8],
+) -> Result<Option<PersonKeys>, HomeError> {
     let id = *entry.id.as_bytes();
-    match keys::person_keys(vault, id) {
+    let opened = |keys| match keys {
+        Ok(keys) => Ok(Some(keys)),
+        Err(HomeError::PersonLocked) => Ok(None),
+        Err(error) => Err(error),
+    };
+    match opened(keys::person_keys(vault, id)) {
         Ok(keys) => return Ok(keys),
-        Err(HomeError::PersonLocked) => return Err(HomeError::PersonLocked),
         Err(error) => tracing::warn!(%error, "a keyring is put back from a backup"),
     }
     let path = vault.person_folder(id).join("keyring");
@@ -147,7 +158,67 @@ fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<PersonK
         fs::rename(&path, &aside).map_err(at(&path))?;
     }
     vault.put_keyring(id, keyring).map_err(HomeError::Keyring)?;
-    keys::person_keys(vault, id)
+    opened(keys::person_keys(vault, id))
+}
+
+/// As [`Store::put_back`], for somebody who alone can open it: the file takes its place as it lies.
+/// Their keyring, which has the keys from before as well, stays. Until the registry vouches for the
+/// new file the old one counts. Cut off after that neither opens, and doing it again mends that.
+fn put_sealed(
+    vault: &Vault,
+    from: &Path,
+    to: &Path,
+    entry: &PersonEntry,
+    archive: &Archive,
+) -> Result<Option<PathBuf>, HomeError> {
+    if sha256_of(from).map_err(at(from))? != entry.database.sha256 {
+        return Err(HomeError::Archive(ArchiveError::Damaged {
+            path: archive.path().to_owned(),
+            reason: "a database in it is not the one that it tells of",
+        }));
+    }
+    let kept = beside(to, ".before-restore");
+    let was_there = fs::symlink_metadata(to).is_ok();
+    if was_there {
+        for suffix in ["", "-wal"] {
+            let (now, keep) = (beside(to, suffix), beside(&kept, suffix));
+            remove_if_there(&keep)?;
+            // A second name costs nothing; where the file system has no such thing, a copy.
+            if fs::symlink_metadata(&now).is_ok() && fs::hard_link(&now, &keep).is_err() {
+                fs::copy(&now, &keep).map_err(at(&keep))?;
+            }
+        }
+    }
+    let folder = vault.person_folder(*entry.id.as_bytes());
+    folder::sync_folder(&folder).map_err(at(&folder))?;
+    vouch(vault, entry)?;
+    let id = Identity::person(*entry.id.as_bytes()).store_id();
+    // What was pending was so for the one that is replaced.
+    for pending in ["restore", "rekeyed", "before-migration"] {
+        StoreRegistry::remove(vault, &format!("{id}/{pending}"))
+            .map_err(|error| HomeError::Store(StoreError::Registry(error)))?;
+    }
+    // Before the new file is there: a log of the old one would be taken for its own.
+    for suffix in ["-wal", "-shm", "-journal"] {
+        remove_if_there(&beside(to, suffix))?;
+    }
+    fs::rename(from, to).map_err(at(to))?;
+    folder::sync_folder(&folder).map_err(at(&folder))?;
+    Ok(was_there.then_some(kept))
+}
+
+/// The path with a suffix after its last name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove_if_there(path: &Path) -> Result<(), HomeError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The row of somebody whose data was left out once, and whom the home no longer knows.

@@ -9,7 +9,7 @@ use aico_contracts::ids::PersonId;
 use aico_store::{Identity, Store, StoreError, StoreRegistry};
 use aico_vault::archive::{Archive, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
+use aico_vault::{KdfCost, Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ pub async fn restore(
     if request.only_where_none_is && is_there {
         return Err(BackupError::Occupied { path: data }.into());
     }
-    let (archive, manifest, go_on) = blocking(move || {
+    let (archive, manifest, secret, go_on) = blocking(move || {
         let archive = verify::open(&request.archive, &request.secret)?;
         if archive.scope() == Scope::OnePerson {
             return Err(BackupError::NotWhole {
@@ -106,16 +106,25 @@ pub async fn restore(
             .into());
         }
         let manifest = verify::check(&archive, &mut go_on)?;
-        Ok((archive, manifest, go_on))
+        Ok((archive, manifest, request.secret, go_on))
     })
     .await?;
     let mut erased = set::read_erasures(&archive, &manifest)?;
+    // The archive may come from elsewhere: a disk that was away when somebody was erased.
+    erased.extend(set::read_erasures_in(&config.backups, &archive, &manifest)?);
+    let vault_there = Vault::id_of(&there).ok();
+    // Another vault's persons are others.
+    let other = vault_there.is_some_and(|id| id != archive.vault());
     let mut unread_erasures = false;
-    if is_there {
-        match erased_at(&there, &archive, &config).await {
+    if is_there && !other {
+        match erased_at(&there, &archive, secret, &config).await {
             Ok(known) => erased.extend(known),
             Err(error) => {
                 tracing::warn!(%error, "who was erased in the present data can't be read");
+                let listed = set::is_kept_up_to_date(&config.backups, archive.vault());
+                if vault_there.is_some() && !listed {
+                    return Err(BackupError::ErasedUnknown { home: there }.into());
+                }
                 unread_erasures = true;
             }
         }
@@ -150,7 +159,6 @@ pub async fn restore(
         restored.configuration = Some(data.join(name));
     }
     // Another vault's logs could not be read here any more.
-    let other = Vault::id_of(&there).is_ok_and(|id| id != archive.vault());
     if other {
         names.push("logs");
     }
@@ -167,13 +175,16 @@ pub async fn restore(
 /// Versions of the key of a system's store that are tried.
 const MOST_VERSIONS: u16 = 16;
 
-/// Who was erased in a home that is there, if its system's store opens with the archive's key.
+/// Who was erased in a home that is there, if its system's store opens with the archive's key, or
+/// with what opens the archive: after a change of the root key the password may be the same.
 async fn erased_at(
     there: &Path,
     archive: &Archive,
+    secret: RestoreSecret,
     config: &HomeConfig,
 ) -> Result<Erasures, HomeError> {
     let (path, modules) = (there.join(SYSTEM_DB), stores::modules_of_system(config));
+    let (there, cost) = (there.to_owned(), config.kdf);
     // Which of them it is, only its registry knows, which need not be whole.
     let label = Label::new(Purpose::SystemDatabase, Owner::System);
     let known: Option<Vec<Key>> = (1..=MOST_VERSIONS)
@@ -183,10 +194,11 @@ async fn erased_at(
     let store = blocking(move || {
         let registry = Arc::new(NoRegistry);
         let identity = Identity::system();
-        let key = known
-            .iter()
-            .find(|key| Store::opens_with(&path, key.expose()))
-            .ok_or(HomeError::Crypto)?;
+        let opens = |key: &Key| Store::opens_with(&path, key.expose());
+        let key = match known.into_iter().find(opens) {
+            Some(key) => key,
+            None => present_key(&there, &secret, cost)?,
+        };
         Ok(Store::open_read_only(
             &path,
             key.expose(),
@@ -199,6 +211,15 @@ async fn erased_at(
     let erased = store.read(read_tombstones).await;
     store.close().await?;
     Ok(erased?)
+}
+
+fn present_key(there: &Path, secret: &RestoreSecret, cost: KdfCost) -> Result<Key, HomeError> {
+    let vault = match secret {
+        RestoreSecret::Password(password) => Vault::unlock_with(there, password, cost),
+        RestoreSecret::Phrase(phrase) => Vault::recover_with(there, phrase, cost),
+    };
+    let (_, key) = stores::system_key(&vault.map_err(HomeError::Unlock)?)?;
+    Ok(key)
 }
 
 /// For a store that is only looked at.
@@ -288,7 +309,7 @@ impl Building<'_> {
         if entry.sealed || !put.opens_unattended {
             // Nobody but they can open it, so it is put there as it is.
             fs::rename(&from, &to).map_err(at(&to))?;
-            self.vouch(entry)?;
+            vouch(&self.vault, entry)?;
             return Ok(row);
         }
         let keys = keys::person_keys(&self.vault, id)?;
@@ -314,27 +335,6 @@ impl Building<'_> {
             .await?;
         store.close().await?;
         Ok(row)
-    }
-
-    fn vouch(&self, entry: &PersonEntry) -> Result<(), HomeError> {
-        let id = Identity::person(*entry.id.as_bytes()).store_id();
-        let Database {
-            salt,
-            generation,
-            sequence,
-            sha256,
-            key,
-            ..
-        } = entry.database;
-        let record = aico_store::StoreRecord {
-            salt,
-            generation,
-            last_sequence: sequence,
-            closed_hash: Some(sha256),
-            key,
-        };
-        StoreRegistry::put(&self.vault, &id, &record)
-            .map_err(|error| HomeError::Store(StoreError::Registry(error)))
     }
 
     fn unpack_person(
@@ -465,11 +465,14 @@ impl Building<'_> {
                          VALUES (?1, ?2)",
                         rusqlite::params![person.as_bytes(), when],
                     )?;
-                    // One who was erased in the archive itself as well.
-                    tx.execute(
+                    // As the erasure itself did, after this archive was made.
+                    for sql in [
                         "DELETE FROM access_person WHERE id = ?1",
-                        [person.as_bytes()],
-                    )?;
+                        "DELETE FROM access_audit WHERE person = ?1",
+                        "DELETE FROM rotation_pending WHERE person = ?1",
+                    ] {
+                        tx.execute(sql, [person.as_bytes()])?;
+                    }
                 }
                 note_archive(tx, id, &path, created, &key, &inside)?;
                 note(tx, RESTORED)?;
@@ -494,6 +497,28 @@ impl Building<'_> {
         unpack(&mut reader, &to, &mut |_| true)?;
         Ok(Some(name))
     }
+}
+
+/// Enters a database in the registry as it lies in an archive.
+pub(crate) fn vouch(vault: &Vault, entry: &PersonEntry) -> Result<(), HomeError> {
+    let id = Identity::person(*entry.id.as_bytes()).store_id();
+    let Database {
+        salt,
+        generation,
+        sequence,
+        sha256,
+        key,
+        ..
+    } = entry.database;
+    let record = aico_store::StoreRecord {
+        salt,
+        generation,
+        last_sequence: sequence,
+        closed_hash: Some(sha256),
+        key,
+    };
+    StoreRegistry::put(vault, &id, &record)
+        .map_err(|error| HomeError::Store(StoreError::Registry(error)))
 }
 
 /// In the audit's table.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
-use aico_vault::archive::{Archive, ArchiveError, ENDING, Preface, Scope};
+use aico_vault::archive::{Archive, ArchiveError, ENDING, PartKind, Preface, Scope};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{EncryptedFile, EncryptedFileError, FileKey, Key, Owner, Purpose, Vault};
 use jiff::Timestamp;
@@ -240,42 +240,102 @@ impl Keep {
     }
 }
 
+/// An archive of everybody, of this vault, that opens.
+struct Ours {
+    made: Timestamp,
+    path: PathBuf,
+    persons: Vec<PersonId>,
+}
+
+/// What became of the archives that were not to stay.
+#[derive(Default)]
+pub(crate) struct Retained {
+    pub(crate) removed: Vec<PathBuf>,
+    /// They were to go, and could not be removed.
+    pub(crate) not_removed: Vec<PathBuf>,
+}
+
 /// Removes the archives that are not to stay: of this vault, of everybody, and only those that
 /// open: one that does not is no reason for another to go. `now` is the moment of the one that was
-/// just made. Answers which.
+/// just made.
 pub(crate) fn retain(
     folder: &Path,
     vault: &Vault,
     keys: &ArchiveKeys,
     keep: Keep,
     now: Timestamp,
-) -> Result<Vec<PathBuf>, HomeError> {
+    erased: &Erasures,
+) -> Result<Retained, HomeError> {
     if keep.is_everything() {
-        return Ok(Vec::new());
+        return Ok(Retained::default());
     }
     let listed = list(folder)?.into_iter();
     let ours: Vec<_> = listed
         .filter(|one| one.vault == Some(vault.id()) && !one.one_person)
-        .filter(|one| matches!(open_ours(vault, &one.path, keys), Ok(Some(_))))
-        .filter_map(|one| Some((one.created_at?, one.path)))
+        .filter_map(|one| {
+            let archive = open_ours(vault, &one.path, keys).ok()??;
+            Some(Ours {
+                made: one.created_at?,
+                persons: persons_in(&archive),
+                path: one.path,
+            })
+        })
         .collect();
-    let moments: Vec<_> = ours.iter().map(|(moment, _)| *moment).collect();
+    let moments: Vec<_> = ours.iter().map(|one| one.made).collect();
     let stay = keep.stay(&moments, now, &jiff::tz::TimeZone::system());
-    let mut removed = Vec::new();
-    for (moment, path) in ours {
-        if stay.contains(&moment) {
-            continue;
-        }
-        fs::remove_file(&path).map_err(|source| BackupError::TargetRefused {
-            path: path.clone(),
-            source,
-        })?;
-        removed.push(path);
-    }
-    if !removed.is_empty() {
+    let retained = remove_others(ours, &stay, erased, &|path| fs::remove_file(path));
+    if !retained.removed.is_empty() {
         let _ = sync_folder(folder);
     }
-    Ok(removed)
+    Ok(retained)
+}
+
+fn persons_in(archive: &Archive) -> Vec<PersonId> {
+    let owners = archive
+        .parts()
+        .iter()
+        .filter(|part| part.kind == PartKind::Person)
+        .map(|part| part.owner);
+    owners
+        .filter_map(|owner| match owner {
+            Owner::Person(id) => PersonId::from_slice(&id).ok(),
+            Owner::System => None,
+        })
+        .collect()
+}
+
+/// Removes those that do not stay. `ours` has the newest first: of somebody who is in none that
+/// stays, and was not erased, the newest that holds them stays too. After a restore of an archive
+/// without them the home knows nothing of them any more, and that one is all there is.
+fn remove_others(
+    ours: Vec<Ours>,
+    stay: &BTreeSet<Timestamp>,
+    erased: &Erasures,
+    remove: &dyn Fn(&Path) -> std::io::Result<()>,
+) -> Retained {
+    let (staying, going): (Vec<_>, Vec<_>) =
+        ours.into_iter().partition(|one| stay.contains(&one.made));
+    let mut safe: BTreeSet<PersonId> = erased.keys().copied().collect();
+    safe.extend(staying.into_iter().flat_map(|one| one.persons));
+    let mut retained = Retained::default();
+    for one in going {
+        if one.persons.iter().any(|person| !safe.contains(person)) {
+            tracing::info!("an older backup stays: no other one that stays holds somebody in it");
+            safe.extend(one.persons);
+            continue;
+        }
+        match remove(&one.path) {
+            Ok(()) => retained.removed.push(one.path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                retained.removed.push(one.path);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an older backup could not be removed");
+                retained.not_removed.push(one.path);
+            }
+        }
+    }
+    retained
 }
 
 // ---- the erased -----------------------------------------------------------------------------
@@ -310,9 +370,25 @@ impl ListKey {
 /// Reads the list beside an archive; empty where there is none.
 pub(crate) fn read_erasures(archive: &Archive, manifest: &Manifest) -> Result<Erasures, HomeError> {
     let folder = archive.path().parent().unwrap_or(Path::new("."));
+    read_erasures_in(folder, archive, manifest)
+}
+
+/// The same from another folder with archives of that home.
+pub(crate) fn read_erasures_in(
+    folder: &Path,
+    archive: &Archive,
+    manifest: &Manifest,
+) -> Result<Erasures, HomeError> {
     let path = erasures_path(folder, archive.vault());
     let key = ListKey::new(&manifest.list_key);
     read_list(&path, &key.of(archive.vault()))
+}
+
+/// Whether an erasure would have noted itself in this folder: there are archives of the vault, or
+/// a list.
+pub(crate) fn is_kept_up_to_date(folder: &Path, vault: [u8; 16]) -> bool {
+    let ours = |one: &Listed| one.vault == Some(vault);
+    erasures_path(folder, vault).exists() || list(folder).is_ok_and(|all| all.iter().any(ours))
 }
 
 fn read_list(path: &Path, key: &FileKey) -> Result<Erasures, HomeError> {
@@ -474,6 +550,56 @@ mod tests {
         };
         assert_eq!(stay(none, &moments), [moments[0]]);
         assert!(stay(none, &[]).is_empty());
+    }
+
+    /// Names of the archives that were removed, and of those that could not be, of four from four
+    /// days, of which the newest is to stay.
+    fn removed(
+        persons: [&[PersonId]; 4],
+        erased: &Erasures,
+        stuck: &str,
+    ) -> (Vec<String>, Vec<String>) {
+        let days = ["24", "23", "22", "21"];
+        let ours = days.iter().zip(persons).map(|(day, persons)| Ours {
+            made: at(&format!("2026-11-{day}T09:00:00Z")),
+            path: (*day).into(),
+            persons: persons.to_vec(),
+        });
+        let stay = [at("2026-11-24T09:00:00Z")].into();
+        let done = remove_others(ours.collect(), &stay, erased, &|path| {
+            if path == Path::new(stuck) {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
+            Ok(())
+        });
+        let names = |paths: Vec<PathBuf>| {
+            let names = paths.iter().map(|path| path.display().to_string());
+            names.collect()
+        };
+        (names(done.removed), names(done.not_removed))
+    }
+
+    #[test]
+    fn the_last_archive_that_holds_somebody_stays() {
+        let (mia, ben) = (PersonId::new(), PersonId::new());
+        let (both, one): (&[_], &[_]) = (&[mia, ben], &[mia]);
+        let none = Erasures::new();
+        let all = [both, both, both, both];
+        assert_eq!(removed(all, &none, "").0, ["23", "22", "21"]);
+        // Ben was left out of the one that was restored, and of every one since.
+        let without = [one, one, both, both];
+        assert_eq!(removed(without, &none, "").0, ["23", "21"]);
+        // Of one who was erased nothing has to stay.
+        let erased = Erasures::from([(ben, 7)]);
+        assert_eq!(removed(without, &erased, "").0, ["23", "22", "21"]);
+    }
+
+    #[test]
+    fn one_that_can_not_be_removed_keeps_no_other() {
+        let mia: &[_] = &[PersonId::new()];
+        let (gone, stuck) = removed([mia; 4], &Erasures::new(), "23");
+        assert_eq!(gone, ["22", "21"]);
+        assert_eq!(stuck, ["23"]);
     }
 
     #[test]

@@ -72,6 +72,13 @@ pub(crate) fn restore(world: &World, archive: &Path) -> String {
     opened(world, &["restore", string(archive)])
 }
 
+/// A new root key; the password stays.
+pub(crate) fn rotate(world: &World) {
+    let (password, phrase) = (world.path("password"), world.path("next-phrase"));
+    let files = ["--password-file", string(&password), "--recovery-file"];
+    world.said(&[&["vault", "rotate"], &files[..], &[string(&phrase)]].concat());
+}
+
 fn messages(world: &World, conversation: &str) -> Vec<Value> {
     let shown = world.said(&["conversation", "show", conversation, "--json"]);
     let shown: Value = serde_json::from_str(&shown).unwrap();
@@ -344,6 +351,37 @@ fn one_persons_data_is_put_back_alone() {
     // Of somebody who is not in it there is nothing to put back.
     let done = opening(&world, &["--person", "Mia", "restore", string(&archive)]);
     assert_eq!(done.status.code(), Some(13), "{}", text(&done.stderr));
+}
+
+#[test]
+fn an_archive_from_before_a_change_of_keys_is_advised_as_a_whole() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let before = backup(&world, &[]);
+    rotate(&world);
+    world.stop();
+    let persons = world.home().join("persons");
+    // Ids sort by the time they were made: the owner came first.
+    let database = persons.join(&names_in(&persons)[1]).join("person.db");
+    let whole = std::fs::read(&database).unwrap();
+    let half = whole.len() / 2;
+    let broken = [&whole[..half], &[7; 4096], &whole[half + 4096..]].concat();
+    std::fs::write(&database, &broken).unwrap();
+    world.serve();
+    let command = format!("aico restore '{}' --to NEW_FOLDER", before.display());
+    fails(&world, &["store", "check"], 26, &command);
+    world.stop();
+
+    // One of the present key can be put back alone.
+    std::fs::write(&database, &whole).unwrap();
+    world.serve();
+    let after = backup(&world, &[]);
+    world.stop();
+    std::fs::write(&database, &broken).unwrap();
+    world.serve();
+    let command = format!("aico restore '{}' --person Ben", after.display());
+    fails(&world, &["store", "check"], 26, &command);
 }
 
 #[test]

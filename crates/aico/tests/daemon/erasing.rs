@@ -1,6 +1,6 @@
 //! An erased person stays gone: here, in the backups within reach, and after a restore.
 
-use crate::backups::{add_ben, backup, ben_says, names_in, restore, string, verify};
+use crate::backups::{add_ben, backup, ben_says, names_in, restore, rotate, string, verify};
 use crate::support::{World, fails, text};
 
 fn erase(world: &World) -> String {
@@ -125,6 +125,61 @@ fn an_archive_that_was_out_of_reach_is_cleaned_when_it_is_back() {
     // The next backup, to wherever, finishes it.
     backup(&world, &[]);
     assert!(!verify(&world, &away).contains("Ben"));
+}
+
+#[test]
+fn an_archive_from_before_a_change_of_keys_brings_nobody_back() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let stick = world.path("stick");
+    let archive = backup(&world, &["--to", string(&stick)]);
+    let taken = world.path("taken-away");
+    std::fs::rename(&stick, &taken).unwrap();
+    let archive = taken.join(archive.file_name().unwrap());
+    let copy = world.path("copy.aicobackup");
+    std::fs::copy(&archive, &copy).unwrap();
+    rotate(&world);
+    erase(&world);
+    world.stop();
+
+    // No list anywhere; the password still opens the home that is there.
+    restore(&world, &copy);
+    world.serve();
+    is_gone(&world);
+    world.stop();
+
+    // Back to the home as it was, which then has another password.
+    let kept = names_in(&world.data())
+        .into_iter()
+        .find(|name| name.starts_with("before-restore-"))
+        .unwrap();
+    std::fs::rename(world.home(), world.path("aside")).unwrap();
+    std::fs::rename(world.data().join(kept).join("home"), world.home()).unwrap();
+    world.serve();
+    let (first, second) = (
+        world.path("password"),
+        world.write("second", "amber window pencil harvest cloud"),
+    );
+    let (old, new) = (string(&first), string(&second));
+    let change = ["vault", "password", "--password-file", old];
+    world.said(&[&change[..], &["--new-password-file", new]].concat());
+    world.stop();
+    let header = std::fs::read(world.home().join("vault.hdr")).unwrap();
+    let put = ["restore", string(&archive), "--password-file", old];
+    fails(&world, &put, 10, "who was erased");
+    assert_eq!(
+        std::fs::read(world.home().join("vault.hdr")).unwrap(),
+        header
+    );
+
+    // A backup in the usual folder has the list beside it.
+    world.serve_with(&["--password-file", new]);
+    backup(&world, &[]);
+    world.stop();
+    restore(&world, &archive);
+    world.serve();
+    is_gone(&world);
 }
 
 #[test]
