@@ -12,7 +12,7 @@ use aico_vault::{PersonKeyError, Vault};
 
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::stores::{person_key, system_key};
-use crate::{ErrorKind, Home, HomeError, PartChecked, Person, Rescue, Stage};
+use crate::{ErrorKind, Home, HomeError, PartChecked, Person, Rescue, Stage, older_copy};
 
 /// In the audit's table.
 const CHECKED: &str = "store.check";
@@ -420,7 +420,12 @@ impl Home {
                 name if name.contains(char::is_whitespace) => format!("'{name}'"),
                 name => name.to_owned(),
             };
-            checked.what_to_do = Some(rescue.advice(&name));
+            let older = open.persons.get(person.id);
+            let advice = rescue.advice(&name);
+            checked.what_to_do = Some(match older.is_some_and(|it| it.health().read_only) {
+                true => older_copy::advice(&name, &advice),
+                false => advice,
+            });
             checked.rescue = Some(rescue);
         }
         checked

@@ -12,6 +12,7 @@ use aico_vault::{
 
 use crate::backup::{self, BackupError};
 use crate::keys;
+use crate::older_copy;
 use crate::{GrantError, ModuleNameError, NameError, Rescue, SecretError, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
@@ -355,6 +356,9 @@ impl HomeError {
         if let Self::PersonDamaged { rescue, .. } = self {
             return Some(rescue.advice("NAME"));
         }
+        if let Self::Store(StoreError::ReadOnly) = self {
+            return Some(older_copy::DECIDE.to_owned());
+        }
         let text = match self.kind() {
             ErrorKind::TargetUnusable => {
                 "Choose a folder that is there and that you may write to: --to FOLDER"
@@ -578,7 +582,7 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         | StoreError::Unacknowledged(RegistryError::StorageReadOnly) => ErrorKind::StorageReadOnly,
         StoreError::Busy => ErrorKind::Busy,
         StoreError::Closed => ErrorKind::Locked,
-        StoreError::Damaged { .. } => ErrorKind::Damaged,
+        StoreError::Damaged { .. } | StoreError::ReadOnly => ErrorKind::Damaged,
         error if error.is_disk_failure() => ErrorKind::StorageFailing,
         _ => ErrorKind::Other,
     }

@@ -100,7 +100,7 @@ pub(crate) struct Inner {
     /// One check of the stores runs at a time, and no keys are changed meanwhile.
     pub(crate) checking: Arc<tokio::sync::Mutex<()>>,
     /// One password is turned into a key at a time: each takes 64 MiB.
-    pub(crate) kdf: tokio::sync::Semaphore,
+    pub(crate) kdf: Arc<tokio::sync::Semaphore>,
     open: RwLock<Option<Arc<Open>>>,
     pub(crate) setup_code: Mutex<Option<SetupCode>>,
     /// Why the last start waits for the password although a keychain holds a key.
@@ -167,7 +167,7 @@ impl Home {
                 change: tokio::sync::Mutex::new(()),
                 backup: Arc::default(),
                 checking: Arc::default(),
-                kdf: tokio::sync::Semaphore::new(1),
+                kdf: Arc::new(tokio::sync::Semaphore::new(1)),
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),
                 waits: Mutex::new(None),
@@ -200,6 +200,17 @@ impl Home {
         self.inner.stage.subscribe()
     }
 
+    /// Stopping stays stopping.
+    pub(crate) fn set_stage(&self, next: Stage) {
+        self.inner.stage.send_if_modified(|stage| {
+            let change = *stage != Stage::Stopping;
+            if change {
+                *stage = next;
+            }
+            change
+        });
+    }
+
     /// New at each unlocking; nil while locked.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
@@ -219,22 +230,34 @@ impl Home {
         password: &Password,
         source: impl Into<Source>,
     ) -> Result<PersonId, HomeError> {
-        let source = source.into();
+        self.prove_and_unlock(password, &source.into()).await?;
+        Ok(self.opened()?.owner)
+    }
+
+    /// Answers how often the password was changed when it was proven.
+    async fn prove_and_unlock(
+        &self,
+        password: &Password,
+        source: &Source,
+    ) -> Result<u64, HomeError> {
         let _one = self.inner.change.lock().await;
         match self.stage() {
             Stage::Locked => {
-                self.guarded(MASTER_ACCOUNT, &source, self.open_with(password))
+                self.guarded(MASTER_ACCOUNT, source, self.open_with(password))
                     .await?;
                 self.open_what_is_big().await;
                 self.used();
+                // They are counted from the unlocking on.
+                Ok(0)
             }
             Stage::Ready => {
                 let open = self.opened()?;
-                self.prove_master(&open, password, &source).await?;
+                let changes = open.sessions.password_changes(open.owner);
+                self.prove_master(&open, password, source).await?;
+                Ok(changes)
             }
-            stage => return Err(HomeError::wrong_stage(stage)),
+            stage => Err(HomeError::wrong_stage(stage)),
         }
-        Ok(self.opened()?.owner)
     }
 
     /// The master password is the owner's own: unlocking signs them in.
@@ -247,8 +270,8 @@ impl Home {
         source: impl Into<Source>,
     ) -> Result<Session, HomeError> {
         let source = source.into();
-        self.unlock(password, source.clone()).await?;
-        self.new_owner_session(source).await
+        let proven = self.prove_and_unlock(password, &source).await?;
+        self.new_owner_session(source, proven).await
     }
 
     /// Ends all sessions, closes all stores, forgets all keys.
@@ -261,15 +284,16 @@ impl Home {
             return Err(HomeError::wrong_stage(self.stage()));
         }
         let open = self.opened()?;
-        let everyone = open.sessions.everyone();
-        let ended = open.sessions.end(&open.system, &everyone).await;
+        let everyone = open.sessions.end_for_good();
+        if let Err(error) = open.sessions.delete_all(&open.system).await {
+            tracing::warn!(%error, "sessions are ended once more before the stores are closed");
+        }
         for id in everyone {
             let _ = self.inner.ended.send(id);
         }
         drop(open);
-        self.inner.stage.send_replace(Stage::Locked);
-        let closed = self.close_stores().await;
-        ended.and(closed)
+        self.set_stage(Stage::Locked);
+        self.close_stores().await
     }
 
     /// Takes no more work, then closes the stores. Sessions stay: the daemon comes back.
@@ -334,6 +358,11 @@ impl Home {
                 result = Err(error.into());
             }
         }
+        if open.sessions.are_over()
+            && let Err(error) = open.sessions.delete_all(&open.system).await
+        {
+            result = Err(error);
+        }
         if let Err(error) = open.system.close().await {
             result = Err(error.into());
         }
@@ -377,14 +406,7 @@ impl Home {
         }
         *self.inner.open.write() = Some(open);
         *self.inner.waits.lock() = None;
-        // Stopping stays stopping.
-        self.inner.stage.send_if_modified(|stage| {
-            let change = *stage != Stage::Stopping;
-            if change {
-                *stage = Stage::Ready;
-            }
-            change
-        });
+        self.set_stage(Stage::Ready);
         // Somebody serves: a daemon, which has the time. It goes on with what was cut off.
         if self.inner.serving.borrow().is_some() {
             self.resume_rotation().await;
@@ -477,13 +499,31 @@ impl Home {
         &self,
         work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
     ) -> Result<T, HomeError> {
-        let _one = self
-            .inner
-            .kdf
-            .acquire()
+        let one = Arc::clone(&self.inner.kdf)
+            .acquire_owned()
             .await
             .map_err(|_| HomeError::Task)?;
-        blocking(work).await
+        self.held(move || {
+            let done = work();
+            drop(one);
+            done
+        })
+        .await
+    }
+
+    /// Runs what goes on although whoever asked may be gone: the stores, and with them the vault,
+    /// are closed after it, so that nothing writes beside the next unlocking.
+    pub(crate) async fn held<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
+    ) -> Result<T, HomeError> {
+        let hold = self.hold();
+        blocking(move || {
+            let done = work();
+            drop(hold);
+            done
+        })
+        .await
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{Home, HomeError, Session, Source, Stage};
 /// What is noted of changes to the keys, in the audit's table.
 pub(crate) const SET_UP: &str = "vault.set-up";
 pub(crate) const PASSWORD: &str = "vault.password";
-const PHRASE: &str = "vault.phrase";
+pub(crate) const PHRASE: &str = "vault.phrase";
 const REMEMBER: &str = "vault.remember";
 const FORGET: &str = "vault.forget";
 const RECOVER: &str = "vault.recover";
@@ -338,9 +338,11 @@ impl Home {
             stage => return Err(HomeError::wrong_stage(stage)),
         }
         let open = self.opened()?;
+        open.sessions.password_changed(open.owner);
+        let proven = open.sessions.password_changes(open.owner);
         self.noted(&open, RECOVER).await;
         self.end_others(&open, open.owner, None).await?;
-        self.new_owner_session(source).await
+        self.new_owner_session(source, proven).await
     }
 
     /// Opens the system's store for as long as it takes to learn who the owner is.

@@ -27,6 +27,7 @@ mod keys;
 mod migrations;
 mod modules;
 mod named;
+mod older_copy;
 mod open_stores;
 mod person;
 mod persons;
@@ -45,6 +46,8 @@ mod sign_in;
 mod store_key;
 mod stores;
 mod swap;
+#[cfg(test)]
+mod tests;
 mod token;
 mod undo;
 mod updating;

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::home::{Open, blocking};
-use crate::{ErrorKind, Home, HomeError};
+use crate::{ErrorKind, Home, HomeError, older_copy};
 
 /// How long a request waits for a store that is being opened.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +38,16 @@ impl PersonStores {
     pub(crate) async fn gate(&self, person: PersonId) -> OwnedMutexGuard<()> {
         let gate = Arc::clone(self.gates.lock().entry(person).or_default());
         gate.lock_owned().await
+    }
+
+    /// Whether somebody waits for a gate that another holds.
+    #[cfg(test)]
+    pub(crate) fn is_waited_for(&self, person: PersonId) -> bool {
+        let gates = self.gates.lock();
+        // The map's own, the holder's, and one more.
+        gates
+            .get(&person)
+            .is_some_and(|gate| Arc::strong_count(gate) > 2)
     }
 
     pub(crate) fn get(&self, person: PersonId) -> Option<Store> {
@@ -130,7 +140,14 @@ impl Home {
         let opened = match keys {
             Ok(keys) => {
                 let epoch = keys.key_epoch();
-                let opened = self.open_person_store(&open.vault, person, keys).await;
+                let again = keys.clone();
+                let mut opened = self.open_person_store(&open.vault, person, keys).await;
+                if let Err(error) = &opened
+                    && older_copy::is_older(error)
+                {
+                    tracing::warn!(%error, "an older copy was put back: it is read only");
+                    opened = self.open_older_copy(&open.vault, person, again).await;
+                }
                 opened.map(|store| (store, epoch))
             }
             Err(PersonKeyError::Sealed { .. }) => Err(HomeError::PersonLocked),
@@ -150,7 +167,10 @@ impl Home {
             let _ = store.close().await;
             return Err(HomeError::Locked);
         }
-        self.catch_up_with_key(person, &store, epoch);
+        match store.health().read_only {
+            true => open.persons.set_ill(person),
+            false => self.catch_up_with_key(person, &store, epoch),
+        }
         Ok(store)
     }
 

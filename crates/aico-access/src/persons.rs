@@ -59,6 +59,8 @@ impl Home {
             role: Role::Member,
             created_at: Timestamp::now(),
         };
+        // Until there is a row the folder looks like a stray one.
+        let _gate = open.persons.gate(person.id).await;
         // Files first: a row is the acknowledgement. Cut off before it, the folder belongs to
         // nobody and is removed by the next start's sweep.
         let (vault, password) = (open.vault.clone(), password.duplicate());
@@ -162,8 +164,12 @@ impl Home {
                 Ok(())
             })
             .await?;
-        // One that was being made meanwhile.
+        // Those that were being made meanwhile; their rows are gone.
         self.forget_tokens(&open, id);
+        let ids: Vec<_> = open.sessions.of(id).iter().map(|s| s.id).collect();
+        if let Err(error) = self.end(&open, &ids).await {
+            tracing::warn!(%error, "sessions of somebody erased ended in memory only");
+        }
         self.load_grants().await?;
         let _ = self.inner.erased.send(id);
         let gate = open.persons.gate(id).await;
@@ -213,8 +219,37 @@ impl Home {
     pub async fn sweep(&self) -> Result<usize, HomeError> {
         let open = self.opened()?;
         let known: Vec<_> = self.persons().await?.iter().map(|p| p.id).collect();
+        let found = self.person_folders().await?.into_iter();
+        let mut removed = 0;
+        for id in found.filter(|id| !known.contains(id)) {
+            // It may be of somebody who is being added.
+            let _gate = open.persons.gate(id).await;
+            match self.known(&open, id).await {
+                Err(HomeError::NotFound) => {}
+                known => {
+                    drop(known?);
+                    continue;
+                }
+            }
+            self.remove_files(&open, id).await?;
+            removed += 1;
+        }
+        // An erasure can have been cut off after the last of their files here.
+        for id in backup::erased_in(&open).await?.keys() {
+            self.erase_kept(*id).await?;
+        }
+        if let Ok(_no_backup) = self.inner.backup.try_lock()
+            && let Err(error) = self.drop_pending().await
+        {
+            tracing::warn!(%error, "an erasure could not be finished in the backups");
+        }
+        Ok(removed)
+    }
+
+    /// Whose folders there are in `persons/`, whether anybody belongs to them or not.
+    pub(crate) async fn person_folders(&self) -> Result<Vec<PersonId>, HomeError> {
         let folder = self.root().join("persons");
-        let found = blocking(move || {
+        blocking(move || {
             let failed = |source| HomeError::Folder {
                 path: folder.clone(),
                 source,
@@ -229,21 +264,7 @@ impl Home {
             }
             Ok(found)
         })
-        .await?;
-        let strays: Vec<_> = found.into_iter().filter(|id| !known.contains(id)).collect();
-        for id in &strays {
-            self.remove_files(&open, *id).await?;
-        }
-        // An erasure can have been cut off after the last of their files here.
-        for id in backup::erased_in(&open).await?.keys() {
-            self.erase_kept(*id).await?;
-        }
-        if let Ok(_no_backup) = self.inner.backup.try_lock()
-            && let Err(error) = self.drop_pending().await
-        {
-            tracing::warn!(%error, "an erasure could not be finished in the backups");
-        }
-        Ok(strays.len())
+        .await
     }
 
     pub(crate) async fn known(&self, open: &Open, id: PersonId) -> Result<Person, HomeError> {

@@ -194,6 +194,8 @@ actions! {
     RemovePackage = "model.remove-package" => Owner,
     /// Looks whether the stored data is sound.
     CheckStores = "store.check" => Owner,
+    /// Takes an older copy of a person's data, that was put back, as the present one.
+    AcceptOlderCopy = "store.accept" => Owner,
     /// Keeps a model in memory, or no longer.
     PinModel = "model.pin" => Owner,
     /// What models do, and one's own questions to them.

@@ -133,14 +133,18 @@ impl Home {
                         })
                 })
                 .await?;
+            open.sessions.password_changed(about.id);
             let keys = self
                 .change_recovered(&open, about.id, keys, &own, &theirs)
                 .await;
             Ok((about, keys))
         };
         let (about, keys) = self.guarded(&key, &source, work).await?;
+        let proven = open.sessions.password_changes(about.id);
         self.noted(&open, RECOVERED).await;
-        let session = self.enter(&open, about, keys, None, &source).await?;
+        let session = self
+            .enter(&open, about, keys, None, &source, proven)
+            .await?;
         self.end_others(&open, session.person.id, Some(session.id))
             .await?;
         Ok(session)

@@ -162,7 +162,7 @@ impl Home {
     /// Puts the file under the present root key; one that is there already stays as it is.
     pub(crate) async fn seal_secrets_anew(&self, open: &Open) -> Result<(), HomeError> {
         let vault = open.vault.clone();
-        blocking(move || {
+        self.held(move || {
             let _one = WRITING.lock();
             let path = path(&vault);
             if !path.exists() || Claim::read(&path)?.epoch == vault.key_epoch() {

@@ -4,6 +4,8 @@
 //! row is written before it is mirrored and removed from the mirror before it is deleted.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aico_contracts::ids::{PersonId, SessionId};
 use aico_store::{Store, StoreError};
@@ -90,6 +92,10 @@ pub(crate) struct Sessions {
     rows: RwLock<HashMap<SessionId, SessionInfo>>,
     /// Ended here, while the disk refused to hear of it: their rows go with the next that do.
     unended: Mutex<BTreeSet<SessionId>>,
+    /// All have ended, and none is added any more.
+    over: Arc<AtomicBool>,
+    /// How often each person's password was changed since the unlocking.
+    changes: Mutex<HashMap<PersonId, u64>>,
 }
 
 impl Sessions {
@@ -129,7 +135,19 @@ impl Sessions {
         Ok(Self {
             rows: RwLock::new(rows.collect()),
             unended: Mutex::default(),
+            over: Arc::default(),
+            changes: Mutex::default(),
         })
+    }
+
+    /// How often this person's password was changed since the unlocking. Whoever proves themselves
+    /// looks before; a session is kept only when it is the same afterwards.
+    pub(crate) fn password_changes(&self, person: PersonId) -> u64 {
+        self.changes.lock().get(&person).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn password_changed(&self, person: PersonId) {
+        *self.changes.lock().entry(person).or_default() += 1;
     }
 
     pub(crate) fn get(&self, id: SessionId, now: Timestamp) -> Option<SessionInfo> {
@@ -163,8 +181,13 @@ impl Sessions {
         info: SessionInfo,
     ) -> Result<Vec<SessionId>, HomeError> {
         let row = info.clone();
+        let over = Arc::clone(&self.over);
         system
             .write(move |tx| {
+                // The rows are deleted by then, or right after this one: none may come behind.
+                if over.load(Ordering::Acquire) {
+                    return Err(StoreError::caller(HomeError::Locked));
+                }
                 tx.execute(
                     "INSERT INTO access_session (id, person, client, created_ms, expires_ms)
                      VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -180,7 +203,13 @@ impl Sessions {
             })
             .await?;
         let person = info.person;
-        self.rows.write().insert(info.id, info);
+        {
+            let mut rows = self.rows.write();
+            if self.over.load(Ordering::Acquire) {
+                return Err(HomeError::Locked);
+            }
+            rows.insert(info.id, info);
+        }
         let mine = self.of(person);
         let over = mine.len().saturating_sub(MOST_PER_PERSON);
         let ended: Vec<_> = mine.iter().take(over).map(|s| s.id).collect();
@@ -216,6 +245,27 @@ impl Sessions {
             })
             .await?;
         self.unended.lock().retain(|id| !all.contains(id));
+        Ok(())
+    }
+
+    /// Ends all of them at once in memory, and lets none be added any more.
+    pub(crate) fn end_for_good(&self) -> Vec<SessionId> {
+        let mut rows = self.rows.write();
+        self.over.store(true, Ordering::Release);
+        rows.drain().map(|(id, _)| id).collect()
+    }
+
+    /// Whether all were ended for good.
+    pub(crate) fn are_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Deletes all rows, also those of sessions that were being added.
+    pub(crate) async fn delete_all(&self, system: &Store) -> Result<(), HomeError> {
+        system
+            .write(|tx| Ok(tx.execute("DELETE FROM access_session", []).map(drop)?))
+            .await?;
+        self.unended.lock().clear();
         Ok(())
     }
 

@@ -97,7 +97,7 @@ impl Home {
         let opened = async {
             self.open_with(password).await?;
             self.used();
-            self.new_owner_session(source.into()).await
+            self.new_owner_session(source.into(), 0).await
         };
         match opened.await {
             Ok(session) => {

@@ -54,6 +54,9 @@ impl Home {
         };
         let key = name.key();
         let person = self.find_by_name(&open, &key).await?;
+        let proven = person
+            .as_ref()
+            .map_or(0, |person| open.sessions.password_changes(person.id));
         let proof = async {
             match &person {
                 Some(person) if person.role == Role::Owner => {
@@ -84,10 +87,10 @@ impl Home {
             })?;
         let person = person.ok_or(HomeError::SignInFailed)?;
         match keys {
-            None => self.new_session(&open, person, &source).await,
+            None => self.new_session(&open, person, &source, proven).await,
             Some(keys) => {
                 let own = takes_phrase.then_some(password);
-                self.enter(&open, person, keys, own, &source).await
+                self.enter(&open, person, keys, own, &source, proven).await
             }
         }
     }
@@ -100,9 +103,10 @@ impl Home {
         keys: PersonKeys,
         own: Option<&Password>,
         source: &Source,
+        proven: u64,
     ) -> Result<Session, HomeError> {
         let id = person.id;
-        let mut session = self.new_session(open, person, source).await?;
+        let mut session = self.new_session(open, person, source, proven).await?;
         let keys = match own {
             Some(own) => {
                 let changed = self.change_what_waits(open, id, keys, own).await;
@@ -235,6 +239,7 @@ impl Home {
             })
             .await?;
         }
+        open.sessions.password_changed(person);
         self.end_others(&open, person, keep).await
     }
 
@@ -257,16 +262,20 @@ impl Home {
         source: &Source,
         proof: impl Future<Output = Result<T, HomeError>>,
     ) -> Result<T, HomeError> {
-        if !source.local
-            && let Some(retry_after) = self.inner.delays.remaining(account, Instant::now())
-        {
-            return Err(HomeError::SlowDown { retry_after });
-        }
+        let delays = &self.inner.delays;
+        let _under_way = match source.local {
+            true => None,
+            false => Some(
+                delays
+                    .begin(account, Instant::now())
+                    .map_err(|retry_after| HomeError::SlowDown { retry_after })?,
+            ),
+        };
         let result = proof.await;
         match &result {
-            Ok(_) => self.inner.delays.succeeded(account),
+            Ok(_) => delays.succeeded(account),
             Err(HomeError::WrongPassword | HomeError::WrongPhrase) => {
-                self.inner.delays.failed(account, Instant::now());
+                delays.failed(account, Instant::now());
             }
             Err(_) => {}
         }
@@ -312,17 +321,24 @@ impl Home {
         .await
     }
 
-    pub(crate) async fn new_owner_session(&self, source: Source) -> Result<Session, HomeError> {
+    /// As [`Self::new_session`].
+    pub(crate) async fn new_owner_session(
+        &self,
+        source: Source,
+        proven: u64,
+    ) -> Result<Session, HomeError> {
         let open = self.opened()?;
         let owner = self.known(&open, open.owner).await?;
-        self.new_session(&open, owner, &source).await
+        self.new_session(&open, owner, &source, proven).await
     }
 
+    /// A session of who proved themselves when their password had been changed this often.
     pub(crate) async fn new_session(
         &self,
         open: &Open,
         person: Person,
         source: &Source,
+        proven: u64,
     ) -> Result<Session, HomeError> {
         let now = Timestamp::now();
         let hours = i64::from(self.inner.config.token_hours.clamp(1, 24));
@@ -341,6 +357,15 @@ impl Home {
             .map_err(|_| HomeError::Crypto)?;
         for ended in open.sessions.add(&open.system, info).await? {
             let _ = self.inner.ended.send(ended);
+        }
+        // Looked at once it is listed: an erasure or another password ends those that are.
+        let known = self.known(open, person.id).await;
+        if known.is_err() || open.sessions.password_changes(person.id) != proven {
+            self.end(open, &[id]).await?;
+            return Err(match known {
+                Ok(_) | Err(HomeError::NotFound) => HomeError::SignInFailed,
+                Err(error) => error,
+            });
         }
         Ok(Session {
             token,

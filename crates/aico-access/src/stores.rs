@@ -229,18 +229,25 @@ impl Home {
     }
 
     /// A store that was opened under a key from before its person's present one was left behind by
-    /// a change that was cut off. It is put under the present one while it is used.
+    /// a change that was cut off. It is put under the present one while it is used, and what was
+    /// put off because of damage is done.
     pub(crate) fn catch_up_with_key(&self, person: PersonId, store: &Store, epoch: u32) {
         let behind = match KeyId::from_number(store.key()) {
             Some(id) => id.epoch < epoch,
             None => epoch > 1,
         };
         let served = self.inner.serving.borrow().is_some();
-        if !behind || !served || self.inner.rotation.is_running() {
+        if !served || self.inner.rotation.is_running() {
             return;
         }
         let home = self.clone();
         tokio::spawn(async move {
+            if let Err(error) = home.finish_put_off(person).await {
+                tracing::warn!(%error, "a person's keys are still to be changed");
+            }
+            if !behind {
+                return;
+            }
             let hold = home.hold();
             if home.stage() == Stage::Ready
                 && let Err(error) = home.rekey_person(person, false, Progress::default()).await
@@ -258,6 +265,6 @@ impl Home {
         work: impl FnOnce(&Vault) -> Result<T, HomeError> + Send + 'static,
     ) -> Result<T, HomeError> {
         let vault = open.vault.clone();
-        blocking(move || work(&vault)).await
+        self.held(move || work(&vault)).await
     }
 }

@@ -22,12 +22,6 @@ impl Home {
         if let Err(error) = fs::remove_dir_all(staging) {
             tracing::warn!(%error, "what a set-up left is removed at the next start");
         }
-        self.inner.stage.send_if_modified(|stage| {
-            let change = *stage != Stage::Stopping;
-            if change {
-                *stage = Stage::New;
-            }
-            change
-        });
+        self.set_stage(Stage::New);
     }
 }

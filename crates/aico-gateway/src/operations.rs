@@ -368,6 +368,12 @@ pub const OPERATIONS: &[Operation] = &[
         Owner,
         &[&[Code::Conflict]],
     ),
+    line(
+        "accept_older_copy",
+        Action::AcceptOlderCopy,
+        Owner,
+        &[DISK, &[Code::PersonLocked, Code::Damaged]],
+    ),
     line("list_persons", Action::ListPersons, Owner, &[]),
     line(
         "add_person",

@@ -127,6 +127,7 @@ fn lasting() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vault::forget))
         .routes(routes!(vault::new_phrase))
         .routes(routes!(rotation::rotate, rotation::read))
+        .routes(routes!(stores::accept_older_copy))
         .routes(routes!(sessions::end_current))
         .routes(routes!(sessions::end))
         .routes(routes!(persons::change_password))

@@ -28,7 +28,13 @@ export function useToken(token: string | null): void {
   holder.token = token;
 }
 
-/** Every error passes here once, so that "signed out" and "locked" are noticed in one place. */
+/** What a request had to show, by its answer. */
+const shown = new WeakMap<Response, string | null>();
+
+/**
+ * Every error passes here once, so that "signed out" and "locked" are noticed in one place; but
+ * those that came for another token say nothing of this session.
+ */
 export function whenApiFails(listener: (error: ApiError) => void): void {
   holder.onError = listener;
 }
@@ -39,6 +45,9 @@ const bearer: Middleware = {
     if (holder.token && !request.headers.has('Authorization'))
       request.headers.set('Authorization', `Bearer ${holder.token}`);
     return request;
+  },
+  onResponse({ request, response }) {
+    shown.set(response, request.headers.get('Authorization'));
   },
 };
 
@@ -70,14 +79,14 @@ export async function call<T>(request: Promise<Outcome<T>>): Promise<T> {
   if (response.ok) return data as T;
   const problem: Partial<Problem> = isObject(error) ? (error as Partial<Problem>) : {};
   const seconds = Number(response.headers.get('Retry-After'));
-  throw report(
-    new ApiError(
-      response.status,
-      typeof problem.code === 'string' ? problem.code : `http-${response.status}`,
-      problem,
-      Number.isFinite(seconds) && seconds > 0 ? seconds : null,
-    ),
+  const failed = new ApiError(
+    response.status,
+    typeof problem.code === 'string' ? problem.code : `http-${response.status}`,
+    problem,
+    Number.isFinite(seconds) && seconds > 0 ? seconds : null,
   );
+  const mine = holder.token ? `Bearer ${holder.token}` : null;
+  throw shown.get(response) === mine ? report(failed) : failed;
 }
 
 function report(error: ApiError): ApiError {

@@ -26,7 +26,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::home::{Open, PERSON_DB, SYSTEM_DB, person_folder};
-use crate::{ErrorKind, Home, HomeError, Source, Stage};
+use crate::{ErrorKind, Home, HomeError, Source, Stage, keys};
 
 /// The table of what is still to be done.
 pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
@@ -63,6 +63,10 @@ pub(crate) const MIGRATIONS: ModuleMigrations = ModuleMigrations {
 
 /// What is noted in the audit's table.
 const ROTATED: &str = "vault.rotate";
+
+/// Instead of the epoch of a key that is not known, because its keyring is damaged: whichever it is
+/// by then, it is to be another.
+const WHICHEVER: u32 = u32::MAX;
 
 /// Room that is left free beside the largest copy, in bytes.
 const MARGIN: u64 = 16 << 20;
@@ -163,7 +167,7 @@ enum Step {
     Header(u32),
     /// The header for certain, and the registry.
     Registry,
-    /// The wrap of each person's key under the root key.
+    /// The wrap of each person's key under the root key; `Finish` looks once more.
     Keyrings,
     /// `system.db`; `true`: its own next key.
     System(bool),
@@ -346,6 +350,7 @@ impl Home {
                 }
             };
             fault("header");
+            self.noted(&open, keys::PHRASE).await;
             begun.phrase = Some(done.phrase);
             begun.dropped = done.dropped;
             begun.left = done.left;
@@ -415,7 +420,13 @@ impl Home {
             }
             steps.extend(all.into_iter().take(5));
             for person in self.persons().await? {
-                steps.extend(self.new_person_key(open, person.id)?);
+                steps.extend(match self.new_person_key(open, person.id) {
+                    // Theirs is put off, and keeps nobody else's from being changed.
+                    Err(error) if error.kind() == ErrorKind::Damaged => {
+                        key_steps(person.id, WHICHEVER)
+                    }
+                    known => known?,
+                });
             }
             steps.extend([
                 Step::Logs,
@@ -460,13 +471,9 @@ impl Home {
         Ok(Plan { steps })
     }
 
-    fn new_person_key(&self, open: &Open, person: PersonId) -> Result<Vec<Step>, HomeError> {
+    fn new_person_key(&self, open: &Open, person: PersonId) -> Result<[Step; 2], HomeError> {
         let epoch = open.vault.key_epoch_of(*person.as_bytes());
-        let epoch = epoch.map_err(HomeError::Keyring)? + 1;
-        Ok(vec![
-            Step::PersonKey(person, epoch),
-            Step::PersonStore(person, false),
-        ])
+        Ok(key_steps(person, epoch.map_err(HomeError::Keyring)? + 1))
     }
 
     /// One copy at a time lies beside what it replaces.
@@ -621,6 +628,13 @@ impl Home {
             }
         }
     }
+}
+
+fn key_steps(person: PersonId, epoch: u32) -> [Step; 2] {
+    [
+        Step::PersonKey(person, epoch),
+        Step::PersonStore(person, false),
+    ]
 }
 
 /// A place where a test ends the process as a power cut would. Not in a release.

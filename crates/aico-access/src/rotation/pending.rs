@@ -5,6 +5,9 @@
 //! A new key makes a new recovery phrase of theirs, since nobody has the one before. So it is made
 //! only where it is shown, and a line stays in the table until there is somebody to be told: what
 //! is cut off in between makes another key and another phrase the next time.
+//!
+//! What is left to a person whose data is damaged waits there too. They need not be sealed: then it
+//! is done without them, when their data opens again.
 
 use aico_contracts::ids::PersonId;
 use aico_store::Progress;
@@ -34,7 +37,8 @@ struct Line {
 }
 
 impl Home {
-    /// Sealed persons whose keys are yet to be changed: with them, when they sign in next.
+    /// Whose keys are yet to be changed: those of sealed persons with them, when they sign in next;
+    /// those of damaged ones when their data is put back.
     ///
     /// # Errors
     /// While locked.
@@ -54,7 +58,19 @@ impl Home {
             .collect()
     }
 
-    /// Leaves it to them.
+    /// A sealed person's waits for them.
+    pub(super) async fn leave_to_them(
+        &self,
+        open: &Open,
+        person: PersonId,
+        due: Due,
+    ) -> Result<(), HomeError> {
+        self.put_off(open, person, due).await?;
+        tracing::info!("a sealed person's keys change when they sign in next");
+        Ok(())
+    }
+
+    /// Notes what is to be done later, of somebody who belongs to the home.
     pub(super) async fn put_off(
         &self,
         open: &Open,
@@ -68,7 +84,8 @@ impl Home {
         open.system
             .write(move |tx| {
                 tx.execute(
-                    "INSERT INTO rotation_pending (person, key, database) VALUES (?1, ?2, ?3)
+                    "INSERT INTO rotation_pending (person, key, database)
+                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM access_person WHERE id = ?1)
                      ON CONFLICT (person) DO UPDATE SET key = max(key, excluded.key),
                          database = max(database, excluded.database)",
                     rusqlite::params![person.as_bytes(), key, database],
@@ -76,7 +93,17 @@ impl Home {
                 Ok(())
             })
             .await?;
-        tracing::info!("a sealed person's keys change when they sign in next");
+        Ok(())
+    }
+
+    /// Their key is another, and the database's next one comes with it.
+    pub(super) async fn is_changed(&self, open: &Open, person: PersonId) -> Result<(), HomeError> {
+        open.system
+            .write(move |tx| {
+                let sql = "UPDATE rotation_pending SET key = 0, database = 0 WHERE person = ?1";
+                Ok(tx.execute(sql, [person.as_bytes()]).map(drop)?)
+            })
+            .await?;
         Ok(())
     }
 
@@ -185,15 +212,54 @@ impl Home {
     async fn changed(&self, open: &Open, person: PersonId) {
         self.forget_working(open, person).await;
         fault("sealed-key");
-        let told = open.system.write(move |tx| {
-            // The database's next key comes with the one above it.
-            let sql = "UPDATE rotation_pending SET key = 0, database = 0 WHERE person = ?1";
-            Ok(tx.execute(sql, [person.as_bytes()]).map(drop)?)
-        });
-        if let Err(error) = told.await {
-            tracing::warn!(%error, "a sealed person's keys will be changed once more");
+        if let Err(error) = self.is_changed(open, person).await {
+            tracing::warn!(%error, "a person's keys will be changed once more");
         }
-        tracing::info!("a sealed person's key is another");
+        tracing::info!("a person's key is another");
+    }
+
+    /// Their data opens: what was put off because of damage is done. A sealed person's waits for
+    /// their sign-in all the same.
+    pub(crate) async fn finish_put_off(&self, person: PersonId) -> Result<(), HomeError> {
+        let Ok(open) = self.opened() else {
+            return Ok(());
+        };
+        if self.line_of(&open, person).await?.is_none() {
+            return Ok(());
+        }
+        // Before the stores are held: whoever locks has this, and waits for those.
+        let change = self.inner.change.lock().await;
+        let Ok(open) = self.opened() else {
+            return Ok(());
+        };
+        let Some(line) = self.line_of(&open, person).await? else {
+            return Ok(());
+        };
+        if self.inner.rotation.is_running() {
+            return Ok(());
+        }
+        let theirs = self.on_vault(&open, move |vault| {
+            let id = *person.as_bytes();
+            let sealed = vault.is_sealed(id).map_err(HomeError::Keyring)?;
+            if line.key && !sealed {
+                vault.rotate_person(id, None).map_err(HomeError::Keyring)?;
+            }
+            Ok(sealed)
+        });
+        if theirs.await? {
+            return Ok(());
+        }
+        if line.key {
+            self.changed(&open, person).await;
+        }
+        let hold = self.hold();
+        drop(change);
+        let done = match self.stage() {
+            Stage::Ready => self.finish_waiting(person).await,
+            _ => Ok(()),
+        };
+        drop(hold);
+        done
     }
 
     /// They are signed in: their data follows the key that they have, while they use it.
@@ -234,7 +300,7 @@ impl Home {
                 Ok(tx.execute(sql, [person.as_bytes()]).map(drop)?)
             })
             .await?;
-        tracing::info!("a sealed person's data is under their present key");
+        tracing::info!("a person's data is under their present key");
         Ok(())
     }
 }

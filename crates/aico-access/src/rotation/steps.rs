@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use aico_contracts::ids::PersonId;
 use aico_store::Progress;
-use aico_vault::{Owner, Password, PersonKeyError, Purpose};
+use aico_vault::{Owner, Password, PersonKeyError, Purpose, Vault};
 use rusqlite::OptionalExtension as _;
 
 use super::pending::Due;
@@ -14,7 +14,7 @@ use crate::backup;
 use crate::home::{Open, SIGNING_KEY};
 use crate::modules::BROKER_KEY;
 use crate::token::{self, Tokens};
-use crate::{Home, HomeError, Role};
+use crate::{ErrorKind, Home, HomeError, Role};
 
 impl Home {
     pub(super) async fn step(
@@ -39,19 +39,7 @@ impl Home {
                 })
                 .await
             }
-            Step::Keyrings => {
-                let persons = self.persons().await?;
-                self.on_vault(open, move |vault| {
-                    for person in persons {
-                        match vault.rewrap_person(*person.id.as_bytes()) {
-                            Ok(_) | Err(PersonKeyError::Absent { .. }) => fault("keyring"),
-                            Err(error) => return Err(HomeError::Keyring(error)),
-                        }
-                    }
-                    Ok(())
-                })
-                .await
-            }
+            Step::Keyrings => self.rewrap_everybody(open).await,
             Step::System(next) => self.rekey_system(open, *next, progress).await,
             Step::SealedKeys => self.seal_anew(open).await,
             Step::SigningKey => self.new_signing_key(open).await,
@@ -60,14 +48,18 @@ impl Home {
                 self.person_key_step(open, *person, *epoch, master).await
             }
             Step::PersonStore(person, next) => {
-                match self.rekey_person(*person, *next, progress).await {
+                let done = self.rekey_person(*person, *next, progress).await;
+                match done.as_ref().err().map(HomeError::kind) {
                     // Sealed and not signed in: where their key is put off, so is this.
-                    Err(HomeError::PersonLocked) if *next => {
-                        self.put_off(open, *person, Due::Database).await
+                    Some(ErrorKind::PersonLocked) if *next => {
+                        self.leave_to_them(open, *person, Due::Database).await
                     }
                     // Or gone meanwhile.
-                    Err(HomeError::PersonLocked | HomeError::NotFound) => Ok(()),
-                    other => other,
+                    Some(ErrorKind::PersonLocked | ErrorKind::NotFound) => Ok(()),
+                    _ => {
+                        self.unless_damaged(open, *person, Due::Database, done)
+                            .await
+                    }
                 }
             }
             Step::Working(person) => {
@@ -83,12 +75,54 @@ impl Home {
                 None => Ok(()),
             },
             Step::Finish => {
-                self.on_vault(open, |vault| {
-                    // Persons who were added or unsealed meanwhile are under the present root key.
-                    Ok(vault.finish_rotation()?)
-                })
-                .await
+                // Somebody who was being added as it began has the wrap of before, and no row had
+                // told of them.
+                self.rewrap_everybody(open).await?;
+                self.on_vault(open, |vault| Ok(vault.finish_rotation()?))
+                    .await
             }
+        }
+    }
+
+    /// The wraps under the root key of all persons that there are folders of.
+    async fn rewrap_everybody(&self, open: &Open) -> Result<(), HomeError> {
+        for person in self.person_folders().await? {
+            let work = move |vault: &Vault| match vault.rewrap_person(*person.as_bytes()) {
+                Ok(_) | Err(PersonKeyError::Absent { .. }) => {
+                    fault("keyring");
+                    Ok(())
+                }
+                Err(error) => Err(HomeError::Keyring(error)),
+            };
+            let done = self.on_vault(open, work).await;
+            self.unless_damaged(open, person, Due::Key, done).await?;
+        }
+        Ok(())
+    }
+
+    /// One damaged person keeps nobody else's keys from being changed, nor the root key from before
+    /// from being forgotten: nothing of theirs needs it. A database that is put back opens with
+    /// their key of then, which stays in their keyring; a keyring that is put back opens with their
+    /// own password, at which it is wrapped anew.
+    async fn unless_damaged(
+        &self,
+        open: &Open,
+        person: PersonId,
+        due: Due,
+        done: Result<(), HomeError>,
+    ) -> Result<(), HomeError> {
+        match done {
+            // An older copy that was put back, and is only read, is among them.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let why = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(
+                    %error,
+                    why,
+                    "a damaged person's keys are changed when their data is put back"
+                );
+                self.put_off(open, person, due).await
+            }
+            other => other,
         }
     }
 
@@ -110,7 +144,7 @@ impl Home {
             Role::Member => None,
         };
         let vault = open.vault.clone();
-        let done = self
+        let changed = self
             .with_kdf(move || {
                 let id = *person.as_bytes();
                 if vault.key_epoch_of(id).map_err(HomeError::Keyring)? < epoch {
@@ -125,10 +159,17 @@ impl Home {
                 vault.drop_prompt_cache(id);
                 Ok(true)
             })
-            .await?;
-        if !done {
-            return self.put_off(open, person, Due::Key).await;
+            .await;
+        match changed {
+            Ok(true) => {}
+            Ok(false) => return self.leave_to_them(open, person, Due::Key).await,
+            Err(error) => {
+                return self
+                    .unless_damaged(open, person, Due::Key, Err(error))
+                    .await;
+            }
         }
+        self.is_changed(open, person).await?;
         // Also when it was done before: what was opened in between is under either key.
         self.forget_working(open, person).await;
         Ok(())

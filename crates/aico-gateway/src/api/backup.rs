@@ -41,7 +41,10 @@ pub(crate) struct BackupMade {
     pub(crate) left_out: Vec<LeftOut>,
     /// Older ones that were removed.
     pub(crate) removed: Vec<String>,
-    /// Removing older ones was asked for and not done, because somebody was left out.
+    /// Older ones that were to go and could not be removed.
+    pub(crate) not_removed: Vec<String>,
+    /// Removing older ones was asked for and not done, because somebody was left out or is in it
+    /// with an older copy of their data.
     pub(crate) nothing_removed: bool,
 }
 
@@ -68,14 +71,16 @@ impl From<access::BackupMade> for BackupMade {
                     why: one.why,
                 })
                 .collect(),
-            removed: made
-                .removed
-                .iter()
-                .map(|path| path.to_string_lossy().into_owned())
-                .collect(),
+            removed: paths(&made.removed),
+            not_removed: paths(&made.not_removed),
             nothing_removed: made.nothing_removed,
         }
     }
+}
+
+fn paths(all: &[std::path::PathBuf]) -> Vec<String> {
+    let text = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+    all.iter().map(text).collect()
 }
 
 /// Proof for what is one's own.

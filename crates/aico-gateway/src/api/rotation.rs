@@ -77,7 +77,8 @@ pub(crate) struct Rotation {
     /// Stable code of that, as in a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed_code: Option<&'static str>,
-    /// Sealed persons whose keys are yet to be changed: with them, when they sign in next.
+    /// Whose keys are yet to be changed: of sealed persons when they sign in next, of damaged data
+    /// when it is put back.
     #[schema(value_type = Vec<uuid::Uuid>)]
     pub(crate) pending: Vec<PersonId>,
     /// When the last one was done, since the daemon runs.

@@ -15,6 +15,13 @@ pub(crate) struct CheckStores {
     pub(crate) full: bool,
 }
 
+/// What became of a decision for an older copy.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Accepted {
+    /// `false`: the data in place is the present one, and nothing was changed.
+    pub(crate) accepted: bool,
+}
+
 /// What was found of one thing.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CheckedStore {

@@ -190,17 +190,42 @@ pub(crate) fn calls(all: Vec<Value>) -> Result<Vec<v1::ToolCall>, Refusal> {
     all.into_iter().map(call).collect()
 }
 
-/// Names the tool of each answer that names the call alone.
+/// Names the tool of each answer that names the call alone, or nothing: then it is that of the first
+/// call without an answer. Ids may come again with each turn, so each call is answered once.
 pub(crate) fn name_tools(turns: &mut [v1::Turn]) {
-    let called: Vec<(String, String)> = turns
-        .iter()
-        .flat_map(|turn| &turn.tool_calls)
-        .map(|call| (call.id.clone(), call.name.clone()))
-        .collect();
+    struct Called {
+        id: String,
+        name: String,
+        answered: bool,
+    }
+    let mut called: Vec<Called> = Vec::new();
     for turn in turns {
-        if turn.role() == Role::Tool && turn.tool_name.is_empty() {
-            let found = called.iter().rev().find(|(id, _)| *id == turn.tool_call);
-            turn.tool_name = found.map(|(_, name)| name.clone()).unwrap_or_default();
+        if turn.role() == Role::User {
+            // What nobody answered until then nobody answers any more.
+            called.iter_mut().for_each(|call| call.answered = true);
+        }
+        called.extend(turn.tool_calls.iter().map(|call| Called {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            answered: false,
+        }));
+        if turn.role() != Role::Tool {
+            continue;
+        }
+        let named = !turn.tool_call.is_empty();
+        let is_meant = |call: &Called| match named {
+            true => call.id == turn.tool_call,
+            false => turn.tool_name.is_empty() || call.name == turn.tool_name,
+        };
+        let open = called
+            .iter()
+            .position(|call| !call.answered && is_meant(call));
+        let found = open.or_else(|| called.iter().rposition(|call| named && is_meant(call)));
+        if let Some(call) = found.and_then(|at| called.get_mut(at)) {
+            call.answered = true;
+            if turn.tool_name.is_empty() {
+                turn.tool_name.clone_from(&call.name);
+            }
         }
     }
 }
@@ -262,6 +287,53 @@ mod tests {
         assert_eq!(seed(Some(0)), Some(u32::MAX));
         assert_eq!(seed(Some(-1)), Some(u32::MAX));
         assert_ne!(seed(Some(1 << 32)), Some(0));
+    }
+
+    #[test]
+    fn each_answer_of_a_tool_is_that_of_its_own_call() {
+        let turn = |role: Role| v1::Turn {
+            role: role.into(),
+            ..Default::default()
+        };
+        let calls = |calls: &[(&str, &str)]| v1::Turn {
+            tool_calls: calls
+                .iter()
+                .map(|(id, name)| v1::ToolCall {
+                    id: (*id).into(),
+                    name: (*name).into(),
+                    ..Default::default()
+                })
+                .collect(),
+            ..turn(Role::Assistant)
+        };
+        let answer = |id: &str| v1::Turn {
+            tool_call: id.into(),
+            ..turn(Role::Tool)
+        };
+        let mut turns = [
+            answer("call_1"),
+            calls(&[("call_1", "clock"), ("call_2", "stairs")]),
+            answer("call_2"),
+            answer("call_1"),
+            calls(&[("call_1", "weather"), ("call_2", "clock")]),
+            answer("call_1"),
+            // The same one again, and one whose call is not there.
+            answer("call_1"),
+            answer("call_9"),
+            turn(Role::User),
+            calls(&[("call_2", "door"), ("", "lamp"), ("", "heater")]),
+            answer("call_2"),
+            answer(""),
+            answer(""),
+            answer(""),
+        ];
+        name_tools(&mut turns);
+        let answers = turns.iter().filter(|turn| turn.role() == Role::Tool);
+        let names: Vec<_> = answers.map(|turn| turn.tool_name.as_str()).collect();
+        let expected = [
+            "", "stairs", "clock", "weather", "weather", "", "door", "lamp", "heater", "",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(crate) async fn guarded<T>(
     caller: &Caller,
     attempt: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    app.tries.check(caller.from(), Instant::now())?;
+    let _under_way = app.tries.begin(caller.from(), Instant::now())?;
     let outcome = attempt.await;
     let code = outcome.as_ref().err().map(Problem::code);
     app.tries.note(caller.from(), code, Instant::now());

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use aico_access::Action;
+use aico_contracts::ids::PersonId;
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 
 use super::steps;
-use crate::api::store::{CheckStores, CheckedStore};
+use crate::api::store::{Accepted, CheckStores, CheckedStore};
 use crate::app::App;
 use crate::caller::Caller;
-use crate::input::Input;
+use crate::input::{Ids, Input};
 use crate::problem::Problem;
 
 /// Things that wait for a slow reader; one that leaves more than these lying counts as gone.
@@ -57,4 +59,22 @@ pub(crate) async fn check(
         }))
     })
     .await
+}
+
+/// Takes the older copy of a person's data, that was put in the place of the present one, as the
+/// present one: what was said after it is given up. Until then it is read and not written.
+#[utoipa::path(post, path = "/api/v1/persons/{id}/accept-older-copy", tag = "system",
+    operation_id = "accept_older_copy",
+    params(("id" = uuid::Uuid, Path, description = "The person.")),
+    responses((status = 200, description = "Whether there was something to decide.",
+        body = Accepted)))]
+pub(crate) async fn accept_older_copy(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    ids: Ids,
+) -> Result<Json<Accepted>, Problem> {
+    caller.may(Action::AcceptOlderCopy)?;
+    let person: PersonId = ids.get("id")?;
+    let accepted = app.home.accept_older_copy(person).await?;
+    Ok(Json(Accepted { accepted }))
 }

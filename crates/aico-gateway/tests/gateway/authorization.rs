@@ -168,6 +168,7 @@ const TABLE: &[Row] = &[
     Row("remove_config_secret", with(FOR_THE_OWNER, 204)),
     Row("logs", FOR_THE_OWNER),
     Row("end_all_sessions", with(OWN, 204)),
+    Row("accept_older_copy", FOR_THE_OWNER),
     Row("erase_person", FOR_THE_OWNER),
     Row("lock", with(FOR_THE_OWNER, 204)),
 ];
@@ -385,6 +386,7 @@ impl Household {
                 let person = self.world.add(&name, "thimble quarry lemon sundial").await;
                 path.replace("{id}", &person.id.to_string())
             }
+            "accept_older_copy" => path.replace("{id}", &member.to_string()),
             "file_key" => path.replace("{id}", &SessionId::new().to_string()),
             "revoke_token" => {
                 let name = SessionId::new().to_string();

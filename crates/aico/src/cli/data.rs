@@ -41,6 +41,12 @@ pub(crate) enum Store {
         #[arg(long)]
         json: bool,
     },
+    /// Takes the older copy of a person's data, that was put in the place of the present one, as
+    /// the one that counts. Until then it can be read and not written.
+    Accept {
+        /// Whose.
+        name: String,
+    },
 }
 
 #[derive(Args)]
@@ -49,10 +55,10 @@ pub(crate) struct CreateBackup {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: Option<PathBuf>,
     /// Removes older ones, but the newest of each of the last so many days.
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_daily: Option<u32>,
     /// Removes older ones, but the newest of each of the last so many weeks.
-    #[arg(long, value_name = "WEEKS")]
+    #[arg(long, value_name = "WEEKS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_weekly: Option<u32>,
     /// As JSON.
     #[arg(long)]

@@ -133,6 +133,10 @@ pub(crate) struct PasswordFrom {
     /// Reads the password from standard input.
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    /// The options of the command by which it can be given, for whoever can't be asked; empty where
+    /// there are none.
+    #[arg(skip = "--password-file FILE or --password-stdin")]
+    pub(crate) options: &'static str,
 }
 
 #[derive(Args)]

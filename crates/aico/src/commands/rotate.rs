@@ -60,6 +60,7 @@ async fn rotate(
     what: &Rotate,
     file: &mut Option<std::fs::File>,
 ) -> Result<(), Failure> {
+    let root = what.purpose.is_empty() && context.person.is_none();
     match keys::way(context).await? {
         Way::Daemon(daemon) => {
             let person = match &context.person {
@@ -75,6 +76,7 @@ async fn rotate(
             let phrase = keys::texts(&begun["recovery_phrase"]);
             told(
                 what,
+                root,
                 file,
                 Begun {
                     phrase: (!phrase.is_empty()).then(|| Zeroizing::new(phrase)),
@@ -100,7 +102,7 @@ async fn rotate(
                     let begun = home
                         .rotate(wanted, Some(&password), Source::local())
                         .await?;
-                    shown = told(what, file, begun.into());
+                    shown = told(what, root, file, begun.into());
                     let state = until_done(home).await;
                     Ok((state, home.pending_key_changes().await?))
                 })
@@ -180,7 +182,12 @@ impl From<aico_access::Begun> for Begun {
 }
 
 /// What is to be known as soon as it has begun: the phrase counts from now on.
-fn told(what: &Rotate, file: &mut Option<std::fs::File>, begun: Begun) -> Result<(), Failure> {
+fn told(
+    what: &Rotate,
+    root: bool,
+    file: &mut Option<std::fs::File>,
+    begun: Begun,
+) -> Result<(), Failure> {
     if let Some(words) = &begun.phrase {
         match (file, &what.recovery_file) {
             (Some(file), Some(path)) => setup::write_phrase(file, path, words)?,
@@ -188,11 +195,12 @@ fn told(what: &Rotate, file: &mut Option<std::fs::File>, begun: Begun) -> Result
         }
         style::note("The recovery phrase before this one opens nothing here any more.");
     }
-    if begun.phrase.is_none() && what.purpose.is_empty() && what.recovery_file.is_some() {
+    if root && begun.phrase.is_none() {
+        style::note("A change of keys that was cut off is gone on with. If it made a new recovery");
         style::note(
-            "A change of keys that was cut off is gone on with; the phrase that was shown with it counts.",
+            "phrase, that one counts, and it is not shown again. If nobody saw it, make another:",
         );
-        style::note("For another one, ask again afterwards.");
+        style::hint("aico vault phrase");
     }
     for place in &begun.dropped {
         style::warning(&format!(
@@ -272,8 +280,8 @@ fn show(shown: &mut Option<u64>, done: u64, all: u64) {
 /// What sealed persons have yet to do themselves.
 fn left_to(pending: usize) -> String {
     format!(
-        "{pending} sealed: their keys change with them, when they sign in next on the page or with \
-         aico person rekey NAME"
+        "{pending} to come: the keys of who is sealed change when they sign in next on the page or with \
+         aico person rekey NAME, those of damaged data when it is put back (aico store check)"
     )
 }
 

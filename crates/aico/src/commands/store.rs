@@ -1,21 +1,38 @@
-//! `aico store check`.
+//! `aico store check` and `aico store accept`.
 
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, checked_id, person};
 use crate::cli::Store;
 use crate::client::{Daemon, Problem};
 use crate::exit::{Exit, Failure, sentence};
 use crate::style;
 
 pub(super) async fn run(context: &Context, what: &Store) -> Result<(), Failure> {
-    let Store::Check { full, json } = what;
     let daemon = Daemon::find(&context.places).await?;
+    match what {
+        Store::Check { full, json } => check_all(&daemon, *full, *json).await,
+        Store::Accept { name } => accept(&daemon, name).await,
+    }
+}
+
+async fn accept(daemon: &Daemon, name: &str) -> Result<(), Failure> {
+    let id = person::id_of(daemon, name).await?;
+    let path = format!("/api/v1/persons/{}/accept-older-copy", checked_id(&id)?);
+    let done = daemon.post(&path, &json!({})).await?;
+    style::note(match done["accepted"] == true {
+        true => "The older copy counts from now on. The one that it replaced is refused.",
+        false => "There is nothing to decide: this person's data is the present one.",
+    });
+    Ok(())
+}
+
+async fn check_all(daemon: &Daemon, full: bool, json: bool) -> Result<(), Failure> {
     let mut damaged = Vec::new();
     let mut rows = 0;
-    let done = check(&daemon, *full, |store| {
-        if *json {
-            style::line(&store.to_string());
+    let done = check(daemon, full, |store| {
+        if json {
+            style::json(store);
         } else {
             if rows == 0 {
                 style::note(&row("what", "whose", "how it is", "looked at"));
@@ -28,8 +45,8 @@ pub(super) async fn run(context: &Context, what: &Store) -> Result<(), Failure> 
         }
     })
     .await?;
-    if *json {
-        style::line(&done.to_string());
+    if json {
+        style::json(&done);
     }
     let count = |key: &str| done[key].as_u64().unwrap_or(0);
     if count("damaged") > 0 {
@@ -43,7 +60,7 @@ pub(super) async fn run(context: &Context, what: &Store) -> Result<(), Failure> 
         .do_this("Mend what kept it from being read, then check again."));
     }
     if !json {
-        let how = if *full {
+        let how = if full {
             "Everything is sound: each page and record is authentic."
         } else {
             "Everything is sound, as far as its structure tells. Every byte: aico store check --full"

@@ -312,3 +312,63 @@ fn log_files_are_authenticated_by_a_full_check_and_a_missing_one_is_told() {
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     checked(&world, &["--full"], 0);
 }
+
+/// Row 8: the file of before, put back while AICO was stopped.
+#[test]
+fn an_older_copy_is_read_until_the_owner_decides() {
+    let mut world = World::ready();
+    let (ben, file, conversation) = family(&world);
+    let database = ben.join("person.db");
+    world.stop();
+    let older = fs::read(&database).unwrap();
+    world.serve();
+    ben_says(&world, &file, "a word that came after it");
+    world.stop();
+    let newer = fs::read(&database).unwrap();
+    fs::write(&database, &older).unwrap();
+    world.serve();
+
+    // He can read, and is told why he can't write.
+    let api = world.api().sign_in("Ben", BEN);
+    let (status, shown) = api.get(&format!("/api/v1/conversations/{conversation}"));
+    assert_eq!(status, 200, "{shown}");
+    assert!(shown.to_string().contains("quince"), "{shown}");
+    let (status, problem) = api.post("/api/v1/conversations", &json!({}));
+    assert_eq!(
+        (status, &problem["code"]),
+        (500, &"damaged".into()),
+        "{problem}"
+    );
+    assert!(problem.to_string().contains("older copy"), "{problem}");
+    assert_eq!(world.chat(None, "Hello")["status"], "complete");
+    assert!(
+        fs::read(&database).unwrap() == older,
+        "reading has changed it"
+    );
+    // The owner is told, and decides.
+    let (all, _) = checked(&world, &[], 26);
+    let told = all.iter().find(|one| one["state"] == "damaged").unwrap();
+    assert_eq!(
+        (&told["part"], &told["name"]),
+        (&"database".into(), &"Ben".into()),
+        "{told}"
+    );
+    let what = told["what_to_do"].as_str().unwrap();
+    assert!(what.contains("aico store accept Ben"), "{what}");
+    let done = world.said(&["store", "accept", "Mia"]);
+    assert!(done.contains("nothing to decide"), "{done}");
+    let done = world.said(&["store", "accept", "Ben"]);
+    assert!(done.contains("counts from now on"), "{done}");
+    checked(&world, &["--full"], 0);
+    ben_says(&world, &file, "and it goes on");
+    // Now it is the other one that is refused.
+    world.stop();
+    let accepted = fs::read(&database).unwrap();
+    fs::write(&database, &newer).unwrap();
+    world.serve();
+    checked(&world, &[], 26);
+    world.stop();
+    fs::write(&database, &accepted).unwrap();
+    world.serve();
+    checked(&world, &["--full"], 0);
+}

@@ -1,0 +1,302 @@
+//! A home at work, where what happens at once matters: what is held here decides the order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aico_contracts::ids::PersonId;
+use aico_vault::keychain::Keychains;
+use aico_vault::{KdfCost, KeyId, Password, WrapKind};
+use jiff::Timestamp;
+
+use crate::home::{PERSON_DB, person_folder};
+use crate::{
+    ErrorKind, Home, HomeConfig, HomeError, Person, PersonName, Rotate, SetupProof, Source, Stage,
+};
+
+const OWNER: &str = "velvet harbour moss lantern";
+const MEMBER: &str = "copper meadow violin seventeen";
+const ANOTHER: &str = "granite teapot umbrella forest";
+
+fn password(text: &str) -> Password {
+    Password::new(text).unwrap()
+}
+
+/// Set up, and open.
+async fn home(data: &Path) -> Home {
+    let home = Home::open(HomeConfig {
+        data: data.to_owned(),
+        kdf: KdfCost::minimum(),
+        keychains: Arc::new(Keychains::new(Vec::new())),
+        backups: data.join("backups"),
+        configuration: None,
+        token_hours: 24,
+        system_migrations: Vec::new(),
+        person_migrations: Vec::new(),
+        person_exports: Vec::new(),
+    })
+    .unwrap();
+    let done = home
+        .set_up(SetupProof::LocalSocket, "Ada", &password(OWNER), "test")
+        .await;
+    done.unwrap();
+    home
+}
+
+async fn add(home: &Home, name: &str) -> Person {
+    home.add_person(name, &password(MEMBER)).await.unwrap()
+}
+
+/// Waits for a condition.
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(waited.is_ok(), "{what} did not happen in time");
+}
+
+/// Another root key, and everything under it.
+async fn rotate(home: &Home, compromised: bool) {
+    let what = Rotate {
+        root: true,
+        compromised,
+        ..Rotate::default()
+    };
+    let begun = home.rotate(what, Some(&password(OWNER)), "test").await;
+    assert!(begun.unwrap().phrase.is_some());
+    until("the change of keys", async || !home.rotation().running).await;
+    let state = home.rotation();
+    assert!(state.failed.is_none(), "{:?}", state.failed);
+    let open = home.opened().unwrap();
+    assert_eq!(open.vault.earlier_epoch(), None, "no key from before");
+}
+
+fn database(home: &Home, person: PersonId) -> PathBuf {
+    person_folder(home.root(), person).join(PERSON_DB)
+}
+
+fn keyring(home: &Home, person: PersonId) -> PathBuf {
+    person_folder(home.root(), person).join("keyring")
+}
+
+/// Damages the second half of a file; answers what it held.
+fn damage(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    let mut bad = bytes.clone();
+    for byte in bad.iter_mut().skip(bytes.len() / 2) {
+        *byte ^= 0x55;
+    }
+    std::fs::write(path, bad).unwrap();
+    bytes
+}
+
+/// Epoch of the person's key that their open database is under.
+async fn epoch_of_database(home: &Home, person: PersonId) -> Option<u32> {
+    let store = home.store_of(person).await.unwrap();
+    KeyId::from_number(store.key()).map(|key| key.epoch)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_damaged_person_keeps_nobody_elses_keys_from_being_changed() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let (ben, cleo) = (add(&home, "Ben").await.id, add(&home, "Cleo").await.id);
+    let owner = home.opened().unwrap().owner;
+    home.set_serving(true);
+    home.lock().await.unwrap();
+    let bens = damage(&database(&home, ben));
+    let cleos = damage(&keyring(&home, cleo));
+    home.unlock(&password(OWNER), "test").await.unwrap();
+
+    rotate(&home, true).await;
+    let mut waiting = home.pending_key_changes().await.unwrap();
+    waiting.sort();
+    let mut damaged = vec![ben, cleo];
+    damaged.sort();
+    assert_eq!(waiting, damaged);
+    assert_eq!(epoch_of_database(&home, owner).await, Some(2));
+
+    // A database that is put back opens with the key of then, and takes the present one.
+    std::fs::write(database(&home, ben), bens).unwrap();
+    home.store_of(ben).await.unwrap();
+    until("Ben's database is under his key", async || {
+        epoch_of_database(&home, ben).await == Some(2)
+            && home.pending_key_changes().await.unwrap() == [cleo]
+    })
+    .await;
+
+    // A keyring that is put back is under the root key from before: the own password brings it in.
+    std::fs::write(keyring(&home, cleo), cleos).unwrap();
+    let error = home.store_of(cleo).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let own = password(MEMBER);
+    let session = home.sign_in_taking_phrase("Cleo", &own, "test");
+    let session = session.await.unwrap();
+    assert!(!session.keys_wait && session.phrase.is_none());
+    until("Cleo's database is under her key", async || {
+        epoch_of_database(&home, cleo).await == Some(2)
+    })
+    .await;
+    assert!(home.pending_key_changes().await.unwrap().is_empty());
+
+    // Nothing of it keeps the next one.
+    rotate(&home, true).await;
+    for person in [owner, ben, cleo] {
+        assert_eq!(epoch_of_database(&home, person).await, Some(3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_being_added_when_a_change_of_keys_began_keeps_their_wrap() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    // As far as an addition is before there is a row.
+    let vault = home.vault().unwrap();
+    let late = *PersonId::new().as_bytes();
+    vault.create_person(late, &password(MEMBER)).unwrap();
+    rotate(&home, false).await;
+    assert!(vault.open_person(late).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_root_key_gives_its_phrase_another_time() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let made_at = async || -> Option<Timestamp> {
+        let wraps = home.vault_info().await.unwrap().wraps;
+        let phrase = wraps
+            .iter()
+            .find(|wrap| wrap.kind == WrapKind::RecoveryPhrase);
+        phrase.unwrap().made_at
+    };
+    let before = made_at().await;
+    assert!(before.is_some());
+    rotate(&home, false).await;
+    assert!(made_at().await > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_passwords_at_once_are_no_more_guesses_than_one_after_the_other() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    add(&home, "Ben").await;
+    // No proof comes to its end.
+    let busy = home.inner.kdf.clone().acquire_owned().await.unwrap();
+    let mut guesses = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let home = home.clone();
+        guesses.spawn(async move {
+            let guess = home.sign_in("Ben", &password(ANOTHER), "test").await;
+            guess.map(drop).unwrap_err().kind()
+        });
+    }
+    let mut refused = 0;
+    while refused < 15 {
+        let next = tokio::time::timeout(Duration::from_secs(60), guesses.join_next()).await;
+        let kind = next.unwrap().unwrap().unwrap();
+        assert!(matches!(kind, ErrorKind::SlowDown { .. }), "{kind:?}");
+        refused += 1;
+    }
+    drop(busy);
+    while let Some(kind) = guesses.join_next().await {
+        assert_eq!(kind.unwrap(), ErrorKind::SignInFailed);
+    }
+    // Whoever sits at the machine is never kept out.
+    let right = password(MEMBER);
+    let local = home.sign_in("Ben", &right, Source::local());
+    local.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_while_it_is_being_locked_has_no_session_afterwards() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await;
+    let busy = home.inner.kdf.clone().acquire_owned().await.unwrap();
+    let signing = tokio::spawn({
+        let home = home.clone();
+        async move { home.sign_in("Ben", &password(MEMBER), "test").await }
+    });
+    until("the sign-in", async || {
+        home.inner.delays.under_way(&ben.name.key()) == 1
+    })
+    .await;
+    // Something works with the stores: they stay open while it is locked.
+    let hold = home.hold();
+    let locking = tokio::spawn({
+        let home = home.clone();
+        async move { home.lock().await }
+    });
+    until("the lock", async || home.stage() == Stage::Locked).await;
+    drop(busy);
+    let session = signing.await.unwrap();
+    assert!(matches!(session.map(drop), Err(HomeError::Locked)));
+    drop(hold);
+    locking.await.unwrap().unwrap();
+    home.unlock(&password(OWNER), "test").await.unwrap();
+    assert!(home.sessions(ben.id).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_proven_with_the_password_of_before_is_not_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await;
+    let open = home.opened().unwrap();
+    // Proven, and the session not made yet.
+    let proven = open.sessions.password_changes(ben.id);
+    let (now, then) = (password(MEMBER), password(ANOTHER));
+    let changed = home.change_password(ben.id, &now, &then, "test", None);
+    changed.await.unwrap();
+    let source = "test".into();
+    let late = home.new_session(&open, ben.clone(), &source, proven);
+    let late = late.await.map(drop);
+    assert!(matches!(late, Err(HomeError::SignInFailed)));
+    assert!(home.sessions(ben.id).await.unwrap().is_empty());
+    home.sign_in("Ben", &then, "test").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_somebody_who_is_being_added_is_not_swept() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let open = home.opened().unwrap();
+    let (stray, new) = (PersonId::new(), PersonId::new());
+    for id in [stray, new] {
+        let made = open.vault.create_person(*id.as_bytes(), &password(MEMBER));
+        made.unwrap();
+    }
+    // As an addition does until there is a row.
+    let gate = open.persons.gate(new).await;
+    let sweeping = tokio::spawn({
+        let home = home.clone();
+        async move { home.sweep().await }
+    });
+    until("the sweep", async || {
+        open.persons.is_waited_for(new) || sweeping.is_finished()
+    })
+    .await;
+    let name = PersonName::new("Ben").unwrap();
+    let row = open.system.write(move |tx| {
+        let sql = "INSERT INTO access_person VALUES (?1, 'Ben', ?2, 'member', 1)";
+        Ok(tx.execute(sql, rusqlite::params![new.as_bytes(), name.key()])?)
+    });
+    row.await.unwrap();
+    drop(gate);
+    assert_eq!(sweeping.await.unwrap().unwrap(), 1);
+    assert!(keyring(&home, new).exists());
+    assert!(!keyring(&home, stray).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_stops_is_not_locked_instead() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    home.inner.stage.send_replace(Stage::Stopping);
+    home.set_stage(Stage::Locked);
+    assert_eq!(home.stage(), Stage::Stopping);
+    home.stop().await.unwrap();
+}
