@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::character::{Character, Sampling, Turn};
 use crate::error::{CharacterError, quoted};
-use crate::examples;
+use crate::{MOST_STOPS, examples, parameters};
 
 /// Which specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +177,10 @@ fn take_ours(character: &mut Character, ours: &mut Map<String, Value>) {
             .unwrap_or_default()
     }
     character.sampling = take::<Sampling>(ours, "sampling");
+    // Earlier cards may have more than any model was ever held to.
+    let stops = &mut character.sampling.stop;
+    stops.retain(|stop| parameters::may_stop(stop));
+    stops.truncate(MOST_STOPS);
     character.models = take(ours, "models");
     character.license = take(ours, "license");
     // Turns that a card's text can't hold; unless somebody has changed that text since.

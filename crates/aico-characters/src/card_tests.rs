@@ -175,6 +175,25 @@ fn a_card_in_a_picture_keeps_character_and_portrait() {
 }
 
 #[test]
+fn what_was_taken_is_written_as_files_that_are_taken() {
+    let mut card = everything();
+    // Each number on a line of its own would make more than 2 MiB of these.
+    card["data"]["future_field"] = vec![0; 500_000].into();
+    let mara = read(card).unwrap();
+    for format in [Format::CardV2, Format::CardV3] {
+        let file = export(&mara, None, format, "").bytes;
+        assert!(import(&file, "x").unwrap().character.name == "Mara");
+    }
+    // Both cards would be more than a file may have with such a picture.
+    let image = png::tests::picture(1, 1, &[(b"tEXt", vec![b'x'; 6 << 20])]);
+    let file = export(&mara, Some(&image), Format::Png, "");
+    assert!(import(&file.bytes, "x").unwrap().character == mara);
+    let texts = png::read(&file.bytes, &["ccv3", "chara"]).unwrap().texts;
+    assert_eq!((texts.len(), texts[0].0), (1, "ccv3"));
+    assert!(file.notes[0].contains("version 3"), "{:?}", file.notes);
+}
+
+#[test]
 fn hostile_files_end_in_an_error() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_inside =

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::card::CardVersion;
 use crate::error::CharacterError;
-use crate::{LONGEST_NAME, LONGEST_TEXT, MOST_ITEMS, examples, parameters};
+use crate::{LARGEST_CARD, LONGEST_NAME, LONGEST_TEXT, MOST_ITEMS, card, examples, parameters};
 
 /// Who says it, in an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +219,6 @@ impl Character {
             ("greetings", self.greetings.len()),
             ("tags", self.tags.len()),
             ("models", self.models.len()),
-            ("texts that stop an answer", self.sampling.stop.len()),
         ] {
             if count > MOST_ITEMS {
                 return Err(CharacterError::new(format!(
@@ -226,19 +226,23 @@ impl Character {
                 )));
             }
         }
-        for item in self
-            .tags
-            .iter()
-            .chain(&self.models)
-            .chain(&self.sampling.stop)
-        {
+        for item in self.tags.iter().chain(&self.models) {
             if item.len() > 4096 {
                 return Err(CharacterError::new(
-                    "One of its tags, models or stops is longer than 4 KiB.",
+                    "One of its tags or models is longer than 4 KiB.",
                 ));
             }
         }
         parameters::check(&self.sampling)?;
+        // What is taken can be exported, and the export taken again.
+        let fits = |version| card::write(&self, version).to_string().len() <= LARGEST_CARD;
+        if ![CardVersion::V2, CardVersion::V3].into_iter().all(fits) {
+            return Err(CharacterError::new(format!(
+                "All of it together is too large: as a card it has more than {} KiB.",
+                LARGEST_CARD / 1024
+            ))
+            .advice("Make its texts shorter, or fewer."));
+        }
         Ok(self)
     }
 }
@@ -296,6 +300,18 @@ mod tests {
             error.what,
             "Its scenario is too long: 129 KiB, at most 128 KiB."
         );
+    }
+
+    #[test]
+    fn what_no_card_can_hold_is_refused() {
+        let with = |greetings| Character {
+            name: "A".into(),
+            greetings: vec!["x".repeat(LONGEST_TEXT); greetings],
+            ..Character::default()
+        };
+        assert!(with(15).checked().is_ok());
+        let error = with(16).checked().err().unwrap();
+        assert!(error.what.contains("more than 2048 KiB"), "{error}");
     }
 
     #[test]

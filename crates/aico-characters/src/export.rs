@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::card::{self, CardVersion};
 use crate::character::Character;
-use crate::{Names, compose, modelfile, png, portrait};
+use crate::{LARGEST_CARD, LARGEST_FILE, Names, compose, modelfile, png, portrait};
 
 /// As what a character is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,12 @@ pub fn export(
 ) -> Exported {
     let json = |version| {
         let card = card::write(character, version);
-        serde_json::to_vec_pretty(&card).unwrap_or_default()
+        let pretty = serde_json::to_vec_pretty(&card).unwrap_or_default();
+        // White space must not make more of it than is taken again.
+        match pretty.len() > LARGEST_CARD {
+            true => card.to_string().into_bytes(),
+            false => pretty,
+        }
     };
     let mut notes = Vec::new();
     let (bytes, extension, media_type) = match format {
@@ -58,7 +63,22 @@ pub fn export(
             };
             let image = image.unwrap_or(&drawn);
             let texts = [("chara", texts[0].as_str()), ("ccv3", texts[1].as_str())];
-            (png::with_texts(image, &texts), "png", "image/png")
+            let mut whole = png::with_texts(image, &texts);
+            if whole.len() > LARGEST_FILE {
+                whole = png::with_texts(image, &texts[1..]);
+                let told = match whole.len() > LARGEST_FILE {
+                    false => {
+                        "The picture holds a card of version 3 alone: with one of version 2 it \
+                         would be too large to be imported again."
+                    }
+                    true => {
+                        "The picture is too large to be imported again. Choose a smaller portrait, \
+                         or export a JSON file."
+                    }
+                };
+                notes.push(told.to_owned());
+            }
+            (whole, "png", "image/png")
         }
         Format::Modelfile => {
             // A Modelfile knows no macros and no person: they stay out of it.

@@ -43,7 +43,11 @@ pub const LARGEST_CARD: usize = 2 * 1024 * 1024;
 pub const LONGEST_TEXT: usize = 128 * 1024;
 /// Longest name, in letters.
 pub const LONGEST_NAME: usize = 100;
-/// Most example turns, greetings, tags, models and stops of a character.
+/// Most example turns, greetings, tags and models of a character.
 pub const MOST_ITEMS: usize = 256;
+/// Most texts that stop an answer of a character.
+pub const MOST_STOPS: usize = 16;
+/// The longest of them, in bytes.
+pub const LONGEST_STOP: usize = 256;
 /// Widest and highest portrait, in pixels.
 pub const LARGEST_SIDE: u32 = 4096;

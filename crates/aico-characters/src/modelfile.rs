@@ -94,7 +94,7 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Read, CharacterError> {
             what: format!("Line {number}: {}", error.what),
             ..error
         };
-        let value = lines.value(rest).map_err(at)?;
+        let value = lines.value(&instruction, rest).map_err(at)?;
         take(&mut character, &mut seen, &instruction, value).map_err(at)?;
     }
     let Some(from) = seen.from else {
@@ -169,7 +169,6 @@ fn take(
         }
         "parameter" => {
             let (name, given) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
-            let given = given.trim();
             if parameters::set(&mut character.sampling, name, given)? == Taken::Unused {
                 let name = name.to_ascii_lowercase();
                 seen.notes.push(format!(
@@ -250,34 +249,34 @@ impl<'a> Lines<'a> {
         Some((self.number, self.lines.next()?))
     }
 
-    /// The value that begins with `rest`: to the end of the line, or to the end of its quotes. A
-    /// word may stand before them, as after PARAMETER and MESSAGE.
-    pub(crate) fn value(&mut self, rest: &str) -> Result<String, CharacterError> {
+    /// The value that begins with `rest`: to the end of the line, or to the end of the quotes that
+    /// it begins with. Of PARAMETER and MESSAGE it is the value behind the first word; that word
+    /// and a space stand before it in what is given back. What is in quotes stays as it is.
+    pub(crate) fn value(
+        &mut self,
+        instruction: &str,
+        rest: &str,
+    ) -> Result<String, CharacterError> {
         let rest = rest.trim_start();
-        let quoted = ["\"\"\"", "\""].into_iter().find_map(|quote| {
-            let at = match rest.strip_prefix(quote) {
-                Some(_) => 0,
-                None => {
-                    let word = rest.find(char::is_whitespace)?;
-                    let gap = rest[word..].len() - rest[word..].trim_start().len();
-                    rest[word + gap..]
-                        .starts_with(quote)
-                        .then_some(word + gap)?
-                }
-            };
-            Some((quote, at))
-        });
-        let Some((quote, at)) = quoted else {
-            return Ok(rest.trim_end().to_owned());
+        let (mut value, rest) = match instruction {
+            "parameter" | "message" => match rest.split_once(char::is_whitespace) {
+                Some((word, rest)) => (format!("{word} "), rest.trim_start()),
+                None => (rest.to_owned(), ""),
+            },
+            _ => (String::new(), rest),
         };
-        let (word, inside) = (&rest[..at], &rest[at + quote.len()..]);
-        let mut value = word.to_owned();
+        let quoted = ["\"\"\"", "\""]
+            .into_iter()
+            .find_map(|quote| Some((quote, rest.strip_prefix(quote)?)));
+        let Some((quote, mut line)) = quoted else {
+            value.push_str(rest.trim_end());
+            return Ok(value);
+        };
         // A single quote ends with its line unless it stays open; three end where three stand.
-        let mut line = inside;
         loop {
             let ended = match quote {
                 "\"" => line.trim_end().strip_suffix('"'),
-                _ => line.split_once(quote).map(|(before, _)| before),
+                _ => before_three(line),
             };
             if let Some(before) = ended {
                 value.push_str(before);
@@ -291,6 +290,14 @@ impl<'a> Lines<'a> {
             line = next;
         }
     }
+}
+
+/// What stands before three quotes. Of more than three in a row the last ones are meant: the text
+/// ends with one itself.
+fn before_three(line: &str) -> Option<&str> {
+    let at = line.find("\"\"\"")?;
+    let more = line[at + 3..].bytes().take_while(|byte| *byte == b'"');
+    Some(&line[..at + more.count()])
 }
 
 /// A Modelfile, and what there is no place for in one.
@@ -392,9 +399,7 @@ fn in_quotes(text: &str) -> String {
     if !text.contains('\n') && !text.contains('"') {
         return format!("\"{text}\"");
     }
-    // A quote before the closing ones would be taken for one of them.
-    let end = if text.ends_with('"') { "\n" } else { "" };
-    format!("\"\"\"{text}{end}\"\"\"")
+    format!("\"\"\"{text}\"\"\"")
 }
 
 /// What a Modelfile has no place for.
@@ -524,14 +529,51 @@ REQUIRES 0.12.0
             "a\nb",
             "# no comment",
             "a\n\"b\"",
+            "\"",
+            "\"\"",
         ] {
             let modelfile = format!("FROM x\nMESSAGE user {}\n", in_quotes(text));
             let read = read(&modelfile, "n").unwrap().character;
-            assert_eq!(
-                read.examples[0].text.trim_end_matches('\n'),
-                text,
-                "{modelfile}"
-            );
+            assert_eq!(read.examples[0].text, text, "{modelfile}");
         }
+    }
+
+    #[test]
+    fn a_quote_inside_of_a_value_is_a_letter_like_any_other() {
+        let text = "FROM x\nSYSTEM The \"Oracle\" speaks in riddles.\nPARAMETER top_k 5\n\
+            MESSAGE user The \"what\" of it?\nMESSAGE assistant   \"Yes.\"\nLICENSE a \"b\" c\n";
+        let read = read(text, "n").unwrap().character;
+        assert_eq!(read.system_prompt, "The \"Oracle\" speaks in riddles.");
+        assert_eq!(read.sampling.top_k, Some(5));
+        let said: Vec<_> = read.examples.iter().map(|turn| &*turn.text).collect();
+        assert_eq!(said, ["The \"what\" of it?", "Yes."]);
+        assert_eq!(read.license, "a \"b\" c");
+    }
+
+    #[test]
+    fn texts_that_stop_an_answer_are_taken_to_the_letter() {
+        let stops = [
+            "\n", "\nUser:", "User: ", " ", "\"", "a\"\n", "\n\n\n", "END",
+        ];
+        let character = Character {
+            name: "Mara".into(),
+            models: vec!["x".into()],
+            sampling: crate::Sampling {
+                stop: stops.map(str::to_owned).to_vec(),
+                ..crate::Sampling::default()
+            },
+            ..Character::default()
+        };
+        let (text, _) = write(&character, "");
+        let again = read(&text, "n").unwrap().character;
+        assert_eq!(again.sampling.stop, stops, "{text}");
+        let recipe = crate::Recipe::parse(&text).unwrap();
+        assert_eq!(recipe.parameters["stop"], json!(stops));
+        // Around the quotes, and without any, white space says nothing.
+        let read = read(
+            "FROM x\nPARAMETER  stop   a b  \nPARAMETER stop  \"c \"  \n",
+            "n",
+        );
+        assert_eq!(read.unwrap().character.sampling.stop, ["a b", "c "]);
     }
 }

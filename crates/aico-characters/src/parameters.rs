@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::character::Sampling;
 use crate::error::{CharacterError, quoted};
+use crate::{LONGEST_STOP, MOST_STOPS};
 
 /// Parameters that reach the engine, with the values they may have.
 const USED: &[(&str, &str)] = &[
@@ -13,7 +14,10 @@ const USED: &[(&str, &str)] = &[
     ("min_p", "a number from 0 to 1"),
     ("repeat_penalty", "a number above 0, up to 2"),
     ("seed", "a whole number from 0 to 4294967295"),
-    ("stop", "a text"),
+    (
+        "stop",
+        "a text of 1 to 256 bytes, and there are 16 of them at most",
+    ),
     ("num_ctx", "a whole number from 128 to 1048576"),
     ("num_predict", "a whole number from 1 to 1048576, or -1"),
 ];
@@ -85,7 +89,6 @@ pub(crate) fn set(into: &mut Sampling, name: &str, value: &str) -> Result<Taken,
         // Without an end, or until the context is full: as AICO has it.
         "num_predict" if matches!(value.trim(), "-1" | "-2") => into.num_predict = None,
         "num_predict" => into.num_predict = Some(whole()?),
-        _ if value.is_empty() => return Err(wrong()),
         _ => into.stop.push(value.to_owned()),
     }
     check(into).map(|()| Taken::Used).map_err(|_| wrong())
@@ -129,10 +132,11 @@ pub(crate) fn typed(name: &str, value: &str) -> Result<(String, Value), Characte
         CharacterError::new(format!("PARAMETER {name} can't be {}.", quoted(value)))
             .advice(format!("It is {wanted}."))
     };
-    let value = value.trim();
+    // What is in quotes is the text to the letter.
+    let (text, value) = (value, value.trim());
     let typed = if name == "stop" {
-        (!value.is_empty())
-            .then(|| json!(value))
+        (!text.is_empty())
+            .then(|| json!(text))
             .ok_or_else(|| wrong("a text"))?
     } else if TRUTHS.contains(&name.as_str()) {
         let truth = value.parse::<bool>().map_err(|_| wrong("true or false"))?;
@@ -176,6 +180,11 @@ pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, name)| name)
 }
 
+/// Whether a text may stop an answer.
+pub(crate) fn may_stop(text: &str) -> bool {
+    (1..=LONGEST_STOP).contains(&text.len())
+}
+
 /// Whether every value makes sense.
 pub(crate) fn check(sampling: &Sampling) -> Result<(), CharacterError> {
     let within = |value: Option<f32>, fits: fn(f32) -> bool| {
@@ -188,7 +197,7 @@ pub(crate) fn check(sampling: &Sampling) -> Result<(), CharacterError> {
         within(sampling.min_p, |p| (0.0..=1.0).contains(&p)),
         within(sampling.repeat_penalty, |p| p > 0.0 && p <= 2.0),
         true,
-        sampling.stop.iter().all(|stop| !stop.is_empty()),
+        sampling.stop.len() <= MOST_STOPS && sampling.stop.iter().all(|stop| may_stop(stop)),
         sampling
             .num_ctx
             .is_none_or(|n| (128..=1 << 20).contains(&n)),
@@ -226,6 +235,17 @@ mod tests {
                 "{nonsense}"
             );
         }
+        let long = "x".repeat(LONGEST_STOP + 1);
+        for refused in ["", &long] {
+            let mut fresh = Sampling::default();
+            assert!(set(&mut fresh, "stop", refused).is_err());
+        }
+        let mut many = Sampling::default();
+        for _ in 0..MOST_STOPS {
+            assert_eq!(set(&mut many, "stop", "END"), Ok(Taken::Used));
+        }
+        let more = set(&mut many, "stop", "END").unwrap_err();
+        assert!(more.advice.contains("16 of them"), "{}", more.advice);
         let near = set(&mut sampling, "temprature", "1").unwrap_err();
         assert_eq!(near.what, "There is no PARAMETER \"temprature\".");
         assert_eq!(near.advice, "Did you mean temperature?");

@@ -71,7 +71,7 @@ impl Recipe {
                     None => "A text of several lines stands in \"\"\" quotes.".to_owned(),
                 })));
             }
-            let value = lines.value(rest).map_err(at)?;
+            let value = lines.value(&instruction, rest).map_err(at)?;
             recipe.take(&instruction, &value).map_err(at)?;
         }
         if recipe.from.is_empty() {
@@ -127,7 +127,7 @@ impl Recipe {
 
     fn parameter(&mut self, value: &str) -> Result<(), CharacterError> {
         let (name, given) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
-        let (name, given) = parameters::typed(name, given.trim())?;
+        let (name, given) = parameters::typed(name, given)?;
         if name != "stop" {
             self.parameters.insert(name, given);
             return Ok(());
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(parameters["num_ctx"], 8192);
         assert_eq!(parameters["num_gpu"], -1);
         assert_eq!(parameters["use_mmap"], false);
-        assert_eq!(parameters["stop"][0], "<|im_end|>");
+        assert_eq!(parameters["stop"], json!(["<|im_end|>", "END "]));
         assert_eq!(recipe.others["template"], "{{ .Prompt }}\n");
         assert_eq!(recipe.others["requires"], "0.14.0");
         assert_eq!(recipe.messages.len(), 3);

@@ -81,11 +81,19 @@ impl End {
     }
 }
 
+/// What became of an end that was to be stored.
+enum Stored {
+    Done,
+    /// There is no such message any more.
+    Gone,
+}
+
 /// While an answer streams it is stored this often, for the case that the process ends.
 const CHECKPOINT: Duration = Duration::from_millis(500);
 /// How often an end that could not be stored (a full disk) is tried again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
-pub(crate) const LONGEST_ANSWER: u32 = 2048;
+/// Tokens of an answer, where neither character nor program says how many.
+const LONGEST_ANSWER: u32 = 2048;
 /// A model process that was just replaced serves a moment later than its state says.
 const TRIES: u32 = 5;
 
@@ -174,7 +182,7 @@ impl Answer {
         v1::Generate {
             turns,
             sampling: Some(sampling),
-            max_tokens: longest.min(LONGEST_ANSWER),
+            max_tokens: longest,
             cache_key: self.live.conversation.to_vec(),
             context: own.num_ctx.unwrap_or(0),
             model: model.id.clone(),
@@ -218,13 +226,14 @@ impl Answer {
             .add(piece, |delta| self.publish(event::ANSWER_DELTA, &delta));
     }
 
-    /// Stores the end, and with it the events that tell of it. When there is no room for it those who watch are told, what was said stays
-    /// in memory, and it is stored as soon as there is.
+    /// Stores the end, and with it the events that tell of it. When there is no room for it those
+    /// who watch are told, what was said stays in memory, and it is stored as soon as there is.
     async fn finish(self, end: End, by: By) {
         let mut told = false;
         loop {
             let error = match self.store_end(&end, &by).await {
-                Ok(()) => {
+                Ok(Stored::Gone) => return self.tell_gone(end),
+                Ok(Stored::Done) => {
                     // Before it is told: whoever hears of the end may ask for the next at once.
                     self.all.end(self.live.id);
                     let (store, person) = (&self.store, self.live.person);
@@ -249,7 +258,7 @@ impl Answer {
         }
     }
 
-    async fn store_end(&self, end: &End, by: &By) -> Result<(), StoreError> {
+    async fn store_end(&self, end: &End, by: &By) -> Result<Stored, StoreError> {
         let (parts, _) = self.live.so_far();
         let (conversation, id) = (self.live.conversation, self.live.id);
         let (status, fault, by) = (end.status, end.fault.clone(), by.clone());
@@ -260,6 +269,12 @@ impl Answer {
             (!said.trim().is_empty()).then(|| thread::after(&key, v1::Role::Assistant, &said))
         });
         let stored = self.store.write(move |tx| {
+            match messages::is_unfinished(tx, id)? {
+                None => return Ok((Stored::Gone, None)),
+                // Stored the time before, only not acknowledged then.
+                Some(false) => return Ok((Stored::Done, None)),
+                Some(true) => {}
+            }
             messages::finish(tx, conversation, id, status, &parts, &by, fault.as_ref())?;
             conversations::touch(tx, conversation)?;
             if let Some(key) = key.flatten() {
@@ -276,12 +291,26 @@ impl Answer {
             put(tx, event::CONVERSATION_UPDATED, &changed)?;
             // Off the way from a question to its answer, and in one view with the end.
             let recent = history.map(|most| Recent::read(tx, conversation, id, most));
-            Ok(recent.transpose()?.flatten())
+            Ok((Stored::Done, recent.transpose()?.flatten()))
         });
-        if let (Some(recent), Some(memory)) = (stored.await?, &self.memory) {
+        let (stored, recent) = stored.await?;
+        if let (Some(recent), Some(memory)) = (recent, &self.memory) {
             recent::keep(memory, conversation, &recent).await;
         }
-        Ok(())
+        Ok(stored)
+    }
+
+    /// Its conversation was deleted while it was written. Programs that wait for its end, and know
+    /// nothing of conversations, are told of it.
+    fn tell_gone(&self, end: End) {
+        self.all.end(self.live.id);
+        tracing::debug!("the conversation of an answer was deleted before its end");
+        let message = v1::Message {
+            status: end.status.into(),
+            fault: end.fault,
+            ..self.as_said()
+        };
+        self.tell_done(message, end.stats);
     }
 
     /// The end could not be stored (a full disk, an erased person): those who watch are told. When
@@ -293,27 +322,44 @@ impl Answer {
             ),
             false => fault,
         };
-        let (parts, _) = self.live.so_far();
-        let parts = parts.into_iter().map(|content| v1::Part {
-            content: Some(content),
-        });
         let (conversation, id) = (self.live.conversation, self.live.id);
         let begun = self
             .store
             .read(move |db| messages::get(db, conversation, id))
             .await;
+        let said = self.as_said();
+        let message = match begun {
+            Ok(begun) => v1::Message {
+                parts: said.parts,
+                ..begun
+            },
+            Err(_) => said,
+        };
         let message = v1::Message {
             status: MessageStatus::Failed.into(),
-            parts: parts.collect(),
             fault: Some(fault),
-            ..begun.unwrap_or_else(|_| v1::Message {
-                id: id.to_vec(),
-                conversation: conversation.to_vec(),
-                role: v1::Role::Assistant.into(),
-                ..v1::Message::default()
-            })
+            ..message
         };
         self.live.end_unstored(message.clone());
+        self.tell_done(message, stats);
+    }
+
+    /// The answer as far as it is known without the store.
+    fn as_said(&self) -> v1::Message {
+        let (parts, _) = self.live.so_far();
+        let parts = parts.into_iter().map(|content| v1::Part {
+            content: Some(content),
+        });
+        v1::Message {
+            id: self.live.id.to_vec(),
+            conversation: self.live.conversation.to_vec(),
+            role: v1::Role::Assistant.into(),
+            parts: parts.collect(),
+            ..v1::Message::default()
+        }
+    }
+
+    fn tell_done(&self, message: v1::Message, stats: v1::AnswerStats) {
         let done = v1::AnswerDone {
             message: Some(message),
             stats: Some(stats),
@@ -455,7 +501,11 @@ impl Checkpoint {
             let (parts, _) = live.so_far();
             let id = live.id;
             if let Err(error) = store
-                .write(move |tx| messages::set_text(tx, id, &parts))
+                .write(move |tx| match messages::is_unfinished(tx, id)? {
+                    Some(true) => messages::set_text(tx, id, &parts),
+                    // Deleted meanwhile.
+                    _ => Ok(()),
+                })
                 .await
             {
                 tracing::warn!(error = %error, "what an answer said so far could not be stored");

@@ -116,7 +116,7 @@ pub(crate) fn update(
             "UPDATE companion_conversation SET title = ?2, titled = 1 WHERE id = ?1",
             params![id.as_bytes(), title],
         )?;
-        search::index_title(tx, id, &title)?;
+        search::replace_title(tx, id, &title)?;
     }
     if let Some(character) = character {
         characters::get(tx, character)?;

@@ -30,6 +30,11 @@ pub(crate) fn from_store(error: StoreError) -> Fault {
             .with_what_to_do(
                 "`aico store check` says what is damaged and what can be put back from where.",
             ),
+        StoreError::ReadOnly => Fault::new("store-damaged", "Your conversations can only be read")
+            .with_detail("They are an older copy that was put back.")
+            .with_what_to_do(
+                "Whoever runs AICO decides whether it counts: see `aico store check`.",
+            ),
         error => {
             tracing::error!(error = %error, "a person's store failed");
             Fault::internal("The conversation could not be stored")

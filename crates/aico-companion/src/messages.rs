@@ -235,7 +235,15 @@ pub(crate) fn set_text(tx: &Transaction<'_>, id: MessageId, parts: &[Content]) -
     Ok(())
 }
 
-/// Stores how an answer ended.
+/// Whether an answer still waits for its end; `None`: there is no such message.
+pub(crate) fn is_unfinished(db: &Connection, id: MessageId) -> Result<Option<bool>> {
+    let mut query = db.prepare_cached("SELECT status FROM companion_message WHERE id = ?1")?;
+    let status = query.query_row([id.as_bytes()], |row| row.get::<_, i32>(0));
+    let status = status.optional()?;
+    Ok(status.map(|status| status == MessageStatus::Streaming as i32))
+}
+
+/// Stores how an answer ended, once: its text is searched for from then on.
 pub(crate) fn finish(
     tx: &Transaction<'_>,
     conversation: ConversationId,
@@ -321,6 +329,8 @@ pub(crate) fn spoken(content: &Content) -> Option<&str> {
 /// that broke off is told as far as it came.
 pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
     let mut turns: Vec<v1::Turn> = Vec::with_capacity(path.len());
+    // The last turn without its newest message; `None`: that one is all of it.
+    let mut before: Option<usize> = None;
     for message in path {
         let text: String = message
             .parts
@@ -334,7 +344,10 @@ pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
                 .as_ref()
                 .is_some_and(|fault| fault.code == "too-long")
             {
-                turns.pop();
+                match (before.take(), turns.last_mut()) {
+                    (Some(length), Some(last)) => last.text.truncate(length),
+                    _ => drop(turns.pop()),
+                }
             }
             continue;
         }
@@ -348,14 +361,18 @@ pub(crate) fn turns(path: &[v1::Message]) -> Vec<v1::Turn> {
             // The question to it was cut off: a template wants to begin with one.
             None if role == v1::turn::Role::Assistant => {}
             Some(last) if last.role() == role => {
+                before = Some(last.text.len());
                 last.text.push_str("\n\n");
                 last.text.push_str(&text);
             }
-            _ => turns.push(v1::Turn {
-                role: role.into(),
-                text,
-                ..v1::Turn::default()
-            }),
+            _ => {
+                before = None;
+                turns.push(v1::Turn {
+                    role: role.into(),
+                    text,
+                    ..v1::Turn::default()
+                });
+            }
         }
     }
     turns
@@ -384,14 +401,26 @@ mod tests {
             )),
             ..v1::Message::default()
         };
+        let long = said(Role::User, Content::Text("word ".repeat(10_000)));
+        let hello = said(Role::User, Content::Text("Hello".into()));
+        let told = |path: &[v1::Message]| -> Vec<String> {
+            turns(path).into_iter().map(|turn| turn.text).collect()
+        };
+        let path = [long.clone(), failed.clone(), hello.clone()];
+        assert_eq!(told(&path), ["Hello"]);
+        // Those that are one turn with it, for their answers never began, stay.
+        let cancelled = said(Role::Assistant, Content::Text(String::new()));
+        let one = said(Role::User, Content::Text("One".into()));
         let path = [
-            said(Role::User, Content::Text("word ".repeat(10_000))),
+            one,
+            cancelled.clone(),
+            hello.clone(),
+            cancelled,
+            long,
             failed,
-            said(Role::User, Content::Text("Hello".into())),
+            hello,
         ];
-        let turns = turns(&path);
-        assert_eq!(turns.len(), 1);
-        assert_eq!(turns[0].text, "Hello");
+        assert_eq!(told(&path), ["One\n\nHello\n\nHello"]);
     }
 
     #[test]

@@ -13,11 +13,11 @@ const LONGEST_PAGE: u32 = 100;
 const BEGIN: char = '\u{1}';
 const END: char = '\u{2}';
 
+/// The first title of a conversation; none is no words to be found.
 pub(crate) fn index_title(tx: &Transaction<'_>, id: ConversationId, title: &str) -> Result<()> {
-    tx.execute(
-        "DELETE FROM companion_text WHERE conversation = ?1 AND message IS NULL",
-        [id.as_bytes()],
-    )?;
+    if title.is_empty() {
+        return Ok(());
+    }
     tx.execute(
         "INSERT INTO companion_text (text, conversation, message) VALUES (?1, ?2, NULL)",
         params![plain(title), id.as_bytes()],
@@ -25,16 +25,24 @@ pub(crate) fn index_title(tx: &Transaction<'_>, id: ConversationId, title: &str)
     Ok(())
 }
 
+/// Another title. Looks through everything, for nothing but the text is indexed: only for what a
+/// person does now and then.
+pub(crate) fn replace_title(tx: &Transaction<'_>, id: ConversationId, title: &str) -> Result<()> {
+    tx.execute(
+        "DELETE FROM companion_text WHERE conversation = ?1 AND message IS NULL",
+        [id.as_bytes()],
+    )?;
+    index_title(tx, id, title)
+}
+
+/// The text of a message that is not indexed yet: whether it is would take a look through
+/// everything, while others wait to write.
 pub(crate) fn index_message(
     tx: &Transaction<'_>,
     conversation: ConversationId,
     message: MessageId,
     text: &str,
 ) -> Result<()> {
-    tx.execute(
-        "DELETE FROM companion_text WHERE message = ?1",
-        [message.as_bytes()],
-    )?;
     tx.execute(
         "INSERT INTO companion_text (text, conversation, message) VALUES (?1, ?2, ?3)",
         params![plain(text), conversation.as_bytes(), message.as_bytes()],
@@ -123,7 +131,83 @@ fn pieces(marked: &str) -> Vec<v1::search_hit::Piece> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aico_contracts::v1::{MessageStatus, Role};
+
     use super::*;
+    use crate::conversations;
+    use crate::messages::{self, NewMessage};
+
+    fn database() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        for migration in crate::MIGRATIONS.migrations {
+            db.execute_batch(migration.sql).unwrap();
+        }
+        db
+    }
+
+    fn say(tx: &Transaction<'_>, conversation: ConversationId, text: &str) {
+        let new = NewMessage {
+            id: MessageId::new(),
+            conversation,
+            parent: None,
+            role: Role::User,
+            status: MessageStatus::Complete,
+            text,
+            origin_device: "",
+        };
+        messages::insert(tx, &new).unwrap();
+        conversations::title_from(tx, conversation, text).unwrap();
+    }
+
+    #[test]
+    fn the_present_title_is_found_and_no_other_one() {
+        let mut db = database();
+        let tx = db.transaction().unwrap();
+        let (made, _) = conversations::create(&tx, "", "").unwrap();
+        let id = ConversationId::from_slice(&made.id).unwrap();
+        let found = |word: &str| find(&tx, word, 0).unwrap().items.len();
+        say(&tx, id, "quince");
+        say(&tx, id, "medlar");
+        assert_eq!(found("quince"), 2, "the title and the message");
+        assert_eq!(found("medlar"), 1);
+        conversations::update(&tx, id, Some("Sorbus"), None, None).unwrap();
+        assert_eq!(found("quince"), 1, "the message");
+        assert_eq!(found("sorbus"), 1);
+        conversations::update(&tx, id, Some("Cydonia"), None, None).unwrap();
+        assert_eq!((found("sorbus"), found("cydonia")), (0, 1));
+        conversations::delete(&tx, id).unwrap();
+        assert_eq!(found("quince") + found("medlar") + found("cydonia"), 0);
+    }
+
+    #[test]
+    fn what_is_said_costs_the_same_however_much_was_said_before() {
+        let mut db = database();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let step = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        db.progress_handler(1, Some(step)).unwrap();
+        let tx = db.transaction().unwrap();
+        // Steps of SQLite for a new conversation and its first words.
+        let steps = || {
+            let before = count.load(Ordering::Relaxed);
+            let (made, _) = conversations::create(&tx, "", "").unwrap();
+            let id = ConversationId::from_slice(&made.id).unwrap();
+            say(&tx, id, "quince");
+            (id, count.load(Ordering::Relaxed) - before)
+        };
+        let (id, few) = steps();
+        for _ in 0..2000 {
+            say(&tx, id, "medlar");
+        }
+        let (_, many) = steps();
+        assert!(few > 0 && many < few + 1000, "{few} steps, then {many}");
+    }
 
     #[test]
     fn what_is_typed_is_words() {

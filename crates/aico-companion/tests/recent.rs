@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the model was told, question by question.
 type Told = Arc<Mutex<Vec<Vec<v1::Turn>>>>;
+/// How long an answer might get, in tokens, question by question.
+type Limits = Arc<Mutex<Vec<u32>>>;
 
 struct World {
     home: Home,
@@ -31,6 +33,7 @@ struct World {
     bus: Client,
     events: Subscription,
     told: Told,
+    limits: Limits,
     _data: tempfile::TempDir,
 }
 
@@ -58,9 +61,11 @@ impl World {
         let bus = Bus::new(Arc::new(BusPolicy::new(home.grants())));
         let told = Told::default();
         tokio::spawn(ready(bus.join(Identity::new("models")), Arc::clone(&told)));
+        let limits = Limits::default();
         tokio::spawn(generate(
             bus.join(Identity::new("models")),
             Arc::clone(&told),
+            Arc::clone(&limits),
         ));
         let companion = bus.join(Identity::new("companion"));
         let companion = Companion::start(home.clone(), companion, history).unwrap();
@@ -75,6 +80,7 @@ impl World {
             bus: client,
             events,
             told,
+            limits,
             _data: data,
         }
     }
@@ -127,21 +133,33 @@ impl World {
 
     /// Waits for the end of an answer, and holds what the model was told against the store.
     async fn answered(&mut self, accepted: &v1::Accepted) {
-        let ended = async {
+        self.ended(&accepted.answer).await;
+    }
+
+    /// Waits for the end of an answer, as it is told.
+    async fn ended(&mut self, answer: &[u8]) -> v1::Message {
+        loop {
+            let done: v1::AnswerDone = self.heard(event::ANSWER_DONE).await;
+            let message = done.message.unwrap();
+            if message.id == answer {
+                return message;
+            }
+        }
+    }
+
+    /// The next event of a kind.
+    async fn heard<E: Payload + Default>(&mut self, kind: &str) -> E {
+        let heard = async {
             loop {
                 let Some(Delivery::Message(envelope)) = self.events.recv().await else {
                     continue;
                 };
-                if !envelope.topic.ends_with(event::ANSWER_DONE) {
-                    continue;
-                }
-                let done: v1::AnswerDone = aico_bus::decode(&envelope).unwrap();
-                if done.message.unwrap().id == accepted.answer {
-                    break;
+                if envelope.topic.ends_with(kind) {
+                    return aico_bus::decode(&envelope).unwrap();
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        tokio::time::timeout(PATIENCE, heard).await.unwrap()
     }
 
     /// What the model was told last, without the character's prompt.
@@ -190,6 +208,8 @@ impl World {
 
 /// What the person says for the program that runs the model to be away when it is asked first.
 const AWAY: &str = "the program is away";
+/// What the person says for an answer that does not end by itself.
+const ENDLESS: &str = "go on and on";
 
 fn is_away(told: &Told) -> bool {
     let told = told.lock();
@@ -218,17 +238,19 @@ async fn ready(bus: Client, told: Told) {
     }
 }
 
-async fn generate(bus: Client, told: Told) {
+async fn generate(bus: Client, told: Told, limits: Limits) {
     let mut requests = bus.serve(MODELS_GENERATE, 4).unwrap();
     while let Some(request) = requests.recv().await {
-        say(request, &told).await;
+        say(request, &told, &limits).await;
     }
 }
 
-async fn say(request: Request, told: &Told) {
+async fn say(request: Request, told: &Told, limits: &Limits) {
     let question: v1::Generate = request.decode().unwrap();
+    limits.lock().push(question.max_tokens);
     let again = is_away(told);
-    let away = question.turns.last().is_some_and(|turn| turn.text == AWAY);
+    let says = |text: &str| question.turns.last().is_some_and(|turn| turn.text == text);
+    let (away, endless) = (says(AWAY), says(ENDLESS));
     let count = {
         let mut told = told.lock();
         told.push(question.turns);
@@ -241,6 +263,9 @@ async fn say(request: Request, told: &Told) {
     let text = Item::Text(format!("answer {count}"));
     let text = v1::Generated { item: Some(text) };
     responder.send(text).await.unwrap();
+    if endless {
+        return responder.cancelled().await;
+    }
     let end = v1::GeneratedEnd {
         reason: v1::generated_end::Reason::Stop.into(),
         ..v1::GeneratedEnd::default()
@@ -248,6 +273,43 @@ async fn say(request: Request, told: &Told) {
     responder.end(v1::Generated {
         item: Some(Item::End(end)),
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_conversation_is_deleted_ends_without_a_fault() {
+    let mut world = World::new(400).await;
+    let conversation = world.conversation().await;
+    let question = v1::SendMessage {
+        conversation: conversation.clone(),
+        text: ENDLESS.to_owned(),
+        ..v1::SendMessage::default()
+    };
+    let accepted: v1::Accepted = world.ask(verb::SEND, &question).await;
+    let _: v1::AnswerDelta = world.heard(event::ANSWER_DELTA).await;
+    let delete = v1::DeleteConversation { id: conversation };
+    let _: v1::Empty = world.ask(verb::DELETE, &delete).await;
+    let ended = world.ended(&accepted.answer).await;
+    assert_eq!(ended.status(), v1::MessageStatus::Cancelled);
+    assert_eq!(ended.fault, None);
+    assert_eq!(ended.parts.len(), 1, "what was said is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_be_as_long_as_who_asks_says() {
+    let mut world = World::new(400).await;
+    for (asked, limit) in [(0, 2048), (7, 7), (5000, 5000)] {
+        let question = v1::Talk {
+            text: "Tell me a story.".to_owned(),
+            sampling: Some(v1::TalkSampling {
+                max_tokens: asked,
+                ..v1::TalkSampling::default()
+            }),
+            ..v1::Talk::default()
+        };
+        let talking: v1::Talking = world.ask(verb::TALK, &question).await;
+        world.ended(&talking.answer).await;
+        assert_eq!(world.limits.lock().last(), Some(&limit));
+    }
 }
 
 /// Whether what is told comes from the working memory.

@@ -11,6 +11,7 @@ mod parse;
 use std::sync::Arc;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use channels::{Channels, Kind};
 
@@ -37,6 +38,13 @@ pub const MARKS: &[&str] = &[
     "<|constrain|>",
     "<|end|>",
 ];
+
+/// An id for a call that has none: as the common servers make them, another one each time, and short
+/// enough for Mistral's templates.
+pub(crate) fn id() -> String {
+    let id = Uuid::new_v4().simple().to_string();
+    id[..9].to_owned()
+}
 
 /// How a family of models writes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //! an end at a stop string, and calls of tools out of the text. Each step holds back what the next
 //! token may change.
 
+use aico_characters::{LONGEST_STOP, MOST_STOPS};
+
 use crate::calls::{Call, CallReader, Calls, Part};
 
 /// What begins a model's thinking.
@@ -9,10 +11,20 @@ pub const THINK_OPEN: &str = "<think>";
 /// What ends it.
 pub const THINK_CLOSE: &str = "</think>";
 
-/// Most stop strings of one request.
-pub const STOPS_LIMIT: usize = 16;
-/// Longest stop string, in bytes.
-pub const STOP_LENGTH_LIMIT: usize = 256;
+/// Most stop strings that may be asked for: those of a character, and as many of a program.
+const STOPS_LIMIT: usize = 2 * MOST_STOPS;
+
+/// The stop strings of an answer: the template's `own`, without which a model speaks for the person
+/// as well, and those that were asked for, within the limits of a character's.
+#[must_use]
+pub fn stops(own: &[&str], asked: Vec<String>) -> Vec<String> {
+    let asked = asked
+        .into_iter()
+        .filter(|stop| (1..=LONGEST_STOP).contains(&stop.len()))
+        .take(STOPS_LIMIT);
+    let own = own.iter().map(|&stop| stop.to_owned());
+    own.chain(asked).collect()
+}
 
 /// Assembles bytes into whole characters. What can't become one turns into U+FFFD.
 #[derive(Default)]
@@ -69,12 +81,9 @@ struct Stops {
 }
 
 impl Stops {
-    fn new(stops: Vec<String>) -> Self {
-        let stops = stops
-            .into_iter()
-            .filter(|stop| !stop.is_empty() && stop.len() <= STOP_LENGTH_LIMIT)
-            .take(STOPS_LIMIT)
-            .collect();
+    fn new(mut stops: Vec<String>) -> Self {
+        // An empty one would end every answer before it begins.
+        stops.retain(|stop| !stop.is_empty());
         Self {
             stops,
             held: String::new(),
@@ -388,6 +397,25 @@ mod tests {
     fn beginning_of_a_stop_string_at_the_end_is_shown() {
         let (text, _) = run(Thinking::None, &["\n\n###"], b"one\n\n##", 1);
         assert_eq!(text, "one\n\n##");
+    }
+
+    #[test]
+    fn however_many_stops_are_asked_for_the_templates_own_are_among_them() {
+        let asked = |count: usize| (0..count).map(|number| format!("stop {number}")).collect();
+        let all = stops(&["<|im_end|>"], asked(STOPS_LIMIT + 5));
+        assert_eq!(
+            (all.len(), all[0].as_str()),
+            (STOPS_LIMIT + 1, "<|im_end|>")
+        );
+        // A character's and a program's are all taken.
+        let both = stops(&["<|im_end|>"], asked(2 * MOST_STOPS));
+        assert_eq!(both.last().map(String::as_str), Some("stop 31"));
+        let odd = vec![
+            String::new(),
+            "x".repeat(LONGEST_STOP + 1),
+            "END".to_owned(),
+        ];
+        assert_eq!(stops(&[], odd), ["END"]);
     }
 
     #[test]

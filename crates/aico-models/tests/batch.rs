@@ -233,6 +233,51 @@ fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
 }
 
 #[test]
+fn what_waits_is_paused_or_gives_way_is_forgotten_too() {
+    let loaded = load(&Shape::tiny(), 1);
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let ask = |key: &[u8], limit| of(ann, key, request(loaded.tokens(LONG), limit));
+    let held = || {
+        let held = wait(loaded.batcher.held()).into_iter();
+        held.filter(|prompt| prompt.person == ann).count()
+    };
+    let queued = |generation: &mut Generation| {
+        assert!(matches!(generation.next_blocking(), Some(Event::Queued(_))));
+    };
+    let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
+    begun(&mut endless);
+    let mut waiting = loaded.batcher.submit(ask(b"1", 3));
+    queued(&mut waiting);
+    let later = ask(b"2", 3);
+    let id = later.id;
+    let mut paused = loaded.batcher.submit(later);
+    queued(&mut paused);
+    loaded.batcher.pause(id);
+    loaded.batcher.forget(Some(ann));
+    drop(endless);
+    finish(waiting);
+    assert_eq!(held(), 0, "it waited");
+    loaded.batcher.resume(id);
+    finish(paused);
+    assert_eq!(held(), 0, "it was paused");
+
+    let mut work = loaded.batcher.submit(Request {
+        priority: Priority::Background,
+        ..ask(b"3", 300)
+    });
+    begun(&mut work);
+    loaded.batcher.discard(ann, b"3".to_vec());
+    loaded.answer(Request {
+        priority: Priority::Interactive,
+        ..of(ben, b"4", request(loaded.tokens(LONG), 3))
+    });
+    finish(work);
+    assert_eq!(held(), 0, "it gave way");
+    loaded.answer(ask(b"3", 3));
+    assert_eq!(held(), 1, "a later one is held again");
+}
+
+#[test]
 fn the_slot_that_was_used_longest_ago_is_given_away() {
     let loaded = load(&Shape::tiny(), 2);
     let ann = PersonId::new();
@@ -271,12 +316,27 @@ fn one_more_than_may_wait_is_refused() {
     let loaded = load(&Shape::tiny(), 1);
     let mut endless = loaded.batcher.submit(request(loaded.tokens(LONG), 100_000));
     begun(&mut endless);
-    let waiting: Vec<_> = (0..QUEUE_LIMIT)
-        .map(|_| loaded.batcher.submit(request(loaded.tokens("Hi"), 2)))
-        .collect();
-    let mut refused = loaded.batcher.submit(request(loaded.tokens("Hi"), 2));
+    let ask = |priority| {
+        loaded.batcher.submit(Request {
+            priority,
+            ..request(loaded.tokens("Hi"), 2)
+        })
+    };
+    let mut waiting: Vec<_> = (0..QUEUE_LIMIT).map(|_| ask(Priority::Normal)).collect();
+    let mut refused = ask(Priority::Normal);
     assert!(matches!(refused.next_blocking(), Some(Event::Busy)));
+    // The urgent is not: whoever came last gives way.
+    let urgent = ask(Priority::Interactive);
+    let mut given_way = waiting.pop().unwrap();
+    let told = loop {
+        match given_way.next_blocking() {
+            Some(Event::Queued(_)) => {}
+            told => break told,
+        }
+    };
+    assert!(matches!(told, Some(Event::Busy)));
     drop(endless);
+    assert_eq!(finish(urgent).1.answer_tokens, 2);
     for generation in waiting {
         assert_eq!(finish(generation).1.answer_tokens, 2);
     }

@@ -141,3 +141,35 @@ fn a_causal_model_with_last_pooling_gives_the_same_each_time() {
     assert!(cosine(&first[1].vector, &first[4].vector) > 0.9999);
     assert!(cosine(&first[0].vector, &first[1].vector) < 0.999);
 }
+
+/// What its first tokens were is in the vector of its last, wherever a text is cut into steps.
+#[test]
+fn a_causal_model_reads_a_long_text_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let shape = Shape {
+        pooling: Some(3),
+        ..Shape::tiny()
+    };
+    gguf_writer::write(&path, &shape);
+    let embedder = Embedder::start(Arc::new(support::load_file(&path)), 1).unwrap();
+    let rest = "and the rain fell in torrents ".repeat(11);
+    let one = "a cat sat on the mat ".repeat(15) + &rest;
+    let other = "the dogs ran all day ".repeat(15) + &rest;
+    let alone = embed(&embedder, &[&one]);
+    assert!(alone[0].tokens > 512 && !alone[0].truncated);
+    // Behind others its steps begin elsewhere.
+    let around = ["where do i keep it", "x"];
+    let together = embed(&embedder, &[around[0], &one, around[1]]);
+    let distance = |one: &Embedding, other: &Embedding| -> f32 {
+        let both = one.vector.iter().zip(&other.vector);
+        both.map(|(a, b)| (a - b) * (a - b)).sum()
+    };
+    let near = distance(&alone[0], &together[1]);
+    let far = distance(&alone[0], &embed(&embedder, &[&other])[0]);
+    assert!(near < 1e-6 && far > 100.0 * near, "{near} {far}");
+    for (text, found) in around.iter().zip([&together[0], &together[2]]) {
+        let wanted = &embed(&embedder, &[*text])[0];
+        assert!(distance(wanted, found) < 1e-6, "{text}");
+    }
+}

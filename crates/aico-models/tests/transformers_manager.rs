@@ -209,6 +209,20 @@ async fn packages_are_added_asked_and_removed() {
         let refused: Result<Embedded, _> = daemon.ask(topics::MODELS_EMBED, &asked).await;
         assert_eq!(code(&refused.unwrap_err()), wanted);
     }
+    let long = Embed {
+        model: "tiny-xlm-roberta".into(),
+        texts: vec!["a".into()],
+        dimensions: 9999,
+    };
+    let refused: Result<Embedded, _> = daemon.ask(topics::MODELS_EMBED, &long).await;
+    let RequestError::Fault(refused) = refused.unwrap_err() else {
+        panic!("a fault");
+    };
+    assert!(refused.title.contains("dimensions"), "{refused:?}");
+    assert!(
+        refused.what_to_do.starts_with("Ask for 1 to "),
+        "{refused:?}"
+    );
     let same = FindEntities {
         labels: vec!["a".into(), " a".into()],
         ..asked.clone()

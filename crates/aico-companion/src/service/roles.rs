@@ -7,7 +7,7 @@ use aico_contracts::topics::{self, event};
 use aico_contracts::v1::{self, Fault, Role, export_character};
 
 use super::{Asked, Inner, Reply};
-use crate::fault::from_store;
+use crate::fault::{caller, from_store};
 use crate::outbox::put;
 use crate::{base_models, character, characters, conversations};
 
@@ -104,6 +104,8 @@ impl Inner {
                 if !source.is_empty() {
                     written.kept = characters::get(tx, source)?.character.kept.clone();
                     kept_portrait = characters::portrait(tx, source)?;
+                    // What came with its file may make it too large.
+                    written = written.checked().map_err(|error| caller(told(error)))?;
                 }
                 let kept = if id.is_empty() {
                     let portrait = portrait.unwrap_or(kept_portrait);

@@ -8,6 +8,7 @@
 //! What stands behind it on another machine is [`Guarded`]: nothing goes there without the consent
 //! of the person whose words it is, and nothing without a note of it.
 
+mod budget;
 mod driver;
 mod egress;
 mod engines;

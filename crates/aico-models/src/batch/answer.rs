@@ -54,6 +54,10 @@ impl<S> Waiting for Answer<S> {
             let _gone = self.events.send(Event::Queued(before));
         }
     }
+    fn may_go(&self) -> bool {
+        // What was begun is brought to its end.
+        self.first_token.is_none()
+    }
 }
 
 impl<S> Answer<S> {

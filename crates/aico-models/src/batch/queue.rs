@@ -14,6 +14,10 @@ pub(crate) trait Waiting {
     fn arrival(&self) -> u64;
     /// Told how many are before it, when that changes.
     fn position(&mut self, before: u32);
+    /// Whether it may be refused after all, for somebody who comes before it.
+    fn may_go(&self) -> bool {
+        true
+    }
 }
 
 /// What waits, in no order: the order depends on what runs.
@@ -42,6 +46,39 @@ impl<W: Waiting> Queue<W> {
 
     pub(crate) fn push(&mut self, item: W) {
         self.waiting.push(item);
+    }
+
+    /// Takes one in where at most so many may wait, and gives whoever there is no place for: of
+    /// all that may go, the newcomer too, the one that would come last.
+    pub(crate) fn admit(
+        &mut self,
+        item: W,
+        most: usize,
+        running: &HashMap<Option<PersonId>, usize>,
+    ) -> Option<W> {
+        self.waiting.push(item);
+        if self.waiting.len() <= most {
+            return None;
+        }
+        let sequence = self.sequence(running);
+        let mut last = sequence.into_iter().rev();
+        let last = last.find(|&index| self.waiting[index].may_go())?;
+        Some(self.waiting.swap_remove(last))
+    }
+
+    /// In which order they come: each that has its turn delays the others of its person.
+    fn sequence(&self, running: &HashMap<Option<PersonId>, usize>) -> Vec<usize> {
+        let mut running = running.clone();
+        let mut left: Vec<usize> = (0..self.waiting.len()).collect();
+        let mut sequence = Vec::with_capacity(left.len());
+        while let Some(at) =
+            (0..left.len()).min_by_key(|&at| order(&self.waiting[left[at]], &running))
+        {
+            let index = left.swap_remove(at);
+            *running.entry(self.waiting[index].person()).or_default() += 1;
+            sequence.push(index);
+        }
+        sequence
     }
 
     /// How urgent the most urgent is.
@@ -75,10 +112,13 @@ impl<W: Waiting> Queue<W> {
 
     /// Tells each its position.
     pub(crate) fn tell(&mut self, running: &HashMap<Option<PersonId>, usize>) {
-        self.waiting.sort_by_key(|item| order(item, running));
-        for (before, item) in (0..).zip(&mut self.waiting) {
-            item.position(before);
+        for (before, index) in (0..).zip(self.sequence(running)) {
+            self.waiting[index].position(before);
         }
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.waiting.iter_mut()
     }
 }
 
@@ -137,10 +177,29 @@ mod tests {
         queue.tell(&running);
         let mut order = Vec::new();
         while let Some(item) = queue.pop(&running) {
-            assert!(order.len() > 1 || item.3 == order.len() as u32);
+            assert_eq!(item.3, order.len() as u32, "as it was told");
             *running.entry(item.1).or_default() += 1;
             order.push(item.2);
         }
         assert_eq!(order, [3, 1, 2, 4, 0]);
+    }
+
+    #[test]
+    fn in_a_full_queue_whoever_comes_last_gives_way() {
+        let (ann, ben) = (Some(PersonId::new()), Some(PersonId::new()));
+        let mut queue = Queue::new();
+        let running = HashMap::new();
+        let mut admit = |priority, person, arrival| {
+            let item = Item(priority, person, arrival, 9);
+            queue.admit(item, 3, &running).map(|item| item.2)
+        };
+        assert_eq!(admit(Priority::Normal, ann, 0), None);
+        assert_eq!(admit(Priority::Background, ann, 1), None);
+        assert_eq!(admit(Priority::Normal, ann, 2), None);
+        assert_eq!(admit(Priority::Background, ann, 3), Some(3), "itself");
+        assert_eq!(admit(Priority::Interactive, ann, 4), Some(1));
+        assert_eq!(admit(Priority::Normal, ann, 5), Some(5));
+        // One person's pile keeps nobody else out.
+        assert_eq!(admit(Priority::Normal, ben, 6), Some(2));
     }
 }

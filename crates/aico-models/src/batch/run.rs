@@ -128,16 +128,28 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
                     }
                 }
             }
-            Command::Forget(person) => self.slots.forget(&mut self.engine, |owner| {
-                person.is_none() || owner.person == person
-            }),
-            Command::Discard(person, key) => self.slots.forget(&mut self.engine, |owner| {
-                owner.person == Some(person) && owner.key == key
-            }),
+            Command::Forget(person) => {
+                self.forget(|owner| person.is_none() || owner.person == person);
+            }
+            Command::Discard(person, key) => {
+                self.forget(|owner| owner.person == Some(person) && owner.key == key);
+            }
             Command::Ask(ask) => self.tell(ask),
             Command::Stop => return false,
         }
         true
+    }
+
+    /// Empties what is held of these, and keeps nothing of their answers later: one that waits, or
+    /// gives its slot up, would take another one under its key.
+    fn forget(&mut self, which: impl Fn(&Owner) -> bool) {
+        self.slots.forget(&mut self.engine, &which);
+        let answers = self.running.iter_mut().chain(&mut self.paused);
+        for answer in answers.chain(self.queue.iter_mut()) {
+            if which(&answer.owner) {
+                answer.owner.key.clear();
+            }
+        }
     }
 
     /// What the cache holds; whoever asked may be gone.
@@ -167,12 +179,8 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             let _gone = events.send(Event::Failed);
             return;
         }
-        if self.queue.len() >= QUEUE_LIMIT {
-            let _gone = events.send(Event::Busy);
-            return;
-        }
         self.arrivals += 1;
-        self.queue.push(Answer {
+        let answer = Answer {
             id: request.id,
             owner: Owner {
                 person: request.person,
@@ -193,7 +201,13 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             told: None,
             asked: Instant::now(),
             first_token: None,
-        });
+        };
+        // Those whose readers are gone take nobody's place.
+        self.queue.remove(|answer| answer.events.is_closed());
+        let running = self.running_by_person();
+        if let Some(last) = self.queue.admit(answer, QUEUE_LIMIT, &running) {
+            let _gone = last.events.send(Event::Busy);
+        }
     }
 
     /// Takes an answer out, wherever it is, and frees its sequence.

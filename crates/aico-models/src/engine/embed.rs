@@ -18,6 +18,9 @@ use super::llama::{Gguf, backend};
 
 /// Tokens of a text that are read at most, whatever the model could.
 const TEXT_LIMIT: u32 = 2048;
+/// Tokens that are computed at once where a text need not be read in one step. For each of them
+/// such a model has a number for each word that it knows, twice: gigabytes for a whole text.
+const STEP_LIMIT: u32 = 256;
 /// Texts in one batch.
 const SEQUENCES: u32 = 32;
 /// Questions that may wait.
@@ -154,27 +157,34 @@ struct Context<'m> {
     model: &'m Gguf,
     inner: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
-    /// Tokens of a text, and of a batch.
+    /// Tokens of a text, and of all texts that are computed together.
     limit: usize,
+    /// Tokens that are computed at once.
+    step: usize,
     /// What the tokenizer puts after every text.
     end: Option<LlamaToken>,
 }
 
 impl<'m> Context<'m> {
     fn open(model: &'m Gguf, threads: u32) -> Result<Self, EngineError> {
-        let pooling = match model.pooling().ok_or(EngineError::NoEmbeddings)? {
+        let pooling = model.pooling().ok_or(EngineError::NoEmbeddings)?;
+        let limit = model.trained_context().clamp(2, TEXT_LIMIT);
+        // A token that sees what follows needs all of its text in one step, and so does a mean.
+        // Where the last token sees all before it, the others are done with once they are read.
+        let step = match pooling {
+            Pooling::Last if model.is_causal() => limit.min(STEP_LIMIT),
+            Pooling::Last | Pooling::Mean | Pooling::First => limit,
+        };
+        let pooling = match pooling {
             Pooling::Mean => LlamaPoolingType::Mean,
             Pooling::First => LlamaPoolingType::Cls,
             Pooling::Last => LlamaPoolingType::Last,
         };
-        let limit = model.trained_context().clamp(2, TEXT_LIMIT);
         let threads = i32::try_from(model.threads(threads)).unwrap_or(1);
-        // A token that sees what follows needs all of its text in one step: steps are as large as
-        // batches, and a text is never larger than a batch.
         let parameters = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(limit))
-            .with_n_batch(limit)
-            .with_n_ubatch(limit)
+            .with_n_batch(step)
+            .with_n_ubatch(step)
             .with_n_seq_max(SEQUENCES)
             .with_kv_unified(true)
             .with_embeddings(true)
@@ -193,8 +203,9 @@ impl<'m> Context<'m> {
         Ok(Self {
             model,
             inner,
-            batch: LlamaBatch::new(limit as usize, 1),
+            batch: LlamaBatch::new(step as usize, 1),
             limit: limit as usize,
+            step: step as usize,
             // One token alone stands before the text.
             end: around.get(1..).and_then(|rest| rest.last().copied()),
         })
@@ -263,31 +274,42 @@ impl<'m> Context<'m> {
         if waiting.iter().any(|read| read.tokens.is_empty()) {
             return Err(failed(i32::MIN));
         }
+        if self.model.speaks() {
+            self.inner.clear_kv_cache();
+        }
         self.batch.clear();
-        for (index, read) in waiting.iter().enumerate() {
-            let sequence = i32::try_from(index).map_err(|_| failed(i32::MIN))?;
+        // Those whose last token is in the step that is being put together.
+        let mut ended = Vec::new();
+        let (mut added, mut end) = (0, 0);
+        for (sequence, read) in (0..).zip(waiting.iter()) {
+            end += read.tokens.len();
             for (position, token) in (0..).zip(&read.tokens) {
                 self.batch
                     .add(*token, position, &[sequence], true)
                     .map_err(|_| failed(i32::MIN))?;
+                added += 1;
+                if added == end {
+                    ended.push((sequence, read));
+                }
+                if added < count && added % self.step > 0 {
+                    continue;
+                }
+                self.inner
+                    .decode(&mut self.batch)
+                    .map_err(|_| failed(i32::MIN))?;
+                self.batch.clear();
+                for (sequence, read) in ended.drain(..) {
+                    let vector = self.inner.embeddings_seq_ith(sequence);
+                    let vector = vector.map_err(|_| failed(i32::MIN))?;
+                    done.push(Embedding {
+                        vector: unit(vector),
+                        tokens: u32::try_from(read.tokens.len()).unwrap_or(u32::MAX),
+                        truncated: read.truncated,
+                    });
+                }
             }
         }
-        if self.model.speaks() {
-            self.inner.clear_kv_cache();
-        }
-        self.inner
-            .decode(&mut self.batch)
-            .map_err(|_| failed(i32::MIN))?;
-        for (index, read) in waiting.drain(..).enumerate() {
-            let sequence = i32::try_from(index).map_err(|_| failed(i32::MIN))?;
-            let vector = self.inner.embeddings_seq_ith(sequence);
-            let vector = vector.map_err(|_| failed(i32::MIN))?;
-            done.push(Embedding {
-                vector: unit(vector),
-                tokens: u32::try_from(read.tokens.len()).unwrap_or(u32::MAX),
-                truncated: read.truncated,
-            });
-        }
+        waiting.clear();
         Ok(())
     }
 }

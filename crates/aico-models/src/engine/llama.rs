@@ -201,6 +201,13 @@ impl Gguf {
         !crate::gguf::SPEECHLESS.contains(&self.architecture().as_str())
     }
 
+    /// Whether its tokens see what stands before them alone.
+    pub(super) fn is_causal(&self) -> bool {
+        let key = format!("{}.attention.causal", self.architecture());
+        let told = self.model.meta_val_str(&key);
+        self.speaks() && !told.is_ok_and(|told| told == "false")
+    }
+
     fn architecture(&self) -> String {
         self.model
             .meta_val_str("general.architecture")

@@ -1,10 +1,11 @@
 //! Vectors of texts: `models.slot.<n>.embed`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aico_bus::Request;
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1::{self, Fault};
+use parking_lot::Mutex;
 
 use crate::engine::EngineError;
 use crate::engine::embed::{EmbedError, Embedder};
@@ -22,7 +23,7 @@ pub struct Embeds {
     model: Arc<Gguf>,
     threads: u32,
     /// Its context takes memory: made when it is first needed.
-    embedder: Arc<OnceLock<Option<Embedder>>>,
+    embedder: Arc<Mutex<Option<Embedder>>>,
 }
 
 impl Embeds {
@@ -43,25 +44,37 @@ impl Embeds {
     /// # Errors
     /// When there is no memory for it.
     pub fn open(&self) -> Result<(), EngineError> {
-        let embedder = Embedder::start(Arc::clone(&self.model), self.threads)?;
-        let _made_before = self.embedder.set(Some(embedder));
-        Ok(())
+        self.embedder().map(drop)
     }
 
-    fn embedder(&self) -> Option<Embedder> {
-        let open = || Embedder::start(Arc::clone(&self.model), self.threads).ok();
-        self.embedder.get_or_init(open).clone()
+    /// A failure is not kept: there may be more memory at the next question.
+    fn embedder(&self) -> Result<Embedder, EngineError> {
+        let mut embedder = self.embedder.lock();
+        if let Some(made) = &*embedder {
+            return Ok(made.clone());
+        }
+        let made = Embedder::start(Arc::clone(&self.model), self.threads)?;
+        Ok(embedder.insert(made).clone())
     }
 
     pub(super) async fn answer(self, request: Request) {
-        match self.embed(&request).await {
-            Ok(done) => request.reply(done),
-            Err(fault) => request.fault(fault),
+        let question = match request.decode() {
+            Ok(question) => question,
+            Err(fault) => return request.fault(fault),
+        };
+        let back = request.stream();
+        let done = tokio::select! {
+            // What nobody waits for any more is not computed.
+            () = back.cancelled() => return,
+            done = self.embed(question) => done,
+        };
+        match done {
+            Ok(done) => back.end(done),
+            Err(fault) => back.fault(fault),
         }
     }
 
-    async fn embed(&self, request: &Request) -> Result<v1::Embedded, Fault> {
-        let question: v1::Embed = request.decode()?;
+    async fn embed(&self, question: v1::Embed) -> Result<v1::Embedded, Fault> {
         let id = self.id.to_string();
         if !question.model.is_empty() && question.model != id {
             return Err(Fault::new("model-changed", "Another model answers now"));
@@ -74,7 +87,7 @@ impl Embeds {
         }
         let this = self.clone();
         let embedder = tokio::task::spawn_blocking(move || this.embedder()).await;
-        let embedder = embedder.ok().flatten().ok_or_else(|| {
+        let embedder = embedder.ok().and_then(Result::ok).ok_or_else(|| {
             Fault::new(
                 "model-too-large",
                 "The memory does not suffice for the model",

@@ -14,6 +14,7 @@ use crate::batch::{self, Batcher, Event, QUEUE_LIMIT};
 use crate::engine::SamplingPlan;
 use crate::prompt::{self, Asked, Language, Prompt};
 use crate::structured::{FormatError, Structure};
+use crate::text;
 
 use super::embed::Embeds;
 use super::launch::{Outcome, Report};
@@ -270,8 +271,7 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
         Err(_panicked) => return refuse(request, failed()),
     };
     let plan = SamplingPlan::from_request(&sampling);
-    let mut stops = sampling.stop;
-    stops.extend(prompt.stops.iter().map(ToString::to_string));
+    let stops = text::stops(prompt.stops, sampling.stop);
     let dropped_turns = prompt.dropped_turns;
     let generation = speaker.batcher.submit(batch::Request {
         id,

@@ -66,8 +66,25 @@ pub enum Entry {
 pub struct Queued {
     /// How many are before it.
     pub place: watch::Receiver<u32>,
-    /// The pass, when it has come.
+    /// The pass, when it has come. An error: somebody more urgent came into the full queue, and
+    /// there is no place any more.
     pub pass: oneshot::Receiver<Pass>,
+    /// Dropped after these.
+    _leaves: Leaves,
+}
+
+/// Leaves the queue when dropped: those behind move up.
+struct Leaves(Gate);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner();
+        let before = inner.queue.len();
+        inner.queue.remove(|waiter| waiter.admit.is_closed());
+        if inner.queue.len() < before {
+            inner.tell();
+        }
+    }
 }
 
 /// One of the places. Given back when dropped.
@@ -114,25 +131,27 @@ impl Gate {
                 person,
             });
         }
-        if inner.queue.len() >= QUEUE_LIMIT {
-            return Entry::Full;
-        }
         let (admit, pass) = oneshot::channel();
         let (place, places) = watch::channel(u32::MAX);
         inner.arrivals += 1;
         let arrival = inner.arrivals;
-        inner.queue.push(Waiter {
+        let waiter = Waiter {
             priority,
             person,
             arrival,
             place,
             admit,
-        });
+        };
         let Inner { queue, running, .. } = &mut *inner;
-        queue.tell(running);
+        let refused = queue.admit(waiter, QUEUE_LIMIT, running);
+        if refused.is_some_and(|refused| refused.arrival == arrival) {
+            return Entry::Full;
+        }
+        inner.tell();
         Entry::Wait(Queued {
             place: places,
             pass,
+            _leaves: Leaves(self.clone()),
         })
     }
 
@@ -167,8 +186,7 @@ impl Gate {
             };
             admitted.push((next.admit, pass));
         }
-        let Inner { queue, running, .. } = &mut *inner;
-        queue.tell(running);
+        inner.tell();
         // One that has left meanwhile gives its place back at once, which needs the lock.
         drop(inner);
         for (admit, pass) in admitted {
@@ -181,10 +199,18 @@ impl Inner {
     fn count(&self) -> usize {
         self.running.values().sum()
     }
+
+    /// Tells each its place.
+    fn tell(&mut self) {
+        let Self { queue, running, .. } = self;
+        queue.tell(running);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::*;
 
     const AT_ONCE: usize = 4;
@@ -219,9 +245,11 @@ mod tests {
         inside.pop();
         let first = urgent.pass.try_recv().unwrap();
         assert_eq!(*bens.place.borrow(), 0);
-        // One that gives up is passed over.
+        // One that gives up is passed over, and those behind it hear of it at once.
         let gone = wait(gate.enter(None, Priority::Interactive));
+        assert_eq!(*bens.place.borrow(), 1);
         drop(gone);
+        assert_eq!(*bens.place.borrow(), 0);
         inside.pop();
         let second = bens.pass.try_recv().unwrap();
         assert!(anns.pass.try_recv().is_err());
@@ -238,10 +266,17 @@ mod tests {
         let _inside: Vec<_> = (0..AT_ONCE)
             .map(|_| pass(gate.enter(None, Priority::Normal)))
             .collect();
-        let waiting: Vec<_> = (0..QUEUE_LIMIT)
+        let mut waiting: Vec<_> = (0..QUEUE_LIMIT)
             .map(|_| wait(gate.enter(None, Priority::Normal)))
             .collect();
         assert!(matches!(gate.enter(None, Priority::Normal), Entry::Full));
+        // The urgent is not: whoever came last gives way, and is told.
+        let mut urgent = wait(gate.enter(None, Priority::Interactive));
+        assert_eq!(*urgent.place.borrow(), 0);
+        let mut given_way = waiting.pop().unwrap();
+        let (empty, closed) = (TryRecvError::Empty, TryRecvError::Closed);
+        assert_eq!(given_way.pass.try_recv().err(), Some(closed));
+        assert_eq!(urgent.pass.try_recv().err(), Some(empty));
         drop(waiting);
         wait(gate.enter(None, Priority::Normal));
     }

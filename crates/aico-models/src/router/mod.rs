@@ -357,11 +357,35 @@ pub struct Guard {
     pub next: Duration,
 }
 
+impl Guard {
+    /// Until the next piece of this answer: a call of a tool comes in one piece, and may be long.
+    fn next_of(&self, question: &v1::Generate) -> Duration {
+        match question.tools.is_empty() {
+            true => self.next,
+            false => self.next.max(self.first),
+        }
+    }
+}
+
 impl Default for Guard {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(15 * 60),
             next: Duration::from_secs(5 * 60),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_a_tool_may_take_as_long_as_a_first_piece() {
+        let guard = Guard::default();
+        let mut question = v1::Generate::default();
+        assert_eq!(guard.next_of(&question), guard.next);
+        question.tools.push(v1::Tool::default());
+        assert_eq!(guard.next_of(&question), guard.first);
     }
 }

@@ -157,6 +157,7 @@ impl Router {
                 ticket.queued();
                 match wait(&mut back, queued).await {
                     Waited::In(pass) => Some(pass),
+                    Waited::Full => None,
                     Waited::Gone => return,
                 }
             }
@@ -185,7 +186,8 @@ impl Router {
         let begun = Instant::now();
         let left = deadline.and_then(|at| at.duration_since(std::time::SystemTime::now()).ok());
         let last = left.and_then(|left| begun.checked_add(left));
-        let Guard { first, next } = self.guard;
+        let Guard { first, .. } = self.guard;
+        let next = self.guard.next_of(&question);
         let mut limit = (begun + first, Wait::FirstToken, first);
         let mut done = None;
         loop {
@@ -259,6 +261,8 @@ impl Router {
 
 enum Waited {
     In(Pass),
+    /// The more urgent took its place.
+    Full,
     Gone,
 }
 
@@ -277,14 +281,14 @@ async fn wait(back: &mut Responder, mut queued: super::gate::Queued) -> Waited {
             biased;
             pass = &mut queued.pass => match pass {
                 Ok(pass) => return Waited::In(pass),
-                Err(_) => return Waited::Gone,
+                Err(_) => return Waited::Full,
             },
             () = back.cancelled() => return Waited::Gone,
             changed = queued.place.changed() => if changed.is_err() {
-                // It was admitted: the pass is on its way.
+                // It was admitted, and the pass is on its way; or it is not.
                 return match queued.pass.await {
                     Ok(pass) => Waited::In(pass),
-                    Err(_) => Waited::Gone,
+                    Err(_) => Waited::Full,
                 };
             },
         }

@@ -22,6 +22,7 @@ use super::memory;
 use super::registry::ModelRecord;
 use super::requests::chats;
 use super::room::{Resident, Room, room};
+use super::slot::Slot;
 use crate::backend::{Asker, Capability};
 use crate::clock;
 use crate::router::BackendModel;
@@ -136,6 +137,7 @@ impl Manager {
             && self.router.chosen.get().is_none()
             && let Some(active) = self.active.as_ref().map(|model| model.id)
             && let Some(slot) = self.slots.iter_mut().find(|slot| slot.model.id == active)
+            && !slot.is_short()
         {
             slot.grant();
             let (state, starter) = (slot.state(), slot.model.starter);
@@ -232,7 +234,8 @@ impl Manager {
         model: ModelRecord,
         named: bool,
     ) -> Option<v1::ModelState> {
-        let again = !self.is_left_out(&model) && !model.active;
+        let short = self.slot_of(model.id).is_some_and(Slot::is_short);
+        let again = !self.is_left_out(&model) && (short || !model.active);
         let slot = self.slots.iter_mut().find(|slot| slot.model.id == model.id);
         if let Some(slot) = slot
             && (slot.status != Status::Failed || !again)
@@ -245,10 +248,19 @@ impl Manager {
         }
         // A file that can't be loaded makes nobody go, and the start tells what is wrong with it.
         let there = matches!(presence(&model).await, Presence::Same | Presence::Touched);
-        if (there || model.starter)
-            && let Ok(false) = self.make_room(&model).await
-        {
-            return None;
+        if there || model.starter {
+            match self.make_room(&model).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(fault) => {
+                    let slot = self.slots.iter_mut().find(|slot| slot.model.id == model.id);
+                    if let Some(slot) = slot.filter(|slot| slot.is_short()) {
+                        // Still so, with the figures of now.
+                        slot.fault = Some(fault);
+                        return Some(slot.state());
+                    }
+                }
+            }
         }
         let id = model.id;
         self.load(model).await;

@@ -165,6 +165,12 @@ impl Slot {
         self.status != Status::Failed
     }
 
+    /// Whether the memory, or a place, did not suffice for it: that may be otherwise a moment later.
+    pub(super) fn is_short(&self) -> bool {
+        let fault = self.fault.as_ref();
+        self.status == Status::Failed && fault.is_some_and(|fault| fault.code == "model-too-large")
+    }
+
     /// Somebody is about to ask a question.
     pub(super) fn grant(&mut self) {
         self.asked = clock::now();

@@ -88,7 +88,8 @@ impl Manager {
         match room {
             Ok(true) => slot.start(&parts, presence).await,
             Ok(false) => slot.restart_later(ROOM_AGAIN),
-            Err(fault) => slot.fail(fault),
+            // Not left out: what is short now may be there at the next question.
+            Err(fault) => return slot.fail(fault),
         }
         if slot.status == Status::Failed {
             self.leave_out(number);

@@ -430,6 +430,26 @@ async fn by_the_sizes_one_goes_or_the_load_is_refused_with_the_figures() {
 }
 
 #[tokio::test]
+async fn memory_that_was_short_for_the_chosen_model_is_looked_at_again() {
+    let house = house(&[("ant", 2)], 1, 4).await;
+    let refused = async |free: &str| {
+        let told = house.prepare("").await.state.unwrap();
+        assert_eq!(told.status(), Status::Failed);
+        let fault = told.fault.unwrap();
+        assert_eq!(fault.code, "model-too-large");
+        assert!(fault.detail.contains(free), "{}", fault.detail);
+    };
+    refused("1.0 GiB are free").await;
+    *house.memory.0.lock().unwrap() = GIB + GIB / 2;
+    refused("1.5 GiB are free").await;
+    assert!(house.inside().await.is_empty());
+    // It came back, as when another program is closed.
+    *house.memory.0.lock().unwrap() = 8 * GIB;
+    house.ready("").await;
+    assert_eq!(house.inside().await, ["ant"]);
+}
+
+#[tokio::test]
 async fn when_memory_becomes_short_idle_models_go_one_by_one_and_nobody_else() {
     let models = [("ant", 1), ("bee", 1), ("cat", 1), ("dog", 1)];
     let house = house(&models, 60, 4).await;

@@ -124,18 +124,25 @@ async fn tools_are_called_and_their_answers_told() {
         };
         assert_eq!(call.name, "weather");
         assert_eq!(call.arguments, r#"{"place":"Bonn"}"#);
-        let id = match dialect {
-            Dialect::Old => "call_1",
-            Dialect::New => "call_abc",
-        };
-        assert_eq!(call.id, id);
+        let id = call.id.clone();
+        match dialect {
+            // Another one each time: a later answer's call is not this one.
+            Dialect::Old => {
+                let (again, _) = ask(&ollama, "clever:8b", &asked).await;
+                let Some(Item::ToolCall(again)) = again.last() else {
+                    panic!("{again:?}");
+                };
+                assert!(!id.is_empty() && again.id != id);
+            }
+            Dialect::New => assert_eq!(id, "call_abc"),
+        }
         // And back.
         asked.turns.push(v1::Turn {
             tool_calls: vec![call],
             ..turn(Role::Assistant, "")
         });
         asked.turns.push(v1::Turn {
-            tool_call: id.into(),
+            tool_call: id.clone(),
             tool_name: "weather".into(),
             ..turn(Role::Tool, "Sunny.")
         });
@@ -244,6 +251,42 @@ async fn what_is_too_long_after_all_is_shortened() {
     assert!(tries.len() > 1, "{}", tries.len());
     let count = |one: &serde_json::Value| one["messages"].as_array().unwrap().len();
     assert!(count(&tries[0]) > count(tries.last().unwrap()));
+}
+
+/// It keeps a call to itself until it is whole, however long that takes to write.
+#[tokio::test]
+async fn a_call_that_takes_its_time_is_no_silence() {
+    let double = Double::start(Dialect::Old).await;
+    double.state().between = Duration::from_millis(300);
+    let ollama = with(&double, |config| {
+        config.limits.next_token = Duration::from_millis(100);
+    });
+    let mut asked = question("How is the weather in Bonn?");
+    asked.tools = vec![v1::Tool {
+        name: "weather".into(),
+        ..v1::Tool::default()
+    }];
+    let (items, end) = ask(&ollama, "clever:8b", &asked).await;
+    end.unwrap();
+    let called = |item: &Item| matches!(item, Item::ToolCall(_));
+    assert!(items.iter().any(called), "{items:?}");
+    let silent = ask(&ollama, "clever:8b", &question("Hi")).await.1;
+    assert!(
+        matches!(silent, Err(BackendError::TimedOut { .. })),
+        "{silent:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_as_long_as_there_is_room_for_has_no_limit() {
+    let double = Double::start(Dialect::New).await;
+    let ollama = of(&double);
+    let mut asked = question("Hi");
+    for max_tokens in [0, u32::MAX] {
+        asked.max_tokens = max_tokens;
+        ask(&ollama, "chat", &asked).await.1.unwrap();
+        assert_eq!(double.last("/api/chat")["options"]["num_predict"], -1);
+    }
 }
 
 /// As seen with a real one, which ends such an answer without saying so.

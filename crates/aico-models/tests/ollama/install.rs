@@ -242,8 +242,11 @@ async fn a_newer_one_takes_the_place_of_the_older_in_one_step() {
         "{failed:?}"
     );
     assert_eq!(installed(&home).unwrap().version, "0.12.10");
+    // What came of a release that is wanted no more goes with it.
+    std::fs::write(home.join("downloads/ollama-0.12.9-0123abcd.part"), "x").unwrap();
     let done = run(&home, &second, &serve(new)).await.unwrap();
     assert_eq!(installed(&home), Some(done));
+    assert_eq!(names(&home.join("downloads")), Vec::<String>::new());
     let versions = names(&home)
         .into_iter()
         .filter(|name| name.starts_with('0'));

@@ -151,6 +151,30 @@ async fn what_a_model_takes_is_known_before_it_comes() {
 }
 
 #[tokio::test]
+async fn what_came_of_a_model_goes_with_the_one_that_was_to_be_made_of_it() {
+    const HASH: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    const LAYER: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("models/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let part = blobs.join(format!("sha256-{HASH}-partial"));
+    std::fs::write(&part, "x").unwrap();
+    let double = Double::start(Dialect::New).await;
+    double.state().layers = vec![(LAYER, 1000)];
+    double.fail("/api/pull", Fault::HangAfter(2));
+    let ollama = with(&double, |config| {
+        config.folder = folder.path().to_owned();
+        config.limits.first_token = std::time::Duration::from_millis(300);
+    });
+    let (sender, _progress) = watch::channel(Progress::default());
+    let made = making("aria:latest", Some("FROM qwen3:8b\nSYSTEM x\n"));
+    assert!(ollama.make(&made, &sender).await.is_err());
+    assert_eq!(double.last("/api/pull")["model"], "qwen3:8b");
+    ollama.give_up("aria:latest").await;
+    assert!(!part.exists());
+}
+
+#[tokio::test]
 async fn a_modelfile_becomes_a_model_and_goes_again() {
     for dialect in BOTH {
         let double = Double::start(dialect).await;

@@ -20,6 +20,8 @@ pub enum Act {
     Answer(u16, &'static str, String),
     /// A stream: these pieces, then what the last says.
     Stream(Vec<String>, Then),
+    /// A stream that ends as it should, with so much time before each piece.
+    Slow(Vec<String>, Duration),
     /// Bytes that are no HTTP.
     Raw(&'static [u8]),
     /// Nothing, for ever.
@@ -122,6 +124,10 @@ pub fn text(piece: &str) -> String {
 
 pub const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 
+/// The head of a stream.
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                      transfer-encoding: chunked\r\n\r\n";
+
 async fn serve(
     mut stream: TcpStream,
     acts: &Mutex<VecDeque<Act>>,
@@ -156,10 +162,17 @@ async fn serve(
             );
             let _ = stream.write_all(answer.as_bytes()).await;
         }
+        Act::Slow(pieces, between) => {
+            let _ = stream.write_all(STREAM.as_bytes()).await;
+            for piece in pieces {
+                tokio::time::sleep(between).await;
+                let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+                let _ = stream.write_all(chunk.as_bytes()).await;
+            }
+            let _ = stream.write_all(b"0\r\n\r\n").await;
+        }
         Act::Stream(pieces, then) => {
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                        transfer-encoding: chunked\r\n\r\n";
-            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(STREAM.as_bytes()).await;
             for piece in pieces {
                 let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
                 let _ = stream.write_all(chunk.as_bytes()).await;

@@ -54,8 +54,12 @@ fn question() -> v1::Generate {
 type Done = (Vec<Item>, Result<v1::GeneratedEnd, BackendError>);
 
 async fn ask(server: &dyn Backend, asker: Asker) -> Done {
+    ask_this(server, asker, &question()).await
+}
+
+async fn ask_this(server: &dyn Backend, asker: Asker, question: &v1::Generate) -> Done {
     let (items, mut came) = mpsc::channel(1000);
-    let end = server.generate(&asker, "m", &question(), items).await;
+    let end = server.generate(&asker, "m", question, items).await;
     let mut all = Vec::new();
     while let Some(item) = came.recv().await {
         all.push(item);
@@ -315,6 +319,120 @@ async fn ends_without_the_mark_and_answers_in_one_piece_are_taken() {
         assert_eq!(items, [Item::Text("a".into())], "{number}");
         assert_eq!(end.unwrap().reason(), Reason::Stop, "{number}");
     }
+}
+
+/// A conversation of so many exchanges with a new question, behind what the system says.
+fn conversation(exchanges: usize) -> v1::Generate {
+    use v1::turn::Role;
+    let turn = |role: Role, text: String| v1::Turn {
+        role: role.into(),
+        text,
+        ..Default::default()
+    };
+    let mut turns = vec![turn(Role::System, "Be kind.".into())];
+    for number in 0..exchanges {
+        let text = format!("{number}: {}", "word ".repeat(50));
+        turns.push(turn(Role::User, text.clone()));
+        turns.push(turn(Role::Assistant, text));
+    }
+    turns.push(turn(Role::User, "And now?".into()));
+    v1::Generate {
+        turns,
+        max_tokens: u32::MAX,
+        ..question()
+    }
+}
+
+/// What was sent of it, by the role and the beginning of each turn.
+fn sent(asked: &double::Asked) -> Vec<String> {
+    let messages = asked.body["messages"].as_array().unwrap();
+    let of = |message: &Value| {
+        let text = message["content"].as_str().unwrap();
+        let role = message["role"].as_str().unwrap();
+        format!("{role} {}", text.get(..2).unwrap_or(text))
+    };
+    messages.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_left_out_oldest_first_and_counted() {
+    let double = Double::new().await;
+    let server = double.server();
+    let asked = conversation(8);
+    let answers = || double.says(&[&text("a"), STOP, "[DONE]"]);
+    let ask = async || ask_this(&server, Asker::default(), &asked).await.1;
+    let too_long = r#"{"object":"error","message":"This model's maximum context length is 9"}"#;
+    let refuses = || double.then(Act::Answer(400, "", too_long.into()));
+
+    // Nothing is known of its context: it says by itself when it is too long.
+    answers();
+    assert_eq!(ask().await.unwrap().dropped_turns, 0);
+    refuses();
+    refuses();
+    answers();
+    let end = ask().await.unwrap();
+    let tries = double.asked();
+    assert_eq!(tries.len(), 4);
+    assert_eq!(sent(&tries[1]).len(), 18);
+    assert_eq!(end.dropped_turns, 12);
+    let left = ["sy", "us 6:", "as 6:", "us 7:", "as 7:", "us"];
+    for (sent, left) in sent(&tries[3]).iter().zip(left) {
+        let (role, text) = left.split_once(' ').unwrap_or((left, ""));
+        assert!(sent.starts_with(role) && sent.contains(text), "{sent}");
+    }
+    assert!(tries[3].body.get("max_tokens").is_none());
+
+    // Until nothing is left that may go.
+    for _ in 0..10 {
+        refuses();
+    }
+    assert_eq!(ask().await, Err(BackendError::TooLong));
+    let tries = double.asked();
+    assert_eq!(sent(tries.last().unwrap()), ["system Be", "user An"]);
+    double.acts.lock().unwrap().clear();
+
+    // Once it has told its context, it is not asked in vain.
+    let list = json!({ "data": [{ "id": "m", "max_model_len": 512 }] });
+    let json_type = "content-type: application/json\r\n";
+    double.then(Act::Answer(200, json_type, list.to_string()));
+    server.models().await.unwrap();
+    answers();
+    let before = double.asked().len();
+    let end = ask().await.unwrap();
+    let tries = double.asked();
+    assert_eq!(tries.len(), before + 1);
+    let sent = sent(&tries[before]);
+    assert!(end.dropped_turns > 0 && sent.len() > 2, "{sent:?}");
+    assert_eq!(sent.len() + end.dropped_turns as usize, 18);
+
+    // What was handed over stays: then it is told, and not asked again.
+    let amid = event(r#"{"error":{"message":"context length exceeded","code":400}}"#);
+    double.then(Act::Stream(vec![event(&text("a")), amid], Then::End));
+    assert_eq!(ask().await, Err(BackendError::TooLong));
+    assert_eq!(double.asked().len(), before + 2);
+}
+
+#[tokio::test]
+async fn a_call_that_takes_its_time_is_no_silence() {
+    let double = Double::new().await;
+    let piece = |arguments: &str| {
+        let call = json!({ "index": 0, "function": { "arguments": arguments } });
+        event(
+            &json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] }).to_string(),
+        )
+    };
+    let begin = r#"{"choices":[{"index":0,"delta":{"tool_calls":[
+        {"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \""}}]}}]}"#;
+    let mut pieces = vec![event(&begin.replace('\n', ""))];
+    pieces.extend((0..18).map(|_| piece("y")));
+    pieces.extend([piece("\"}"), event(STOP)]);
+    // Longer, all together, than the time to the first piece and the time to the next.
+    double.then(Act::Slow(pieces, Duration::from_millis(50)));
+    let (items, end) = ask(&double.server(), Asker::default()).await;
+    let [Item::ToolCall(call)] = &items[..] else {
+        panic!("{items:?} {end:?}");
+    };
+    assert_eq!(call.arguments, format!(r#"{{"x": "{}"}}"#, "y".repeat(18)));
 }
 
 #[tokio::test]

@@ -326,14 +326,24 @@ fn asked(all: &[Arc<Guarded>], request: &Request) -> Result<(Arc<Guarded>, Makin
 }
 
 fn recipe(text: &str) -> Result<Recipe, Fault> {
-    Recipe::parse(text).map_err(|error| {
+    let refused = |what: String, advice: String| {
         Fault::new(
             "not-a-character",
             "This is no Modelfile that a model can be made of",
         )
-        .with_detail(error.what)
-        .with_what_to_do(error.advice)
-    })
+        .with_detail(what)
+        .with_what_to_do(advice)
+    };
+    let recipe = Recipe::parse(text).map_err(|error| refused(error.what, error.advice))?;
+    // Who wrote it need not be who this process runs as.
+    let of_home = |path: &String| path.starts_with('~');
+    if recipe.from.iter().chain(&recipe.adapters).any(of_home) {
+        return Err(refused(
+            "A path in it begins with ~, and AICO does not know whose home that is.".to_owned(),
+            "Write the whole path, or one that begins at the folder of the Modelfile.".to_owned(),
+        ));
+    }
+    Ok(recipe)
 }
 
 /// A model that is there.
@@ -360,5 +370,23 @@ fn answer<M: Payload>(request: Request, what: Result<M, Fault>) {
     match what {
         Ok(message) => request.reply(message),
         Err(fault) => request.fault(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_a_home_is_refused_in_words_of_its_own() {
+        for text in [
+            "FROM ~/models/x.gguf\n",
+            "FROM ~ann/x.gguf\n",
+            "FROM qwen3:8b\nADAPTER ~/style.gguf\n",
+        ] {
+            let fault = recipe(text).unwrap_err();
+            assert!(fault.detail.contains("begins with ~"), "{text}: {fault:?}");
+        }
+        assert!(recipe("FROM ./x~1.gguf\nSYSTEM ~ is a letter.\n").is_ok());
     }
 }

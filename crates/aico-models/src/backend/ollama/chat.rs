@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use super::about::About;
 use super::http::{self, Http};
 use super::{Ollama, wire};
+use crate::backend::budget::answer_limit;
 use crate::backend::{BackendError, Capability, Item};
+use crate::calls;
 
 /// Times that a question which is too long after all is shortened.
 const SHORTENED: u32 = 3;
@@ -50,11 +52,13 @@ impl Ollama {
             let told = self.tell(&http, &body, items, began).await;
             let mut end = match told {
                 // Newer ones say so; nothing was handed over yet.
-                Err(BackendError::TooLong) if again < SHORTENED && chosen.turns.len() > 2 => {
-                    let more = u32::try_from(chosen.turns.len() / 2).unwrap_or(1).max(1);
-                    leave_out += more;
-                    continue;
-                }
+                Err(BackendError::TooLong) if again < SHORTENED => match chosen.fewer {
+                    Some(fewer) => {
+                        leave_out = fewer;
+                        continue;
+                    }
+                    None => return Err(BackendError::TooLong),
+                },
                 other => other?,
             };
             self.budget.learn(model, chosen.bytes, end.prompt_tokens);
@@ -73,6 +77,7 @@ impl Ollama {
         began: Instant,
     ) -> Result<v1::GeneratedEnd, BackendError> {
         let limits = self.config.limits;
+        let offers_tools = !body.tools.is_empty();
         let body = http::json(body)?;
         let asked = http.ask(Method::POST, "/api/chat", body, limits.first_token);
         // Whoever asked may go while the model is still being loaded.
@@ -81,8 +86,13 @@ impl Ollama {
             () = items.closed() => return Ok(cancelled(began)),
         };
         let left = limits.first_token.saturating_sub(began.elapsed());
-        let mut lines = answer.lines(left.max(Duration::from_secs(1)), limits.next_token);
-        let (mut first, mut calls, mut bytes) = (None, 0_u32, 0);
+        // It keeps a call to itself until it is whole.
+        let next = match offers_tools {
+            true => limits.next_token.max(limits.first_token),
+            false => limits.next_token,
+        };
+        let mut lines = answer.lines(left.max(Duration::from_secs(1)), next);
+        let (mut first, mut bytes) = (None, 0);
         let (mut pieces, mut equal, mut piece) = (0_u32, 0_u32, String::new());
         loop {
             let line = tokio::select! {
@@ -119,8 +129,7 @@ impl Ollama {
                 told.push(Item::Text(spoken.content));
             }
             for call in spoken.tool_calls.unwrap_or_default() {
-                calls += 1;
-                told.push(Item::ToolCall(tool_call(call, calls)?));
+                told.push(Item::ToolCall(tool_call(call)?));
             }
             for item in told {
                 first.get_or_insert_with(|| began.elapsed());
@@ -162,7 +171,7 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// A call with an id, which older ones do not give it.
-fn tool_call(call: wire::Called, number: u32) -> Result<v1::ToolCall, BackendError> {
+fn tool_call(call: wire::Called) -> Result<v1::ToolCall, BackendError> {
     let arguments = match call.function.arguments {
         Value::Object(arguments) => Value::Object(arguments),
         Value::Null => json!({}),
@@ -173,13 +182,11 @@ fn tool_call(call: wire::Called, number: u32) -> Result<v1::ToolCall, BackendErr
         },
         _ => return Err(BackendError::Unreadable),
     };
-    let id = if call.id.is_empty() {
-        format!("call_{number}")
-    } else {
-        call.id
-    };
     Ok(v1::ToolCall {
-        id,
+        id: match call.id.as_str() {
+            "" => calls::id(),
+            _ => call.id,
+        },
         name: call.function.name,
         arguments: arguments.to_string(),
     })
@@ -268,10 +275,7 @@ fn options(question: &v1::Generate, context: u32) -> wire::Options {
     let or = |value: f32, default: f32| if value > 0.0 { value } else { default };
     wire::Options {
         num_ctx: context,
-        num_predict: match question.max_tokens {
-            0 => -1,
-            most => i64::from(most),
-        },
+        num_predict: answer_limit(question).map_or(-1, i64::from),
         temperature: Some(sampling.temperature.clamp(0.0, 10.0)),
         top_p: Some(or(sampling.top_p, 1.0).min(1.0)),
         top_k: Some(sampling.top_k),

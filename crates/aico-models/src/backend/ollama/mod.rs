@@ -9,7 +9,6 @@
 //! server of its makers are neither listed nor asked.
 
 mod about;
-mod budget;
 mod chat;
 mod create;
 mod find;
@@ -47,11 +46,11 @@ pub use self::supervise::{Running, Whose};
 pub use self::version::{OLDEST, is_new_enough};
 
 use self::about::Abouts;
-use self::budget::Budget;
 use self::http::Http;
 use self::parts::Parts;
 use self::room::Room;
 use self::supervise::Supervisor;
+use super::budget::Budget;
 use super::shelf::Shelf;
 use super::{About, Asker, Backend, BackendError, Embedded, Item, Offered, Reach};
 use crate::pull::small::Way;

@@ -79,6 +79,18 @@ impl Ollama {
         unencrypted: bool,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), BackendError> {
+        self.pull_for(model, model, unencrypted, progress).await
+    }
+
+    /// As [`Self::pull`], for a model that is made of it: what comes counts as that one's, and goes
+    /// when that one is given up.
+    pub(super) async fn pull_for(
+        &self,
+        whom: &str,
+        model: &str,
+        unencrypted: bool,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), BackendError> {
         let pulled = async {
             let http = self.http().await?;
             let mut question = json!({ "model": model, "stream": true });
@@ -90,17 +102,17 @@ impl Ollama {
             let answer = http
                 .ask(Method::POST, "/api/pull", question, patience)
                 .await?;
-            self.follow(model, answer, progress).await?;
+            self.follow(whom, answer, progress).await?;
             self.changed(model);
             Ok(())
         };
         self.heard(pulled.await)
     }
 
-    /// Follows a streamed answer to its `success`.
+    /// Follows a streamed answer to its `success`. What comes is `whom`'s.
     pub(super) async fn follow(
         &self,
-        model: &str,
+        whom: &str,
         answer: Answer,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), BackendError> {
@@ -110,10 +122,10 @@ impl Ollama {
         let mut sum = Sum::default();
         while let Some(line) = lines.next::<wire::Step>().await? {
             let last = sum.take(&line);
-            self.parts.note(model, &line.digest);
+            self.parts.note(whom, &line.digest);
             progress.send_replace(sum.progress().clone());
             if last {
-                self.parts.forget(model);
+                self.parts.forget(whom);
                 return Ok(());
             }
         }

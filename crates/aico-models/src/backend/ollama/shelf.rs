@@ -70,7 +70,9 @@ impl Shelf for Ollama {
             let own = self.config.way.own.as_ref();
             name.may_come(own).map_err(refused)?;
             let unencrypted = name.is_own(own) && own.is_some_and(|own| !own.secure());
-            let pulled = self.pull(&name.whole(), unencrypted, progress).await;
+            let whole = name.whole();
+            let pulled = self.pull_for(&making.name, &whole, unencrypted, progress);
+            let pulled = pulled.await;
             pulled.map_err(|error| trouble(&error, &name.host))?;
         }
         let Some(recipe) = &making.recipe else {

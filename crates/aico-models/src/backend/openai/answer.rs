@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::refusal;
 use crate::backend::{BackendError, Item};
+use crate::calls;
 
 /// Most calls of one answer.
 const CALLS: usize = 128;
@@ -185,27 +186,38 @@ impl Answer {
         self.reason.is_some()
     }
 
-    /// The calls, which are whole only at the end.
-    pub(super) fn calls(&mut self) -> Result<Vec<Item>, BackendError> {
+    /// Whether it writes a call, which nothing is handed on of yet.
+    pub(super) fn is_calling(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// The calls, which are whole only at the end. What only looks like one is the text that it is,
+    /// and where the answer was cut off in it, nothing.
+    pub(super) fn calls(&mut self) -> Vec<Item> {
+        let cut = self.reason == Some(Reason::Length);
         let calls = std::mem::take(&mut self.calls);
+        let last = calls.last_key_value().map(|(index, _)| *index);
         calls
             .into_iter()
-            .map(|(index, call)| {
+            .filter_map(|(index, call)| {
                 let arguments = match call.arguments.trim() {
-                    "" => "{}".to_owned(),
-                    text => text.to_owned(),
+                    // Cut off before the first of them.
+                    "" if cut && Some(index) == last => return None,
+                    "" => "{}",
+                    text => text,
                 };
-                let object = serde_json::from_str::<Value>(&arguments);
+                let object = serde_json::from_str::<Value>(arguments);
                 if call.name.is_empty() || !object.is_ok_and(|value| value.is_object()) {
-                    return Err(BackendError::Unreadable);
+                    let text = format!("{} {}", call.name, call.arguments);
+                    return (!cut).then(|| Item::Text(text.trim().to_owned()));
                 }
-                Ok(Item::ToolCall(v1::ToolCall {
+                Some(Item::ToolCall(v1::ToolCall {
+                    arguments: arguments.to_owned(),
                     id: match call.id.as_str() {
-                        "" => format!("call-{index}"),
-                        id => id.to_owned(),
+                        "" => calls::id(),
+                        _ => call.id,
                     },
                     name: call.name,
-                    arguments,
                 }))
             })
             .collect()
@@ -234,7 +246,7 @@ mod tests {
         for piece in pieces {
             answer.take(piece.as_bytes(), &mut out)?;
         }
-        out.extend(answer.calls()?);
+        out.extend(answer.calls());
         Ok((out, answer.end()))
     }
 
@@ -290,7 +302,39 @@ mod tests {
             r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}"#,
         ])
         .unwrap();
-        assert_eq!(items, [call("call-0", "f", "{}")]);
+        let [Item::ToolCall(made_up)] = &items[..] else {
+            panic!("{items:?}");
+        };
+        assert_eq!(items, [call(&made_up.id, "f", "{}")]);
+        assert!(!made_up.id.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_is_none_is_left_out_where_it_was_cut_off_and_else_told_as_text() {
+        let whole = r#"{"choices":[{"delta":{"content":"x","tool_calls":[
+            {"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]}}]}"#;
+        let broken = |index: u32, name: &str, arguments: &str| {
+            serde_json::json!({ "choices": [{ "delta": { "tool_calls": [{ "index": index,
+                "id": "b", "function": { "name": name, "arguments": arguments } }] } }] })
+            .to_string()
+        };
+        let ends = |reason: &str| format!(r#"{{"choices":[{{"finish_reason":"{reason}"}}]}}"#);
+        let before = [Item::Text("x".into()), call("a", "f", "{}")];
+        for (name, arguments, text) in [
+            ("g", r#"{"y": "zeb"#, r#"g {"y": "zeb"#),
+            ("", "{}", "{}"),
+            ("g", "[1]", "g [1]"),
+        ] {
+            let one = broken(1, name, arguments);
+            let (items, end) = read(&[whole, &one, &ends("length")]).unwrap();
+            assert_eq!((&items[..], end.reason()), (&before[..], Reason::Length));
+            let (items, end) = read(&[whole, &one, &ends("tool_calls")]).unwrap();
+            let expected = [&before[..], &[Item::Text(text.into())]].concat();
+            assert_eq!((items, end.reason()), (expected, Reason::Stop));
+        }
+        let begun = broken(1, "g", "");
+        let (items, _) = read(&[whole, &begun, &ends("length")]).unwrap();
+        assert_eq!(items, before);
     }
 
     #[test]
@@ -300,10 +344,6 @@ mod tests {
             &["[]"],
             &[r#"{"choices":7}"#],
             &[r#"{"choices":[{"delta":{"content":7}}]}"#],
-            &[
-                r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}]}"#,
-            ],
-            &[r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}]}"#],
         ] {
             assert_eq!(
                 read(pieces).err(),

@@ -12,6 +12,7 @@ mod request;
 mod sse;
 mod told;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
+use super::budget::Budget;
 use super::{About, Asker, Backend, BackendError, Embedded, Item, Offered, Reach, Wait};
 use crate::pull::url::{Url, UrlError};
 use crate::pull::{Resolve, SystemResolver, Tls};
@@ -99,6 +101,9 @@ pub struct Server {
     words: Mutex<Words>,
     /// What it said that it is.
     kind: Mutex<String>,
+    /// Tokens that its models attend to, as far as it tells.
+    contexts: Mutex<HashMap<String, u32>>,
+    budget: Budget,
 }
 
 impl Server {
@@ -120,6 +125,8 @@ impl Server {
             keys,
             words: Mutex::new(Words::All),
             kind: Mutex::default(),
+            contexts: Mutex::default(),
+            budget: Budget::default(),
         })
     }
 
@@ -154,10 +161,11 @@ impl Server {
         &self,
         model: &str,
         question: &v1::Generate,
+        turns: &[&v1::Turn],
     ) -> Result<Answered, BackendError> {
         let mut words = *self.words.lock();
         loop {
-            let body = request::chat(model, question, words)?;
+            let body = request::chat(model, question, turns, words)?;
             let answered = self.post("/chat/completions", &body).await?;
             if answered.response.status() == StatusCode::OK {
                 let mut known = self.words.lock();
@@ -172,14 +180,15 @@ impl Server {
         }
     }
 
+    /// Hands over what comes; `first`: when that began.
     async fn stream(
         &self,
         answered: Answered,
         begun: Instant,
+        first: &mut Option<Duration>,
         items: &mpsc::Sender<Item>,
     ) -> Result<v1::GeneratedEnd, BackendError> {
         let mut answer = Answer::default();
-        let mut first = None;
         let kind = kind(&answered);
         if kind == Kind::Other {
             return Err(self.link.other_program());
@@ -223,6 +232,11 @@ impl Server {
                         }
                     }
                     if ready.is_empty() {
+                        // A call is handed on when it is whole: until then its pieces, or what
+                        // comes in their place, show that the model goes on.
+                        if first.is_some() || answer.is_calling() {
+                            body.came(&self.link.limits);
+                        }
                         continue;
                     }
                     first.get_or_insert_with(|| begun.elapsed());
@@ -237,7 +251,7 @@ impl Server {
                 return Err(BackendError::CutOff);
             }
         }
-        ready.extend(answer.calls()?);
+        ready.extend(answer.calls());
         if !ready.is_empty() {
             first.get_or_insert_with(|| begun.elapsed());
         }
@@ -345,6 +359,9 @@ impl Backend for Server {
         });
         let offered: Vec<Offered> = offered.collect();
         *self.kind.lock() = kind.unwrap_or_default();
+        let told = offered.iter().filter(|model| model.context_length > 0);
+        let contexts = told.map(|model| (model.name.clone(), model.context_length));
+        *self.contexts.lock() = contexts.collect();
         Ok(offered)
     }
 
@@ -357,12 +374,41 @@ impl Backend for Server {
     ) -> Result<v1::GeneratedEnd, BackendError> {
         let begun = Instant::now();
         let limit = self.link.limits.first_token;
-        let answered = timeout(limit, self.ask_chat(model, question)).await;
-        let answered = answered.map_err(|_| BackendError::TimedOut {
-            waited_for: Wait::FirstToken,
-            limit,
-        })??;
-        self.stream(answered, begun, &items).await
+        let context = self.contexts.lock().get(model).copied();
+        let fixed = request::fixed(question);
+        let choose = |context, leave_out| {
+            self.budget
+                .choose(model, question, fixed, context, leave_out)
+        };
+        let mut leave_out = 0;
+        loop {
+            // What must not be left out is the server's to judge: it counts, here it is reckoned.
+            let chosen = choose(context.unwrap_or(u32::MAX), leave_out)
+                .or_else(|| choose(u32::MAX, u32::MAX))
+                .unwrap_or_default();
+            let mut first = None;
+            let told = async {
+                let asked = self.ask_chat(model, question, &chosen.turns);
+                let answered = timeout_at(begun + limit, asked).await;
+                let answered = answered.map_err(|_| BackendError::TimedOut {
+                    waited_for: Wait::FirstToken,
+                    limit,
+                })??;
+                self.stream(answered, begun, &mut first, &items).await
+            };
+            let told = told.await;
+            match (told, chosen.fewer) {
+                (Err(BackendError::TooLong), Some(fewer)) if first.is_none() => leave_out = fewer,
+                (Err(error), _) => return Err(error),
+                (Ok(end), _) => {
+                    self.budget.learn(model, chosen.bytes, end.prompt_tokens);
+                    return Ok(v1::GeneratedEnd {
+                        dropped_turns: chosen.dropped,
+                        ..end
+                    });
+                }
+            }
+        }
     }
 
     async fn embed(
@@ -405,7 +451,7 @@ struct Body {
 }
 
 impl Body {
-    /// Something came that a person sees; comments that keep a connection alive do not count.
+    /// Something of the answer came; comments that keep a connection alive do not count.
     fn came(&mut self, limits: &Limits) {
         self.waited_for = Wait::NextToken;
         self.limit = limits.next_token;

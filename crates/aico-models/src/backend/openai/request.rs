@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::backend::BackendError;
+use crate::backend::budget::answer_limit;
 
 /// How much is said beside what every server knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,19 +31,30 @@ impl Words {
     }
 }
 
-/// The body for `/v1/chat/completions`.
+/// Bytes that go along with the turns and that the model reads.
+pub(super) fn fixed(question: &v1::Generate) -> usize {
+    let tools = question
+        .tools
+        .iter()
+        .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.len());
+    tools.sum::<usize>() + question.format.len()
+}
+
+/// The body for `/v1/chat/completions`, with these of the question's turns.
 pub(super) fn chat(
     model: &str,
     question: &v1::Generate,
+    turns: &[&v1::Turn],
     words: Words,
 ) -> Result<Value, BackendError> {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
-    let turns: Result<Vec<Value>, _> = question.turns.iter().map(turn).collect();
+    let turns: Result<Vec<Value>, _> = turns.iter().copied().map(turn).collect();
     body.insert("messages".into(), turns?.into());
     body.insert("stream".into(), true.into());
-    if question.max_tokens > 0 {
-        body.insert("max_tokens".into(), question.max_tokens.into());
+    // Without a limit some servers refuse a number that is larger than their context.
+    if let Some(most) = answer_limit(question) {
+        body.insert("max_tokens".into(), most.into());
     }
     if let Some(sampling) = &question.sampling {
         body.insert("temperature".into(), number(sampling.temperature));
@@ -246,6 +258,11 @@ mod tests {
         }
     }
 
+    fn chat(model: &str, question: &v1::Generate, words: Words) -> Result<Value, BackendError> {
+        let turns: Vec<_> = question.turns.iter().collect();
+        super::chat(model, question, &turns, words)
+    }
+
     #[test]
     fn everything_that_can_be_asked_for_is_said() {
         let body = chat("m", &question(), Words::All).unwrap();
@@ -297,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_the_servers_to_choose() {
-        let bare = v1::Generate {
+        let mut bare = v1::Generate {
             sampling: Some(v1::Sampling {
                 top_p: 1.0,
                 ..Default::default()
@@ -310,6 +327,9 @@ mod tests {
             "stream_options": { "include_usage": true },
         });
         assert_eq!(body, expected);
+        // As long as there is room for is no number either.
+        bare.max_tokens = u32::MAX;
+        assert_eq!(chat("m", &bare, Words::All).unwrap(), expected);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::child::{Program, Starter};
 use super::registry::ModelRegistryStore;
 use super::vectors::Vectors;
 use crate::router::Router;
+use crate::transformers::model::ModelError;
 use crate::transformers::package::{Package, Task};
 use ask::{Ask, Question};
 use room::Room;
@@ -176,6 +177,12 @@ impl Transformers {
             }
             (Err(fault), _) => return request.fault(fault),
         };
+        // Here and not in the process alone, whose words are not told on.
+        if let (Ask::Embed(asked), Some(whole)) = (&ask, package.dimensions)
+            && asked.dimensions > whole
+        {
+            return request.fault(ModelError::Dimensions(whole).to_fault());
+        }
         if ask.is_empty() {
             return request.reply_empty(&ask, &package.name);
         }

@@ -150,8 +150,7 @@ impl Run {
     }
 }
 
-/// The process's words are a stranger's: its code chooses among ours, and what it says of its
-/// vectors is a number.
+/// The process's words are a stranger's: its code chooses among ours.
 fn known(fault: &Fault) -> Fault {
     match fault.code.as_str() {
         "too-long" => Fault::too_long("The labels are longer than the model reads")

@@ -131,7 +131,9 @@ impl InstallError {
                 .with_what_to_do("Wait until the other installation has ended."),
             Self::Running { process } => Fault::conflict("Ollama is running")
                 .with_detail(format!("Process {process} runs from its folder."))
-                .with_what_to_do("End AICO first (`aico stop`), then try again."),
+                .with_what_to_do(
+                    "End AICO first (Ctrl-C where `aico serve` runs), then try again.",
+                ),
             Self::NotInstalled => Fault::not_found("AICO has not installed Ollama")
                 .with_what_to_do("One that was installed in another way is not touched."),
             Self::Stopped => Fault::new("download-failed", "The installation was stopped")

@@ -189,6 +189,7 @@ fn place(
     }
     moved?;
     tidy(folder, &id);
+    tidy_downloads(&folder.join("downloads"), &release.wanted().name);
     installed(folder).ok_or(InstallError::NotInstalled)
 }
 
@@ -225,6 +226,20 @@ fn tidy(folder: &Path, keep: &str) {
         let version = name.starts_with(|first: char| first.is_ascii_digit());
         if version && name != keep && runs_from(&one.path()).is_none() {
             let _left_for_the_next_time = remove_tree(&one.path());
+        }
+    }
+}
+
+/// Removes what came of releases that are wanted no more. The archive itself goes with whoever
+/// had it unpacked.
+fn tidy_downloads(downloads: &Path, keep: &str) {
+    let Ok(all) = std::fs::read_dir(downloads) else {
+        return;
+    };
+    for one in all.flatten() {
+        let of_another = !one.file_name().to_string_lossy().starts_with(keep);
+        if of_another && one.file_type().is_ok_and(|kind| !kind.is_dir()) {
+            let _left_for_the_next_time = std::fs::remove_file(one.path());
         }
     }
 }

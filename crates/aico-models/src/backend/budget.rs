@@ -1,6 +1,6 @@
-//! How much of a conversation fits. Ollama has no way to count tokens and leaves out in silence
-//! what does not fit, so the turns that are sent are chosen here: by what the model's own counts
-//! have shown a token to be, and cautiously before that.
+//! How much of a conversation fits. These programs count no tokens beforehand; some leave out in
+//! silence what does not fit, others refuse it. So the turns that are sent are chosen here: by what
+//! the model's own counts have shown a token to be, and cautiously before that.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,17 +19,27 @@ const ANSWER_SHARE: u32 = 4;
 /// A count below this says little.
 const SAMPLE: u32 = 64;
 
+/// Most tokens of an answer, where the question says so: as many as there is room for is no limit.
+pub(super) fn answer_limit(question: &v1::Generate) -> Option<u32> {
+    match question.max_tokens {
+        0 | u32::MAX => None,
+        most => Some(most),
+    }
+}
+
 /// What was learned of each model.
 #[derive(Default)]
 pub(super) struct Budget(Mutex<HashMap<String, f64>>);
 
 /// The turns of a question that are sent.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Chosen<'a> {
     pub(super) turns: Vec<&'a v1::Turn>,
     pub(super) dropped: u32,
-    /// Bytes of what is sent, to learn from.
+    /// Bytes of what is sent, to learn from; 0 with images, whose tokens are in no text.
     pub(super) bytes: usize,
+    /// How many to leave out when it is too long after all; `None`: all that may go is gone.
+    pub(super) fewer: Option<u32>,
 }
 
 impl Budget {
@@ -41,7 +51,7 @@ impl Budget {
     /// The model counted `tokens` for so many bytes.
     pub(super) fn learn(&self, model: &str, bytes: usize, tokens: u32) {
         // Fewer tokens than ever can be is a count of what was not in its cache.
-        if tokens < SAMPLE || bytes as f64 > f64::from(tokens) * 12.0 {
+        if bytes == 0 || tokens < SAMPLE || bytes as f64 > f64::from(tokens) * 12.0 {
             return;
         }
         let seen = (bytes as f64 / f64::from(tokens)).max(0.25);
@@ -58,8 +68,9 @@ impl Budget {
         };
     }
 
-    /// Leaves out the oldest turns that do not fit, never the system's and never the last one.
-    /// `None`: not even these fit. `fixed`: bytes that go along with the turns.
+    /// Leaves out the oldest turns that do not fit, never the system's and none from the last
+    /// question on. `None`: not even these fit. `fixed`: bytes that go along with the turns; `leave_out`: turns
+    /// that go although they would fit, by [`Chosen::fewer`].
     pub(super) fn choose<'a>(
         &self,
         model: &str,
@@ -70,18 +81,26 @@ impl Budget {
     ) -> Option<Chosen<'a>> {
         let each = self.bytes_of_a_token(model);
         let tokens = |bytes: usize| (bytes as f64 / each).ceil() as u32;
-        let answer = match question.max_tokens {
-            0 => context / ANSWER_SHARE,
-            most => most.min(context / 2),
+        let answer = match answer_limit(question) {
+            None => context / ANSWER_SHARE,
+            Some(most) => most.min(context / 2),
         };
         let room = context.saturating_sub(answer);
         let size = |turn: &v1::Turn| turn.text.len() + calls(turn);
         let cost = |turn: &v1::Turn| {
             let images = u32::try_from(turn.images.len()).unwrap_or(u32::MAX);
-            tokens(size(turn)) + TURN + images.saturating_mul(IMAGE)
+            tokens(size(turn))
+                .saturating_add(TURN)
+                .saturating_add(images.saturating_mul(IMAGE))
         };
-        let last = question.turns.len().checked_sub(1)?;
-        let stays = |index: usize, turn: &v1::Turn| index == last || turn.role() == Role::System;
+        let end = question.turns.len().checked_sub(1)?;
+        // What tools answered after it is of no use without it.
+        let last = question
+            .turns
+            .iter()
+            .rposition(|turn| turn.role() == Role::User)
+            .unwrap_or(end);
+        let stays = |index: usize, turn: &v1::Turn| index >= last || turn.role() == Role::System;
         let mut needed = tokens(fixed);
         for (index, turn) in question.turns.iter().enumerate() {
             if stays(index, turn) {
@@ -104,30 +123,43 @@ impl Budget {
             first = index;
         }
         let others = question.turns.iter().enumerate();
-        let mut skip = leave_out;
+        let (mut gone, mut skipped, mut optional) = (false, 0_u32, 0_u32);
         let mut chosen = Vec::with_capacity(question.turns.len());
         for (index, turn) in others {
             if stays(index, turn) {
                 chosen.push(turn);
-            } else if index >= first {
-                // A tool's answer without its call means nothing to a model.
-                let orphan = turn.role() == Role::Tool
-                    && !chosen
+            } else if index < first {
+                gone = true;
+            } else {
+                // A tool's answer without its call means nothing to a model, nor one without its
+                // question: templates there are that refuse it.
+                let orphan = match turn.role() {
+                    Role::Tool => !chosen
                         .iter()
-                        .any(|turn: &&v1::Turn| !turn.tool_calls.is_empty());
-                if skip > 0 || orphan {
-                    skip = skip.saturating_sub(1);
+                        .any(|turn: &&v1::Turn| !turn.tool_calls.is_empty()),
+                    Role::Assistant => gone && optional == 0 && turn.tool_calls.is_empty(),
+                    _ => false,
+                };
+                if skipped < leave_out || orphan {
+                    gone = true;
+                    skipped += 1;
                 } else {
+                    optional += 1;
                     chosen.push(turn);
                 }
             }
         }
         let dropped = question.turns.len() - chosen.len();
-        let bytes = fixed + chosen.iter().map(|turn| size(turn)).sum::<usize>();
+        let images = chosen.iter().any(|turn| !turn.images.is_empty());
+        let bytes = match images {
+            true => 0,
+            false => fixed + chosen.iter().map(|turn| size(turn)).sum::<usize>(),
+        };
         Some(Chosen {
             dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
             turns: chosen,
             bytes,
+            fewer: (optional > 0).then(|| skipped + optional.div_ceil(2)),
         })
     }
 }
@@ -175,11 +207,48 @@ mod tests {
         assert_eq!(chosen.turns.last().unwrap().text, "And now?");
         assert_eq!(chosen.dropped as usize + chosen.turns.len(), 14);
         assert!(chosen.dropped > 0 && chosen.turns.len() > 2);
-        // All of it where there is room, less where more is left out on purpose.
-        let all = budget.choose("m", &question, 0, 8192, 0).unwrap();
-        assert_eq!(all.dropped, 0);
-        let fewer = budget.choose("m", &question, 0, 8192, 5).unwrap();
-        assert_eq!(fewer.dropped, 5);
+        // All of it where there is room, less where more is left out on purpose: whole exchanges.
+        let mut fewer = budget.choose("m", &question, 0, 8192, 0).unwrap();
+        let mut dropped = vec![fewer.dropped];
+        while let Some(leave_out) = fewer.fewer {
+            fewer = budget.choose("m", &question, 0, 8192, leave_out).unwrap();
+            assert_eq!(fewer.turns[0].role(), Role::System);
+            assert_eq!(fewer.turns[1].role(), Role::User);
+            dropped.push(fewer.dropped);
+        }
+        assert_eq!(dropped, [0, 6, 10, 12]);
+        assert_eq!(fewer.turns.len(), 2);
+    }
+
+    #[test]
+    fn what_a_question_led_to_stays_with_it() {
+        let long = "word ".repeat(60);
+        let mut called = turn(Role::Assistant, "");
+        called.tool_calls.push(v1::ToolCall::default());
+        let turns = vec![
+            turn(Role::User, &long),
+            turn(Role::Assistant, &long),
+            turn(Role::User, "What time is it?"),
+            called,
+            turn(Role::Tool, "12:00"),
+        ];
+        let question = question(turns);
+        let chosen = Budget::default().choose("m", &question, 0, 256, 0).unwrap();
+        let roles: Vec<_> = chosen.turns.iter().map(|turn| turn.role()).collect();
+        assert_eq!(roles, [Role::User, Role::Assistant, Role::Tool]);
+        assert_eq!(chosen.fewer, None);
+    }
+
+    #[test]
+    fn as_long_as_there_is_room_for_is_no_limit() {
+        let text = "x".repeat(1000);
+        let mut asked = question(vec![turn(Role::User, &text)]);
+        let fits = |asked: &v1::Generate| Budget::default().choose("m", asked, 0, 512, 0).is_some();
+        for (max_tokens, limit) in [(0, None), (u32::MAX, None), (64, Some(64))] {
+            asked.max_tokens = max_tokens;
+            assert_eq!(answer_limit(&asked), limit);
+            assert!(fits(&asked), "{max_tokens}");
+        }
     }
 
     #[test]
