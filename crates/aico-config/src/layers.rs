@@ -29,6 +29,11 @@ impl Layers {
 
     /// Sets `name` to what `parse` makes of it for its kind.
     fn set(&mut self, name: &str, source: Source, parse: impl Fn(Kind) -> Option<Value>) {
+        if KEYS.iter().any(|key| key.is_pattern(name)) {
+            let what =
+                "put a name of your own in the place of NAME: small letters, digits, _ and -";
+            return self.problem(&source, name, what.to_owned());
+        }
         let (index, entry) = match schema::find(name) {
             Lookup::Key(index, entry) => (index, entry),
             Lookup::Secret => {

@@ -64,11 +64,16 @@ impl Loaded {
             .collect()
     }
 
-    /// One key. A module's level (`logging.modules.aico_bus`) may be asked for though none is set.
+    /// One key. A module's level (`logging.modules.aico_bus`) may be asked for though none is set, and
+    /// a key of servers without a server (`models.servers.NAME.url`).
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] when there is no such key; it names the nearest.
     pub fn explain_key(&self, name: &str) -> Result<Entry, ConfigError> {
+        // As documents and lists have it: `models.servers.NAME.url`.
+        if let Some(index) = KEYS.iter().position(|key| key.is_pattern(name)) {
+            return Ok(self.bare(index, name));
+        }
         let (index, given) = match schema::find(name) {
             Lookup::Key(index, given) => (index, given),
             Lookup::Secret | Lookup::Unknown(None) => return Err(unknown(name, None)),

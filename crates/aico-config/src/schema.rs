@@ -335,6 +335,12 @@ impl Key {
     pub fn shown(&self) -> String {
         self.name.replace('*', "NAME")
     }
+
+    /// Whether this names it with its placeholder, and none of its entries.
+    #[must_use]
+    pub fn is_pattern(&self, name: &str) -> bool {
+        self.around().is_some() && (name == self.name || name == self.shown())
+    }
 }
 
 /// A checked value.

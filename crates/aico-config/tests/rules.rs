@@ -365,6 +365,18 @@ fn explain_of_an_unknown_key_names_the_nearest() {
     );
 }
 
+#[test]
+fn a_key_of_servers_is_explained_as_documents_name_it_and_set_by_a_name_only() {
+    let loaded = Folder::new().load().unwrap();
+    for name in ["models.servers.NAME.key", "models.servers.*.key"] {
+        let entry = loaded.explain_key(name).unwrap();
+        assert!(entry.expects.contains("secret:"), "{}", entry.expects);
+    }
+    let folder = Folder::with("models:\n  servers:\n    NAME:\n      url: https://x.example\n");
+    let problems = folder.problems();
+    assert!(problems.contains("in the place of NAME"), "{problems}");
+}
+
 #[cfg(unix)]
 #[test]
 fn file_that_others_may_change_is_warned_of() {

@@ -353,13 +353,16 @@ impl From<HomeError> for Failure {
     }
 }
 
-/// With a capital letter and a full stop.
+/// With a capital letter and a full stop. What does not begin with a word, such as a path or a key
+/// of the configuration, begins as it is spelt.
 pub(crate) fn sentence(text: &str) -> String {
+    let word = text.split(' ').next().unwrap_or_default();
+    let word = word.trim_end_matches([',', ':', ';', '.', '!', '?']);
+    let mut out = String::with_capacity(text.len() + 1);
     let mut letters = text.chars();
-    let mut out: String = letters
-        .next()
-        .map(|c| c.to_uppercase().to_string())
-        .unwrap_or_default();
+    if word.chars().all(|c| c.is_alphabetic() || "'’-".contains(c)) {
+        out.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+    }
     out.push_str(letters.as_str());
     if !out.ends_with(['.', '!', '?']) {
         out.push('.');
@@ -390,6 +393,19 @@ mod tests {
             Exit::ALL.len() + 1,
             "a row that no code has (0 is the one more)"
         );
+    }
+
+    #[test]
+    fn a_sentence_has_a_capital_letter_and_a_path_none() {
+        assert_eq!(sentence("it can't be, now"), "It can't be, now.");
+        assert_eq!(sentence("stopped: why?"), "Stopped: why?");
+        assert_eq!(sentence("über allem"), "Über allem.");
+        assert_eq!(
+            sentence("letter.txt is no encrypted file"),
+            "letter.txt is no encrypted file."
+        );
+        assert_eq!(sentence("a/b is damaged."), "a/b is damaged.");
+        assert_eq!(sentence(""), ".");
     }
 
     #[test]

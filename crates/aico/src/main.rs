@@ -9,6 +9,7 @@ mod places;
 mod progress;
 mod prompt;
 mod style;
+mod unfinished;
 mod wiping;
 
 use std::process::ExitCode;

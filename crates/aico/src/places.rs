@@ -10,6 +10,8 @@ use crate::exit::{Exit, Failure};
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     data: PathBuf,
+    /// It was named on the command line.
+    named: bool,
 }
 
 /// A Unix socket's path has at most 107 bytes on Linux and 103 on macOS.
@@ -21,16 +23,26 @@ impl Places {
         let data = aico_config::paths::data_dir(flag).map_err(|error| {
             Failure::new(Exit::Usage, "There is no data folder to use.").because(&error)
         })?;
-        Ok(Self { data })
+        let named = flag.is_some();
+        Ok(Self { data, named })
     }
 
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Sockets and notes of a running daemon; private to its user.
+    /// The command that starts a daemon on this data folder.
+    pub(crate) fn serve(&self) -> String {
+        match self.named {
+            true => format!("aico serve --data '{}'", self.data.display()),
+            false => "aico serve".to_owned(),
+        }
+    }
+
+    /// Sockets and notes of a running daemon; private to its user. The same for each way in which
+    /// the data folder can be named.
     pub(crate) fn run(&self) -> PathBuf {
-        let beside = self.data.join("run");
+        let beside = real(&self.data).join("run");
         #[cfg(unix)]
         if beside.as_os_str().len() + "/modules.sock".len() > LONGEST_SOCKET {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -68,7 +80,8 @@ impl Places {
     fn key(&self) -> String {
         // FNV-1a: the same in every version of this program. Not a secret and not a check: the
         // folder that it names is checked for its owner.
-        let bytes = self.data.as_os_str().as_encoded_bytes();
+        let real = real(&self.data);
+        let bytes = real.as_os_str().as_encoded_bytes();
         let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -87,13 +100,14 @@ pub(crate) fn key_files() -> Option<PathBuf> {
     aico_config::paths::config_dir().map(|folder| folder.join("aico").join("keys"))
 }
 
-/// The path without links, as far as it exists.
+/// The path without links, as far as it exists; each path in one form.
 fn real(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|above| {
         let rest = path.strip_prefix(above).ok()?;
         Some(std::fs::canonicalize(above).ok()?.join(rest))
     });
-    known.unwrap_or_else(|| path.to_owned())
+    let known = known.unwrap_or_else(|| path.to_owned());
+    known.components().collect()
 }
 
 #[cfg(all(test, unix))]
@@ -112,20 +126,30 @@ mod tests {
 
     #[test]
     fn a_long_path_gets_a_short_socket() {
-        let short = Places {
-            data: "/home/mia/.local/share/aico".into(),
+        let places = |data: String| Places {
+            data: data.into(),
+            named: false,
         };
+        let short = places("/home/mia/.local/share/aico".to_owned());
         assert!(short.socket().starts_with(short.data()));
-        let long = Places {
-            data: format!("/home/{}", "x".repeat(120)).into(),
-        };
+        let long = places(format!("/home/{}", "x".repeat(120)));
         assert!(long.socket().as_os_str().len() < LONGEST_SOCKET);
-        assert_ne!(
-            long.socket(),
-            Places {
-                data: format!("/home/{}", "y".repeat(120)).into()
-            }
-            .socket()
-        );
+        let other = places(format!("/home/{}", "y".repeat(120)));
+        assert_ne!(long.socket(), other.socket());
+    }
+
+    #[test]
+    fn one_folder_has_one_socket_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(120));
+        let link = folder.path().join("link");
+        std::fs::create_dir(&long).unwrap();
+        std::os::unix::fs::symlink(&long, &link).unwrap();
+        let socket = |data: PathBuf| Places { data, named: false }.socket();
+        let expected = socket(long.clone());
+        assert!(expected.as_os_str().len() < LONGEST_SOCKET);
+        for named in [link, long.join(""), long.join("."), long.join("./")] {
+            assert_eq!(socket(named.clone()), expected, "{}", named.display());
+        }
     }
 }

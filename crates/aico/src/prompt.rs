@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::PasswordFrom;
 use crate::exit::{Exit, Failure, sentence};
+use crate::unfinished;
 
 /// Bytes of a password file that are looked at: more than any password has.
 const MOST: u64 = 8 * 1024;
@@ -29,7 +30,7 @@ pub(crate) fn raw_password(
             .map_err(|e| Failure::new(Exit::Usage, "Standard input can't be read.").because(&e))?;
         bytes
     } else {
-        return ask(question);
+        return ask(question, from.options);
     };
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::new(Exit::Refused, "The password is not UTF-8 text."))?;
@@ -71,27 +72,50 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
+/// `options` are those of the command that answer this; there may be none.
+fn ask(question: &str, options: &str) -> Result<Zeroizing<String>, Failure> {
     if !std::io::stdin().is_terminal() {
+        let what_to_do = match options {
+            "" => "Run it in a terminal, where the password can be typed.".to_owned(),
+            options => format!("Use {options}."),
+        };
         return Err(
             Failure::new(Exit::Usage, "A password is needed and nobody can be asked.")
-                .do_this("Use --password-file FILE or --password-stdin."),
+                .do_this(what_to_do),
         );
     }
-    rpassword::prompt_password(format!("{question}: "))
-        .map(Zeroizing::new)
-        .map_err(|e| Failure::new(Exit::Usage, "The password can't be read.").because(&e))
+    let asking = unfinished::asking();
+    let typed = rpassword::prompt_password(format!("{question}: "));
+    drop(asking);
+    match typed {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        // Ctrl-C, and the terminal is as it was before.
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => unfinished::end(2),
+        Err(error) => Err(Failure::new(Exit::Usage, "The password can't be read.").because(&error)),
+    }
+}
+
+/// Standard input is read once: for the text, or for the password.
+pub(crate) fn one_of_both(text_is_piped: bool, from: &PasswordFrom) -> Result<(), Failure> {
+    if text_is_piped && from.password_stdin {
+        return Err(Failure::new(
+            Exit::Usage,
+            "Standard input can't be both what is read and the password.",
+        )
+        .do_this("Give the password in a file: --password-file FILE"));
+    }
+    Ok(())
 }
 
 /// A secret of a service, as it was given by it: asked for without showing what is typed, or one
 /// line on standard input.
 pub(crate) fn secret(question: &str) -> Result<Zeroizing<String>, Failure> {
     if std::io::stdin().is_terminal() {
-        return ask(question);
+        return ask(question, "");
     }
     let from = PasswordFrom {
-        password_file: None,
         password_stdin: true,
+        ..PasswordFrom::default()
     };
     raw_password(&from, question)
 }
@@ -118,12 +142,12 @@ pub(crate) fn new_raw_password(
         crate::style::strong(&offered)
     ));
     loop {
-        let first = ask("New password (not shown)")?;
+        let first = ask("New password (not shown)", from.options)?;
         if let Err(failure) = check(&first, name) {
             failure.report();
             continue;
         }
-        if *first == *ask("The same once more")? {
+        if *first == *ask("The same once more", from.options)? {
             return Ok(first);
         }
         crate::style::note("These were not the same. Once more, please.");
@@ -131,6 +155,14 @@ pub(crate) fn new_raw_password(
 }
 
 fn check(text: &str, name: &str) -> Result<(), Failure> {
+    // Of one line break at the end nobody knows any more; with any other nobody could type it.
+    if text.contains(char::is_control) {
+        return Err(Failure::new(
+            Exit::Refused,
+            "A new password is one line: this one has a line break or another control character.",
+        )
+        .do_this("Leave only the password in the file, without further lines or blank ones."));
+    }
     let password = Password::new(text).map_err(|error| refused(&error))?;
     password.check_new(&[name]).map_err(|error| refused(&error))
 }
@@ -185,4 +217,20 @@ pub(crate) fn line(question: &str) -> Result<String, Failure> {
         .and_then(|()| std::io::stdin().read_line(&mut text))
         .map_err(|e| Failure::new(Exit::Usage, "The answer can't be read.").because(&e))?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_password_is_one_that_can_be_typed() {
+        let good = "velvet harbour moss lantern quill";
+        assert!(check(good, "Mia").is_ok());
+        for end in ["\n", "\r", "\nanother line", "\t", "\u{7f}", "\u{85}"] {
+            let failure = check(&format!("{good}{end}"), "Mia").unwrap_err();
+            assert_eq!(failure.exit, Exit::Refused, "{end:?}");
+            assert!(failure.what.contains("line break"), "{end:?}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
-use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
+use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
 
@@ -14,20 +14,25 @@ const STRONG: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
 
 pub(crate) fn error(text: &str) {
-    eprintln!("{ERROR}error:{ERROR:#} {text}");
+    say(format_args!("{ERROR}error:{ERROR:#} {text}"));
 }
 
 pub(crate) fn warning(text: &str) {
     const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-    eprintln!("{WARNING}warning:{WARNING:#} {text}");
+    say(format_args!("{WARNING}warning:{WARNING:#} {text}"));
 }
 
 pub(crate) fn detail(text: &str) {
-    eprintln!("{FAINT}       {text}{FAINT:#}");
+    say(format_args!("{FAINT}       {text}{FAINT:#}"));
 }
 
 pub(crate) fn hint(text: &str) {
-    eprintln!("{HINT}   try:{HINT:#} {text}");
+    say(format_args!("{HINT}   try:{HINT:#} {text}"));
+}
+
+/// A line on standard error. Where it can't be written nobody is left to be told of it.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
 /// A line of a result. That nobody reads any more (`aico … | head`) is no failure; any other is told
@@ -73,13 +78,49 @@ pub(crate) fn faint(text: &str) -> String {
 
 /// A note beside a result, for people only.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    say(format_args!("{text}"));
 }
 
 /// A piece of a stream, shown at once. False when nobody reads any more.
 pub(crate) fn piece(text: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    is_written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    bytes(text.as_bytes())
+}
+
+/// Bytes as they are, to standard output.
+pub(crate) fn bytes(bytes: &[u8]) -> bool {
+    let mut out = io::stdout().lock();
+    is_written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// A line of JSON for another program: nothing in it is lost, and nothing steers a terminal. False
+/// when nobody reads any more.
+pub(crate) fn json(value: &Value) -> bool {
+    json_line(&value.to_string())
+}
+
+/// The same of what is JSON already.
+pub(crate) fn json_line(text: &str) -> bool {
+    bytes(format!("{}\n", escaped(text)).as_bytes())
+}
+
+/// JSON in which the characters that steer a terminal are escapes. They can stand in its texts only,
+/// where an escape means the same; all below a space are escapes already.
+fn escaped(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// Somebody reads this as it comes.
@@ -105,5 +146,19 @@ mod tests {
             "a[2Jbc\nd\te"
         );
         assert_eq!(super::harmless("exe.\u{202e}gpj\u{2066}.x"), "exe.gpj.x");
+    }
+
+    #[test]
+    fn json_means_the_same_and_steers_no_terminal() {
+        let text = "a\u{1b}[2Jb\u{7f}\u{9b}31mc\u{85}d\u{200e}\u{200f}e\u{202e}f\u{2066}g\u{2069}ä\u{1f600}";
+        let written = super::escaped(&serde_json::json!({ text: text }).to_string());
+        let told: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(told[text], text);
+        assert_eq!(super::harmless(&written), written);
+        assert!(!written.contains(['\u{200e}', '\u{200f}']), "{written}");
+        assert!(
+            written.contains("\\u009b31m") && written.contains('ä'),
+            "{written}"
+        );
     }
 }

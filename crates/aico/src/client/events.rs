@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use super::platform::Stream;
 use super::{Problem, broken};
 use crate::exit::{Exit, Failure};
+use crate::places::Places;
 
 /// An authenticated WebSocket.
 pub(crate) struct Events {
     socket: WebSocketStream<Stream>,
+    places: Places,
 }
 
 /// A frame of the server.
@@ -41,12 +43,16 @@ pub(crate) enum Event {
 impl Events {
     pub(super) async fn open(
         stream: Stream,
+        places: &Places,
         token: Option<&Zeroizing<String>>,
     ) -> Result<Self, Failure> {
         let (socket, _) = tokio_tungstenite::client_async("ws://localhost/ws", stream)
             .await
             .map_err(|e| broken(&e))?;
-        let mut events = Self { socket };
+        let mut events = Self {
+            socket,
+            places: places.clone(),
+        };
         let mut first = json!({ "type": "authenticate" });
         if let Some(token) = token {
             first["token"] = token.as_str().into();
@@ -76,11 +82,21 @@ impl Events {
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(&text).map_err(|e| broken(&e));
                 }
-                Some(Ok(Message::Close(frame))) => return Err(closed(frame.as_ref())),
+                Some(Ok(Message::Close(frame))) => return Err(self.closed(frame.as_ref())),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(broken(&error)),
-                None => return Err(closed(None)),
+                None => return Err(self.closed(None)),
             }
+        }
+    }
+
+    fn closed(&self, frame: Option<&CloseFrame>) -> Failure {
+        match frame.map(|frame| u16::from(frame.code)) {
+            Some(1001) => stopping(&self.places),
+            Some(4001) => session_over(),
+            Some(4023) => locked(),
+            _ => Failure::new(Exit::Unexpected, "The daemon closed the connection.")
+                .do_this("See whether it runs: aico status"),
         }
     }
 }
@@ -90,15 +106,15 @@ pub(crate) fn failure(status: u16, problem: Problem) -> Failure {
     problem.into_failure(status)
 }
 
-fn closed(frame: Option<&CloseFrame>) -> Failure {
-    match frame.map(|frame| u16::from(frame.code)) {
-        Some(1001) => Failure::new(Exit::NotRunning, "AICO is stopping.")
-            .do_this("Start it again: aico serve"),
-        Some(4001) => Failure::new(Exit::WrongPassword, "The session has ended."),
-        Some(4023) => {
-            Failure::new(Exit::Locked, "AICO was locked.").do_this("Unlock it: aico unlock")
-        }
-        _ => Failure::new(Exit::Unexpected, "The daemon closed the connection.")
-            .do_this("See whether it runs: aico status"),
-    }
+pub(super) fn stopping(places: &Places) -> Failure {
+    Failure::new(Exit::NotRunning, "AICO is stopping.")
+        .do_this(format!("Start it again: {}", places.serve()))
+}
+
+pub(super) fn session_over() -> Failure {
+    Failure::new(Exit::WrongPassword, "The session has ended.")
+}
+
+pub(super) fn locked() -> Failure {
+    Failure::new(Exit::Locked, "AICO was locked.").do_this("Unlock it: aico unlock")
 }

@@ -9,6 +9,7 @@ mod events;
 mod platform;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -27,6 +28,9 @@ use crate::{prompt, style};
 /// Sessions that this command began. They end with it: a session that nobody uses any more would
 /// keep a sealed person open.
 static SIGNED_IN: Mutex<Vec<Daemon>> = Mutex::new(Vec::new());
+
+/// A daemon that has not said by then how it is answers nothing else either.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Ends the sessions that this command began.
 pub(crate) async fn sign_out() {
@@ -61,7 +65,8 @@ impl Daemon {
             places: places.clone(),
             token: None,
         };
-        let state = daemon.get("/api/v1/state").await?;
+        let asked = tokio::time::timeout(ANSWER, daemon.get("/api/v1/state")).await;
+        let state = asked.map_err(|_| silent(places))??;
         let running = state["version"].as_str().unwrap_or("unknown");
         let ours = env!("CARGO_PKG_VERSION");
         if running != ours {
@@ -83,6 +88,8 @@ impl Daemon {
         match person {
             None => Self::find(places).await,
             Some(name) => {
+                // No password is typed for nobody.
+                Self::find(places).await?;
                 let password = prompt::raw_password(password, &format!("Password of {name}"))?;
                 Self::sign_in(places, name, &password).await
             }
@@ -210,18 +217,24 @@ impl Daemon {
     }
 
     /// Reads what the daemon sends line by line, as it comes, until it ends or `show` says that
-    /// nobody reads any more.
+    /// nobody reads any more. What `goes_on` for ever ends with a failure that says why.
     pub(crate) async fn lines(
         &self,
         path: &str,
+        goes_on: bool,
         mut show: impl FnMut(&str) -> bool,
     ) -> Result<(), Failure> {
         let mut body = self.start(Method::GET, path, None).await?.into_body();
         let mut line = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                Failure::new(Exit::NotRunning, "The daemon ended the stream.").because(&error)
-            })?;
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(_) if goes_on => return Err(self.why_ended().await),
+                Err(error) => {
+                    let what = "The daemon ended the stream.";
+                    return Err(Failure::new(Exit::NotRunning, what).because(&error));
+                }
+            };
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -236,7 +249,27 @@ impl Daemon {
                 line.clear();
             }
         }
-        Ok(())
+        match goes_on {
+            true => Err(self.why_ended().await),
+            false => Ok(()),
+        }
+    }
+
+    /// Why something ended that goes on for ever.
+    async fn why_ended(&self) -> Failure {
+        let nobody = Self {
+            places: self.places.clone(),
+            token: None,
+        };
+        let asked = tokio::time::timeout(ANSWER, nobody.get("/api/v1/state")).await;
+        match asked {
+            Ok(Ok(state)) if state["stage"] == "locked" => events::locked(),
+            Ok(Ok(state)) if state["stage"] == "ready" => match self.token {
+                Some(_) => events::session_over(),
+                None => Failure::new(Exit::NotRunning, "The daemon ended the stream."),
+            },
+            _ => events::stopping(&self.places),
+        }
     }
 
     /// Asks for something that is told line by line, and reads it to its end or to a failure.
@@ -277,7 +310,7 @@ impl Daemon {
     /// Opens the WebSocket.
     pub(crate) async fn events(&self) -> Result<Events, Failure> {
         let stream = platform::connect(&self.places).await?;
-        Events::open(stream, self.token.as_ref()).await
+        Events::open(stream, &self.places, self.token.as_ref()).await
     }
 }
 
@@ -301,6 +334,8 @@ impl Problem {
             ("locked" | "person-locked", _) | (_, 423) => Exit::Locked,
             ("not-set-up", _) => Exit::NotSetUp,
             ("already-set-up", _) => Exit::AlreadySetUp,
+            // Of a file that was named; one that can't answer says so in its answer.
+            ("model-missing", 422) => Exit::NotFound,
             ("model-failed" | "model-missing" | "model-damaged", _) => Exit::ModelFailed,
             ("offline", _) => Exit::Offline,
             ("download-failed", _) => Exit::DownloadFailed,
@@ -344,9 +379,23 @@ fn broken(error: &dyn std::error::Error) -> Failure {
         .do_this("See whether it runs: aico status")
 }
 
-fn not_running(error: Option<&std::io::Error>) -> Failure {
+/// Somebody has the folder and takes the connection, and that is all.
+fn silent(places: &Places) -> Failure {
+    let process = std::fs::read_to_string(places.data().join("lock")).unwrap_or_default();
+    let process = match process.trim().parse::<u32>() {
+        Ok(process) => format!(" (process {process})"),
+        Err(_) => String::new(),
+    };
+    Failure::new(
+        Exit::Unexpected,
+        format!("The daemon{process} does not answer."),
+    )
+    .do_this("Look whether it is stopped or the machine is very busy. When it stays so, end that process and start AICO again.")
+}
+
+fn not_running(places: &Places, error: Option<&std::io::Error>) -> Failure {
     let mut failure = Failure::new(Exit::NotRunning, "No AICO is running on this data folder.")
-        .do_this("Start it: aico serve");
+        .do_this(format!("Start it: {}", places.serve()));
     if let Some(error) = error
         && !matches!(
             error.kind(),

@@ -18,8 +18,8 @@ pub(super) async fn connect(places: &Places) -> Result<Stream, Failure> {
             Err(error) if error.raw_os_error() == Some(BUSY) => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
-            Err(error) => return Err(not_running(Some(&error))),
+            Err(error) => return Err(not_running(places, Some(&error))),
         }
     }
-    Err(not_running(None))
+    Err(not_running(places, None))
 }

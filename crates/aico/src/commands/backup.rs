@@ -64,7 +64,7 @@ async fn create(context: &Context, what: &CreateBackup) -> Result<(), Failure> {
         .do_this("The backups that there were are untouched. Start AICO, then try again.")
     })?;
     if what.json {
-        style::line(&made.to_string());
+        style::json(&made);
     } else {
         told(&made, what);
     }
@@ -105,7 +105,14 @@ fn told(made: &Value, what: &CreateBackup) {
         style::note(&format!("removed: {}", style::harmless(path)));
     }
     if made["nothing_removed"] == true {
-        style::warning("no older backup was removed, because somebody is not in this one");
+        style::warning(
+            "no older backup was removed, because somebody is not in this one, or with an older \
+             copy of their data",
+        );
+    }
+    for path in list_of(&made["not_removed"]) {
+        let path = style::harmless(path.as_str().unwrap_or_default());
+        style::warning(&format!("an older backup could not be removed: {path}"));
     }
     if what.to.is_none() {
         style::note("It lies on the same disk. A copy elsewhere outlives that disk.");
@@ -137,7 +144,7 @@ fn list(context: &Context, folder: Option<&Path>, as_json: bool) -> Result<(), F
     let ours = Vault::id_of(&data.join("home")).ok();
     for one in &all {
         if as_json {
-            style::line(&as_object(one, ours).to_string());
+            style::json(&as_object(one, ours));
             continue;
         }
         let when = match one.created_at {
@@ -181,8 +188,9 @@ fn as_object(one: &Listed, ours: Option<[u8; 16]>) -> Value {
 }
 
 async fn verify(archive: &Path, opens: &Opens) -> Result<(), Failure> {
+    let archive = absolute(archive)?;
+    there(&archive)?;
     let secret = secret(opens)?;
-    let archive = archive.to_owned();
     let verified = blocking(move || {
         let mut progress = Progress::new("Checking");
         backup::verify(&archive, &secret, &mut |step| {
@@ -242,19 +250,12 @@ pub(super) async fn restore(context: &Context, what: &Restore) -> Result<(), Fai
         Some(to) => absolute(to)?,
         None => context.places.data().to_owned(),
     };
-    // What can be told without a password is told before one is typed.
-    if std::fs::symlink_metadata(&archive).is_err() {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("{} is not there.", archive.display()),
-        )
-        .do_this("See which there are: aico backup list"));
-    }
+    there(&archive)?;
     let was_there = data.exists();
     let folder = claim(context, &data, what.to.is_none())?;
     let done = match &context.person {
         Some(name) => put_back(&data, archive, &what.opens, name).await,
-        None => whole(&data, archive, &what.opens, what.to.is_some()).await,
+        None => whole(context, &data, archive, &what.opens, what.to.is_some()).await,
     };
     drop(folder);
     if done.is_err() && !was_there {
@@ -287,6 +288,7 @@ fn claim(context: &Context, data: &Path, ours: bool) -> Result<DataFolder, Failu
 }
 
 async fn whole(
+    context: &Context,
     data: &Path,
     archive: PathBuf,
     opens: &Opens,
@@ -306,7 +308,11 @@ async fn whole(
         only_where_none_is,
     };
     let restored = backup::restore(daemon::home_config(data, 24), request, shown()).await?;
-    tell_restored(&restored, data, only_where_none_is, by_phrase);
+    let serve = match only_where_none_is {
+        true => format!("aico serve --data '{}'", data.display()),
+        false => context.places.serve(),
+    };
+    tell_restored(&restored, by_phrase, &serve);
     Ok(())
 }
 
@@ -318,7 +324,7 @@ fn shown() -> impl FnMut(BackupStep) -> bool + Send + 'static {
     }
 }
 
-fn tell_restored(restored: &Restored, data: &Path, elsewhere: bool, by_phrase: bool) {
+fn tell_restored(restored: &Restored, by_phrase: bool, serve: &str) {
     let when = restored
         .created_at
         .map_or_else(String::new, |at| format!(" of {at}"));
@@ -361,12 +367,7 @@ fn tell_restored(restored: &Restored, data: &Path, elsewhere: bool, by_phrase: b
     if by_phrase {
         style::note("To set another master password by the phrase: aico vault recover");
     }
-    let data = if elsewhere {
-        format!(" --data '{}'", data.display())
-    } else {
-        String::new()
-    };
-    style::hint(&format!("aico serve{data}"));
+    style::hint(serve);
 }
 
 async fn put_back(data: &Path, archive: PathBuf, opens: &Opens, name: &str) -> Result<(), Failure> {
@@ -379,11 +380,15 @@ async fn put_back(data: &Path, archive: PathBuf, opens: &Opens, name: &str) -> R
     let when = done
         .created_at
         .map_or_else(String::new, |at| format!(" of {at}"));
-    style::line(&format!(
-        "Put back the data of {} from the backup{when}: {} rows, each counted.",
-        style::harmless(name),
-        done.rows
-    ));
+    let name = style::harmless(name);
+    style::line(&match done.rows {
+        0 => format!(
+            "Put back the data of {name} from the backup{when}. It opens when they sign in."
+        ),
+        rows => {
+            format!("Put back the data of {name} from the backup{when}: {rows} rows, each counted.")
+        }
+    });
     if let Some(kept) = &done.kept {
         style::note(&format!(
             "What was there before is kept in {0}. When all is well, remove it: rm '{0}'",
@@ -400,10 +405,7 @@ fn secret(opens: &Opens) -> Result<RestoreSecret, Failure> {
     let refused =
         |error: &dyn std::error::Error| Failure::new(Exit::Refused, sentence(&error.to_string()));
     if let Some(file) = &opens.phrase_file {
-        let from = crate::cli::PasswordFrom {
-            password_file: Some(file.clone()),
-            password_stdin: false,
-        };
+        let from = super::keys::file(&Some(file.clone()), "--phrase-file FILE");
         let text = prompt::raw_password(&from, "")?;
         let phrase = RecoveryPhrase::parse(&text).map_err(HomeError::from)?;
         return Ok(RestoreSecret::Phrase(phrase));
@@ -415,6 +417,18 @@ fn secret(opens: &Opens) -> Result<RestoreSecret, Failure> {
             .map(RestoreSecret::Password)
             .map_err(|error| refused(&error)),
     }
+}
+
+/// What can be told without a password is told before one is typed.
+fn there(archive: &Path) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(archive).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::NotFound,
+        format!("{} is not there.", archive.display()),
+    )
+    .do_this("See which there are: aico backup list"))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

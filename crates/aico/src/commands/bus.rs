@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context, what: &Bus) -> Result<(), Failure> {
     match what {
         Bus::Tail { pattern, json } => {
             let path = format!("/api/v1/bus/tail?pattern={}", query_value(pattern));
-            daemon.lines(&path, |line| show(line, *json)).await
+            daemon.lines(&path, true, |line| show(line, *json)).await
         }
         Bus::Stats { over, json } => {
             let mut stats = daemon.get("/api/v1/bus").await?;
@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, what: &Bus) -> Result<(), Failure> {
                 add_rates(&before, &mut stats, began.elapsed());
             }
             if *json {
-                style::line(&stats.to_string());
+                style::json(&stats);
             } else {
                 style::line(&figures(&stats));
             }
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, what: &Bus) -> Result<(), Failure> {
 
 fn show(line: &str, json: bool) -> bool {
     if json {
-        return style::piece(&format!("{line}\n"));
+        return style::json_line(line);
     }
     let Ok(message) = serde_json::from_str::<Value>(line) else {
         return true;

@@ -11,18 +11,20 @@ use super::{Context, checked_id, query_value};
 use crate::cli::{Character, CharacterFormat};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
-use crate::style;
+use crate::{prompt, style};
 
 const PATH: &str = "/api/v1/characters";
 
 pub(super) async fn run(context: &Context, what: &Character) -> Result<(), Failure> {
     let from = what.password();
-    // Files are read before anything is asked.
-    let input = match what {
-        Character::Import { file, .. } | Character::Edit { file, .. } => Some(read(file)?),
-        Character::Create { file, .. } => file.as_deref().map(read).transpose()?,
+    let file = match what {
+        Character::Import { file, .. } | Character::Edit { file, .. } => Some(file),
+        Character::Create { file, .. } => file.as_ref(),
         _ => None,
     };
+    prompt::one_of_both(file.is_some_and(|file| file.as_os_str() == "-"), from)?;
+    // Files are read before anything is asked.
+    let input = file.map(|file| read(file)).transpose()?;
     let daemon = Daemon::find_as(&context.places, context.person.as_deref(), from).await?;
     match what {
         Character::List { json, .. } => list(&daemon, *json).await,
@@ -73,7 +75,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 async fn list(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
     let all = daemon.get(PATH).await?;
     if as_json {
-        style::line(&all["items"].to_string());
+        style::json(&all["items"]);
         return Ok(());
     }
     for one in all["items"].as_array().into_iter().flatten() {
@@ -110,7 +112,7 @@ async fn show(daemon: &Daemon, name: &str, as_json: bool) -> Result<(), Failure>
     let id = find(daemon, name).await?;
     let found = daemon.get(&format!("{PATH}/{id}")).await?;
     if as_json {
-        style::line(&found.to_string());
+        style::json(&found);
         return Ok(());
     }
     let (about, texts) = (&found["character"], &found["text"]);
@@ -244,9 +246,7 @@ async fn export(
         Failure::new(Exit::Unexpected, "The daemon sent no file.").because(&error)
     })?;
     if out.is_some_and(|out| out.as_os_str() == "-") {
-        std::io::stdout().write_all(&bytes).map_err(|error| {
-            Failure::new(Exit::Unexpected, "Standard output can't be written.").because(&error)
-        })?;
+        style::bytes(&bytes);
     } else {
         // What the daemon calls it is a name, and no path.
         let named = PathBuf::from(text(&made["file_name"]));

@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::{prompt, style};
 
 pub(super) async fn run(context: &Context, chat: &Chat) -> Result<(), Failure> {
+    prompt::one_of_both(chat.once.as_deref() == Some("-"), &chat.password)?;
     // Read before anything is made for it.
     let once = match chat.once.as_deref() {
         Some("-") => Some(prompt::piped_text()?),
@@ -189,7 +190,7 @@ impl Shown {
 
     fn event(&self, event: &Value) {
         if self.json {
-            style::line(&event.to_string());
+            style::json(event);
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, what: &Config) -> Result<(), Failure>
                         })
                     })
                     .collect();
-                style::line(&serde_json::Value::Array(all).to_string());
+                style::json(&serde_json::Value::Array(all));
                 return Ok(());
             }
             let wide = entries

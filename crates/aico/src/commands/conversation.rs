@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, what: &Conversation) -> Result<(), Fa
                 }
             }
             if *json {
-                style::line(&Value::Array(all).to_string());
+                style::json(&Value::Array(all));
                 return Ok(());
             }
             for one in &all {
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, what: &Conversation) -> Result<(), Fa
                 .get(&format!("/api/v1/conversations/{}", checked_id(id)?))
                 .await?;
             if *json {
-                style::line(&found.to_string());
+                style::json(&found);
                 return Ok(());
             }
             show(&found);

@@ -25,7 +25,7 @@ enum Found {
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut findings = vec![configuration(context)];
     let data = context.places.data();
-    findings.extend(folder(data));
+    findings.extend(folder(context));
     findings.extend(vault(&data.join("home")));
     findings.extend(running(context).await);
     findings.extend(graphics::look(context).await);
@@ -96,11 +96,12 @@ fn configuration(context: &Context) -> Found {
     }
 }
 
-fn folder(data: &Path) -> Vec<Found> {
+fn folder(context: &Context) -> Vec<Found> {
+    let data = context.places.data();
     if !data.exists() {
         return vec![Found::Odd(
             format!("there is no data folder yet ({})", data.display()),
-            Some("aico serve".into()),
+            Some(context.places.serve()),
         )];
     }
     match DataFolder::claim(data) {
@@ -188,7 +189,7 @@ async fn running(context: &Context) -> Vec<Found> {
         Err(failure) if failure.exit == Exit::NotRunning => {
             return vec![Found::Odd(
                 "no daemon is running".into(),
-                Some("aico serve".into()),
+                Some(context.places.serve()),
             )];
         }
         Err(failure) => return vec![Found::Ill(failure.what, failure.what_to_do)],

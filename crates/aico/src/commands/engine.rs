@@ -86,7 +86,7 @@ pub(super) async fn egress(context: &Context, what: &Egress) -> Result<(), Failu
         }
     }
     if *json {
-        style::line(&Value::Array(all).to_string());
+        style::json(&Value::Array(all));
         return Ok(());
     }
     if all.is_empty() {
@@ -113,7 +113,7 @@ pub(super) async fn egress(context: &Context, what: &Egress) -> Result<(), Failu
 async fn list(daemon: &Daemon, json: bool) -> Result<(), Failure> {
     let all = daemon.get(PATH).await?;
     if json {
-        style::line(&all["items"].to_string());
+        style::json(&all["items"]);
         return Ok(());
     }
     let engines = all["items"].as_array().cloned().unwrap_or_default();
@@ -134,7 +134,7 @@ async fn check(daemon: &Daemon, name: &str, json: bool) -> Result<(), Failure> {
     let told = daemon.post(&path, &json!({})).await?;
     let engine = &told["engine"];
     if json {
-        style::line(&told.to_string());
+        style::json(&told);
     } else {
         show(engine);
     }

@@ -28,6 +28,8 @@ pub(super) async fn run(
     from: &PasswordFrom,
 ) -> Result<(), Failure> {
     let name = name.or(context.person.as_deref());
+    // No password is typed for nobody.
+    Daemon::find(&context.places).await?;
     for line in MEANING {
         style::note(line);
     }
@@ -40,7 +42,7 @@ pub(super) async fn run(
             );
         }
         if !prompt::agrees(&format!("Give out the key of {whose}?"))? {
-            return Ok(());
+            return Err(Failure::new(Exit::Refused, "No key was given out."));
         }
     }
     // Before the password: a place that can't be written asks for nothing.

@@ -57,7 +57,11 @@ pub(super) async fn run(context: &Context, what: &Vault) -> Result<(), Failure> 
         Vault::Recover {
             phrase_file,
             new_password_file,
-        } => recover(context, file(phrase_file), file(new_password_file)).await,
+        } => {
+            let phrase = file(phrase_file, "--phrase-file FILE");
+            let new = file(new_password_file, "--new-password-file FILE");
+            recover(context, phrase, new).await
+        }
         Vault::Kit {
             file,
             new_phrase,
@@ -66,10 +70,12 @@ pub(super) async fn run(context: &Context, what: &Vault) -> Result<(), Failure> 
     }
 }
 
-pub(super) fn file(path: &Option<std::path::PathBuf>) -> PasswordFrom {
+/// `option` is the one that this file comes from.
+pub(super) fn file(path: &Option<std::path::PathBuf>, option: &'static str) -> PasswordFrom {
     PasswordFrom {
         password_file: path.clone(),
         password_stdin: false,
+        options: option,
     }
 }
 
@@ -253,8 +259,9 @@ fn phrase_changed() {
 
 async fn change_password(context: &Context, what: &Password) -> Result<(), Failure> {
     let way = way(context).await?;
-    let current = prompt::raw_password(&file(&what.password_file), "Present master password")?;
-    let from = file(&what.new_password_file);
+    let current = file(&what.password_file, "--password-file FILE");
+    let current = prompt::raw_password(&current, "Present master password")?;
+    let from = file(&what.new_password_file, "--new-password-file FILE");
     match way {
         Way::Daemon(daemon) => {
             let me = daemon.get("/api/v1/me").await?;
@@ -416,7 +423,7 @@ pub(super) async fn all(context: &Context) -> Result<Value, Failure> {
 async fn status(context: &Context, as_json: bool) -> Result<(), Failure> {
     let all = wraps(context).await?;
     if as_json {
-        style::line(&all.to_string());
+        style::json(&all);
     } else {
         style::line("The vault opens with:");
         for line in lines(&all) {

@@ -23,7 +23,9 @@ pub(super) async fn run(context: &Context, logs: &Logs) -> Result<(), Failure> {
     if let Some(since) = &logs.since {
         query.push_str(&format!("&since={}", query_value(&moment(since)?)));
     }
-    daemon.lines(&query, |line| show(line, logs.json)).await
+    daemon
+        .lines(&query, logs.follow, |line| show(line, logs.json))
+        .await
 }
 
 fn show(text: &str, json: bool) -> bool {
@@ -31,7 +33,7 @@ fn show(text: &str, json: bool) -> bool {
         return true;
     };
     if json {
-        return style::piece(&format!("{text}\n"));
+        return style::json_line(text);
     }
     let field = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
     // To the millisecond, so that lines stand below each other.

@@ -29,7 +29,7 @@ mod vault;
 
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command, Contracts};
+use crate::cli::{self, Cli, Command, Contracts};
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::{daemon, style};
@@ -44,6 +44,12 @@ pub(crate) struct Context {
 
 /// Does what was asked.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    if cli.person.is_some() && !takes_person(&cli.command) {
+        return Err(
+            Failure::new(Exit::Usage, "--person does not go with this command.")
+                .do_this("Leave it out: this is done for the whole AICO, by its owner."),
+        );
+    }
     match cli.command {
         // These need no data folder.
         Command::Completions { shell } => {
@@ -114,6 +120,50 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     })
 }
 
+/// Whether it does something else for another person. Any other command would act as the owner
+/// though somebody else was named.
+fn takes_person(command: &Command) -> bool {
+    match command {
+        Command::Chat(_)
+        | Command::Conversation(_)
+        | Command::Character(_)
+        | Command::Restore(_)
+        | Command::Export(_)
+        | Command::Model(_)
+        | Command::Egress(_)
+        | Command::Module(_)
+        | Command::Token(_)
+        | Command::Bus(_)
+        | Command::File(_)
+        | Command::Password(_)
+        | Command::Logs(_) => true,
+        Command::Backup(what) => {
+            matches!(what, cli::Backup::Create(_) | cli::Backup::Restore(_))
+        }
+        Command::Vault(what) => matches!(what, cli::Vault::Rotate(rotate) if !rotate.status),
+        Command::Engine(what) => matches!(
+            what,
+            cli::Engine::List { .. } | cli::Engine::Allow { .. } | cli::Engine::Forbid { .. }
+        ),
+        Command::Person(what) => !matches!(
+            what,
+            cli::Person::Rekey { .. } | cli::Person::Recover { .. }
+        ),
+        Command::Setup(_)
+        | Command::Serve(_)
+        | Command::Unlock(_)
+        | Command::Lock
+        | Command::Store(_)
+        | Command::Status(_)
+        | Command::Doctor
+        | Command::Config(_)
+        | Command::Contracts(_)
+        | Command::Completions { .. }
+        | Command::Man
+        | Command::Modelservice => false,
+    }
+}
+
 fn export_contracts(folder: &std::path::Path) -> Result<(), Failure> {
     for (name, text) in aico_contracts::FILES {
         let path = folder.join(name);
@@ -163,5 +213,43 @@ mod tests {
         assert_eq!(query_value("a b&c=ä/?"), "a%20b%26c%3D%C3%A4%2F%3F");
         assert!(checked_id("0197b1a2-0000-7000-8000-000000000000").is_ok());
         assert!(checked_id("../models").is_err());
+    }
+
+    #[test]
+    fn only_commands_that_act_for_another_person_take_one() {
+        use clap::Parser as _;
+        let takes = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            takes_person(&cli.command)
+        };
+        for line in [
+            "aico chat",
+            "aico backup create",
+            "aico restore a",
+            "aico vault rotate",
+            "aico engine allow lab",
+            "aico person seal",
+            "aico file cat a",
+            "aico password",
+        ] {
+            assert!(takes(line), "{line}");
+        }
+        for line in [
+            "aico vault password",
+            "aico vault phrase",
+            "aico vault kit a",
+            "aico vault rotate --status",
+            "aico unlock",
+            "aico lock",
+            "aico store check",
+            "aico config secret set a",
+            "aico engine remove ollama",
+            "aico backup verify a",
+            "aico person rekey Ben",
+            "aico setup",
+            "aico status",
+        ] {
+            assert!(!takes(line), "{line}");
+        }
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
             let packages = package::all(&daemon).await?;
             if *json {
                 all["packages"] = packages;
-                style::line(&all.to_string());
+                style::json(&all);
                 return Ok(());
             }
             for one in all["items"].as_array().into_iter().flatten() {
@@ -119,7 +119,7 @@ async fn show(daemon: &Daemon, wanted: &str, json: bool) -> Result<(), Failure> 
         // What speaks Ollama's language tells more of its models.
         Some("ollama") => shelf::show(daemon, "ollama", &id, json).await,
         _ if json => {
-            style::line(&one.to_string());
+            style::json(one);
             Ok(())
         }
         _ => {

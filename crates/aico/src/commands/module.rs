@@ -131,7 +131,7 @@ async fn rotate(daemon: &Daemon, name: &str, out: Option<&Path>) -> Result<(), F
 async fn list(daemon: &Daemon, json: bool) -> Result<(), Failure> {
     let all = daemon.get("/api/v1/modules").await?;
     if json {
-        style::line(&all["items"].to_string());
+        style::json(&all["items"]);
         return Ok(());
     }
     let modules = all["items"].as_array().cloned().unwrap_or_default();

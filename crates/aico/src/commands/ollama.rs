@@ -150,26 +150,34 @@ pub(super) async fn status(context: &Context, as_json: bool) -> Result<(), Failu
     let folder = folder(context.places.data());
     let found = find(&folder, std::env::var_os("PATH").as_deref());
     let ours = install::installed(&folder);
-    let Some(mut look) = daemon::ollama::config(&config, context.places.data()) else {
-        style::note("The configuration says never: ollama.start.");
-        return Ok(());
-    };
-    // To look is not to start.
-    look.start = Start::Never;
-    let running = match Ollama::new(look) {
-        Ok(ollama) => ollama.running().await,
-        Err(error) => Err(error),
+    // `None`: the configuration says that it is not used, and nobody is asked.
+    let running = match daemon::ollama::config(&config, context.places.data()) {
+        Some(mut look) => {
+            // To look is not to start.
+            look.start = Start::Never;
+            Some(match Ollama::new(look) {
+                Ok(ollama) => ollama.running().await,
+                Err(error) => Err(error),
+            })
+        }
+        None => None,
     };
     let release = Release::read(None).ok();
     let address = config.ollama.address.to_string();
     if as_json {
-        let problem = running.as_ref().err().map(|error| {
+        let (running, problem) = match &running {
+            Some(Ok(running)) => (Some(running), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let problem = problem.map(|error| {
             let fault = error.to_fault(TITLE);
             json!({ "code": fault.code, "title": fault.title, "what_to_do": fault.what_to_do })
         });
         let told = json!({
             "address": address,
-            "running": running.as_ref().ok().map(|it| json!({ "version": it.version })),
+            "start": serde_json::to_value(config.ollama.start).unwrap_or_default(),
+            "running": running.map(|it| json!({ "version": it.version })),
             "problem": problem,
             "program": found.as_ref().map(|found| found.program.display().to_string()),
             "installed_by_aico": ours.as_ref().map(|it| json!({ "version": it.version })),
@@ -177,9 +185,13 @@ pub(super) async fn status(context: &Context, as_json: bool) -> Result<(), Failu
                 "version": release.version, "size_bytes": release.size,
             })),
         });
-        style::line(&told.to_string());
+        style::json(&told);
         return Ok(());
     }
+    let Some(running) = running else {
+        style::note("The configuration says never: ollama.start.");
+        return Ok(());
+    };
     running_told(&address, &running);
     installed_told(found.as_ref(), ours.as_ref(), release.as_ref());
     Ok(())

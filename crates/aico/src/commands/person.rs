@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, what: &Person) -> Result<(), Failure>
         Person::List { json } => {
             let all = daemon.get("/api/v1/persons").await?;
             if *json {
-                style::line(&all["items"].to_string());
+                style::json(&all["items"]);
                 return Ok(());
             }
             for one in all["items"].as_array().into_iter().flatten() {

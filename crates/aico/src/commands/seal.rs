@@ -41,6 +41,8 @@ pub(super) async fn seal(
     recovery_file: Option<&Path>,
 ) -> Result<(), Failure> {
     let name = named(context, name)?;
+    // No password is typed for nobody.
+    Daemon::find(&context.places).await?;
     for line in MEANING {
         style::note(line);
     }
@@ -52,7 +54,7 @@ pub(super) async fn seal(
             );
         }
         if !prompt::agrees(&format!("Seal {}?", style::harmless(name)))? {
-            return Ok(());
+            return Err(Failure::new(Exit::Refused, "Nothing was sealed."));
         }
     }
     let mut file = setup::phrase_file(recovery_file)?;
@@ -87,6 +89,7 @@ pub(super) async fn unseal(
     from: &PasswordFrom,
 ) -> Result<(), Failure> {
     let name = named(context, name)?;
+    Daemon::find(&context.places).await?;
     let password = prompt::raw_password(from, &format!("Password of {name}"))?;
     let daemon = Daemon::sign_in(&context.places, name, &password).await?;
     let body = json!({ "password": password.as_str() });
@@ -105,6 +108,7 @@ pub(super) async fn rekey(
     from: &PasswordFrom,
     recovery_file: Option<&Path>,
 ) -> Result<(), Failure> {
+    Daemon::find(&context.places).await?;
     let mut file = setup::phrase_file(recovery_file)?;
     let done = async {
         let password = prompt::raw_password(from, &format!("Password of {name}"))?;
@@ -148,9 +152,11 @@ pub(super) async fn recover(
     new_password_file: &Option<PathBuf>,
 ) -> Result<(), Failure> {
     let mut daemon = Daemon::find(&context.places).await?;
-    let phrase = prompt::raw_password(&keys::file(phrase_file), "Their own phrase, 12 words")?;
+    let phrase = keys::file(phrase_file, "--phrase-file FILE");
+    let phrase = prompt::raw_password(&phrase, "Their own phrase, 12 words")?;
     RecoveryPhrase::parse(&phrase).map_err(aico_access::HomeError::from)?;
-    let new = prompt::new_raw_password(&keys::file(new_password_file), name)?;
+    let new = keys::file(new_password_file, "--new-password-file FILE");
+    let new = prompt::new_raw_password(&new, name)?;
     let body = json!({ "name": name, "phrase": phrase.as_str(), "new": new.as_str() });
     let session = daemon.post("/api/v1/persons/recover", &body).await?;
     daemon.takes(&session);

@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, what: &ConfigSecret) -> Result<(), Fa
 async fn list(daemon: &Daemon, json: bool) -> Result<(), Failure> {
     let all = daemon.get(PATH).await?;
     if json {
-        style::line(&all["items"].to_string());
+        style::json(&all["items"]);
         return Ok(());
     }
     let secrets = all["items"].as_array().cloned().unwrap_or_default();

@@ -11,7 +11,7 @@ use super::{Context, keys};
 use crate::cli::Setup;
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure};
-use crate::{prompt, style};
+use crate::{prompt, style, unfinished};
 
 /// Words of the phrase, as they are shown.
 pub(super) type Words = Zeroizing<Vec<String>>;
@@ -42,7 +42,10 @@ pub(super) async fn run(context: &Context, setup: &Setup) -> Result<(), Failure>
             failure.report();
         }
     }
-    style::note("AICO is set up. Start it with: aico serve");
+    style::note(&format!(
+        "AICO is set up. Start it with: {}",
+        context.places.serve()
+    ));
     Ok(())
 }
 
@@ -137,12 +140,14 @@ fn wants_remembering(context: &Context, setup: &Setup) -> bool {
     prompt::agrees(&question).unwrap_or(false)
 }
 
+/// A new file for a secret that only this user reads. A signal removes it again while nothing is in
+/// it: otherwise the same command would find it in its way the next time.
 pub(super) fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| {
+    let file = options.open(path).map_err(|error| {
         use std::io::ErrorKind as Kind;
         if matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded) {
             return Failure::of_folder(format!("{} can't be made.", path.display()), &error);
@@ -150,7 +155,9 @@ pub(super) fn new_private_file(path: &Path) -> Result<std::fs::File, Failure> {
         Failure::new(Exit::Usage, format!("{} can't be made.", path.display()))
             .because(&error)
             .do_this("Name a file that does not exist yet.")
-    })
+    })?;
+    unfinished::remove_while_empty(path.to_owned());
+    Ok(file)
 }
 
 pub(super) fn write_phrase(
@@ -181,7 +188,7 @@ pub(super) fn write_phrase(
 }
 
 #[cfg(unix)]
-fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -191,7 +198,7 @@ fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
-fn sync_folder_of(_path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder_of(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, status: &Status) -> Result<(), Failur
         all.extend(more);
     }
     if status.json {
-        style::line(&all.to_string());
+        style::json(&all);
         return Ok(());
     }
     style::line(&format!(

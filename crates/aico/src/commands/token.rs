@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, what: &Token) -> Result<(), Failure> 
 async fn list(daemon: &Daemon, json: bool) -> Result<(), Failure> {
     let all = daemon.get(PATH).await?;
     if json {
-        style::line(&all["items"].to_string());
+        style::json(&all["items"]);
         return Ok(());
     }
     let tokens = all["items"].as_array().cloned().unwrap_or_default();

@@ -67,14 +67,10 @@ pub(super) async fn lock(context: &Context) -> Result<(), Failure> {
 }
 
 pub(super) async fn change_password(context: &Context, what: &Password) -> Result<(), Failure> {
-    let current = PasswordFrom {
-        password_file: what.password_file.clone(),
-        password_stdin: false,
-    };
-    let new = PasswordFrom {
-        password_file: what.new_password_file.clone(),
-        password_stdin: false,
-    };
+    let current = super::keys::file(&what.password_file, "--password-file FILE");
+    let new = super::keys::file(&what.new_password_file, "--new-password-file FILE");
+    // No password is typed for nobody.
+    Daemon::find(&context.places).await?;
     // For a person their present password both signs in and proves the change.
     let current = prompt::raw_password(&current, "Present password")?;
     let daemon = match &context.person {

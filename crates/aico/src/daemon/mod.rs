@@ -18,7 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{BusPolicy, ClaimError, DataFolder, Home, HomeConfig, Source, Stage, Start};
+use aico_access::{
+    BusPolicy, ClaimError, DataFolder, Home, HomeConfig, HomeError, Source, Stage, Start,
+};
 use aico_bus::{Bus, Identity, Meta};
 use aico_config::{Config, ConfigError, Loaded, Sources};
 use aico_contracts::topics;
@@ -135,19 +137,27 @@ async fn run(
     tokio::spawn(lock_who_left(home.clone(), bus.clone()));
     tokio::spawn(auto_lock(home.clone(), config.vault.auto_lock_minutes));
 
-    let outcome = match &serve.password_file {
-        Some(file) => unlock(&home, file).await,
-        None => {
-            unattended(&home).await;
-            Ok(())
+    let opening = async {
+        match &serve.password_file {
+            Some(file) => unlock(&home, file).await,
+            None => {
+                unattended(&home).await;
+                Ok(())
+            }
         }
     };
     // Whatever fails, what was started is stopped in order.
-    let outcome = outcome.and_then(|()| announce(places, &home, address));
-    if outcome.is_ok() {
-        signals.first().await;
-        tracing::info!("stopping");
-    }
+    let outcome = match opened(opening, &signals).await {
+        Opened::Stopping(outcome) => outcome,
+        Opened::Done(outcome) => match outcome.and_then(|()| announce(places, &home, address)) {
+            Ok(()) => {
+                signals.first().await;
+                tracing::info!("stopping");
+                Ok(())
+            }
+            failed => failed,
+        },
+    };
 
     // From here on a second signal quits at once, and so does time.
     let finished = async {
@@ -179,8 +189,37 @@ async fn run(
     }
 }
 
+/// How opening the vault ended.
+enum Opened {
+    /// As it does.
+    Done(Result<(), Failure>),
+    /// And a signal came meanwhile.
+    Stopping(Result<(), Failure>),
+}
+
+/// Waits until the vault is open or can't be. Opening it is gone on with after a signal, for stores may
+/// be updated meanwhile; a second one quits at once.
+async fn opened(
+    opening: impl Future<Output = Result<(), Failure>>,
+    signals: &signals::Signals,
+) -> Opened {
+    let mut opening = std::pin::pin!(opening);
+    tokio::select! {
+        outcome = &mut opening => return Opened::Done(outcome),
+        () = signals.first() => {}
+    }
+    style::note("AICO stops as soon as the vault is open; once more Ctrl-C: at once.");
+    tokio::select! {
+        outcome = &mut opening => Opened::Stopping(outcome),
+        signal = signals.second() => signals::quit_at_once(signal),
+    }
+}
+
 async fn unlock(home: &Home, file: &Path) -> Result<(), Failure> {
-    let password = prompt::password_file(file)?;
+    // It may be a pipe that nobody has written to yet: signals are heard meanwhile.
+    let file = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || prompt::password_file(&file)).await;
+    let password = read.map_err(|_| HomeError::Task)??;
     let unlocked = home.unlock(&password, Source::local()).await;
     unlocked.map_err(|error| with_backup(home, error.into()))?;
     Ok(())

@@ -107,3 +107,91 @@ fn a_wrong_configuration_names_the_key() {
             .contains("127.0.0.1:8771")
     );
 }
+
+#[test]
+fn a_person_is_not_named_to_a_command_that_acts_for_the_owner() {
+    let world = World::new();
+    world.setup();
+    let password = world.path("password");
+    let (old, new) = (
+        password.to_str().unwrap(),
+        world.write("new", "amber window pencil harvest cloud"),
+    );
+    let change = ["--person", "Nobody", "vault", "password", "--password-file"];
+    let change = [
+        &change[..],
+        &[old, "--new-password-file", new.to_str().unwrap()],
+    ]
+    .concat();
+    fails(&world, &change, 2, "does not go with this command");
+    for what in [
+        &["store", "check"][..],
+        &["vault", "kit", "page.html"],
+        &["config", "secret", "list"],
+        &["engine", "status", "ollama"],
+        &["person", "rekey", "Ben"],
+    ] {
+        let named = [&["--person", "Nobody"], what].concat();
+        fails(&world, &named, 2, "does not go with this command");
+    }
+}
+
+#[test]
+fn what_can_be_told_without_a_password_is_told_before_one_is_asked() {
+    let world = World::new();
+    let to = world.path("to");
+    for what in [
+        &["chat", "--once", "Hello"][..],
+        &["password"],
+        &["export", "--to", to.to_str().unwrap()],
+        &["person", "seal"],
+        &["person", "unseal"],
+        &["person", "export-key"],
+    ] {
+        let named = [&["--person", "Ben"], what].concat();
+        fails(&world, &named, 3, "aico serve --data");
+    }
+    let nothere = world.path("nothere");
+    let nothere = nothere.to_str().unwrap();
+    fails(&world, &["backup", "verify", nothere], 13, "not there");
+}
+
+#[test]
+fn a_new_password_is_one_line() {
+    let world = World::new();
+    world.write("password", "velvet harbour moss lantern quill\n");
+    let done = world.setup();
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(15), "{said}");
+    assert!(said.contains("line break"), "{said}");
+}
+
+#[test]
+fn a_number_of_days_that_would_keep_no_backup_is_refused() {
+    let world = World::new();
+    for option in ["--keep-daily", "--keep-weekly"] {
+        fails(&world, &["backup", "create", option, "0"], 2, option);
+    }
+}
+
+#[test]
+fn json_says_what_there_is_in_characters_that_steer_no_terminal() {
+    let world = World::ready();
+    let words = "a\u{7f}b\u{9b}31mc\u{202e}d";
+    let said = world.chat(None, words);
+    let conversation = said["conversation"].as_str().unwrap();
+    let shown = world.said(&["conversation", "show", conversation, "--json"]);
+    assert!(!shown.contains(['\u{7f}', '\u{9b}', '\u{202e}']), "{shown}");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["messages"][0]["parts"][0]["text"], words);
+}
+
+#[test]
+fn how_ollama_is_can_be_asked_where_it_is_not_used() {
+    let world = World::new();
+    let never = ["--set", "ollama.start=never"];
+    let said = world.said(&[&never[..], &["engine", "status", "ollama", "--json"]].concat());
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(told["start"], "never");
+    assert!(told["running"].is_null() && told["problem"].is_null());
+}

@@ -264,6 +264,7 @@ fn what_can_not_be_printed_is_told() {
     for arguments in [
         &["file", "cat", &sealed][..],
         &["token", "create", "--name", "Editor"],
+        &["character", "export", "Aico", "--out", "-"],
     ] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full");
         let mut command = world.command(arguments);

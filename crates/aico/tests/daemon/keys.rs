@@ -168,7 +168,7 @@ fn recovery_ends_the_owners_sessions() {
 
 #[test]
 fn the_kit_holds_a_secret_only_when_it_is_asked_for() {
-    let world = set_up();
+    let mut world = set_up();
     let kit = path(&world, "kit.html");
     world.said(&["vault", "kit", &kit]);
     let page = std::fs::read_to_string(&kit).unwrap();
@@ -212,6 +212,30 @@ fn the_kit_holds_a_secret_only_when_it_is_asked_for() {
     assert_eq!(recover("phrase").status.code(), Some(5));
     let done = recover("printed");
     assert!(done.status.success(), "{}", text(&done.stderr));
+    // The date beside a new phrase is the new one's.
+    world.write("password", NEW);
+    world.serve();
+    let third = path(&world, "third.html");
+    world.said(&[
+        "vault",
+        "kit",
+        &third,
+        "--new-phrase",
+        "--password-file",
+        &password,
+    ]);
+    let all: Value = serde_json::from_str(&world.said(&["vault", "status", "--json"])).unwrap();
+    let wraps = all["wraps"].as_array().unwrap();
+    let phrase = wraps
+        .iter()
+        .find(|wrap| wrap["kind"] == "recovery-phrase")
+        .unwrap();
+    let made = phrase["made_at"].as_str().unwrap();
+    let page = std::fs::read_to_string(&third).unwrap();
+    assert!(
+        page.contains(&format!("recovery phrase, since {made}")),
+        "{made}"
+    );
 }
 
 #[cfg(target_os = "linux")]

@@ -29,6 +29,8 @@ mod hostile;
 mod http;
 #[cfg(target_os = "linux")]
 mod interpose;
+#[cfg(unix)]
+mod interrupted;
 #[cfg(target_os = "linux")]
 mod keychain;
 mod keys;

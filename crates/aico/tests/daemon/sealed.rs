@@ -197,7 +197,7 @@ fn rotated(world: &World) {
     let said = text(&done.stderr);
     assert!(done.status.success(), "{said}");
     assert!(
-        said.contains("1 sealed: their keys change with them"),
+        said.contains("1 to come: the keys of who is sealed change"),
         "{said}"
     );
     // It is over: nothing keeps the root key from before.
@@ -209,7 +209,7 @@ fn rotated(world: &World) {
 
 fn waits(world: &World) -> bool {
     let said = world.said(&["vault", "rotate", "--status"]);
-    said.contains("1 sealed: their keys change with them")
+    said.contains("1 to come: the keys of who is sealed change")
 }
 
 /// Ben's folder.
@@ -468,6 +468,41 @@ fn who_is_away_and_was_not_closed_well_keeps_nobody_without_a_backup() {
         "{}",
         text(&done.stderr)
     );
+    // The one without him has his name, until he is erased.
+    let verify = ["backup", "verify", made.trim()];
+    let told = crate::backups::opened(&world, &verify);
+    assert!(told.contains("Ben is not in this backup"), "{told}");
+    let password = path(&world, "password");
+    world.said(&["person", "erase", "Ben", "--password-file", &password]);
+    let told = crate::backups::opened(&world, &verify);
+    assert!(!told.contains("Ben"), "{told}");
+}
+
+#[test]
+fn what_a_sealed_person_has_is_put_back_alone_and_opens_when_they_sign_in() {
+    let mut world = sealed();
+    let archive = crate::backups::backup(&world, &[]);
+    let database = folder(&world).join("person.db");
+    world.stop();
+    let mut bytes = std::fs::read(&database).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..half + 4096].fill(7);
+    std::fs::write(&database, bytes).unwrap();
+    let restore = ["--person", "Ben", "restore", archive.to_str().unwrap()];
+    let notes = crate::backups::opened(&world, &restore);
+    assert!(notes.contains("person.db.before-restore"), "{notes}");
+    // Once more, as after an interruption.
+    crate::backups::opened(&world, &restore);
+    world.serve();
+    assert!(
+        list(&world).contains("Ben  member, sealed\n"),
+        "{}",
+        list(&world)
+    );
+    let ben = world.api().sign_in("Ben", BEN);
+    let (status, found) = finds(&ben);
+    assert_eq!(status, 200, "{found}");
+    assert!(!found["items"].as_array().unwrap().is_empty(), "{found}");
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn models_are_made_of_files_modelfiles_and_characters() {
 
     for (content, code, words) in [
         ("FROM tiny\nFORM x\n", 15, "Line 2"),
-        ("FROM ./none.gguf\n", 14, "none.gguf"),
+        ("FROM ./none.gguf\n", 13, "none.gguf"),
         ("FROM ./Modelfile.gguf\n", 15, "no model"),
         ("SYSTEM x\n", 15, "no FROM"),
     ] {

@@ -16,6 +16,7 @@ use super::{Context, file};
 use crate::cli::Export;
 use crate::client::{Daemon, Problem};
 use crate::exit::{Exit, Failure};
+use crate::unfinished::Unfinished;
 use crate::{prompt, style};
 
 /// What the name of a file of rows ends with.
@@ -34,6 +35,8 @@ pub(super) async fn run(context: &Context, what: &Export) -> Result<(), Failure>
     // Once for signing in and for the proof: the same password.
     let (daemon, password) = match &context.person {
         Some(name) => {
+            // No password is typed for nobody.
+            Daemon::find(&context.places).await?;
             let password = prompt::raw_password(&what.password, &format!("Password of {name}"))?;
             let daemon = Daemon::sign_in(&context.places, name, &password).await?;
             (daemon, password)
@@ -143,7 +146,7 @@ impl Written {
 struct Making {
     to: PathBuf,
     folder: PathBuf,
-    done: bool,
+    unfinished: Unfinished,
 }
 
 impl Making {
@@ -168,20 +171,18 @@ impl Making {
             &uuid::Uuid::new_v4().simple().to_string()[..8]
         ));
         let folder = parent.join(making);
-        make_private(&folder).map_err(|error| refused(&folder, &error))?;
+        let made = folder.clone();
+        let unfinished = Unfinished::new(move || {
+            let _ = fs::remove_dir_all(made);
+        });
+        unfinished
+            .step(|| make_private(&folder))
+            .map_err(|error| refused(&folder, &error))?;
         Ok(Self {
             to: to.to_owned(),
             folder,
-            done: false,
+            unfinished,
         })
-    }
-}
-
-impl Drop for Making {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = fs::remove_dir_all(&self.folder);
-        }
     }
 }
 
@@ -203,7 +204,7 @@ impl Folder {
 impl Target for Folder {
     fn append(&mut self, name: &str, text: &str) -> Result<(), Failure> {
         let path = self.making.folder.join(name);
-        let mut write = || -> std::io::Result<()> {
+        let write = || -> std::io::Result<()> {
             if let Some(file) = self.files.get_mut(name) {
                 return file.write_all(text.as_bytes());
             }
@@ -223,17 +224,21 @@ impl Target for Folder {
             }
             Ok(())
         };
-        write().map_err(|error| refused(&path, &error))
+        let written = self.making.unfinished.step(write);
+        written.map_err(|error| refused(&path, &error))
     }
 
-    fn finish(mut self: Box<Self>) -> Result<(), Failure> {
-        let making = &mut self.making;
-        let synced = self.files.values().try_for_each(File::sync_all);
+    fn finish(self: Box<Self>) -> Result<(), Failure> {
+        let Self { making, files } = *self;
+        let Making {
+            to,
+            folder,
+            unfinished,
+        } = making;
+        let synced = files.values().try_for_each(File::sync_all);
         synced
-            .and_then(|()| fs::rename(&making.folder, &making.to))
-            .map_err(|error| refused(&making.to, &error))?;
-        making.done = true;
-        Ok(())
+            .and_then(|()| unfinished.finish(|| fs::rename(&folder, &to)))
+            .map_err(|error| refused(&to, &error))
     }
 }
 

@@ -10,11 +10,12 @@ use uuid::Uuid;
 use super::tar::Tar;
 use super::{Making, ROWS, Target, refused};
 use crate::exit::Failure;
+use crate::unfinished::Sealing;
 
 /// The file in the making.
 pub(super) struct Packed {
     making: Making,
-    tar: Tar<EncryptedFile>,
+    tar: Tar<Sealing>,
     waiting: BTreeMap<String, Waiting>,
 }
 
@@ -27,7 +28,7 @@ struct Waiting {
 
 impl Packed {
     pub(super) fn begin(making: Making, key: &FileKey) -> Result<Self, Failure> {
-        let file = EncryptedFile::create_new(key, &making.to)?;
+        let file = Sealing::new(EncryptedFile::create_new(key, &making.to)?);
         let now = jiff::Timestamp::now().as_second();
         Ok(Self {
             making,
@@ -47,8 +48,10 @@ impl Packed {
                 id.into_bytes(),
             );
             let path = self.making.folder.join(id.simple().to_string());
+            let unfinished = &self.making.unfinished;
+            let file = unfinished.step(|| EncryptedFile::create_new(&key, path))?;
             let waiting = Waiting {
-                file: EncryptedFile::create_new(&key, path)?,
+                file,
                 key,
                 bytes: 0,
             };
@@ -81,13 +84,14 @@ impl Target for Packed {
         } = *self;
         for (name, waiting) in waiting {
             let path = waiting.file.path().to_owned();
-            waiting.file.finish()?;
+            making.unfinished.step(|| waiting.file.finish())?;
             let mut file = EncryptedFile::open(&waiting.key, &path)?;
             tar.add(&name, waiting.bytes, &mut file)
                 .map_err(|error| refused(&making.to, &error))?;
         }
         let file = tar.finish().map_err(|error| refused(&making.to, &error))?;
-        file.finish()?;
-        Ok(())
+        // Before the end: nothing is taken back of what is in its place.
+        drop(making);
+        Ok(file.finish()?)
     }
 }

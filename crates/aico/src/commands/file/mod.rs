@@ -5,12 +5,13 @@
 
 mod keys;
 
-use std::fs::{File as PlainFile, OpenOptions};
+use std::fs::{self, File as PlainFile, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use aico_vault::append::Tail;
 use aico_vault::file::Claim;
+use aico_vault::fs::{Filesystem as _, OsFilesystem};
 use aico_vault::{EncryptedFile, EncryptedFileError, FileError, FileKey, Purpose};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -20,7 +21,8 @@ use super::Context;
 use crate::cli::{File, FileCopy};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure, chain, sentence};
-use crate::style;
+use crate::unfinished::{Sealing, Unfinished};
+use crate::{prompt, style, unfinished};
 
 /// What an encrypted file's name ends with, when nothing else is said.
 const ENDING: &str = ".aico";
@@ -51,6 +53,7 @@ pub(super) async fn new_key(daemon: &Daemon) -> Result<FileKey, Failure> {
 
 async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
     let piped = copy.file == Path::new("-");
+    prompt::one_of_both(piped, &copy.password)?;
     let out = match &copy.out {
         Some(out) => out.clone(),
         None if piped => {
@@ -61,7 +64,7 @@ async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
     };
     refuse_there(&out, copy.force)?;
     let mut from: Box<dyn Read> = if piped {
-        Box::new(std::io::stdin().lock())
+        Box::new(std::io::stdin())
     } else {
         Box::new(open_plain(&copy.file)?)
     };
@@ -73,9 +76,13 @@ async fn encrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
                 true => EncryptedFile::create(&key, &out),
                 false => EncryptedFile::create_new(&key, &out),
             };
-            made.map_err(Failure::from).and_then(|mut file| {
+            made.map_err(Failure::from).and_then(|file| {
+                let mut file = Sealing::new(file);
                 move_all(&mut from, &copy.file, &mut file, &out)?;
-                Ok(file.finish().map(drop)?)
+                if piped {
+                    unfinished::hear_signals_first();
+                }
+                Ok(file.finish()?)
             })
         }
         Err(failure) => Err(failure),
@@ -101,29 +108,42 @@ async fn decrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
                 .do_this("Choose another name: --out FILE"),
         );
     }
-    // Its place is taken only now that all of it was checked. No link is followed, and nobody
-    // else can read it from its first byte on; so there is no copy in clear beside it.
-    if copy.force && std::fs::symlink_metadata(&out).is_ok() {
-        std::fs::remove_file(&out).map_err(|error| cant(&out, "replaced", &error))?;
-    }
+    // It is written only now that all of it was checked, beside its place: a part of it is never
+    // there. No link is followed, and nobody else can read it from its first byte on.
+    let making = beside(&out);
+    let part = making.clone();
+    let unfinished = Unfinished::new(move || {
+        let _ = fs::remove_file(part);
+    });
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut plain = options
-        .open(&out)
+    let mut plain = unfinished
+        .step(|| options.open(&making))
         .map_err(|error| cant(&out, "made", &error))?;
-    let written = move_all(&mut file, &copy.file, &mut plain, &out).and_then(|()| {
-        plain
-            .sync_all()
-            .map_err(|error| cant(&out, "written", &error))
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&out);
-    }
-    written?;
+    move_all(&mut file, &copy.file, &mut plain, &out)?;
+    plain
+        .sync_all()
+        .map_err(|error| cant(&out, "written", &error))?;
+    drop(plain);
+    unfinished
+        .finish(|| match copy.force {
+            true => fs::rename(&making, &out),
+            false => OsFilesystem.rename_new(&making, &out),
+        })
+        .map_err(|error| cant(&out, "made", &error))?;
     style::line(&out.display().to_string());
     Ok(())
+}
+
+/// A name beside a file for what becomes that file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let mark = Uuid::new_v4().simple().to_string();
+    name.push(format!(".{}.part", &mark[..8]));
+    path.with_file_name(name)
 }
 
 async fn print(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<(), Failure> {
@@ -330,7 +350,14 @@ impl From<EncryptedFileError> for Failure {
                 Some("Nothing of it was used. Take an earlier copy of it, if there is one."),
             ),
         };
-        let mut failure = Self::new(exit, sentence(&error.to_string()));
+        // Most begin with the name of the file, which stays as it is spelt.
+        let text = error.to_string();
+        let words = ["the ", "a ", "there ", "could "];
+        let what = match words.iter().any(|word| text.starts_with(word)) {
+            true => sentence(&text),
+            false => format!("{text}."),
+        };
+        let mut failure = Self::new(exit, what);
         failure.why = std::error::Error::source(&error).map(chain);
         failure.what_to_do = what_to_do.map(str::to_owned);
         failure
@@ -340,6 +367,20 @@ impl From<EncryptedFileError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_spells_the_name_of_a_file_as_it_is() {
+        let told = |error: EncryptedFileError| Failure::from(error).what;
+        let path = || PathBuf::from("letter");
+        assert_eq!(
+            told(EncryptedFileError::NotEncrypted { path: path() }),
+            "letter is no encrypted file of AICO's."
+        );
+        assert_eq!(
+            told(EncryptedFileError::Absent { path: path() }),
+            "letter is missing."
+        );
+    }
 
     #[test]
     fn names_get_the_ending_and_lose_it() {

@@ -46,7 +46,7 @@ pub(super) async fn embed(
     let body = json!({ "model": model, "texts": texts });
     let made = daemon.post("/api/v1/models/embed", &body).await?;
     for item in made["items"].as_array().into_iter().flatten() {
-        style::line(&item["vector"].to_string());
+        style::json(&item["vector"]);
         if item["truncated"] == true {
             style::note("A text is longer than the model reads: its end was left out.");
         }

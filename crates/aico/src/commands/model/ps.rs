@@ -22,7 +22,7 @@ const HEAD: [&str; 7] = [
 pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
     let all = daemon.get("/api/v1/models/activity").await?;
     if as_json {
-        style::line(&all.to_string());
+        style::json(&all);
         return Ok(());
     }
     let at = all["at"].as_str().and_then(|at| at.parse().ok());

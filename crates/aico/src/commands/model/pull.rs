@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) async fn catalogue(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
     let all = daemon.get("/api/v1/models/catalogue").await?;
     if as_json {
-        style::line(&all.to_string());
+        style::json(&all);
         return Ok(());
     }
     let items = list_of(&all["items"]);
@@ -109,7 +109,7 @@ pub(super) async fn list(daemon: &Daemon, as_json: bool) -> Result<(), Failure> 
     let others = shelf::all(daemon).await?;
     if as_json {
         all["engines"] = Value::Array(others);
-        style::line(&all.to_string());
+        style::json(&all);
         return Ok(());
     }
     let own = list_of(&all["items"]).iter().map(|one| {

@@ -315,7 +315,7 @@ pub(super) async fn show(
     );
     let found = daemon.get(&path).await?;
     if as_json {
-        style::line(&found.to_string());
+        style::json(&found);
         return Ok(());
     }
     let name = format!("{engine}/{}", shown(&found["model"]));
