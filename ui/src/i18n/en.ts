@@ -19,11 +19,9 @@ export const en = {
   'common.save': 'Save',
   'common.copy': 'Copy',
   'common.copied': 'Copied',
-  'common.back': 'Back',
   'common.continue': 'Continue',
   'common.retry': 'Try again',
   'common.show': 'Show password',
-  'common.hide': 'Hide password',
   'common.name': 'Name',
   'common.password': 'Password',
   'common.working': 'Working…',
@@ -56,7 +54,6 @@ export const en = {
   'setup.password.toolong': 'At most 512 characters.',
   'setup.password.differs': 'The two are not the same.',
   'setup.password.same': 'Both are the same',
-  'setup.name.missing': 'A name is needed.',
   'setup.name.long': 'At most 64 characters.',
   'setup.suggest.title': 'A phrase made for you',
   'setup.suggest.body': 'Five words drawn by chance. Easy to keep in mind, hard to guess.',
@@ -117,12 +114,9 @@ export const en = {
   'login.ended': 'You have been signed out. Sign in to go on.',
 
   'link.lost': 'The connection is gone. Trying again…',
-  'link.back': 'Connected again.',
-  'link.connecting': 'Connecting…',
 
   'nav.label': 'Conversations',
   'nav.open': 'Open the list of conversations',
-  'nav.close': 'Close the list of conversations',
   'nav.new': 'New conversation',
   'nav.settings': 'Settings',
   'nav.signedin': 'Signed in as {name}',
@@ -143,6 +137,7 @@ export const en = {
   'search.clear': 'Clear the search',
   'search.found': { one: '{count} place found', other: '{count} places found' },
   'search.none': 'Nothing found for “{query}”.',
+  'search.gone': 'That message is not there any more.',
   'search.failed': 'The search did not work.',
   'search.results': 'Search results',
 
@@ -153,7 +148,6 @@ export const en = {
   'delete.action': 'Delete',
 
   'chat.thread': 'Messages',
-  'chat.you': 'You',
   'chat.saidyou': 'You said',
   'chat.saidaico': '{name} said',
   'chat.input': 'Your message',
@@ -227,7 +221,6 @@ export const en = {
   'model.loading.percent': '{count} %',
   'model.loading.unknown': 'Soon…',
   'model.failed': 'The model could not be started.',
-  'model.stopped': 'The model rests and starts with your next message.',
   'model.none': 'No model is chosen.',
   'model.settings': 'Model settings',
 

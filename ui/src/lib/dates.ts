@@ -55,8 +55,9 @@ export function bytes(count: number): string {
 
 /** A time that is left, as roughly as people say it. */
 export function duration(seconds: number): string {
-  if (seconds < 60) return t('duration.seconds', { count: seconds });
-  const minutes = Math.ceil(seconds / 60);
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return t('duration.seconds', { count: whole });
+  const minutes = Math.ceil(whole / 60);
   if (minutes < 90) return t('duration.minutes', { count: minutes });
   return t('duration.hours', { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { around, t } from '../i18n';
 import { en } from '../i18n/en';
 import { programOf } from './client';
-import { bytes, dayGroup, shortMoment } from './dates';
+import { bytes, dayGroup, duration, shortMoment } from './dates';
 import { letters } from './password';
 import { phraseOf } from './phrase';
 import { harmless } from './text';
@@ -123,6 +123,12 @@ describe('small things', () => {
       '105 MB',
       '4.9 GB',
     ]);
+  });
+
+  it('tell a time that is left in whole numbers', () => {
+    expect(duration(0.4)).toBe(t('duration.seconds', { count: 1 }));
+    expect(duration(59.2)).toBe(t('duration.minutes', { count: 1 }));
+    expect(duration(61)).toBe(t('duration.minutes', { count: 2 }));
   });
 
   it('make line ends one kind and control characters harmless', () => {

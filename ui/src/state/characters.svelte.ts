@@ -47,16 +47,18 @@ class CharacterStore {
     const key = this.#key(one);
     if (!one.portrait || this.#asked.has(key)) return;
     this.#asked.add(key);
+    const round = this.#round;
     try {
       const path = { id: one.id };
       const { png } = await call(api.GET('/api/v1/characters/{id}/portrait', { params: { path } }));
+      if (round !== this.#round) return;
       const before = Object.entries(this.pictures);
       for (const [old] of before.slice(0, 1 - MOST_PICTURES)) this.#asked.delete(old);
       const kept = before.slice(1 - MOST_PICTURES);
       this.pictures = { ...Object.fromEntries(kept), [key]: `data:image/png;base64,${png}` };
     } catch {
       // A face is drawn in its place; the next time it is asked for again.
-      this.#asked.delete(key);
+      if (round === this.#round) this.#asked.delete(key);
     }
   }
 

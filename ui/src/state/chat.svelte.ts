@@ -25,6 +25,8 @@ const SETTLE_MS = 150;
 const READ_AGAIN_MS = 2000;
 const PAGE = 50;
 const SPOKEN_LETTERS = 1500;
+/** Where the draft of a conversation is kept that is yet to begin. */
+const NEW = '';
 
 /** The reducer's state, kept current: this is the only place that talks to the daemon about it. */
 class ChatStore {
@@ -33,6 +35,8 @@ class ChatStore {
   /** A connection was there and got lost; the first connecting is not worth a word. */
   interrupted = $state(false);
   models = $state.raw<readonly Model[]>([]);
+  /** Why they could not be read the last time. */
+  modelsProblem = $state('');
   listFailed = $state(false);
   older = $state<string | null>(null);
   listing = $state(false);
@@ -40,10 +44,16 @@ class ChatStore {
   /** The answer that the person has stopped, until the daemon says that it has ended. */
   stopping = $state<string | null>(null);
 
+  /** What is typed and not sent, by conversation. */
+  #drafts = $state<Record<string, string>>({});
   #connection: Connection | null = null;
   #frames: (Authenticated | EventFrame)[] = [];
   #flushing = false;
   #reading = new Set<string>();
+  /** Conversations that the person of this page is deleting: nobody has to tell them. */
+  #removing = new Set<string>();
+  /** Counts the readings of the models: only the newest says how things are. */
+  #looks = 0;
   #timers = new Map<string, ReturnType<typeof setTimeout>>();
 
   start(token: string): void {
@@ -71,7 +81,6 @@ class ChatStore {
       },
     });
     this.#connection.start();
-    void this.loadModels();
     // Whom one talks with is shown when it is known; without it one can talk all the same.
     void characters.load().catch(() => {});
   }
@@ -81,10 +90,14 @@ class ChatStore {
     this.#connection = null;
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
+    this.#reading.clear();
+    this.#removing.clear();
     this.#frames = [];
     // Another person may sign in next: nothing of this one stays in the page.
     this.state = emptyChat;
     this.models = [];
+    this.modelsProblem = '';
+    this.#drafts = {};
     characters.forget();
     notices.forget();
     this.listing = false;
@@ -126,6 +139,15 @@ class ChatStore {
     return (shown ? characters.find(shown) : null) ?? characters.chosen;
   }
 
+  /** What is typed for the shown conversation. */
+  get draft(): string {
+    return this.#drafts[this.current ?? NEW] ?? '';
+  }
+
+  set draft(text: string) {
+    this.#drafts[this.current ?? NEW] = text;
+  }
+
   parts(message: Message): readonly MessagePart[] {
     return partsOf(this.state, message);
   }
@@ -144,9 +166,26 @@ class ChatStore {
     if (!conversation) {
       const character = characters.next ?? undefined;
       const mine = this.#connection;
-      const made = await call(api.POST('/api/v1/conversations', { body: { character } }));
+      let made: Conversation;
+      try {
+        made = await call(api.POST('/api/v1/conversations', { body: { character } }));
+      } catch (error) {
+        if (this.#connection !== mine) return;
+        // Neither this nor what was typed meanwhile is lost.
+        this.#drafts[NEW] = [text, this.#drafts[NEW]].filter(Boolean).join('\n');
+        if (session.place === 'in') notices.say(problemText(error));
+        return;
+      }
       if (this.#connection !== mine) return;
       characters.next = null;
+      if (this.current) {
+        // The person has gone on to another one; this one goes on without being shown.
+        this.#dispatch({ type: 'changed', conversation: made });
+        this.sendAs(made.id, uuid7(), text);
+        return;
+      }
+      this.#drafts[made.id] = this.#drafts[NEW] ?? '';
+      delete this.#drafts[NEW];
       this.#dispatch({ type: 'reading', conversation: made.id });
       this.#dispatch({ type: 'changed', conversation: made });
       this.#dispatch({
@@ -157,7 +196,7 @@ class ChatStore {
       });
       conversation = made.id;
       this.current = made.id;
-      router.go(`#/c/${made.id}`);
+      if (router.now.page === 'chat') router.go(`#/c/${made.id}`);
       // It has opened the conversation itself: that stands before what the person says.
       if (made.active_leaf) await this.#read(made.id);
     }
@@ -223,20 +262,32 @@ class ChatStore {
     await this.#change(message.conversation, { active_leaf: to });
   }
 
-  async rename(conversation: string, title: string): Promise<boolean> {
-    return this.#change(conversation, { title });
+  /** Shows the branch that a message is on. Fails with why it can't. */
+  async reach(conversation: string, message: string): Promise<void> {
+    await this.#patch(conversation, { active_leaf: message });
+  }
+
+  /** Fails with why it can't. */
+  async rename(conversation: string, title: string): Promise<void> {
+    await this.#patch(conversation, { title });
   }
 
   async talkWith(conversation: string, character: string): Promise<boolean> {
     return this.#change(conversation, { character });
   }
 
-  async remove(conversation: string): Promise<boolean> {
+  async remove(conversation: string): Promise<void> {
+    const mine = this.#connection;
+    this.#removing.add(conversation);
     const done = await this.#told(
       call(api.DELETE('/api/v1/conversations/{id}', { params: { path: { id: conversation } } })),
     );
-    if (done) this.#dispatch({ type: 'gone', conversation });
-    return done;
+    if (this.#connection !== mine) return;
+    this.#removing.delete(conversation);
+    // The answer may be lost where the deed was done: the stream has told of it then.
+    if (!done && conversation in this.state.conversations) return;
+    this.#dispatch({ type: 'gone', conversation });
+    this.#leave(conversation);
   }
 
   async loadList(): Promise<void> {
@@ -277,36 +328,40 @@ class ChatStore {
 
   async loadModels(): Promise<void> {
     const mine = this.#connection;
+    const look = ++this.#looks;
+    const before = this.state.model;
     try {
       const { items, state } = await call(api.GET('/api/v1/models'));
-      if (this.#connection !== mine) return;
+      if (this.#connection !== mine || look !== this.#looks) return;
       this.models = items;
-      this.#dispatch({ type: 'model', state });
-    } catch {
-      // The stream tells the state of the model too; the list is read again in the settings.
+      this.modelsProblem = '';
+      // What the stream has told meanwhile is newer.
+      if (this.state.model === before) this.#dispatch({ type: 'model', state });
+    } catch (error) {
+      if (this.#connection !== mine || look !== this.#looks) return;
+      this.modelsProblem = problemText(error);
     }
   }
 
-  async #change(
-    conversation: string,
-    body: { title?: string; active_leaf?: string; character?: string },
-  ): Promise<boolean> {
+  async #patch(conversation: string, body: Change): Promise<void> {
     const mine = this.#connection;
-    return this.#told(
-      call(
-        api.PATCH('/api/v1/conversations/{id}', { params: { path: { id: conversation } }, body }),
-      ).then((changed) => {
-        if (this.#connection === mine) this.#dispatch({ type: 'changed', conversation: changed });
-      }),
+    const changed = await call(
+      api.PATCH('/api/v1/conversations/{id}', { params: { path: { id: conversation } }, body }),
     );
+    if (this.#connection === mine) this.#dispatch({ type: 'changed', conversation: changed });
+  }
+
+  async #change(conversation: string, body: Change): Promise<boolean> {
+    return this.#told(this.#patch(conversation, body));
   }
 
   async #told(request: Promise<unknown>): Promise<boolean> {
+    const mine = this.#connection;
     try {
       await request;
       return true;
     } catch (error) {
-      if (session.place === 'in') notices.say(problemText(error));
+      if (this.#connection === mine && session.place === 'in') notices.say(problemText(error));
       return false;
     }
   }
@@ -337,16 +392,18 @@ class ChatStore {
     let next = this.state;
     for (const frame of frames) next = reduce(next, frame);
     this.#set(next);
-    for (const frame of frames) if (frame.type === 'event') this.#notice(frame);
+    for (const frame of frames) {
+      if (frame.type === 'event') this.#notice(frame);
+      // What the model did meanwhile is told by no event.
+      else if (!frame.resumed || this.modelsProblem) void this.loadModels();
+    }
   }
 
   #notice({ event }: EventFrame): void {
     if (event.kind === 'answer.done' && event.conversation === this.current) {
       notices.speak(finishedText(event.message));
     }
-    if (event.kind === 'conversation.deleted' && event.conversation === this.current) {
-      this.#leaveGone();
-    }
+    if (event.kind === 'conversation.deleted') this.#leaveGone(event.conversation);
     if (event.kind === 'model.state') void this.#modelsChanged(event.state.model ?? null);
   }
 
@@ -382,31 +439,53 @@ class ChatStore {
   async #read(conversation: string): Promise<void> {
     if (this.#reading.has(conversation)) return;
     this.#reading.add(conversation);
+    const mine = this.#connection;
     this.#dispatch({ type: 'reading', conversation });
     const revision = revisionOf(this.state, conversation);
     try {
       const answer = await call(
         api.GET('/api/v1/conversations/{id}', { params: { path: { id: conversation } } }),
       );
+      if (this.#connection !== mine) return;
       this.#reading.delete(conversation);
       if (this.current === conversation) this.#dispatch({ type: 'read', ...answer, revision });
     } catch (error) {
+      if (this.#connection !== mine) return;
       this.#reading.delete(conversation);
       if (this.current !== conversation) return;
       if (error instanceof ApiError && error.status === 404) {
         this.#dispatch({ type: 'gone', conversation });
-        this.#leaveGone();
+        this.#leaveGone(conversation);
       } else if (session.place === 'in') {
         this.#readSoon(conversation, READ_AGAIN_MS);
       }
     }
   }
 
-  #leaveGone(): void {
-    notices.say(t('chat.gone'));
-    this.current = null;
-    router.go('#/', true);
+  /** Somebody else has deleted a conversation, or another page of this person. */
+  #leaveGone(conversation: string): void {
+    if (this.#removing.has(conversation)) return;
+    // What was being typed to it is still the person's.
+    const draft = this.#drafts[conversation];
+    if (draft && this.current === conversation) this.#drafts[NEW] ||= draft;
+    if (this.#leave(conversation)) notices.say(t('chat.gone'));
   }
+
+  /** Whether it was before one's eyes; then a new one is. */
+  #leave(conversation: string): boolean {
+    delete this.#drafts[conversation];
+    if (this.current === conversation) this.current = null;
+    const { now } = router;
+    if (now.page !== 'chat' || now.conversation !== conversation) return false;
+    router.go('#/', true);
+    return true;
+  }
+}
+
+interface Change {
+  title?: string;
+  active_leaf?: string;
+  character?: string;
 }
 
 function whyNot(problem: SendProblem | ApiError): string {

@@ -19,7 +19,11 @@ class SessionStore {
   keychain = $state.raw<Keychain | null>(null);
   /** How far the stores are that are brought up to a newer program, while they are. */
   updating = $state.raw<{ percent: number; seconds_left?: number | null } | null>(null);
+  /** A recovery phrase that was made just now, until it is written down. */
+  phrase = $state.raw<readonly string[]>([]);
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whose address it is that the page shows. */
+  #before: string | null = null;
 
   constructor() {
     whenApiFails((error) => this.#failed(error));
@@ -45,7 +49,7 @@ class SessionStore {
     }
     this.#take(token);
     try {
-      this.person = await call(api.GET('/api/v1/me'));
+      this.#welcome(await call(api.GET('/api/v1/me')));
       this.place = 'in';
     } catch (error) {
       if ((error as ApiError).code === 'unreachable') {
@@ -73,7 +77,7 @@ class SessionStore {
   /** Keeps a new session without going in yet: the set-up still has words to show. */
   hold(session: Session): void {
     this.#take(session.token);
-    this.person = session.person;
+    this.#welcome(session.person);
     try {
       sessionStorage.setItem(KEY, session.token);
     } catch {
@@ -104,6 +108,11 @@ class SessionStore {
     this.place = place;
   }
 
+  /** Shows a new phrase to who asked for it with this token, and to nobody else. */
+  showPhrase(words: readonly string[], token: string | null): void {
+    if (token && token === this.token) this.phrase = words;
+  }
+
   #failed(error: ApiError): void {
     if (this.place !== 'in' && this.place !== 'loading') return;
     if (error.status === 503 && error.code === 'locked') this.leave('locked');
@@ -121,9 +130,17 @@ class SessionStore {
     useToken(token);
   }
 
+  #welcome(person: Person): void {
+    // The address names a conversation of who was here before.
+    if (this.#before && this.#before !== person.id) router.go('#/', true);
+    this.#before = person.id;
+    this.person = person;
+  }
+
   #forget(): void {
     this.token = null;
     this.person = null;
+    this.phrase = [];
     useToken(null);
     try {
       sessionStorage.removeItem(KEY);

@@ -175,6 +175,53 @@ describe('the connection', () => {
     await expect(small).resolves.toMatchObject({ answer: 'a' });
   });
 
+  it('asks at each heartbeat, and goes on while it is answered', async () => {
+    const { last, sockets } = setUp();
+    last().open();
+    last().tell(welcome);
+    for (let beats = 1; beats <= 3; beats++) {
+      await vi.advanceTimersByTimeAsync(25_000);
+      const ping = last().sent[beats] as { ref: string };
+      expect(ping).toMatchObject({ type: 'ping' });
+      last().tell({ type: 'pong', ref: ping.ref });
+    }
+    expect(sockets).toHaveLength(1);
+  });
+
+  it('leaves a connection that is silent after a ping, and comes back', async () => {
+    const { last, sockets, links } = setUp();
+    last().open();
+    last().tell(welcome);
+    const silent = last();
+    await vi.advanceTimersByTimeAsync(25_000 + 4999);
+    expect(silent.closedWith).toBeUndefined();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(silent.closedWith).toBe(1000);
+    expect(links.at(-1)).toEqual({ state: 'waiting', attempt: 1 });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(sockets).toHaveLength(2);
+    // What the old one says at last is nobody's any more, and it asks nothing more.
+    silent.drop();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(silent.sent).toHaveLength(2);
+    expect(sockets).toHaveLength(2);
+  });
+
+  it('asks at once when told to hurry, and any frame will do for an answer', async () => {
+    const { last, sockets, connection } = setUp();
+    last().open();
+    last().tell(welcome);
+    connection.hurry();
+    connection.hurry();
+    expect(last().sent.slice(1)).toMatchObject([{ type: 'ping' }]);
+    last().tell({ type: 'event', seq: 4, event: { kind: 'model.state' } });
+    await vi.advanceTimersByTimeAsync(6000);
+    expect(sockets).toHaveLength(1);
+    connection.hurry();
+    await vi.advanceTimersByTimeAsync(5500);
+    expect(sockets).toHaveLength(2);
+  });
+
   it('passes over what it cannot read', () => {
     const { last, frames } = setUp();
     last().open();

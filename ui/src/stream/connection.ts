@@ -42,6 +42,8 @@ interface Waiting {
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
+/** How long a daemon that is there may take to answer a ping. */
+const SILENCE = 5000;
 
 /**
  * One WebSocket that comes back by itself. Frames that were sent and not yet answered are sent
@@ -52,6 +54,9 @@ export class Connection {
   #authenticated = false;
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | null = null;
+  #beat: ReturnType<typeof setInterval> | undefined;
+  /** Runs from a ping to whatever comes next. */
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #stopped = false;
   #refs = 0;
   readonly #waiting = new Map<string, Waiting>();
@@ -73,6 +78,7 @@ export class Connection {
     this.#stopped = true;
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
+    this.#rest();
     this.#socket?.close(Close.done);
     this.#socket = null;
     this.#rejectAll({ code: 'closed' });
@@ -80,7 +86,10 @@ export class Connection {
 
   /** Tries at once instead of waiting: the network or the person is back. */
   hurry(): void {
-    if (!this.#timer || this.#stopped) return;
+    if (this.#stopped) return;
+    // What looks open may have died while the machine slept.
+    if (this.#authenticated) this.#ping();
+    if (!this.#timer) return;
     clearTimeout(this.#timer);
     this.#timer = null;
     void this.#retry();
@@ -118,7 +127,10 @@ export class Connection {
       socket.send(JSON.stringify(frame));
     };
     socket.onmessage = (event) => {
-      if (socket === this.#socket) this.#message(event.data);
+      if (socket !== this.#socket) return;
+      clearTimeout(this.#silence);
+      this.#silence = undefined;
+      this.#message(event.data);
     };
     socket.onclose = (event) => {
       if (socket === this.#socket) this.#closed(event.code);
@@ -138,6 +150,9 @@ export class Connection {
       case 'authenticated':
         this.#authenticated = true;
         this.#attempt = 0;
+        if (frame.heartbeat_seconds > 0) {
+          this.#beat = setInterval(() => this.#ping(), frame.heartbeat_seconds * 1000);
+        }
         this.#handlers.frame(frame);
         this.#handlers.link({ state: 'open' });
         for (const waiting of this.#waiting.values()) {
@@ -168,7 +183,26 @@ export class Connection {
     return waiting;
   }
 
+  /** A connection can be gone without a word; a page can't see the pings of the daemon. */
+  #ping(): void {
+    if (this.#silence !== undefined) return;
+    this.#socket?.send(JSON.stringify({ type: 'ping', ref: `p${++this.#refs}` }));
+    this.#silence = setTimeout(() => {
+      const silent = this.#socket;
+      // Its own end may take minutes to be told: the network that would tell it is not there.
+      this.#closed(Close.lost);
+      silent?.close(Close.done);
+    }, SILENCE);
+  }
+
+  #rest(): void {
+    clearInterval(this.#beat);
+    clearTimeout(this.#silence);
+    this.#silence = undefined;
+  }
+
   #closed(code: number): void {
+    this.#rest();
     this.#socket = null;
     this.#authenticated = false;
     if (this.#stopped) return;

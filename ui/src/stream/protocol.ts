@@ -59,6 +59,8 @@ export type ClientFrame =
 
 export const Close = {
   done: 1000,
+  /** Never sent: what a browser tells of a connection that ended without a word. */
+  lost: 1006,
   tooBig: 1009,
   badFrame: 4000,
   signedOut: 4001,

@@ -1167,6 +1167,8 @@ upgrades.on('connection', (socket) => {
       } else if (frame.type === 'cancel') {
         running.get(frame.message)?.finish('cancelled');
         socket.send(JSON.stringify({ type: 'cancelled', ref: frame.ref }));
+      } else if (frame.type === 'ping') {
+        socket.send(JSON.stringify({ type: 'pong', ref: frame.ref }));
       }
     } catch (error) {
       socket.send(

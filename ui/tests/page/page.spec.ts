@@ -6,6 +6,7 @@ import {
   expectAccessible,
   OWNER,
   say,
+  settled,
   setUp,
   signIn,
   watch,
@@ -152,6 +153,99 @@ test('a message that is too long is kept, and can be taken back', async () => {
   await expectAccessible(page, 'unsent message');
   await page.getByRole('button', { name: 'Remove' }).click();
   await expect(page.getByText(/^Not sent\./)).toHaveCount(0);
+});
+
+test('a hit on another branch shows that branch', async () => {
+  await say(page, 'echo: the quagga once ran here');
+  await answered(page, 1);
+  const first = page.locator('article.mine').first();
+  await first.getByRole('button', { name: 'Edit this message' }).click();
+  await page.getByLabel('New wording').fill('echo: nothing of the kind');
+  await page.getByLabel('New wording').press('Enter');
+  await expect(first.getByText('2 / 2')).toBeVisible();
+  await answered(page, 1);
+  await page.getByLabel('Search titles and messages').fill('quagga once');
+  const results = page.getByRole('navigation', { name: 'Search results' });
+  // The first hit is the title; the last one is the answer.
+  await results.getByRole('link').last().click();
+  await expect(first.getByText('1 / 2')).toBeVisible();
+  await expect(answers(page).last()).toContainText('the quagga once ran here');
+  await expect(answers(page).last()).toBeInViewport();
+  await expect(page.getByText('That message is not there any more.')).toHaveCount(0);
+  await page.getByRole('button', { name: 'Clear the search' }).click();
+});
+
+test('what was begun inside of a dialog closes it nowhere', async () => {
+  await say(page, 'Hello');
+  await answered(page, 1);
+  const list = page.getByRole('navigation', { name: 'All conversations' });
+  await list
+    .getByRole('button', { name: /^Actions for/ })
+    .first()
+    .click();
+  await page.getByRole('menuitem', { name: 'Rename' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Rename the conversation' });
+  const field = dialog.getByLabel('Title', { exact: true });
+  await expect(field).toBeFocused();
+  await settled(page);
+  await field.hover();
+  await page.mouse.down();
+  await page.mouse.move(5, 5);
+  await page.mouse.up();
+  await expect(dialog).toBeVisible();
+
+  await page.route('**/api/v1/conversations/*', (route) => route.abort());
+  await dialog.getByRole('button', { name: 'Save' }).click();
+  await expect(dialog.getByRole('alert')).not.toBeEmpty();
+  await page.unrouteAll();
+
+  await page.mouse.click(5, 5);
+  await expect(dialog).toHaveCount(0);
+});
+
+test('a token is not lost by a key, neither on its way nor when it is shown', async () => {
+  await page.goto(`${daemon.origin}#/settings/programs`);
+  await page.getByRole('button', { name: 'Make a token' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Name').fill('Shelf');
+  let release = () => {};
+  const released = new Promise<void>((done) => {
+    release = done;
+  });
+  await page.route('**/api/v1/tokens', async (route) => {
+    if (route.request().method() === 'POST') await released;
+    await route.continue();
+  });
+  await dialog.getByRole('button', { name: 'Make it' }).click();
+  await expect(dialog.getByRole('button', { name: 'Working…' })).toBeVisible();
+  await expect(dialog.getByRole('button', { name: 'Cancel' })).toBeDisabled();
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('Escape');
+  await expect(dialog).toBeVisible();
+  release();
+  await expect(page.getByTestId('secret')).toHaveText(/^aico_/);
+  await page.mouse.click(5, 5);
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('Escape');
+  await expect(page.getByTestId('secret')).toHaveText(/^aico_/);
+  await dialog.getByRole('button', { name: 'Done' }).click();
+  await expect(dialog).toHaveCount(0);
+  await page.unrouteAll();
+  await page.goto(`${daemon.origin}#/`);
+});
+
+test('a draft is there again after a look at the settings', async () => {
+  await say(page, 'Hello');
+  await answered(page, 1);
+  const { hash } = new URL(page.url());
+  await page.getByLabel('Your message').fill('Half a sentence');
+  await page.getByRole('link', { name: /^Settings/ }).click();
+  await page.getByLabel('Path of the file').press('Escape');
+  await expect(page.getByRole('heading', { level: 1, name: 'Settings' })).toBeVisible();
+  await page.getByRole('link', { name: 'Back to the conversations' }).click();
+  await expect(page).toHaveURL(new RegExp(`${hash}$`));
+  await expect(page.getByLabel('Your message')).toHaveValue('Half a sentence');
+  await page.getByLabel('Your message').fill('');
 });
 
 test('a finished answer is read out once, not each of its words', async () => {
