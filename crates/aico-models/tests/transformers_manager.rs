@@ -15,7 +15,7 @@ use aico_contracts::v1::{
     AddPackage, Classified, Classify, Embed, Embedded, Empty, FindEntities, FoundEntities,
     ModelPackage, PackageList, RemovePackage,
 };
-use daemon::{Daemon, SOON, alive, daemon, daemon_with, kill};
+use daemon::{Daemon, SOON, alive, daemon, daemon_with, kill, until};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -247,7 +247,7 @@ async fn packages_are_added_asked_and_removed() {
         .ask(topics::MODELS_REMOVE_PACKAGE, &RemovePackage { name })
         .await
         .unwrap();
-    assert!(!alive(running.process_id));
+    until("its process is gone", || !alive(running.process_id)).await;
     assert!(!Path::new(&running.folder).exists());
     assert_eq!(
         daemon.embed(&["a"]).await.unwrap().model,
@@ -271,7 +271,7 @@ async fn a_process_that_dies_is_replaced_and_one_that_nobody_asks_ends() {
     let second = daemon.package_is("tiny-bert", Status::Ready).await;
     assert_ne!(first.process_id, second.process_id);
     daemon.package_is("tiny-bert", Status::Stopped).await;
-    assert!(!alive(second.process_id));
+    until("its process is gone", || !alive(second.process_id)).await;
     daemon.embed(&["a"]).await.unwrap();
     daemon.manager.stop().await;
 }

@@ -13,8 +13,8 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 use tokio::sync::oneshot;
 
-use super::EngineError;
 use super::llama::{Gguf, backend};
+use super::{EngineError, at_exit};
 
 /// Tokens of a text that are read at most, whatever the model could.
 const TEXT_LIMIT: u32 = 2048;
@@ -294,8 +294,7 @@ impl<'m> Context<'m> {
                 if added < count && added % self.step > 0 {
                     continue;
                 }
-                self.inner
-                    .decode(&mut self.batch)
+                at_exit::compute(|| self.inner.decode(&mut self.batch))
                     .map_err(|_| failed(i32::MIN))?;
                 self.batch.clear();
                 for (sequence, read) in ended.drain(..) {

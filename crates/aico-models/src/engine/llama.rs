@@ -25,7 +25,7 @@ use llama_cpp_2::token::LlamaToken;
 use super::embed::Pooling;
 use super::{
     DEFAULT_CONTEXT, Engine, EngineConfig, EngineError, Entry, Model, ModelInfo, SamplingPlan,
-    Token, Vocabulary, native_log,
+    Token, Vocabulary, at_exit, native_log,
 };
 use crate::calls;
 use crate::text::{THINK_CLOSE, THINK_OPEN};
@@ -389,7 +389,7 @@ impl Engine for GgufEngine<'_> {
                 )
                 .map_err(|_| failed(i32::MIN))?;
         }
-        self.inner.decode(&mut self.batch).map_err(|error| {
+        at_exit::compute(|| self.inner.decode(&mut self.batch)).map_err(|error| {
             failed(match error {
                 DecodeError::NoKvCacheSlot => 1,
                 DecodeError::NTokensZero => -1,

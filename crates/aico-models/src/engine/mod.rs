@@ -5,6 +5,7 @@
 //! number of sequences. [`crate::batch`] drives any engine through these traits; the
 //! implementation on llama.cpp is [`llama`].
 
+mod at_exit;
 pub mod embed;
 pub mod llama;
 mod native_log;

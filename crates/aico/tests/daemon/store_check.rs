@@ -355,10 +355,11 @@ fn an_older_copy_is_read_until_the_owner_decides() {
     );
     let what = told["what_to_do"].as_str().unwrap();
     assert!(what.contains("aico store accept Ben"), "{what}");
-    let done = world.said(&["store", "accept", "Mia"]);
-    assert!(done.contains("nothing to decide"), "{done}");
-    let done = world.said(&["store", "accept", "Ben"]);
-    assert!(done.contains("counts from now on"), "{done}");
+    for (name, words) in [("Mia", "nothing to decide"), ("Ben", "counts from now on")] {
+        let done = world.aico(&["store", "accept", name]);
+        let told = text(&done.stderr);
+        assert!(done.status.success() && told.contains(words), "{told}");
+    }
     checked(&world, &["--full"], 0);
     ben_says(&world, &file, "and it goes on");
     // Now it is the other one that is refused.
