@@ -228,7 +228,7 @@ impl Keychain for Given {
     }
 
     fn load(&self, _: &str) -> Result<Key, KeychainError> {
-        Ok(Key::from_bytes(&*self.0.lock().unwrap()))
+        Ok(Key::from_bytes(&self.0.lock().unwrap()))
     }
 
     fn remove(&self, _: &str) -> Result<(), KeychainError> {

@@ -4,11 +4,12 @@
 //! and the process would die of it after its work was done. So an end waits for the step that is
 //! running, and no other begins.
 
+use std::mem::ManuallyDrop;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 
 /// Shared by those who compute; at an end of the process nobody gets it any more.
 static COMPUTES: RwLock<()> = RwLock::new(());
@@ -36,7 +37,7 @@ fn wait_at_exit() {
             && let Some(alone) = COMPUTES.try_write_for(MOST)
         {
             // For good.
-            std::mem::forget::<RwLockWriteGuard<'_, ()>>(alone);
+            let _held = ManuallyDrop::new(alone);
         }
     }
     // SAFETY: the function has no arguments and does not unwind.
