@@ -50,6 +50,8 @@ class ChatStore {
   #frames: (Authenticated | EventFrame)[] = [];
   #flushing = false;
   #reading = new Set<string>();
+  /** One for each person: a page that opens at a conversation reads it before it is connected. */
+  #round = 0;
   /** Conversations that the person of this page is deleting: nobody has to tell them. */
   #removing = new Set<string>();
   /** Counts the readings of the models: only the newest says how things are. */
@@ -91,6 +93,7 @@ class ChatStore {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
     this.#reading.clear();
+    this.#round += 1;
     this.#removing.clear();
     this.#frames = [];
     // Another person may sign in next: nothing of this one stays in the page.
@@ -439,18 +442,18 @@ class ChatStore {
   async #read(conversation: string): Promise<void> {
     if (this.#reading.has(conversation)) return;
     this.#reading.add(conversation);
-    const mine = this.#connection;
+    const round = this.#round;
     this.#dispatch({ type: 'reading', conversation });
     const revision = revisionOf(this.state, conversation);
     try {
       const answer = await call(
         api.GET('/api/v1/conversations/{id}', { params: { path: { id: conversation } } }),
       );
-      if (this.#connection !== mine) return;
+      if (this.#round !== round) return;
       this.#reading.delete(conversation);
       if (this.current === conversation) this.#dispatch({ type: 'read', ...answer, revision });
     } catch (error) {
-      if (this.#connection !== mine) return;
+      if (this.#round !== round) return;
       this.#reading.delete(conversation);
       if (this.current !== conversation) return;
       if (error instanceof ApiError && error.status === 404) {
