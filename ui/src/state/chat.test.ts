@@ -166,6 +166,16 @@ describe('what the page keeps of the daemon', () => {
     expect(chat.state.model?.status).toBe('failed');
   });
 
+  it('shows the conversation that the page was opened at, before it is connected', async () => {
+    chat.stop();
+    requests = [];
+    chat.show(ID);
+    chat.start('first');
+    const read = await asked('GET', `/conversations/${ID}`);
+    read.answer({ conversation: conversation(ID), messages: [] });
+    await vi.waitFor(() => expect(chat.thread?.loaded).toBe(true));
+  });
+
   it('shows nobody what another person asked for', async () => {
     chat.show(ID);
     const late = await asked('GET', `/conversations/${ID}`);
