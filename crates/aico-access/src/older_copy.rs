@@ -2,15 +2,11 @@
 //! written, until the owner decides which one counts. Whoever puts a file back means something by
 //! it, and whatever was said since would be lost by a start that took it silently.
 
-use std::sync::Arc;
-
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, OpenError, Store};
+use aico_store::{OpenError, Store};
 use aico_vault::{PersonKeys, Vault};
 
-use crate::home::{PERSON_DB, blocking, person_folder};
 use crate::keys::note;
-use crate::stores::person_key;
 use crate::{Home, HomeError};
 
 /// In the audit's table.
@@ -40,19 +36,14 @@ impl Home {
         person: PersonId,
         keys: PersonKeys,
     ) -> Result<Store, HomeError> {
-        let path = person_folder(self.root(), person).join(PERSON_DB);
-        let (vault, modules) = (vault.clone(), self.inner.config.person_migrations.clone());
-        blocking(move || {
-            let (_, key) = person_key(&vault, &keys, &path)?;
-            let identity = Identity::person(*person.as_bytes());
-            let registry = Arc::new(vault);
-            Ok(Store::open_read_only(
-                &path,
-                key.expose(),
-                &identity,
-                &modules,
-                registry,
-            )?)
+        self.on_person_file(vault, person, keys, |it| {
+            Store::open_read_only(
+                &it.path,
+                it.key.expose(),
+                &it.identity,
+                &it.modules,
+                it.vault,
+            )
         })
         .await
     }
@@ -70,23 +61,22 @@ impl Home {
         let open = self.opened()?;
         let gate = open.persons.gate(person).await;
         if let Some(store) = open.persons.remove(person) {
-            let closed = store.close().await;
-            closed?;
+            store.close().await?;
         }
-        let path = person_folder(self.root(), person).join(PERSON_DB);
-        let modules = self.inner.config.person_migrations.clone();
-        self.on_vault(&open, move |vault| {
-            let keys = vault
-                .open_person(*person.as_bytes())
-                .map_err(HomeError::Keyring)?;
-            let (_, key) = person_key(vault, &keys, &path)?;
-            Ok(Store::accept_present(
-                &path,
-                key.expose(),
-                &Identity::person(*person.as_bytes()),
-                &modules,
-                Arc::new(vault.clone()),
-            )?)
+        let keys = self
+            .on_vault(&open, move |vault| {
+                let keys = vault.open_person(*person.as_bytes());
+                keys.map_err(HomeError::Keyring)
+            })
+            .await?;
+        self.on_person_file(&open.vault, person, keys, |it| {
+            Store::accept_present(
+                &it.path,
+                it.key.expose(),
+                &it.identity,
+                &it.modules,
+                it.vault,
+            )
         })
         .await?;
         open.system.write(|tx| Ok(note(tx, ACCEPT)?)).await?;

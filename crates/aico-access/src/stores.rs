@@ -4,11 +4,11 @@
 //! key is one record in the registry, so that after whatever interruption the number says which
 //! key it is, and nothing has to be tried. Only a database from before any change has no number.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, ModuleMigrations, NumberedKey, Progress, Store, StoreError};
+use aico_store::{Identity, ModuleMigrations, NumberedKey, OpenError, Progress, Store, StoreError};
 use aico_vault::{Key, KeyId, Label, Owner, PersonKeys, Purpose, Vault};
 
 use crate::home::{HomeConfig, Open, PERSON_DB, SYSTEM_DB, blocking, person_folder};
@@ -58,6 +58,16 @@ pub(crate) fn person_key(
         .find(|(_, key)| Store::opens_with(path, key.expose()))
         // What is wrong with the file is told by opening it.
         .unwrap_or(present))
+}
+
+/// A person's database, and what it takes to open it.
+pub(crate) struct PersonFile {
+    pub(crate) path: PathBuf,
+    pub(crate) key: Key,
+    pub(crate) identity: Identity,
+    pub(crate) modules: Vec<ModuleMigrations>,
+    /// Its registry.
+    pub(crate) vault: Arc<Vault>,
 }
 
 /// The tables of this crate and of the modules in the system's store.
@@ -146,22 +156,35 @@ impl Home {
         person: PersonId,
         keys: PersonKeys,
     ) -> Result<Store, HomeError> {
-        let path = person_folder(self.root(), person).join(PERSON_DB);
-        let vault = vault.clone();
-        let modules = self.inner.config.person_migrations.clone();
         let options = self.inner.updating.options();
+        self.on_person_file(vault, person, keys, |it| {
+            let key = it.key.expose();
+            Store::open_with(&it.path, key, &it.identity, &it.modules, it.vault, options)
+        })
+        .await
+    }
+
+    /// Works on a person's database, which nobody else has open.
+    pub(crate) async fn on_person_file<T: Send + 'static>(
+        &self,
+        vault: &Vault,
+        person: PersonId,
+        keys: PersonKeys,
+        work: impl FnOnce(PersonFile) -> Result<T, OpenError> + Send + 'static,
+    ) -> Result<T, HomeError> {
+        let path = person_folder(self.root(), person).join(PERSON_DB);
+        let vault = Arc::new(vault.clone());
+        let modules = self.inner.config.person_migrations.clone();
         blocking(move || {
             let (_, key) = person_key(&vault, &keys, &path)?;
             let identity = Identity::person(*person.as_bytes());
-            let registry = Arc::new(vault);
-            Ok(Store::open_with(
-                &path,
-                key.expose(),
-                &identity,
-                &modules,
-                registry,
-                options,
-            )?)
+            Ok(work(PersonFile {
+                path,
+                key,
+                identity,
+                modules,
+                vault,
+            })?)
         })
         .await
     }

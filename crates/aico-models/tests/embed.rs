@@ -122,9 +122,8 @@ fn a_model_that_speaks_makes_none_unless_its_file_says_how() {
     assert_eq!(Pooling::of_metadata(Some(4), "bert"), None);
 }
 
-/// A causal model: each batch begins with an empty cache.
-#[test]
-fn a_causal_model_with_last_pooling_gives_the_same_each_time() {
+/// A model whose vector of a text is that of its last token.
+fn causal() -> Embedder {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");
     let shape = Shape {
@@ -134,7 +133,13 @@ fn a_causal_model_with_last_pooling_gives_the_same_each_time() {
     gguf_writer::write(&path, &shape);
     let model = Arc::new(support::load_file(&path));
     assert_eq!(model.pooling(), Some(Pooling::Last));
-    let embedder = Embedder::start(model, 1).unwrap();
+    Embedder::start(model, 1).unwrap()
+}
+
+/// Each batch begins with an empty cache.
+#[test]
+fn a_causal_model_with_last_pooling_gives_the_same_each_time() {
+    let embedder = causal();
     let first = embed(&embedder, &TEXTS);
     let again = embed(&embedder, &TEXTS[..1]);
     assert!(cosine(&first[0].vector, &again[0].vector) > 0.9999);
@@ -145,14 +150,7 @@ fn a_causal_model_with_last_pooling_gives_the_same_each_time() {
 /// What its first tokens were is in the vector of its last, wherever a text is cut into steps.
 #[test]
 fn a_causal_model_reads_a_long_text_in_steps() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("m.gguf");
-    let shape = Shape {
-        pooling: Some(3),
-        ..Shape::tiny()
-    };
-    gguf_writer::write(&path, &shape);
-    let embedder = Embedder::start(Arc::new(support::load_file(&path)), 1).unwrap();
+    let embedder = causal();
     let rest = "and the rain fell in torrents ".repeat(11);
     let one = "a cat sat on the mat ".repeat(15) + &rest;
     let other = "the dogs ran all day ".repeat(15) + &rest;

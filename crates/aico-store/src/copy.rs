@@ -140,22 +140,38 @@ impl Store {
             registry,
             crate::fault::Faults::default(),
         )?;
-        if let Err(error) = snapshot::finish_put_back(&opening) {
-            tracing::warn!(%error, "what was to be put back is given up: the store is replaced");
-            snapshot::forget(&opening)?;
-        }
-        if let Err(error) = rekey::finish(&opening) {
-            tracing::warn!(%error, "a change of the key is given up: the store is replaced");
-            rekey::forget(&*opening.registry, &opening.id)?;
-        }
-        let unborn = opening.place.unborn();
+        opening.end_what_is_pending()?;
         let record = opening.new_from(from, key.number(), check)?;
-        let kept = keep_previous(&opening.place)?;
-        opening
-            .place
-            .rename(&unborn, &opening.place.snapshot())
-            .and_then(|()| snapshot::put_this_back(&opening, &record))?;
-        Ok(kept)
+        opening.exchange(&record)
+    }
+
+    /// The same with a copy that nobody here can open: it takes the place as it lies, and `record`,
+    /// with its hash, is what is known of it. Nothing of it is checked but that hash. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError::ChangedSinceStop`] when the hash is another; those of the disk.
+    pub fn put_back_unopened(
+        from: &Path,
+        to: &Path,
+        identity: &Identity,
+        registry: std::sync::Arc<dyn StoreRegistry>,
+        record: &StoreRecord,
+    ) -> Result<Option<PathBuf>, OpenError> {
+        // Nothing is opened.
+        let no_key = [0; 32];
+        let faults = crate::fault::Faults::default();
+        let opening = Opening::new(to, &no_key, identity, &[], registry, faults)?;
+        opening.end_what_is_pending()?;
+        opening.or_nothing(|unborn| {
+            let hash = place::copy(from, unborn, &mut |_| {})?;
+            if record.closed_hash == Some(hash) {
+                return Ok(());
+            }
+            Err(OpenError::ChangedSinceStop {
+                path: from.to_path_buf(),
+            })
+        })?;
+        opening.exchange(record)
     }
 
     /// What a database that nobody has open says of itself.
@@ -270,22 +286,52 @@ impl StoreView {
 
 impl Opening<'_> {
     /// Copies the pages of a database at rest into the file that is to be, and makes that one younger
-    /// than everything that is known. On an error nothing is left: it would go on taking the space
-    /// that it may have failed for.
+    /// than everything that is known.
     fn new_from(
         &self,
         from: &Path,
         key: u64,
         check: &dyn Fn(&AtRest) -> bool,
     ) -> Result<StoreRecord, OpenError> {
+        self.or_nothing(|unborn| self.copy_of(from, unborn, key, check))
+    }
+
+    /// Makes the file that is to be. On an error nothing is left: it would go on taking the space
+    /// that it may have failed for.
+    fn or_nothing<T>(
+        &self,
+        make: impl FnOnce(&Path) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
         let unborn = self.place.unborn();
-        let made = self.copy_of(from, &unborn, key, check);
+        let made = make(&unborn);
         if made.is_err()
             && let Err(error) = place::remove_with_companions(&unborn)
         {
             tracing::warn!(?error, "an unfinished copy of a store was left behind");
         }
         made
+    }
+
+    /// The store is replaced: what was to become of it before is brought to its end, or given up.
+    fn end_what_is_pending(&self) -> Result<(), OpenError> {
+        if let Err(error) = snapshot::finish_put_back(self) {
+            tracing::warn!(%error, "what was to be put back is given up: the store is replaced");
+            snapshot::forget(self)?;
+        }
+        if let Err(error) = rekey::finish(self) {
+            tracing::warn!(%error, "a change of the key is given up: the store is replaced");
+            rekey::forget(&*self.registry, &self.id)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the file that is to be in the place of the one that is there, and keeps that one.
+    fn exchange(&self, record: &StoreRecord) -> Result<Option<PathBuf>, OpenError> {
+        let kept = keep_previous(&self.place)?;
+        self.place
+            .rename(&self.place.unborn(), &self.place.snapshot())
+            .and_then(|()| snapshot::put_this_back(self, record))?;
+        Ok(kept)
     }
 
     fn copy_of(

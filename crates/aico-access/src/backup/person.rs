@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aico_store::{Identity, Store, StoreError, StoreRegistry};
+use aico_store::{Identity, OpenError, Store};
 use aico_vault::archive::{Archive, ArchiveError};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{PersonKeys, Vault};
@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::BackupStep;
-use super::create::{STAGING, read_tombstones, sha256_of};
+use super::create::{STAGING, read_tombstones};
 use super::error::BackupError;
 use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
-use super::restore::{RestoreSecret, at, open_piece, unpack, vouch};
+use super::restore::{RestoreSecret, at, open_piece, record_of, unpack};
 use super::{set, verify};
 use crate::home::{HomeConfig, PERSON_DB, blocking, person_folder};
 use crate::keys::note;
@@ -161,9 +161,8 @@ fn keys_of(
     opened(keys::person_keys(vault, id))
 }
 
-/// As [`Store::put_back`], for somebody who alone can open it: the file takes its place as it lies.
-/// Their keyring, which has the keys from before as well, stays. Until the registry vouches for the
-/// new file the old one counts. Cut off after that neither opens, and doing it again mends that.
+/// For somebody who alone can open it: the file takes its place as it lies. Their keyring, which has
+/// the keys from before as well, stays.
 fn put_sealed(
     vault: &Vault,
     from: &Path,
@@ -171,54 +170,18 @@ fn put_sealed(
     entry: &PersonEntry,
     archive: &Archive,
 ) -> Result<Option<PathBuf>, HomeError> {
-    if sha256_of(from).map_err(at(from))? != entry.database.sha256 {
-        return Err(HomeError::Archive(ArchiveError::Damaged {
-            path: archive.path().to_owned(),
-            reason: "a database in it is not the one that it tells of",
-        }));
-    }
-    let kept = beside(to, ".before-restore");
-    let was_there = fs::symlink_metadata(to).is_ok();
-    if was_there {
-        for suffix in ["", "-wal"] {
-            let (now, keep) = (beside(to, suffix), beside(&kept, suffix));
-            remove_if_there(&keep)?;
-            // A second name costs nothing; where the file system has no such thing, a copy.
-            if fs::symlink_metadata(&now).is_ok() && fs::hard_link(&now, &keep).is_err() {
-                fs::copy(&now, &keep).map_err(at(&keep))?;
-            }
+    let identity = Identity::person(*entry.id.as_bytes());
+    let record = record_of(&entry.database);
+    let put = Store::put_back_unopened(from, to, &identity, Arc::new(vault.clone()), &record);
+    put.map_err(|error| match error {
+        OpenError::ChangedSinceStop { path } if path == from => {
+            HomeError::Archive(ArchiveError::Damaged {
+                path: archive.path().to_owned(),
+                reason: "a database in it is not the one that it tells of",
+            })
         }
-    }
-    let folder = vault.person_folder(*entry.id.as_bytes());
-    folder::sync_folder(&folder).map_err(at(&folder))?;
-    vouch(vault, entry)?;
-    let id = Identity::person(*entry.id.as_bytes()).store_id();
-    // What was pending was so for the one that is replaced.
-    for pending in ["restore", "rekeyed", "before-migration"] {
-        StoreRegistry::remove(vault, &format!("{id}/{pending}"))
-            .map_err(|error| HomeError::Store(StoreError::Registry(error)))?;
-    }
-    // Before the new file is there: a log of the old one would be taken for its own.
-    for suffix in ["-wal", "-shm", "-journal"] {
-        remove_if_there(&beside(to, suffix))?;
-    }
-    fs::rename(from, to).map_err(at(to))?;
-    folder::sync_folder(&folder).map_err(at(&folder))?;
-    Ok(was_there.then_some(kept))
-}
-
-/// The path with a suffix after its last name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn remove_if_there(path: &Path) -> Result<(), HomeError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
+        other => other.into(),
+    })
 }
 
 /// The row of somebody whose data was left out once, and whom the home no longer knows.

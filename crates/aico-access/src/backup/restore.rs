@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, Store, StoreError, StoreRegistry};
+use aico_store::{Identity, Store, StoreError, StoreRecord, StoreRegistry};
 use aico_vault::archive::{Archive, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{KdfCost, Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
@@ -309,7 +309,9 @@ impl Building<'_> {
         if entry.sealed || !put.opens_unattended {
             // Nobody but they can open it, so it is put there as it is.
             fs::rename(&from, &to).map_err(at(&to))?;
-            vouch(&self.vault, entry)?;
+            let id = Identity::person(*entry.id.as_bytes()).store_id();
+            StoreRegistry::put(&self.vault, &id, &record_of(&entry.database))
+                .map_err(|error| HomeError::Store(StoreError::Registry(error)))?;
             return Ok(row);
         }
         let keys = keys::person_keys(&self.vault, id)?;
@@ -499,26 +501,15 @@ impl Building<'_> {
     }
 }
 
-/// Enters a database in the registry as it lies in an archive.
-pub(crate) fn vouch(vault: &Vault, entry: &PersonEntry) -> Result<(), HomeError> {
-    let id = Identity::person(*entry.id.as_bytes()).store_id();
-    let Database {
-        salt,
-        generation,
-        sequence,
-        sha256,
-        key,
-        ..
-    } = entry.database;
-    let record = aico_store::StoreRecord {
-        salt,
-        generation,
-        last_sequence: sequence,
-        closed_hash: Some(sha256),
-        key,
-    };
-    StoreRegistry::put(vault, &id, &record)
-        .map_err(|error| HomeError::Store(StoreError::Registry(error)))
+/// What the registry is to know of a database that is taken from an archive as it lies.
+pub(crate) fn record_of(database: &Database) -> StoreRecord {
+    StoreRecord {
+        salt: database.salt,
+        generation: database.generation,
+        last_sequence: database.sequence,
+        closed_hash: Some(database.sha256),
+        key: database.key,
+    }
 }
 
 /// In the audit's table.

@@ -43,6 +43,19 @@ pub(crate) fn registry(folder: &Path) -> Arc<FileRegistry> {
     Arc::new(FileRegistry(folder.join("registry")))
 }
 
+/// A folder with an empty store that was closed, for children to open; where it is, and its registry.
+pub(crate) async fn made(
+    modules: &[ModuleMigrations],
+) -> (tempfile::TempDir, PathBuf, Arc<FileRegistry>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::create_dir(folder.path().join("registry")).unwrap();
+    let (path, registry) = (path(folder.path()), registry(folder.path()));
+    let store = Store::create(&path, &KEY, &PERSON, modules, registry.clone()).unwrap();
+    store.close().await.unwrap();
+    (folder, path, registry)
+}
+
 /// Starts a child that does `task` with the store in `folder`.
 pub(crate) fn start(task: &str, folder: &Path, point: Option<FaultPoint>) -> Child {
     Command::new(std::env::current_exe().unwrap())

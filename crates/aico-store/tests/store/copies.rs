@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use aico_store::{AtRest, Copied, NumberedKey, OpenError, Store, StoreError, StoreRegistry as _};
+use aico_store::{
+    AtRest, Copied, NumberedKey, OpenError, Store, StoreError, StoreRecord, StoreRegistry as _,
+};
 
 use crate::support::*;
 
@@ -274,4 +276,42 @@ async fn a_copy_takes_the_place_of_a_damaged_database_and_what_was_there_is_kept
     // An erasure takes what was kept as well.
     Store::erase(&bench.path(), &PERSON, &*bench.registry).unwrap();
     assert_eq!(bench.names(), ["copy.db"]);
+}
+
+/// As somebody's data is put back whose key nobody here has.
+#[tokio::test]
+async fn a_copy_that_can_not_be_opened_here_takes_the_place_as_it_lies() {
+    let bench = Bench::new();
+    let store = bench.create();
+    add_notes(&store, 0, 20).await;
+    let to = bench.folder.path().join("copy.db");
+    let copied = copy(&store, &to);
+    add_notes(&store, 20, 30).await;
+    store.close().await.unwrap();
+    let put_back = |hash| {
+        let record = StoreRecord {
+            salt: copied.salt,
+            generation: copied.generation,
+            last_sequence: copied.sequence,
+            closed_hash: Some(hash),
+            key: 7,
+        };
+        let registry = bench.registry.clone();
+        Store::put_back_unopened(&to, &bench.path(), &PERSON, registry, &record)
+    };
+    assert!(matches!(
+        put_back([1; 32]),
+        Err(OpenError::ChangedSinceStop { path }) if path == to
+    ));
+    assert_eq!(bench.names(), ["copy.db", "person.db"]);
+    let store = bench.open().unwrap();
+    assert_eq!(count(&store).await, 30);
+    store.close().await.unwrap();
+
+    let before = fs::read(bench.path()).unwrap();
+    let kept = put_back(copied.hash).unwrap().unwrap();
+    assert_eq!(fs::read(&kept).unwrap(), before);
+    let store = bench.open().unwrap();
+    assert_eq!((count(&store).await, store.key()), (20, 7));
+    store.close().await.unwrap();
 }

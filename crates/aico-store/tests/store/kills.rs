@@ -1,6 +1,6 @@
 //! A real process, killed while it writes.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use aico_store::{FaultPoint, OpenError, Store, StoreRegistry};
 
@@ -18,15 +18,7 @@ async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowl
         .unwrap_or(5);
     let mut random = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() as u64 | 1;
     println!("seed {random}");
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("data")).unwrap();
-    fs::create_dir(folder.path().join("registry")).unwrap();
-    let (path, registry) = (
-        children::path(folder.path()),
-        children::registry(folder.path()),
-    );
-    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
-    store.close().await.unwrap();
+    let (folder, path, registry) = children::made(&[MIXED]).await;
     let mut floor = vec![0; WRITERS as usize];
     for round in 0..rounds {
         random = random
@@ -116,15 +108,7 @@ async fn a_process_killed_in_the_middle_of_mixed_writes_loses_nothing_it_acknowl
 /// The registry lags behind by the commit that was made and not noted: that is no loss.
 #[tokio::test]
 async fn a_process_that_dies_between_commit_and_note_leaves_a_database_that_opens() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("data")).unwrap();
-    fs::create_dir(folder.path().join("registry")).unwrap();
-    let (path, registry) = (
-        children::path(folder.path()),
-        children::registry(folder.path()),
-    );
-    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
-    store.close().await.unwrap();
+    let (folder, path, registry) = children::made(&[MIXED]).await;
     let mut child = children::start("write", folder.path(), Some(FaultPoint::WriteCommitted));
     let acknowledged = children::acknowledged(&mut child, || ());
     assert!(!child.wait().unwrap().success());
@@ -151,15 +135,7 @@ async fn a_process_that_dies_between_commit_and_note_leaves_a_database_that_open
 /// What was dropped is not cut off, and does not meet an engine that is taken down already.
 #[tokio::test]
 async fn a_process_that_ends_waits_for_the_databases_that_it_let_go() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("data")).unwrap();
-    fs::create_dir(folder.path().join("registry")).unwrap();
-    let (path, registry) = (
-        children::path(folder.path()),
-        children::registry(folder.path()),
-    );
-    let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
-    store.close().await.unwrap();
+    let (folder, path, registry) = children::made(&[MIXED]).await;
 
     let status = children::start("end", folder.path(), None).wait().unwrap();
     assert!(status.success(), "{status}");

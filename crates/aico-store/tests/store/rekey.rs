@@ -22,6 +22,22 @@ fn next() -> NumberedKey {
     NumberedKey::new(&NEXT, 2)
 }
 
+/// Stands still at this point: tells that it got there, and goes on when it is told to.
+fn stands_still_at(point: FaultPoint) -> (FaultHook, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (swapping, reached) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel();
+    let ends = Mutex::new((swapping, wait));
+    let hook = FaultHook::new(move |here| {
+        if here == point {
+            let ends = ends.lock().unwrap();
+            ends.0.send(()).unwrap();
+            ends.1.recv().unwrap();
+        }
+        true
+    });
+    (hook, reached, go_on)
+}
+
 #[tokio::test]
 async fn a_store_in_use_gets_another_key_and_nobody_notices() {
     let bench = Bench::new();
@@ -131,17 +147,7 @@ async fn a_registry_that_can_not_note_a_change_of_the_key_leaves_no_copy_on_the_
 async fn a_change_of_the_key_that_nobody_waits_for_is_known_when_the_store_is_closed() {
     let bench = Bench::new();
     bench.filled(50).await;
-    let (swapping, reached) = mpsc::channel();
-    let (go_on, wait) = mpsc::channel::<()>();
-    let ends = Mutex::new((swapping, wait));
-    let hook = FaultHook::new(move |point| {
-        if point == FaultPoint::RekeyBuilt {
-            let ends = ends.lock().unwrap();
-            ends.0.send(()).unwrap();
-            ends.1.recv().unwrap();
-        }
-        true
-    });
+    let (hook, reached, go_on) = stands_still_at(FaultPoint::RekeyBuilt);
     let options = OpenOptions {
         fault: Some(hook),
         ..OpenOptions::default()
@@ -206,15 +212,7 @@ async fn a_process_that_dies_in_a_change_of_the_key_loses_nothing_it_acknowledge
         Some(FaultPoint::RekeyRecorded),
         None,
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("data")).unwrap();
-        fs::create_dir(folder.path().join("registry")).unwrap();
-        let (path, registry) = (
-            children::path(folder.path()),
-            children::registry(folder.path()),
-        );
-        let store = Store::create(&path, &KEY, &PERSON, &[MIXED], registry.clone()).unwrap();
-        store.close().await.unwrap();
+        let (folder, path, registry) = children::made(&[MIXED]).await;
         let mut child = children::start("rekey", folder.path(), point);
         let acknowledged = children::acknowledged(&mut child, || ());
         assert!(!child.wait().unwrap().success(), "{point:?}");
@@ -254,17 +252,7 @@ async fn a_process_that_dies_in_a_change_of_the_key_loses_nothing_it_acknowledge
 async fn who_meets_a_swap_that_takes_long_is_told_and_nothing_of_it_is_done() {
     let bench = Bench::new();
     bench.filled(50).await;
-    let (swapping, reached) = mpsc::channel();
-    let (go_on, wait) = mpsc::channel::<()>();
-    let ends = Mutex::new((swapping, wait));
-    let hook = FaultHook::new(move |point| {
-        if point == FaultPoint::RekeyNoted {
-            let ends = ends.lock().unwrap();
-            ends.0.send(()).unwrap();
-            ends.1.recv().unwrap();
-        }
-        true
-    });
+    let (hook, reached, go_on) = stands_still_at(FaultPoint::RekeyNoted);
     let options = OpenOptions {
         patience: Duration::from_millis(300),
         fault: Some(hook),

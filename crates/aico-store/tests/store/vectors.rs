@@ -702,17 +702,11 @@ pub(crate) fn step(tx: &Transaction<'_>, task: i64) -> Result<i64, StoreError> {
 /// Killed in the middle of it: each note has its vector, each vector its code, and both are found.
 #[tokio::test]
 async fn a_killed_process_leaves_facts_and_their_vectors_together() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("data")).unwrap();
-    std::fs::create_dir(folder.path().join("registry")).unwrap();
-    let path = children::path(folder.path());
-    let registry = children::registry(folder.path());
     let modules = [NOTES, MIGRATIONS];
+    let (folder, path, registry) = children::made(&modules).await;
     let open = |registry: std::sync::Arc<FileRegistry>| {
         Store::open(&path, &KEY, &PERSON, &modules, registry)
     };
-    let store = Store::create(&path, &KEY, &PERSON, &modules, registry.clone()).unwrap();
-    store.close().await.unwrap();
     for round in 0..3_u64 {
         let mut child = children::start("vectors", folder.path(), None);
         let id = child.id().to_string();
