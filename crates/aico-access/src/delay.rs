@@ -1,32 +1,34 @@
-//! Growing delays on guessing a password.
+//! Growing delays on guessing passwords.
 //!
-//! Counted for each account. The first few mistakes cost nothing, then each one doubles the wait,
-//! up to five minutes. Whoever sits at the machine (the local socket) is never kept out: they
-//! could read the data folder anyway, and an attacker on the network must not be able to lock
-//! the owner out.
+//! Accounts are kept here, by `Home`; whoever serves a network keeps its sources in the same way.
+//! Some tries are free, then each failure doubles the wait, up to a longest one. Whoever sits at the
+//! machine (the local socket) is never kept out: they could read the data folder anyway, and an
+//! attacker on the network must not be able to lock the owner out.
 //!
 //! Tries that are under way may all fail, and are counted as if they did: many at once get no more
 //! guesses than one after the other, and there is no queue of them.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-const FREE_TRIES: u32 = 5;
-const LONGEST: Duration = Duration::from_secs(300);
 /// What is said to one too many at once.
 const A_MOMENT: Duration = Duration::from_secs(1);
-/// Names that were tried are kept in bounded number: unknown ones count too.
-const MOST_ACCOUNTS: usize = 1024;
+/// So many that tried are remembered; unknown ones count too.
+const MOST: usize = 1024;
 
-#[derive(Default)]
-pub(crate) struct Delays {
-    accounts: Mutex<HashMap<String, Account>>,
+/// Failed tries of each of those that try.
+pub struct Delays<K> {
+    free: u32,
+    longest: Duration,
+    forgotten: Duration,
+    all: Mutex<HashMap<K, Tried>>,
 }
 
 #[derive(Clone, Copy)]
-struct Account {
+struct Tried {
     failures: u32,
     /// Tries under way.
     running: u32,
@@ -34,101 +36,121 @@ struct Account {
 }
 
 /// A try that is under way, until this is dropped.
-pub(crate) struct Try<'a> {
-    delays: &'a Delays,
-    account: &'a str,
+pub struct Try<'a, K: Eq + Hash> {
+    delays: &'a Delays<K>,
+    key: K,
 }
 
-impl Drop for Try<'_> {
+impl<K: Eq + Hash> Drop for Try<'_, K> {
     fn drop(&mut self) {
-        let mut accounts = self.delays.accounts.lock();
-        if let Some(account) = accounts.get_mut(self.account) {
-            account.running = account.running.saturating_sub(1);
-            if account.running == 0 && account.failures == 0 {
-                accounts.remove(self.account);
+        let mut all = self.delays.all.lock();
+        if let Some(tried) = all.get_mut(&self.key) {
+            tried.running = tried.running.saturating_sub(1);
+            if tried.running == 0 && tried.failures == 0 {
+                all.remove(&self.key);
             }
         }
     }
 }
 
-impl Account {
-    fn wait(self) -> Duration {
-        match self.failures.checked_sub(FREE_TRIES) {
-            None => Duration::ZERO,
-            Some(over) => LONGEST.min(Duration::from_secs(1 << over.min(20))),
-        }
-    }
-
-    fn remaining(self, now: Instant) -> Option<Duration> {
-        let until = self.last + self.wait();
-        (until > now).then(|| until - now)
+impl Delays<String> {
+    /// Those of accounts: five tries, waits of up to five minutes, and nothing is forgotten.
+    pub(crate) fn of_accounts() -> Self {
+        Self::new(4, Duration::from_secs(300), Duration::MAX)
     }
 }
 
-impl Delays {
-    /// How long this account still has to wait, if at all.
-    pub(crate) fn remaining(&self, account: &str, now: Instant) -> Option<Duration> {
-        self.accounts.lock().get(account)?.remaining(now)
+impl<K: Clone + Eq + Hash> Delays<K> {
+    /// After `free` failures without a wait they double from a second to `longest`; who was quiet
+    /// for as long as `forgotten` starts anew.
+    #[must_use]
+    pub fn new(free: u32, longest: Duration, forgotten: Duration) -> Self {
+        Self {
+            free,
+            longest,
+            forgotten,
+            all: Mutex::new(HashMap::new()),
+        }
     }
 
-    /// Lets a try begin, or says how long the account has to wait.
-    pub(crate) fn begin<'a>(&'a self, account: &'a str, now: Instant) -> Result<Try<'a>, Duration> {
-        let mut accounts = self.accounts.lock();
-        let entry = entry_of(&mut accounts, account, now);
-        if let Some(wait) = entry.remaining(now) {
+    fn wait(&self, tried: Tried, now: Instant) -> Option<Duration> {
+        let over = tried.failures.checked_sub(self.free)?.checked_sub(1)?;
+        let wait = self.longest.min(Duration::from_secs(1 << over.min(20)));
+        let until = tried.last + wait;
+        (until > now).then(|| until - now)
+    }
+
+    /// How long this one still has to wait, if at all.
+    pub fn remaining(&self, key: impl Into<K>, now: Instant) -> Option<Duration> {
+        let tried = *self.all.lock().get(&key.into())?;
+        self.wait(tried, now)
+    }
+
+    /// Lets a try begin.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub fn begin(&self, key: impl Into<K>, now: Instant) -> Result<Try<'_, K>, Duration> {
+        let key = key.into();
+        let mut all = self.all.lock();
+        let tried = entry_of(&mut all, &key, now);
+        if let Some(wait) = self.wait(*tried, now) {
             return Err(wait);
         }
-        let may_fail = entry.failures.saturating_add(entry.running);
-        if entry.running > 0 && may_fail >= FREE_TRIES {
+        let may_fail = tried.failures.saturating_add(tried.running);
+        if tried.running > 0 && may_fail > self.free {
             return Err(A_MOMENT);
         }
-        entry.running += 1;
-        Ok(Try {
-            delays: self,
-            account,
-        })
+        tried.running += 1;
+        Ok(Try { delays: self, key })
+    }
+
+    /// A try has failed.
+    pub fn failed(&self, key: impl Into<K>, now: Instant) {
+        let mut all = self.all.lock();
+        let tried = entry_of(&mut all, &key.into(), now);
+        if now.duration_since(tried.last) >= self.forgotten {
+            tried.failures = 0;
+        }
+        tried.failures = tried.failures.saturating_add(1);
+        tried.last = now;
+    }
+
+    /// A try has succeeded.
+    pub fn succeeded(&self, key: impl Into<K>) {
+        let key = key.into();
+        let mut all = self.all.lock();
+        if let Some(tried) = all.get_mut(&key) {
+            tried.failures = 0;
+            if tried.running == 0 {
+                all.remove(&key);
+            }
+        }
     }
 
     #[cfg(test)]
-    pub(crate) fn under_way(&self, account: &str) -> u32 {
-        self.accounts.lock().get(account).map_or(0, |a| a.running)
-    }
-
-    pub(crate) fn failed(&self, account: &str, now: Instant) {
-        let mut accounts = self.accounts.lock();
-        let entry = entry_of(&mut accounts, account, now);
-        entry.failures = entry.failures.saturating_add(1);
-        entry.last = now;
-    }
-
-    pub(crate) fn succeeded(&self, account: &str) {
-        let mut accounts = self.accounts.lock();
-        if let Some(entry) = accounts.get_mut(account) {
-            entry.failures = 0;
-            if entry.running == 0 {
-                accounts.remove(account);
-            }
-        }
+    pub(crate) fn under_way(&self, key: impl Into<K>) -> u32 {
+        self.all.lock().get(&key.into()).map_or(0, |it| it.running)
     }
 }
 
-fn entry_of<'a>(
-    accounts: &'a mut HashMap<String, Account>,
-    account: &str,
+fn entry_of<'a, K: Clone + Eq + Hash>(
+    all: &'a mut HashMap<K, Tried>,
+    key: &K,
     now: Instant,
-) -> &'a mut Account {
-    if accounts.len() >= MOST_ACCOUNTS && !accounts.contains_key(account) {
+) -> &'a mut Tried {
+    if all.len() >= MOST && !all.contains_key(key) {
         // The one that was quiet for longest makes room.
-        let oldest = accounts
+        let oldest = all
             .iter()
-            .filter(|(_, a)| a.running == 0)
-            .min_by_key(|(_, a)| a.last)
-            .map(|(k, _)| k.clone());
+            .filter(|(_, tried)| tried.running == 0)
+            .min_by_key(|(_, tried)| tried.last)
+            .map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
-            accounts.remove(&oldest);
+            all.remove(&oldest);
         }
     }
-    accounts.entry(account.to_owned()).or_insert(Account {
+    all.entry(key.clone()).or_insert(Tried {
         failures: 0,
         running: 0,
         last: now,
@@ -141,9 +163,9 @@ mod tests {
 
     #[test]
     fn waits_double_after_the_free_tries_and_end_with_success() {
-        let delays = Delays::default();
+        let delays = Delays::of_accounts();
         let now = Instant::now();
-        for _ in 0..FREE_TRIES - 1 {
+        for _ in 0..4 {
             delays.failed("a", now);
             assert_eq!(delays.remaining("a", now), None);
         }
@@ -160,11 +182,11 @@ mod tests {
 
     #[test]
     fn tries_at_once_get_no_more_guesses_than_one_after_the_other() {
-        let delays = Delays::default();
+        let delays = Delays::of_accounts();
         let now = Instant::now();
         delays.failed("a", now);
         let mut running = Vec::new();
-        for _ in 1..FREE_TRIES {
+        for _ in 0..4 {
             running.push(delays.begin("a", now).ok().unwrap());
         }
         assert_eq!(delays.begin("a", now).err(), Some(A_MOMENT));
@@ -172,7 +194,7 @@ mod tests {
         // One is given up: another may begin.
         running.pop();
         running.push(delays.begin("a", now).ok().unwrap());
-        for _ in 1..FREE_TRIES {
+        for _ in 0..4 {
             delays.failed("a", now);
         }
         running.clear();
@@ -183,15 +205,27 @@ mod tests {
         assert!(delays.begin("a", later).is_err());
         delays.succeeded("a");
         drop(one);
-        assert!(delays.accounts.lock().is_empty());
+        assert!(delays.all.lock().is_empty());
     }
 
     #[test]
     fn memory_is_bounded_whatever_names_are_tried() {
-        let delays = Delays::default();
-        for i in 0..MOST_ACCOUNTS + 50 {
-            delays.failed(&i.to_string(), Instant::now());
+        let delays = Delays::of_accounts();
+        for i in 0..MOST + 50 {
+            delays.failed(i.to_string(), Instant::now());
         }
-        assert_eq!(delays.accounts.lock().len(), MOST_ACCOUNTS);
+        assert_eq!(delays.all.lock().len(), MOST);
+    }
+
+    #[test]
+    fn who_was_quiet_for_long_starts_anew() {
+        let delays = Delays::<u8>::new(1, Duration::from_secs(60), Duration::from_secs(900));
+        let now = Instant::now();
+        delays.failed(1, now);
+        delays.failed(1, now);
+        assert!(delays.remaining(1, now).is_some());
+        let later = now + Duration::from_secs(900);
+        delays.failed(1, later);
+        assert_eq!(delays.remaining(1, later), None);
     }
 }

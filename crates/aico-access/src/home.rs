@@ -105,7 +105,7 @@ pub(crate) struct Inner {
     pub(crate) setup_code: Mutex<Option<SetupCode>>,
     /// Why the last start waits for the password although a keychain holds a key.
     pub(crate) waits: Mutex<Option<Waits>>,
-    pub(crate) delays: Delays,
+    pub(crate) delays: Delays<String>,
     pub(crate) ended: broadcast::Sender<SessionId>,
     /// Named tokens that were revoked.
     pub(crate) revoked: broadcast::Sender<TokenId>,
@@ -171,7 +171,7 @@ impl Home {
                 open: RwLock::new(None),
                 setup_code: Mutex::new(None),
                 waits: Mutex::new(None),
-                delays: Delays::default(),
+                delays: Delays::of_accounts(),
                 ended: broadcast::Sender::new(256),
                 revoked: broadcast::Sender::new(64),
                 erased: broadcast::Sender::new(64),

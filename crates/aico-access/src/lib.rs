@@ -55,6 +55,7 @@ mod working;
 
 pub use aico_store::MigrationProgress;
 pub use check::{CheckState, Checked, CheckedPart, Tally};
+pub use delay::{Delays, Try};
 pub use engines::{EGRESS_MIGRATIONS, EGRESS_MOST, EGRESS_PAGE, Egress, EngineConsent, NewEgress};
 pub use error::{ErrorKind, HomeError};
 pub use export::{ExportPiece, Exported, PersonExport, TakeFile};

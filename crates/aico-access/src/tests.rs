@@ -221,7 +221,7 @@ async fn who_signs_in_while_it_is_being_locked_has_no_session_afterwards() {
         async move { home.sign_in("Ben", &password(MEMBER), "test").await }
     });
     until("the sign-in", async || {
-        home.inner.delays.under_way(&ben.name.key()) == 1
+        home.inner.delays.under_way(ben.name.key()) == 1
     })
     .await;
     // Something works with the stores: they stay open while it is locked.
