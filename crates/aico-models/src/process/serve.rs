@@ -11,6 +11,7 @@ use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd, Priority};
 use uuid::Uuid;
 
 use crate::batch::{self, Batcher, Event, QUEUE_LIMIT};
+use crate::calls;
 use crate::engine::SamplingPlan;
 use crate::prompt::{self, Asked, Language, Prompt};
 use crate::structured::{FormatError, Structure};
@@ -322,12 +323,6 @@ fn read(
     Ok((prompt, structure))
 }
 
-/// As the imitated servers make them, and short enough for Mistral's templates.
-fn call_id() -> String {
-    let id = Uuid::new_v4().simple().to_string();
-    id[..9].to_owned()
-}
-
 /// From the loop to the asker.
 async fn hand_over(
     mut generation: batch::Generation,
@@ -355,7 +350,7 @@ async fn hand_over(
             Some(Event::Text(text)) => Item::Text(text),
             Some(Event::Thinking(text)) => Item::Thinking(text),
             Some(Event::Call(call)) => Item::ToolCall(v1::ToolCall {
-                id: call_id(),
+                id: calls::id(),
                 name: call.name,
                 arguments: call.arguments,
             }),
