@@ -198,15 +198,10 @@ impl Home {
                 .map_err(HomeError::Keyring)?;
             let identity = Identity::person(*id.as_bytes());
             Store::erase(&folder.join(PERSON_DB), &identity, vault.registry())?;
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(HomeError::Folder {
-                        path: folder,
-                        source: error,
-                    })
-                }
-                _ => Ok(()),
-            }
+            backup::destroy(&folder).map_err(|source| HomeError::Folder {
+                path: folder,
+                source,
+            })
         })
         .await
     }

@@ -8,11 +8,13 @@ use std::{
     collections::BTreeMap,
     fs::OpenOptions,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{
     Connection, Transaction, TransactionBehavior,
     backup::{Backup, StepResult},
+    ffi,
 };
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     registry::{StoreRecord, StoreRegistry},
     rekey::{self, NumberedKey},
     schema::{self, ModuleMigrations},
+    shared::Shared,
     snapshot,
     store::Store,
 };
@@ -42,6 +45,7 @@ pub type GoOn<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 pub struct StoreView {
     connection: Connection,
     path: PathBuf,
+    shared: Arc<Shared>,
     sequence: u64,
     generation: u64,
 }
@@ -80,7 +84,7 @@ impl Store {
     /// # Errors
     /// Those of [`StoreError`].
     pub fn view(&self, key: &[u8; 32]) -> Result<StoreView, StoreError> {
-        StoreView::begin(self.path(), key)
+        StoreView::begin(self, key)
     }
 
     /// Makes a database out of a copy: every page is authenticated on the way, the salt is a new
@@ -95,7 +99,7 @@ impl Store {
         key: &NumberedKey,
         identity: &Identity,
         modules: &[ModuleMigrations],
-        registry: std::sync::Arc<dyn StoreRegistry>,
+        registry: Arc<dyn StoreRegistry>,
         check: &dyn Fn(&AtRest) -> bool,
     ) -> Result<(), OpenError> {
         let opening = Opening::new(
@@ -118,8 +122,9 @@ impl Store {
     }
 
     /// Puts a copy in the place of a database that is there, open for nobody. What was there is
-    /// kept beside it under the name that is answered, if there was anything. At every moment the
-    /// one counts or the other: an interruption is finished when it is opened next. Blocks.
+    /// kept beside it under the names that are answered, which nothing had before: none when
+    /// nothing was there. At every moment the one counts or the other: an interruption is finished
+    /// when it is opened next. Blocks.
     ///
     /// # Errors
     /// As [`Self::adopt`], without [`OpenError::AlreadyThere`].
@@ -129,9 +134,9 @@ impl Store {
         key: &NumberedKey,
         identity: &Identity,
         modules: &[ModuleMigrations],
-        registry: std::sync::Arc<dyn StoreRegistry>,
+        registry: Arc<dyn StoreRegistry>,
         check: &dyn Fn(&AtRest) -> bool,
-    ) -> Result<Option<PathBuf>, OpenError> {
+    ) -> Result<Vec<PathBuf>, OpenError> {
         let opening = Opening::new(
             to,
             key.expose(),
@@ -154,9 +159,9 @@ impl Store {
         from: &Path,
         to: &Path,
         identity: &Identity,
-        registry: std::sync::Arc<dyn StoreRegistry>,
+        registry: Arc<dyn StoreRegistry>,
         record: &StoreRecord,
-    ) -> Result<Option<PathBuf>, OpenError> {
+    ) -> Result<Vec<PathBuf>, OpenError> {
         // Nothing is opened.
         let no_key = [0; 32];
         let faults = crate::fault::Faults::default();
@@ -187,17 +192,33 @@ impl Store {
 }
 
 impl StoreView {
-    fn begin(path: &Path, key: &[u8; 32]) -> Result<Self, StoreError> {
-        let connection = connection::open(path, key, Mode::Read)?;
+    fn begin(store: &Store, key: &[u8; 32]) -> Result<Self, StoreError> {
+        let connection = connection::open(store.path(), key, Mode::Read)?;
         // The first read takes hold; until the connection closes it sees nothing newer.
         connection.execute_batch("BEGIN")?;
         let facts = inspect::facts(&connection)?.ok_or(StoreError::NoRow)?;
         Ok(Self {
             connection,
-            path: path.to_path_buf(),
+            path: store.path().to_path_buf(),
+            shared: store.shared(),
             sequence: facts.sequence,
             generation: facts.generation,
         })
+    }
+
+    /// Whether an error of [`Self::copy_to`] is that the store itself can't be read: it is damaged,
+    /// or its disk fails. Others are the copy's.
+    #[must_use]
+    pub fn can_not_be_read(&self, error: &OpenError) -> bool {
+        match error {
+            OpenError::WrongKeyOrDamaged { path } => *path == self.path,
+            OpenError::Engine { path, source } => {
+                let unreadable =
+                    matches!(source, StoreError::Damaged { .. }) || source.is_disk_failure();
+                *path == self.path && unreadable
+            }
+            _ => false,
+        }
     }
 
     /// The sequence of the last commit that it sees.
@@ -232,8 +253,8 @@ impl StoreView {
     /// it. Blocks.
     ///
     /// # Errors
-    /// [`StoreError::Cancelled`] when it is wanted no longer; a full disk; damage. Then there is
-    /// no copy.
+    /// [`StoreError::Cancelled`] when it is wanted no longer; a full disk; damage, which
+    /// [`Store::health`] tells of from then on. Then there is no copy.
     pub fn copy_to(
         &self,
         to: &Path,
@@ -241,8 +262,33 @@ impl StoreView {
         edit: &dyn Fn(&Transaction<'_>) -> Result<(), StoreError>,
         go_on: GoOn<'_>,
     ) -> Result<Copied, OpenError> {
-        let made = self.copy(to, key, edit, go_on);
-        if made.is_err() {
+        // What is damaged in a copy that was just written was so in what it was copied from: the
+        // engine does not notice each page on the way.
+        let made = self
+            .copy(to, key, edit, go_on)
+            .map_err(|error| match error {
+                OpenError::Engine {
+                    path,
+                    source: source @ StoreError::Damaged { .. },
+                } if path == to => engine(&self.path)(source),
+                OpenError::WrongKeyOrDamaged { path } if path == to => {
+                    OpenError::WrongKeyOrDamaged {
+                        path: self.path.clone(),
+                    }
+                }
+                other => other,
+            });
+        if let Err(error) = &made {
+            match error {
+                OpenError::Engine { source, .. } if self.can_not_be_read(error) => {
+                    self.shared.failed(source);
+                }
+                error if self.can_not_be_read(error) => {
+                    let code = ffi::SQLITE_NOTADB;
+                    self.shared.failed(&StoreError::Damaged { code });
+                }
+                _ => {}
+            }
             place::remove_with_companions(to)?;
         }
         made
@@ -326,7 +372,7 @@ impl Opening<'_> {
     }
 
     /// Puts the file that is to be in the place of the one that is there, and keeps that one.
-    fn exchange(&self, record: &StoreRecord) -> Result<Option<PathBuf>, OpenError> {
+    fn exchange(&self, record: &StoreRecord) -> Result<Vec<PathBuf>, OpenError> {
         let kept = keep_previous(&self.place)?;
         self.place
             .rename(&self.place.unborn(), &self.place.snapshot())
@@ -394,12 +440,12 @@ impl Opening<'_> {
     }
 }
 
-/// Gives what is in the place a second name, so that it outlives what takes its place.
-fn keep_previous(place: &Place) -> Result<Option<PathBuf>, OpenError> {
-    let kept = beside(place.path(), ".before-restore");
+/// Gives what is in the place second names, so that it outlives what takes its place.
+fn keep_previous(place: &Place) -> Result<Vec<PathBuf>, OpenError> {
+    let name = place.to_keep();
+    let mut kept = Vec::new();
     for suffix in ["", "-wal"] {
-        let (from, to) = (beside(place.path(), suffix), beside(&kept, suffix));
-        place::remove_if_there(&to)?;
+        let (from, to) = (beside(place.path(), suffix), beside(&name, suffix));
         if !place::exists(&from) {
             continue;
         }
@@ -407,9 +453,10 @@ fn keep_previous(place: &Place) -> Result<Option<PathBuf>, OpenError> {
         if std::fs::hard_link(&from, &to).is_err() {
             place::copy(&from, &to, &mut |_| {})?;
         }
+        kept.push(to);
     }
     platform::sync_folder(place.folder()).map_err(io_error("sync", place.path()))?;
-    Ok(place::exists(&kept).then_some(kept))
+    Ok(kept)
 }
 
 fn copy_pages(
@@ -426,17 +473,23 @@ fn copy_pages(
     target
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
         .map_err(|error| failed(error.into()))?;
-    let copied = step_through(from, &mut target, go_on)
-        .map_err(|error| connection::refine(&target, error))
-        .map_err(|error| match error {
-            // The pages that can't be read are the source's.
-            StoreError::Damaged { .. } => engine(from_path)(error),
-            other => failed(other),
-        });
+    let copied = step_through(from, &mut target, go_on).map_err(|error| match error {
+        // The pages that can't be read are the source's: the target is only written.
+        StoreError::Damaged { .. } => engine(from_path)(error),
+        StoreError::Io { code } if is_reading(code) => engine(from_path)(error),
+        other => failed(connection::refine(&target, other)),
+    });
     let closed = target.close();
     copied?;
     closed.map_err(|(_, error)| failed(error.into()))?;
     sync(to)
+}
+
+fn is_reading(code: i32) -> bool {
+    matches!(
+        code,
+        ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS
+    )
 }
 
 fn step_through(from: &Connection, to: &mut Connection, go_on: GoOn<'_>) -> Result<(), StoreError> {

@@ -19,6 +19,9 @@ use crate::{error::OpenError, platform};
 /// SQLCipher's page size here, in bytes.
 pub(crate) const PAGE: u64 = 4096;
 
+/// Begins the suffix of what a restore has kept.
+const BEFORE_RESTORE: &str = ".before-restore";
+
 static OPEN: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 
 /// A database's path, claimed for this process until dropped.
@@ -75,6 +78,33 @@ impl Place {
     /// The copy under another key, in the making or to be put in place.
     pub(crate) fn rekeyed(&self) -> PathBuf {
         beside(&self.path, ".rekeyed")
+    }
+
+    /// A name that nothing has yet for what a restore replaces: what an earlier one kept stays.
+    pub(crate) fn to_keep(&self) -> PathBuf {
+        let first = beside(&self.path, BEFORE_RESTORE);
+        let mut name = first.clone();
+        let mut count = 1;
+        while exists(&name) || exists(&beside(&name, "-wal")) {
+            count += 1;
+            name = beside(&first, &format!("-{count}"));
+        }
+        name
+    }
+
+    /// What restores have kept beside it.
+    pub(crate) fn kept(&self) -> Result<Vec<PathBuf>, OpenError> {
+        let failed = || io_error("list", self.folder());
+        let first = beside(&self.path, BEFORE_RESTORE);
+        let first = first.file_name().unwrap_or_default().as_encoded_bytes();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.folder()).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_name().as_encoded_bytes().starts_with(first) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
     }
 
     /// The write-ahead log.
@@ -174,8 +204,8 @@ impl Drop for Place {
     }
 }
 
-/// All the files that may belong to the database at `path`, present or not: what an erasure
-/// removes and a backup leaves out.
+/// All the files that may belong to the database at `path`, present or not, without what restores
+/// have kept: [`Place::kept`].
 pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
     let suffixes = [
         "",
@@ -191,8 +221,6 @@ pub(crate) fn all_files(path: &Path) -> Vec<PathBuf> {
     let more = [
         ".room",
         ".new-journal",
-        ".before-restore",
-        ".before-restore-wal",
         ".rekeyed",
         ".rekeyed-wal",
         ".rekeyed-shm",

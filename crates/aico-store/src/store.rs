@@ -239,7 +239,10 @@ impl Store {
             Err(OpenError::Missing { .. }) => return forget(identity, registry),
             Err(error) => return Err(error),
         };
-        for file in place::all_files(place.path()) {
+        for file in place::all_files(place.path())
+            .into_iter()
+            .chain(place.kept()?)
+        {
             place::remove_if_there(&file)?;
         }
         crate::platform::sync_folder(place.folder())
@@ -429,6 +432,11 @@ impl Store {
 
     pub(crate) fn identity(&self) -> Identity {
         self.inner.identity
+    }
+
+    /// What the store knows of how it is.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.inner.shared.clone()
     }
 
     /// The name of its record, and where that is.

@@ -19,6 +19,7 @@ use super::keys;
 use super::manifest::{
     ConfigurationPlace, Database, LeftOutEntry, Manifest, PersonEntry, PersonRow,
 };
+use super::restore::{at, new_private};
 use super::set::{self, Erasures, Keep, ListKey, Retained};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::{Home, HomeError, Person, Role, Stage, folder, secrets, stores};
@@ -37,7 +38,7 @@ pub struct BackupRequest {
     pub folder: Option<PathBuf>,
     /// This person's data only.
     pub person: Option<PersonId>,
-    /// Which archives stay.
+    /// Which archives stay: of those of everybody, or of those of this person only.
     pub keep: Keep,
 }
 
@@ -112,12 +113,33 @@ struct Plan {
     now: Timestamp,
 }
 
-/// Copies in the making; removed when dropped, and by the next start after a kill.
-struct Staging(PathBuf);
+/// Copies in the making; removed when dropped, and after a kill by the next start or, beside the
+/// archives, by the next backup.
+struct Staging {
+    path: PathBuf,
+    /// Held as long as it is in use.
+    lock: Option<fs::File>,
+}
+
+impl Staging {
+    fn begin(path: PathBuf) -> Result<Self, HomeError> {
+        folder::create_private(&path).map_err(at(&path))?;
+        // From here on it is removed.
+        let mut staging = Self { path, lock: None };
+        let lock = staging.path.join(set::STAGING_LOCK);
+        let file = new_private(&lock).map_err(at(&lock))?;
+        // Where there are no locks, what a kill leaves stays.
+        let _ = file.try_lock();
+        staging.lock = Some(file);
+        Ok(staging)
+    }
+}
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        // Some systems remove no file that is open.
+        self.lock = None;
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -142,7 +164,7 @@ impl Home {
         };
         // The stores stay open until this is dropped, which happens soon after a lock.
         let _hold = self.hold();
-        let keep = request.keep;
+        let (of, keep) = (request.person, request.keep);
         let list = keys::list_key(&open.system).await?;
         let plan = self.plan(&open, request, list.clone()).await?;
         let (home, folder, now) = (self.clone(), plan.folder.clone(), plan.now);
@@ -157,7 +179,7 @@ impl Home {
         // What was left out may be in nothing but the archives that would go.
         let retain = if complete { keep } else { Keep::default() };
         // It is made, whatever becomes of the others: the next one tries that again.
-        let others = self.look_after(&open, folder, list, retain, now).await;
+        let others = self.look_after(&open, folder, list, of, retain, now).await;
         let Retained {
             removed,
             not_removed,
@@ -197,6 +219,7 @@ impl Home {
         open: &Open,
         folder: PathBuf,
         list: ListKey,
+        of: Option<PersonId>,
         keep: Keep,
         now: Timestamp,
     ) -> Result<Retained, HomeError> {
@@ -206,7 +229,7 @@ impl Home {
             if let Err(error) = set::note_erasures(&folder, &vault, &list, &erased) {
                 tracing::warn!(%error, "who was erased could not be noted beside the backups");
             }
-            set::retain(&folder, &vault, &keys, keep, now, &erased)
+            set::retain(&folder, &vault, &keys, of, keep, now, &erased)
         })
         .await
     }
@@ -256,6 +279,7 @@ impl Home {
             let view = system.view(key.expose())?;
             let system = Held { view, key, which };
             let (mut persons, mut left_out) = (Vec::new(), Vec::new());
+            let mut first = None;
             for (person, store) in wanted.into_iter().zip(stores) {
                 let held = match store {
                     Ok(store) => hold_person(&vault, &root, &person, Some(&store)),
@@ -264,15 +288,18 @@ impl Home {
                 };
                 match held {
                     Ok(held) => persons.push(held),
-                    Err(error) => left_out.push(LeftOut {
-                        id: person.id,
-                        name: person.name.as_str().to_owned(),
-                        why: told(&error),
-                    }),
+                    Err(error) => {
+                        left_out.push(LeftOut {
+                            id: person.id,
+                            name: person.name.as_str().to_owned(),
+                            why: told(&error),
+                        });
+                        first.get_or_insert(error);
+                    }
                 }
             }
             if persons.is_empty() {
-                return Err(HomeError::PersonLocked);
+                return Err(first.unwrap_or(HomeError::PersonLocked));
             }
             Ok(Plan {
                 vault,
@@ -453,7 +480,7 @@ impl Plan {
         let created = u64::try_from(self.now.as_millisecond()).unwrap_or(0);
         let fs = self.vault.filesystem();
         let mut archive = self.vault.begin_archive(fs, &path, self.scope, created)?;
-        let copy = staging.0.join("copy.db");
+        let copy = staging.path.join("copy.db");
 
         let system = copy_store(&self.system, &copy, &strip_system, &mut meter)?;
         let mut part = archive.part(PartKind::System, Owner::System);
@@ -470,24 +497,25 @@ impl Plan {
             configuration: None,
             secrets: self.secrets(),
         };
+        let mut first = None;
         for held in &self.persons {
             match self.write_person(held, &mut archive, &copy, &mut meter) {
                 Ok(entry) => manifest.persons.push(entry),
-                // One who is away and was not closed well, or has come meanwhile: nobody else goes
-                // without a backup for that.
-                Err(
-                    error @ (HomeError::PersonLocked
-                    | HomeError::Open(OpenError::ChangedSinceStop { .. })),
-                ) => self.left_out.push(LeftOut {
-                    id: held.person.id,
-                    name: held.person.name.as_str().to_owned(),
-                    why: told(&error),
-                }),
+                Err(error) if self.is_theirs(held, &error) => {
+                    self.left_out.push(LeftOut {
+                        id: held.person.id,
+                        name: held.person.name.as_str().to_owned(),
+                        why: told(&error),
+                    });
+                    first.get_or_insert(error);
+                    // The next one's is to have its name.
+                    let _ = fs::remove_file(&copy);
+                }
                 Err(error) => return Err(error),
             }
         }
         if manifest.persons.is_empty() {
-            return Err(HomeError::PersonLocked);
+            return Err(first.unwrap_or(HomeError::PersonLocked));
         }
         manifest.configuration = self.write_configuration(&mut archive)?;
         manifest.left_out = self
@@ -511,14 +539,36 @@ impl Plan {
         })
     }
 
+    /// Beside the data; where that takes no writes beside the archives, which have to be somewhere
+    /// else then.
     fn staging(&self) -> Result<Staging, HomeError> {
         let random = uuid::Uuid::new_v4().simple().to_string();
-        let path = self.data.join(format!("{STAGING}{}", &random[..16]));
-        folder::create_private(&path).map_err(|source| HomeError::Folder {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Staging(path))
+        let name = format!("{STAGING}{}", &random[..16]);
+        Staging::begin(self.data.join(&name)).or_else(|error| {
+            tracing::warn!(%error, "copies for a backup are made beside the backups");
+            Staging::begin(self.folder.join(&name))
+        })
+    }
+
+    /// Whether an error is about what one person has, and nobody else goes without a backup for
+    /// it: they are away and were not closed well, or have come meanwhile, or what is theirs can't
+    /// be read.
+    fn is_theirs(&self, held: &HeldPerson, error: &HomeError) -> bool {
+        match error {
+            HomeError::PersonLocked
+            | HomeError::Keyring(_)
+            | HomeError::Open(OpenError::ChangedSinceStop { .. }) => true,
+            HomeError::Open(error) => match &held.store {
+                Some(store) => store.view.can_not_be_read(error),
+                None => false,
+            },
+            HomeError::Folder { path, .. } => *path == self.database_of(&held.person),
+            _ => false,
+        }
+    }
+
+    fn database_of(&self, person: &Person) -> PathBuf {
+        person_folder(&self.root, person.id).join(PERSON_DB)
     }
 
     fn write_person(
@@ -574,16 +624,12 @@ impl Plan {
     fn copy_sealed(&self, person: &Person, copy: &Path) -> Result<Database, HomeError> {
         let id = Identity::person(*person.id.as_bytes()).store_id();
         let record = self.vault.registry().get(&id);
-        let path = person_folder(&self.root, person.id).join(PERSON_DB);
+        let path = self.database_of(person);
         let (record, hash) = record
             .and_then(|record| Some((record, record.closed_hash?)))
             .ok_or(HomeError::PersonLocked)?;
-        let failed = |source| HomeError::Folder {
-            path: path.clone(),
-            source,
-        };
-        let bytes = fs::copy(&path, copy).map_err(failed)?;
-        if sha256_of(copy).map_err(failed)? != hash {
+        let bytes = copy_file(&path, copy)?;
+        if sha256_of(copy).map_err(at(copy))? != hash {
             return Err(HomeError::Open(OpenError::ChangedSinceStop { path }));
         }
         Ok(Database {
@@ -680,13 +726,28 @@ fn copy_store(
     }
 }
 
+/// Copies a file as it lies, to a private one. An error names the one of the two that it is about.
+fn copy_file(from: &Path, to: &Path) -> Result<u64, HomeError> {
+    let mut source = fs::File::open(from).map_err(at(from))?;
+    let mut target = new_private(to).map_err(at(to))?;
+    let mut piece = vec![0; 256 * 1024];
+    let mut length = 0;
+    loop {
+        let count = match source.read(&mut piece) {
+            Ok(0) => return Ok(length),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(at(from)(error)),
+        };
+        target.write_all(&piece[..count]).map_err(at(to))?;
+        length += count as u64;
+    }
+}
+
 /// Moves a copy into a part.
 fn pour(from: &Path, to: &mut impl std::io::Write, meter: &mut Meter<'_>) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Folder {
-        path: from.to_owned(),
-        source,
-    };
-    let mut file = fs::File::open(from).map_err(failed)?;
+    let failed = at(from);
+    let mut file = fs::File::open(from).map_err(&failed)?;
     let mut piece = vec![0; 256 * 1024];
     loop {
         let count = match file.read(&mut piece) {

@@ -145,26 +145,35 @@ impl Home {
     }
 }
 
-/// The keyring first, overwritten: without it the rest is noise, whatever the disk keeps.
-fn destroy(folder: &Path) -> std::io::Result<()> {
-    let keyring = folder.join("keyring");
-    match fs::OpenOptions::new().write(true).open(&keyring) {
-        Ok(mut file) => {
-            let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-            let mut noise = vec![0; length.min(256 * 1024)];
-            // Zeros would do as well; this can't be told from what was there.
-            let _ = aws_lc_rs::rand::fill(&mut noise);
-            file.write_all(&noise)?;
-            file.sync_all()?;
-            fs::remove_file(&keyring)?;
+/// Removes a person's folder. The keyrings first, overwritten, those that a restore has kept as
+/// well: without them the rest is noise, whatever the disk keeps.
+pub(crate) fn destroy(folder: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let keyring = entry.file_name().to_string_lossy().starts_with("keyring");
+        if keyring && entry.file_type()?.is_file() {
+            overwrite(&entry.path())?;
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
     }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+fn overwrite(keyring: &Path) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(keyring)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut noise = vec![0; length.min(256 * 1024)];
+    // Zeros would do as well; this can't be told from what was there.
+    let _ = aws_lc_rs::rand::fill(&mut noise);
+    file.write_all(&noise)?;
+    file.sync_all()?;
+    fs::remove_file(keyring)
 }
 
 async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, HomeError> {

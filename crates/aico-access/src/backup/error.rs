@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aico_vault::FileError;
 use aico_vault::archive::ArchiveError;
+use aico_vault::{FileError, PersonKeyError};
 
 use crate::ErrorKind;
 
@@ -60,6 +60,18 @@ pub enum BackupError {
     /// The person was erased.
     #[error("this person was erased, and what was erased is not brought back")]
     Erased,
+    /// Somebody who was added since has the name of a person whom the home no longer knows.
+    #[error("somebody who was added since the backup has that name now")]
+    NameTaken,
+    /// Their keyring can't be read, and may be whole.
+    #[error("{} can't be used, though it may be whole; nothing was put back", path.display())]
+    KeyringUnreadable {
+        /// The keyring.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: PersonKeyError,
+    },
     /// The archive belongs to another AICO, or to another key of this one.
     #[error("{} was made by another AICO, or under another key of this one", path.display())]
     OtherHome {
@@ -106,15 +118,31 @@ impl BackupError {
                 "Restore the whole of it to another folder: aico restore ARCHIVE --to NEW_FOLDER"
                     .to_owned()
             }
+            Self::NameTaken => "Nothing was put back. Restore the whole of it to another folder, \
+                start that, and export there: aico restore ARCHIVE --to NEW_FOLDER"
+                .to_owned(),
+            Self::KeyringUnreadable { path, source } => {
+                let mend = match source {
+                    PersonKeyError::File(
+                        FileError::Insecure { mend, .. } | FileError::NotWritable { mend, .. },
+                    ) => format!("Mend it: {mend}"),
+                    _ => "Mend the disk, or copy the data folder to another one.".to_owned(),
+                };
+                format!(
+                    "{mend} Then start it again. To take the keyring of the backup, with the \
+                     password of then, move this one away: mv '{0}' '{0}.aside'",
+                    path.display()
+                )
+            }
             Self::Erasures { path } => format!(
                 "Put back a good copy of it. To restore without it, at the price that somebody \
                  who was erased may come back, move it away: mv '{0}' '{0}.aside'",
                 path.display()
             ),
             Self::ErasedUnknown { home } => format!(
-                "Restore to another folder: aico restore ARCHIVE --to NEW_FOLDER. To restore in \
-                 its place, at the price that somebody who was erased may come back, move it away: \
-                 mv '{0}' '{0}.aside'",
+                "Without it somebody who was erased may come back. At that price it can be \
+                 restored to another folder, aico restore ARCHIVE --to NEW_FOLDER, or in its place \
+                 after moving it away: mv '{0}' '{0}.aside'",
                 home.display()
             ),
             Self::Erased => return None,
@@ -134,6 +162,8 @@ pub(crate) fn backup_kind(error: &BackupError) -> ErrorKind {
         }
         BackupError::Target { .. } | BackupError::TargetRefused { .. } => ErrorKind::TargetUnusable,
         BackupError::NoPiece { .. } => ErrorKind::NotFound,
+        BackupError::NameTaken => ErrorKind::NameTaken,
+        BackupError::KeyringUnreadable { .. } => ErrorKind::FolderUnusable,
         BackupError::Erasures { .. } | BackupError::ErasedUnknown { .. } => {
             ErrorKind::ArchiveDamaged
         }

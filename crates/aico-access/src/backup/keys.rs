@@ -4,7 +4,7 @@
 use aico_store::{NumberedKey, Store, StoreError};
 use aico_vault::archive::ArchiveKey;
 use aico_vault::{KeyId, PersonKeyError, PersonKeys, Vault};
-use rusqlite::Transaction;
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use super::set::ListKey;
 use crate::HomeError;
@@ -36,8 +36,12 @@ pub(crate) fn person_keys(vault: &Vault, person: [u8; 16]) -> Result<PersonKeys,
     })
 }
 
-/// The key of this home's lists of the erased, made when it is first needed.
+/// The key of this home's lists of the erased, made when it is first needed. Once there is one
+/// nothing is written: a disk that takes no writes is when a backup is wanted most.
 pub(crate) async fn list_key(system: &Store) -> Result<ListKey, HomeError> {
+    if let Some(key) = system.read(read_list_key).await? {
+        return Ok(ListKey::new(&key));
+    }
     let mut fresh = [0; 32];
     aws_lc_rs::rand::fill(&mut fresh).map_err(|_| HomeError::Crypto)?;
     let key = system
@@ -46,11 +50,15 @@ pub(crate) async fn list_key(system: &Store) -> Result<ListKey, HomeError> {
                 "INSERT OR IGNORE INTO backup_list (one, key) VALUES (1, ?1)",
                 [fresh],
             )?;
-            let sql = "SELECT key FROM backup_list WHERE one = 1";
-            Ok(tx.query_row(sql, [], |row| row.get::<_, [u8; 32]>(0))?)
+            read_list_key(tx)?.ok_or(StoreError::NoRow)
         })
         .await?;
     Ok(ListKey::new(&key))
+}
+
+fn read_list_key(db: &Connection) -> Result<Option<[u8; 32]>, StoreError> {
+    let sql = "SELECT key FROM backup_list WHERE one = 1";
+    Ok(db.query_row(sql, [], |row| row.get(0)).optional()?)
 }
 
 /// Seals the archives' own keys under the present root key: with them an erasure takes somebody

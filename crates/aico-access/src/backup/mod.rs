@@ -31,6 +31,7 @@ pub use set::{Keep, Listed, list};
 pub use verify::{Verified, verify};
 
 pub(crate) use create::{STAGING, erased_in};
+pub(crate) use erase::destroy;
 pub(crate) use error::{archive_kind, backup_kind};
 pub(crate) use keys::{person_keys, seal_archive_keys_anew};
 pub(crate) use schema::MIGRATIONS;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
 use aico_store::{Identity, Store, StoreError, StoreRecord, StoreRegistry};
-use aico_vault::archive::{Archive, ArchiveKey, PartKind, PartReader, Scope};
+use aico_vault::archive::{Archive, ArchiveError, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{KdfCost, Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use super::verify;
 use crate::home::{HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::swap::Next;
-use crate::{Home, HomeError, Role, folder, secrets, stores, token, working};
+use crate::{DataFolder, Home, HomeError, Role, folder, secrets, stores, token, working};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -41,6 +41,9 @@ pub struct RestoreRequest {
     pub secret: RestoreSecret,
     /// There must be no home yet: a folder was named to restore to.
     pub only_where_none_is: bool,
+    /// The data folder that is used otherwise, when this is another one. Who was erased there, or
+    /// stands in the list in its usual folder of backups, does not come back. It may be in use.
+    pub usual: Option<PathBuf>,
 }
 
 /// A home that was restored.
@@ -62,7 +65,8 @@ pub struct Restored {
     pub modules: Vec<String>,
     /// Where the configuration was put.
     pub configuration: Option<PathBuf>,
-    /// There was a home whose list of the erased could not be read.
+    /// There was a home, here or in the usual data folder, whose list of the erased could not be
+    /// read.
     pub unread_erasures: bool,
 }
 
@@ -97,6 +101,7 @@ pub async fn restore(
     if request.only_where_none_is && is_there {
         return Err(BackupError::Occupied { path: data }.into());
     }
+    let usual = request.usual;
     let (archive, manifest, secret, go_on) = blocking(move || {
         let archive = verify::open(&request.archive, &request.secret)?;
         if archive.scope() == Scope::OnePerson {
@@ -117,7 +122,7 @@ pub async fn restore(
     let other = vault_there.is_some_and(|id| id != archive.vault());
     let mut unread_erasures = false;
     if is_there && !other {
-        match erased_at(&there, &archive, secret, &config).await {
+        match erased_at(&there, &archive, Some(secret), &config).await {
             Ok(known) => erased.extend(known),
             Err(error) => {
                 tracing::warn!(%error, "who was erased in the present data can't be read");
@@ -128,7 +133,12 @@ pub async fn restore(
                 unread_erasures = true;
             }
         }
+    } else if let Some(usual) = usual {
+        let (known, unread) = erased_in_usual(&usual, &archive, &manifest, secret, &config).await?;
+        erased.extend(known);
+        unread_erasures = unread;
     }
+    let unread_logs = is_there && is_of_another_key(&archive, &there, config.kdf);
 
     let next = Next::begin(&data)?;
     let root = next.folder().join("home");
@@ -158,8 +168,8 @@ pub async fn restore(
         names.push(name);
         restored.configuration = Some(data.join(name));
     }
-    // Another vault's logs could not be read here any more.
-    if other {
+    // They could not be read here any more.
+    if unread_logs {
         names.push("logs");
     }
     restored.kept = blocking(move || next.take_place(&names, "restore")).await?;
@@ -172,6 +182,52 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Whether what a home has under its root key does not open with the archive's: it is another
+/// vault's, or from before or after a change of that key.
+fn is_of_another_key(archive: &Archive, there: &Path, cost: KdfCost) -> bool {
+    let opened = archive.open_vault(Arc::new(OsFilesystem), there, cost);
+    matches!(opened, Err(ArchiveError::OtherKey { .. }))
+}
+
+/// Who was erased in a home that is not restored to, or stands in the list in its usual folder of
+/// backups; and whether that could not be told.
+async fn erased_in_usual(
+    usual: &Path,
+    archive: &Archive,
+    manifest: &Manifest,
+    secret: RestoreSecret,
+    config: &HomeConfig,
+) -> Result<(Erasures, bool), HomeError> {
+    let backups = super::default_folder(usual);
+    let mut erased = set::read_erasures_in(&backups, archive, manifest)?;
+    let listed = || set::is_kept_up_to_date(&backups, archive.vault());
+    let home = usual.join("home");
+    match Vault::id_of(&home) {
+        Ok(id) if id == archive.vault() => {}
+        Ok(_) => return Ok((erased, false)),
+        Err(_) => {
+            let is_there = fs::symlink_metadata(&home).is_ok();
+            return Ok((erased, is_there && !listed()));
+        }
+    }
+    // Unlocking finishes what was cut off, which is not for us where AICO runs: there the store
+    // opens with the archive's key, or not at all.
+    let claimed = DataFolder::claim(usual).ok();
+    let secret = claimed.is_some().then_some(secret);
+    let known = erased_at(&home, archive, secret, config).await;
+    drop(claimed);
+    match known {
+        Ok(known) => {
+            erased.extend(known);
+            Ok((erased, false))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "who was erased in the usual data can't be read");
+            Ok((erased, !listed()))
+        }
+    }
+}
+
 /// Versions of the key of a system's store that are tried.
 const MOST_VERSIONS: u16 = 16;
 
@@ -180,7 +236,7 @@ const MOST_VERSIONS: u16 = 16;
 async fn erased_at(
     there: &Path,
     archive: &Archive,
-    secret: RestoreSecret,
+    secret: Option<RestoreSecret>,
     config: &HomeConfig,
 ) -> Result<Erasures, HomeError> {
     let (path, modules) = (there.join(SYSTEM_DB), stores::modules_of_system(config));
@@ -197,7 +253,10 @@ async fn erased_at(
         let opens = |key: &Key| Store::opens_with(&path, key.expose());
         let key = match known.into_iter().find(opens) {
             Some(key) => key,
-            None => present_key(&there, &secret, cost)?,
+            None => match &secret {
+                Some(secret) => present_key(&there, secret, cost)?,
+                None => return Err(HomeError::Locked),
+            },
         };
         Ok(Store::open_read_only(
             &path,
@@ -289,7 +348,7 @@ impl Building<'_> {
     }
 
     fn damaged(&self, reason: &'static str) -> HomeError {
-        HomeError::Archive(aico_vault::archive::ArchiveError::Damaged {
+        HomeError::Archive(ArchiveError::Damaged {
             path: self.archive.path().to_owned(),
             reason,
         })
@@ -523,7 +582,7 @@ pub(crate) fn open_piece(
     person: PersonId,
 ) -> Result<(PersonRow, Vec<u8>, PartReader<'_>), HomeError> {
     let damaged = |reason| {
-        HomeError::Archive(aico_vault::archive::ArchiveError::Damaged {
+        HomeError::Archive(ArchiveError::Damaged {
             path: archive.path().to_owned(),
             reason,
         })
@@ -565,11 +624,7 @@ pub(crate) fn unpack(
     to: &Path,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(), HomeError> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(to).map_err(at(to))?;
+    let mut file = new_private(to).map_err(at(to))?;
     let mut piece = vec![0; 256 * 1024];
     loop {
         let count = reader.read(&mut piece).map_err(archive_error)?;
@@ -582,6 +637,15 @@ pub(crate) fn unpack(
         }
     }
     file.sync_all().map_err(at(to))
+}
+
+/// A file that nobody else reads, where none is.
+pub(crate) fn new_private(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> HomeError + use<> {

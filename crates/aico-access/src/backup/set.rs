@@ -12,6 +12,7 @@ use aico_vault::fs::OsFilesystem;
 use aico_vault::{EncryptedFile, EncryptedFileError, FileKey, Key, Owner, Purpose, Vault};
 use jiff::Timestamp;
 
+use super::create::STAGING;
 use super::erase::{ArchiveKeys, open_ours};
 use super::error::BackupError;
 use super::manifest::Manifest;
@@ -172,8 +173,26 @@ fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
-/// Removes the abandoned beginnings of archives that were killed. Those that are being written
-/// hold a lock.
+/// In a folder that copies are made in: held as long as they are.
+pub(crate) const STAGING_LOCK: &str = "lock";
+
+fn tidy_staging(folder: &Path) {
+    let lock = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.join(STAGING_LOCK));
+    let _ = match lock {
+        Ok(lock) if lock.try_lock().is_ok() => {
+            drop(lock);
+            fs::remove_dir_all(folder)
+        }
+        Ok(_) => Ok(()),
+        // It was killed before there was one: it is empty.
+        Err(_) => fs::remove_dir(folder),
+    };
+}
+
+/// Removes the abandoned beginnings of archives that were killed, and copies for them. Those that
+/// are being written hold a lock.
 pub(crate) fn tidy(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -184,6 +203,10 @@ pub(crate) fn tidy(folder: &Path) {
             && name.ends_with(".tmp")
             && name.contains(&format!("{ENDING}."));
         let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+        let random = name.strip_prefix(STAGING).unwrap_or_default();
+        if random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            tidy_staging(&entry.path());
+        }
         if ours
             && plain
             && let Ok(file) = fs::OpenOptions::new().write(true).open(entry.path())
@@ -240,7 +263,7 @@ impl Keep {
     }
 }
 
-/// An archive of everybody, of this vault, that opens.
+/// An archive of this vault that opens.
 struct Ours {
     made: Timestamp,
     path: PathBuf,
@@ -255,13 +278,14 @@ pub(crate) struct Retained {
     pub(crate) not_removed: Vec<PathBuf>,
 }
 
-/// Removes the archives that are not to stay: of this vault, of everybody, and only those that
-/// open: one that does not is no reason for another to go. `now` is the moment of the one that was
-/// just made.
+/// Removes the archives that are not to stay: of this vault, of everybody or of this one person
+/// only, and only those that open: one that does not is no reason for another to go. `now` is the
+/// moment of the one that was just made.
 pub(crate) fn retain(
     folder: &Path,
     vault: &Vault,
     keys: &ArchiveKeys,
+    of: Option<PersonId>,
     keep: Keep,
     now: Timestamp,
     erased: &Erasures,
@@ -271,7 +295,7 @@ pub(crate) fn retain(
     }
     let listed = list(folder)?.into_iter();
     let ours: Vec<_> = listed
-        .filter(|one| one.vault == Some(vault.id()) && !one.one_person)
+        .filter(|one| one.vault == Some(vault.id()) && one.one_person == of.is_some())
         .filter_map(|one| {
             let archive = open_ours(vault, &one.path, keys).ok()??;
             Some(Ours {
@@ -280,6 +304,7 @@ pub(crate) fn retain(
                 path: one.path,
             })
         })
+        .filter(|one| of.is_none_or(|person| one.persons == [person]))
         .collect();
     let moments: Vec<_> = ours.iter().map(|one| one.made).collect();
     let stay = keep.stay(&moments, now, &jiff::tz::TimeZone::system());

@@ -306,6 +306,7 @@ async fn whole(
         archive,
         secret,
         only_where_none_is,
+        usual: only_where_none_is.then(|| context.places.data().to_owned()),
     };
     let restored = backup::restore(daemon::home_config(data, 24), request, shown()).await?;
     let serve = match only_where_none_is {
@@ -313,6 +314,11 @@ async fn whole(
         false => context.places.serve(),
     };
     tell_restored(&restored, by_phrase, &serve);
+    if only_where_none_is {
+        style::note(
+            "It is the same AICO: who is erased in it goes from the backups that it knows as well.",
+        );
+    }
     Ok(())
 }
 
@@ -349,8 +355,8 @@ fn tell_restored(restored: &Restored, by_phrase: bool, serve: &str) {
     }
     if restored.unread_erasures {
         style::warning(
-            "who was erased in the data that was there can't be read; look whether somebody came \
-             back: aico person list",
+            "who was erased in the present data can't be read; look whether somebody came back: \
+             aico person list",
         );
     }
     not_in_it(&restored.left_out);
@@ -389,10 +395,18 @@ async fn put_back(data: &Path, archive: PathBuf, opens: &Opens, name: &str) -> R
             format!("Put back the data of {name} from the backup{when}: {rows} rows, each counted.")
         }
     });
-    if let Some(kept) = &done.kept {
+    if done.password_of_then {
+        style::warning(&format!(
+            "the keyring of {name} was damaged or gone and is the one of the backup: their \
+             password is the one of then"
+        ));
+    }
+    if !done.kept.is_empty() {
+        let kept = done.kept.iter();
+        let kept: Vec<_> = kept.map(|path| format!("'{}'", path.display())).collect();
         style::note(&format!(
-            "What was there before is kept in {0}. When all is well, remove it: rm '{0}'",
-            kept.display()
+            "What was there before is kept. When all is well, remove it: rm {}",
+            kept.join(" ")
         ));
     }
     Ok(())

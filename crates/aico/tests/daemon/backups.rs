@@ -1,5 +1,6 @@
 //! Backups as people make and need them: while they talk, on another machine, over what is there.
 
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -340,8 +341,40 @@ fn one_persons_data_is_put_back_alone() {
     assert_eq!(done.status.code(), Some(10), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("Ben"), "{}", text(&done.stderr));
     world.stop();
-    let notes = opened(&world, &["--person", "ben", "restore", string(&archive)]);
-    assert!(notes.contains("before-restore"), "{notes}");
+    let put_back = ["--person", "ben", "restore", string(&archive)];
+    let folder = persons.join(&id);
+    let keyring = folder.join("keyring");
+    // A keyring that only can't be read is not replaced.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&keyring, mode).unwrap();
+        };
+        let before = names_in(&folder);
+        mode(0o644);
+        let done = opening(&world, &put_back);
+        let told = text(&done.stderr);
+        assert!(!done.status.success() && told.contains("chmod"), "{told}");
+        assert_eq!(names_in(&folder), before);
+        mode(0o600);
+    }
+    let notes = opened(&world, &put_back);
+    assert!(notes.contains("person.db.before-restore'"), "{notes}");
+    assert!(!notes.contains("the one of then"), "{notes}");
+    // Once more, of which nothing that was kept goes; and the keyring is damaged as well.
+    let kept = std::fs::read(folder.join("person.db.before-restore")).unwrap();
+    std::fs::write(&keyring, "no keyring").unwrap();
+    let notes = opened(&world, &put_back);
+    assert!(notes.contains("password is the one of then"), "{notes}");
+    for name in ["person.db.before-restore-2'", "keyring.before-restore'"] {
+        assert!(notes.contains(name), "{notes}");
+    }
+    assert_eq!(
+        std::fs::read(folder.join("person.db.before-restore")).unwrap(),
+        kept
+    );
     world.serve();
     assert!(shown(&world, &mine).contains("Later"));
     let show = ["--person", "Ben", "chat", "--json", "--once", "Hello again"];
@@ -351,6 +384,63 @@ fn one_persons_data_is_put_back_alone() {
     // Of somebody who is not in it there is nothing to put back.
     let done = opening(&world, &["--person", "Mia", "restore", string(&archive)]);
     assert_eq!(done.status.code(), Some(13), "{}", text(&done.stderr));
+}
+
+#[test]
+fn damage_that_a_backup_meets_keeps_nobody_else_without_one() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let whole = backup(&world, &[]);
+    world.stop();
+    let persons = world.home().join("persons");
+    // Ids sort by the time they were made: the owner came first.
+    let database = persons.join(&names_in(&persons)[1]).join("person.db");
+    world.serve();
+    // His store is open. What it needs to go on is in the first pages, and the last are damaged.
+    ben_says(&world, &ben, "They are well");
+    let file = std::fs::OpenOptions::new().write(true).open(&database);
+    let mut file = file.unwrap();
+    let length = file.metadata().unwrap().len();
+    let from = length / 4096 * 3 / 4 * 4096;
+    file.seek(SeekFrom::Start(from)).unwrap();
+    let noise = vec![7; usize::try_from(length - from).unwrap()];
+    file.write_all(&noise).unwrap();
+    drop(file);
+
+    let made = world.aico(&["backup", "create", "--keep-daily", "1"]);
+    let told = text(&made.stderr);
+    assert_eq!(made.status.code(), Some(10), "{told}");
+    assert!(told.contains("Ben"), "{told}");
+    let archive = text(&made.stdout);
+    let checked = verify(&world, Path::new(archive.trim()));
+    assert!(
+        checked.contains("Mia") && !checked.contains("Ben"),
+        "{checked}"
+    );
+    let (_, ready) = world.api().get("/readyz");
+    assert_eq!(ready["degraded"], serde_json::json!(["damaged"]), "{ready}");
+    let only_his = ["backup", "create", "--person", "Ben"];
+    let done = world.aico(&only_his);
+    let told = text(&done.stderr);
+    assert!(
+        !done.status.success() && !told.contains("sign in"),
+        "{told}"
+    );
+
+    // A home of that backup does not know him. One who has his name by then keeps it.
+    world.kill();
+    restore(&world, Path::new(archive.trim()));
+    world.serve();
+    add_ben(&world);
+    world.stop();
+    let before = names_in(&persons);
+    let put_back = ["--person", "Ben", "restore", string(&whole)];
+    let done = opening(&world, &put_back);
+    let told = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(15), "{told}");
+    assert!(told.contains("has that name now"), "{told}");
+    assert_eq!(names_in(&persons), before);
 }
 
 #[test]
@@ -480,6 +570,12 @@ fn older_ones_go_when_that_is_asked_for_and_others_are_not_touched() {
     assert!(lines[0].contains(string(&third)), "{listed}");
     assert!(lines[1].contains("one person"), "{listed}");
     assert!(lines[2].contains("can't be used"), "{listed}");
+    // Of one person's those of this person go, and nobody else's.
+    add_ben(&world);
+    let bens = backup(&world, &[&options[..], &["--person", "Ben"]].concat());
+    let again = backup(&world, &[&keep[..], &["--person", "Mia"]].concat());
+    assert!(!one_person.exists() && again.exists());
+    assert!(third.exists() && foreign.exists() && bens.exists());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! An erased person stays gone: here, in the backups within reach, and after a restore.
 
-use crate::backups::{add_ben, backup, ben_says, names_in, restore, rotate, string, verify};
+use crate::backups::{
+    add_ben, backup, ben_says, names_in, opened, restore, rotate, string, verify,
+};
 use crate::support::{World, fails, text};
 
 fn erase(world: &World) -> String {
@@ -122,6 +124,10 @@ fn an_archive_that_was_out_of_reach_is_cleaned_when_it_is_back() {
     assert!(notes.contains("20"), "no date is told: {notes}");
     std::fs::rename(&taken, &far).unwrap();
     assert!(verify(&world, &away).contains("Ben"));
+    // Restored to a folder of its own it brings nobody back, though AICO runs meanwhile.
+    let drill = world.path("drill");
+    let restored = opened(&world, &["restore", string(&away), "--to", string(&drill)]);
+    assert!(restored.contains("erased since"), "{restored}");
     // The next backup, to wherever, finishes it.
     backup(&world, &[]);
     assert!(!verify(&world, &away).contains("Ben"));
@@ -144,9 +150,14 @@ fn an_archive_from_before_a_change_of_keys_brings_nobody_back() {
     world.stop();
 
     // No list anywhere; the password still opens the home that is there.
+    let drill = world.path("drill");
+    let restored = opened(&world, &["restore", string(&copy), "--to", string(&drill)]);
+    assert!(restored.contains("erased since"), "{restored}");
     restore(&world, &copy);
     world.serve();
     is_gone(&world);
+    // The logs of after the change of keys are under the other key: they went with what it replaced.
+    world.said(&["store", "check", "--full"]);
     world.stop();
 
     // Back to the home as it was, which then has another password.

@@ -1,12 +1,12 @@
 //! A disk that fails under the running daemon: it can only be read, does not sync, or is slow
 //! (rows 3 and 9). A full one is a real one: `full_disk.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::backups::{add_ben, names_in};
+use crate::backups::{add_ben, backup, names_in, verify};
 use crate::http::Api;
 use crate::interpose::{Fault, FaultyDisk};
 use crate::support::{PASSWORD, World, fails, send, text, until};
@@ -79,6 +79,12 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
         (all[1]["status"] == "complete").then_some(())
     });
     let before = messages(&family.world, &conversation);
+    backup(&family.world, &[]);
+    family.world.stop();
+    family.world.serve();
+    family.mia_api = family.world.api().sign_in("Mia", PASSWORD);
+    family.ben_api = family.world.api().sign_in("Ben", BEN);
+    assert_eq!(messages(&family.world, &conversation), before);
 
     let (_, token) = family
         .mia_api
@@ -127,6 +133,16 @@ fn while_it_can_only_be_read_reading_goes_on_and_it_recovers_without_a_restart()
     assert_eq!(messages(&family.world, &conversation), before);
     let found = family.world.said(&["conversation", "search", "hello"]);
     assert!(found.contains(&conversation), "{found}");
+    // A backup to another disk can be made, of all that can be read: Ben's would have to be opened.
+    let stick = family.world.path("stick");
+    let to = ["backup", "create", "--to", stick.to_str().unwrap()];
+    let made = family.world.aico(&to);
+    let told = text(&made.stderr);
+    assert_eq!(made.status.code(), Some(10), "{told}");
+    assert!(told.contains("Ben"), "{told}");
+    let checked = verify(&family.world, Path::new(text(&made.stdout).trim()));
+    assert!(checked.contains("Mia"), "{checked}");
+    assert!(names_in(&stick).iter().all(|name| !name.starts_with('.')));
 
     family.disk.mend();
     family.well_again();
