@@ -175,6 +175,9 @@ pub enum HomeError {
     /// Keys are being changed.
     #[error("keys are being changed")]
     KeysChange,
+    /// Another change of keys was cut off before: it goes on now, and what is asked for comes after.
+    #[error("an earlier change of keys was cut off; it goes on now, and this one has not begun")]
+    EarlierChange,
     /// A key can't be changed like this, or not now: the sentence says what can be done.
     #[error("{0}")]
     Rotation(&'static str),
@@ -318,7 +321,7 @@ impl HomeError {
             Self::TokenExists | Self::TooManyTokens => ErrorKind::TokenConflict,
             Self::NotFound | Self::NoSuchKeychain { .. } => ErrorKind::NotFound,
             Self::OwnerStays | Self::OwnerIsOpen => ErrorKind::OwnerStays,
-            Self::KeysChange | Self::Rotation(_) => ErrorKind::Rotation,
+            Self::KeysChange | Self::EarlierChange | Self::Rotation(_) => ErrorKind::Rotation,
             Self::NoRoom { .. } => ErrorKind::StorageFull,
             Self::Parts(error) => disk_kind(&**error).unwrap_or(ErrorKind::Other),
             Self::PersonLocked => ErrorKind::PersonLocked,
@@ -426,7 +429,7 @@ impl HomeError {
                 | Self::Open(OpenError::NotPrivate { mend, .. }) => return Some(mend.clone()),
                 _ => "Check that the folder belongs to you and can be written.",
             },
-            ErrorKind::Rotation if matches!(self, Self::KeysChange) => {
+            ErrorKind::Rotation if matches!(self, Self::KeysChange | Self::EarlierChange) => {
                 "Try again when that is finished: aico vault rotate --status."
             }
             ErrorKind::Rotation

@@ -180,6 +180,8 @@ actions! {
     UseModel = "model.use" => Owner,
     /// Forgets a model.
     RemoveModel = "model.remove" => Owner,
+    /// Counts the tokens of what would be said to a model.
+    CountTokens = "model.count" => Self_,
     /// Turns texts into vectors.
     EmbedTexts = "model.embed" => SignedIn,
     /// Finds what texts name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aico_contracts::ids::PersonId;
 use aico_vault::keychain::Keychains;
-use aico_vault::{KdfCost, KeyId, Password, WrapKind};
+use aico_vault::{KdfCost, KeyId, Password, Purpose, WrapKind};
 use jiff::Timestamp;
 
 use crate::home::{PERSON_DB, person_folder};
@@ -146,6 +146,130 @@ async fn one_damaged_person_keeps_nobody_elses_keys_from_being_changed() {
     rotate(&home, true).await;
     for person in [owner, ben, cleo] {
         assert_eq!(epoch_of_database(&home, person).await, Some(3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_keyring_of_the_owner_keeps_no_master_password_from_being_changed() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let owner = home.opened().unwrap().owner;
+    let phrase = home.new_phrase(&password(OWNER), "test").await.unwrap();
+    home.lock().await.unwrap();
+    let whole = damage(&keyring(&home, owner));
+
+    let (now, then) = (password(ANOTHER), password(MEMBER));
+    home.recover(&phrase, &now, "test").await.unwrap();
+    home.sign_in("Ada", &now, "test").await.unwrap();
+    let changed = home.change_password(owner, &now, &then, "test", None);
+    changed.await.unwrap();
+    home.lock().await.unwrap();
+    home.unlock(&then, "test").await.unwrap();
+    home.sign_in("Ada", &then, "test").await.unwrap();
+
+    // Put back, it has the password of then, which keeps no keys from being changed.
+    std::fs::write(keyring(&home, owner), whole).unwrap();
+    let what = Rotate {
+        root: true,
+        compromised: true,
+        ..Rotate::default()
+    };
+    home.rotate(what, Some(&then), "test").await.unwrap();
+    until("the change of keys", async || !home.rotation().running).await;
+    let state = home.rotation();
+    assert!(state.failed.is_none(), "{:?}", state.failed);
+    assert_eq!(epoch_of_database(&home, owner).await, Some(2));
+}
+
+/// Cuts off what changes keys: these steps are left.
+async fn leave_steps(home: &Home, steps: serde_json::Value) {
+    let plan = serde_json::json!({ "steps": steps }).to_string();
+    let open = home.opened().unwrap();
+    let left = open.system.write(move |tx| {
+        let sql = "INSERT OR REPLACE INTO rotation_plan (one, plan) VALUES (1, ?1)";
+        Ok(tx.execute(sql, [plan]).map(drop)?)
+    });
+    left.await.unwrap();
+}
+
+/// Asks for a change of keys while another was cut off. Answers whether going on is all there is
+/// to do, once that is done.
+async fn goes_on(home: &Home, what: Rotate) -> bool {
+    let begun = match home.rotate(what, Some(&password(OWNER)), "test").await {
+        Ok(begun) => {
+            assert!(begun.phrase.is_none());
+            true
+        }
+        Err(HomeError::EarlierChange) => false,
+        Err(other) => panic!("{other}"),
+    };
+    until("the earlier change", async || !home.rotation().running).await;
+    let state = home.rotation();
+    assert!(state.failed.is_none(), "{:?}", state.failed);
+    begun
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_keys_that_was_cut_off_is_not_taken_for_another_that_is_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let open = home.opened().unwrap();
+    let owner = open.owner;
+    let cut_off = || {
+        let none = Keychains::new(Vec::new());
+        open.vault.begin_rotation(&password(OWNER), &none).unwrap();
+    };
+    let root = |compromised| Rotate {
+        root: true,
+        compromised,
+        ..Rotate::default()
+    };
+    let of = |purposes: &[Purpose], person| Rotate {
+        purposes: purposes.to_vec(),
+        person,
+        ..Rotate::default()
+    };
+
+    // A plain one: nothing of a person's has changed with it.
+    cut_off();
+    let before = epoch_of_database(&home, owner).await;
+    assert!(!goes_on(&home, root(true)).await);
+    assert_eq!(open.vault.earlier_epoch(), None);
+    assert_eq!(epoch_of_database(&home, owner).await, before);
+    rotate(&home, true).await;
+    assert_ne!(epoch_of_database(&home, owner).await, before);
+    cut_off();
+    assert!(!goes_on(&home, of(&[Purpose::SigningKey], None)).await);
+    cut_off();
+    assert!(goes_on(&home, root(false)).await);
+
+    // One of everything: that is what either asks for.
+    for compromised in [true, false] {
+        cut_off();
+        let epoch = open.vault.key_epoch_of(*owner.as_bytes()).unwrap() + 1;
+        let steps = serde_json::json!([
+            "registry", "keyrings", {"system": false}, "sealed-keys",
+            {"person-key": [owner, epoch]}, {"person-store": [owner, false]},
+            "bus-key", "signing-key", "finish",
+        ]);
+        leave_steps(&home, steps).await;
+        assert!(goes_on(&home, root(compromised)).await);
+        assert_eq!(epoch_of_database(&home, owner).await, Some(epoch));
+    }
+
+    // Single keys: only what is among them.
+    let left = serde_json::json!(["bus-key", "signing-key"]);
+    for (what, among) in [
+        (of(&[Purpose::SigningKey], None), true),
+        (
+            of(&[Purpose::SigningKey, Purpose::SystemDatabase], None),
+            false,
+        ),
+        (of(&[], Some(owner)), false),
+        (root(false), false),
+    ] {
+        leave_steps(&home, left.clone()).await;
+        assert_eq!(goes_on(&home, what).await, among);
     }
 }
 

@@ -366,6 +366,41 @@ fn cut_off_anywhere_in_a_change_of_the_owners_password_one_of_them_works_and_the
 }
 
 #[test]
+fn a_damaged_or_missing_keyring_of_the_owner_keeps_no_password_from_being_changed() {
+    let [second, third, fourth] = ["second", "third", "fourth"].map(password);
+    for missing in [false, true] {
+        let fs = MADE.fs.fork();
+        let vault = by_phrase(&fs);
+        let path = vault.keyring_path(OWNER);
+        let whole = fs.read(&path).unwrap();
+        if missing {
+            vault.erase_person(OWNER).unwrap();
+        } else {
+            let mut damaged = whole.clone();
+            *damaged.last_mut().unwrap() ^= 1;
+            fs.plant(&path, &damaged);
+        }
+        let changed = vault.change_owner_password(OWNER, &password(MASTER), &second);
+        changed.unwrap();
+        let reset = vault.reset_owner_password(OWNER, &MADE.phrase, &third);
+        reset.unwrap();
+        for dead in [&password(MASTER), &second] {
+            let opened = unlock(&fs, &Secret::Password(dead)).map(drop);
+            assert!(matches!(opened, Err(UnlockError::WrongPassword)));
+        }
+        let vault = unlock(&fs, &Secret::Password(&third)).unwrap();
+        assert!(vault.open_person(OWNER).is_err());
+        // Put back, it follows the next change.
+        if !missing {
+            fs.plant(&path, &whole);
+            let changed = vault.change_owner_password(OWNER, &third, &fourth);
+            changed.unwrap();
+            vault.open_person_with_password(OWNER, &fourth).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_wrong_phrase_or_password_changes_neither_header_nor_keyring() {
     let fs = MADE.fs.fork();
     let vault = by_phrase(&fs);

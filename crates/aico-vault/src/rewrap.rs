@@ -49,10 +49,12 @@ impl Vault {
     /// As [`Vault::change_master_password`], for the person whose own password it is too.
     ///
     /// The keyring goes first: cut off in between, the current password is the master password
-    /// still, and opens nothing that it should not.
+    /// still, and opens nothing that it should not. A keyring that is damaged or missing is passed
+    /// over: the vault opens without it. One that is put back has the password of then, until the
+    /// next change.
     ///
     /// # Errors
-    /// As [`Vault::change_master_password`]; what is wrong with the keyring.
+    /// As [`Vault::change_master_password`]; why the keyring can't be written.
     pub fn change_owner_password(
         &self,
         owner: [u8; 16],
@@ -82,8 +84,15 @@ impl Vault {
         new: &Password,
     ) -> Result<(), OwnerPasswordError> {
         self.prove(proof)?;
-        let keys = self.open_person(owner)?;
-        self.change_person_password(owner, &keys, new)?;
+        let keyring = self
+            .open_person(owner)
+            .and_then(|keys| self.change_person_password(owner, &keys, new));
+        match keyring {
+            Err(error @ (PersonKeyError::Damaged { .. } | PersonKeyError::Absent { .. })) => {
+                tracing::warn!(%error, "the owner's keyring does not get the new master password");
+            }
+            done => done?,
+        }
         // Proven above; nothing is hashed twice.
         Ok(self.rewrap(None, new)?)
     }

@@ -92,7 +92,7 @@ pub struct Begun {
     pub dropped: Vec<(Kept, KeychainError)>,
     /// Items in keychains that could not be removed.
     pub left: Vec<(Kept, KeychainError)>,
-    /// Archives within reach that open with what was changed.
+    /// Archives within reach that open with what is changed.
     pub archives: Vec<PathBuf>,
 }
 
@@ -233,6 +233,18 @@ impl Plan {
             ],
         }
     }
+
+    /// Whether it is what is left of a new root key, and of new ones for everything below it. With
+    /// one step to go these look the same, and it passes for the lesser.
+    fn is_of_root(&self, compromised: bool) -> bool {
+        self.steps.contains(&Step::Finish)
+            && (!compromised || self.steps.contains(&Step::SigningKey))
+    }
+
+    /// Whether all of this is still to be done in it.
+    fn has(&self, asked: &Self) -> bool {
+        asked.steps.iter().all(|step| self.steps.contains(step))
+    }
 }
 
 /// The state of it, in memory.
@@ -260,8 +272,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         let rotation = &self.0.inner.rotation;
         *rotation.progress.lock() = None;
-        rotation.state.lock().running = false;
+        // Together, so that this never tells of the next one that it is over.
+        let mut state = rotation.state.lock();
         rotation.running.store(false, Ordering::Release);
+        state.running = false;
     }
 }
 
@@ -290,11 +304,13 @@ impl Home {
     }
 
     /// Begins to change keys; the rest is done while everything goes on, and by the next start
-    /// when this process ends. One that was not finished is gone on with instead.
+    /// when this process ends. One that was not finished is gone on with instead, if it is this one.
     ///
     /// # Errors
     /// [`HomeError::WrongPassword`]; [`HomeError::NoRoom`]; [`HomeError::KeysChange`] while one
     /// runs; [`HomeError::Rotation`] for keys that don't change alone. Then nothing has changed.
+    /// [`HomeError::EarlierChange`] when one that was not finished goes on and is not this one,
+    /// which can be asked for again afterwards.
     pub async fn rotate(
         &self,
         what: Rotate,
@@ -326,11 +342,19 @@ impl Home {
             phrase: None,
             dropped: Vec::new(),
             left: Vec::new(),
-            archives: Vec::new(),
+            archives: self.known_archives(&open).await?,
         };
-        if let Some(plan) = self.unfinished(&open).await? {
-            self.run_in_background(open, plan, None, alone);
-            return Ok(begun);
+        if let Some(unfinished) = self.unfinished(&open).await? {
+            let wanted = match what.root {
+                true => unfinished.is_of_root(what.compromised),
+                false => unfinished.has(&self.planned(&open, &what, master.is_some()).await?),
+            };
+            let master = master.map(Password::duplicate);
+            self.run_in_background(open, unfinished, master, alone);
+            return match wanted {
+                true => Ok(begun),
+                false => Err(HomeError::EarlierChange),
+            };
         }
         let plan = self.planned(&open, &what, master.is_some()).await?;
         self.check_room(&open, &plan).await?;
@@ -355,7 +379,6 @@ impl Home {
             begun.dropped = done.dropped;
             begun.left = done.left;
         }
-        begun.archives = self.known_archives(&open).await?;
         let master = master.map(Password::duplicate);
         self.run_in_background(open, plan, master, alone);
         Ok(begun)
@@ -565,7 +588,9 @@ impl Home {
         let home = self.clone();
         tokio::spawn(async move {
             home.run(&open, plan, master, hold).await;
-            drop((running, alone));
+            // Told last: who sees that it is over may begin the next one at once.
+            drop(alone);
+            drop(running);
         });
     }
 

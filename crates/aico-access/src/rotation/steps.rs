@@ -151,9 +151,13 @@ impl Home {
                     if vault.is_sealed(id).map_err(HomeError::Keyring)? {
                         return Ok(false);
                     }
-                    vault
-                        .rotate_person(id, own.as_ref())
-                        .map_err(HomeError::Keyring)?;
+                    let done = match vault.rotate_person(id, own.as_ref()) {
+                        // A keyring that was put back is from before the master password was
+                        // changed, or lags behind it: the root key opens it all the same.
+                        Err(PersonKeyError::WrongPassword) => vault.rotate_person(id, None),
+                        done => done,
+                    };
+                    done.map_err(HomeError::Keyring)?;
                 }
                 // Cut off after the change of the key, it is left to do.
                 vault.drop_prompt_cache(id);

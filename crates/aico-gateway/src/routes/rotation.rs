@@ -14,7 +14,8 @@ use crate::caller::Caller;
 use crate::input::Input;
 use crate::problem::{Code, Problem};
 
-/// Begins to change keys. One that was not finished is gone on with instead.
+/// Begins to change keys. One that was not finished is gone on with; unless it is what is asked for,
+/// this one is refused (409) and can be asked for again when the other is over.
 ///
 /// A plain rotation makes a new root key and writes anew what is under it. It revokes nothing that
 /// a person's own key or password opens, and no copy that was taken before. With `compromised`

@@ -99,9 +99,21 @@ async fn rotate(
                     });
                     home.set_sealed_parts(parts);
                     let wanted = wanted(home, what, context.person.as_deref()).await?;
-                    let begun = home
-                        .rotate(wanted, Some(&password), Source::local())
-                        .await?;
+                    let rotate = || home.rotate(wanted.clone(), Some(&password), Source::local());
+                    let begun = match rotate().await {
+                        // There is nobody else to finish it.
+                        Err(HomeError::EarlierChange) => {
+                            style::note(
+                                "An earlier change of keys that was cut off is finished first.",
+                            );
+                            let state = until_done(home).await;
+                            if state.failed.is_some() {
+                                return Ok((state, home.pending_key_changes().await?));
+                            }
+                            rotate().await?
+                        }
+                        begun => begun?,
+                    };
                     shown = told(what, root, file, begun.into());
                     let state = until_done(home).await;
                     Ok((state, home.pending_key_changes().await?))
@@ -294,9 +306,9 @@ fn outcome(failed: Option<(Exit, String)>, pending: usize) -> Result<(), Failure
         Some((exit, why)) => {
             let what_to_do = match exit {
                 Exit::StorageFull => {
-                    "Free some space on the disk; then go on with it: aico vault rotate"
+                    "Free some space on the disk; then go on with it: the same command once more"
                 }
-                _ => "Mend what it names; then go on with it: aico vault rotate",
+                _ => "Mend what it names; then go on with it: the same command once more",
             };
             let mut failure = Failure::new(
                 exit,

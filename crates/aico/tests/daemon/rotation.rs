@@ -373,6 +373,24 @@ fn it_needs_no_daemon() {
     whole(&world, &conversation);
 }
 
+#[test]
+fn one_that_was_cut_off_is_finished_before_another_that_is_asked_for() {
+    let mut world = World::ready();
+    let conversation = family(&world);
+    world.stop();
+    world.set("AICO_TEST_ROTATION_FAULT", "registry");
+    let cut = rotate(&world, &[]);
+    assert!(!cut.status.success(), "{}", text(&cut.stderr));
+    world.set("AICO_TEST_ROTATION_FAULT", "");
+    let said = rotated(&world, &["--compromised"]);
+    assert!(said.contains("is finished first"), "{said}");
+    world.serve();
+    assert_eq!(status(&world)["key_epoch"], 3);
+    assert_eq!(wraps(&world), [1, 2]);
+    assert_eq!(epochs(&files(&world.home(), "keyring")), [2, 2]);
+    whole(&world, &conversation);
+}
+
 /// Row 19: killed with SIGKILL at each step. The next start goes on, and nothing is lost.
 #[test]
 fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
