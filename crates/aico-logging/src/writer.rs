@@ -1,9 +1,10 @@
 //! The thread that writes the file.
 //!
-//! Whoever logs only puts a record into a bounded queue and goes on. The thread appends them,
-//! waits for the disk at once after a warning or an error and within [`SYNC_AFTER`] otherwise,
-//! and closes the file when it is stopped. A record that finds the queue full is dropped and
-//! counted, and the next one that is written is preceded by one that tells the count.
+//! Whoever logs only puts a record into a bounded queue and goes on. The thread appends them and
+//! hands each to the system, from where the end of this process can't take it. It waits for the
+//! disk at once after a warning or an error and within [`SYNC_AFTER`] otherwise, and closes the
+//! file when it is stopped. A record that finds the queue full is dropped and counted, and the next
+//! one that is written is preceded by one that tells the count.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -193,19 +194,12 @@ impl Worker {
         self.files.close();
     }
 
-    /// The next command. When there is none at the moment, what was appended goes to the system
-    /// first: from there the end of this process can't take it.
-    fn next(&mut self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
-        if let Ok(command) = commands.try_recv() {
-            return Ok(command);
+    /// The next command; a timeout when it is time to wait for the disk.
+    fn next(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
+        match self.unsynced {
+            Some(since) => commands.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
+            None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
-        let Some(since) = self.unsynced else {
-            return commands.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        };
-        if let Err(error) = self.files.flush() {
-            self.complain(&error);
-        }
-        commands.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed()))
     }
 
     fn snapshot(&mut self, done: &SyncSender<Snapshot>) {
@@ -238,6 +232,10 @@ impl Worker {
         match self.files.append(&record) {
             Ok(()) => {
                 self.unsynced.get_or_insert_with(Instant::now);
+                // What the system refuses waits, and is tried again with the next.
+                if let Err(error) = self.files.flush() {
+                    self.complain(&error);
+                }
                 // Nobody may be following.
                 drop(self.live.send(Arc::new(record)));
                 true
@@ -305,6 +303,33 @@ mod tests {
             seen,
             ["A log file begins", "3", "first", "second", "2", "third"]
         );
+    }
+
+    #[test]
+    fn each_record_is_with_the_system_before_the_next_is_taken() {
+        let data = Data::new();
+        let files = Files::open(&data.logs(), data.vault.clone(), data.limits()).unwrap();
+        let (queue, _commands) = sync_channel(1);
+        let shared = Arc::new(Shared {
+            queue,
+            dropped: AtomicU64::new(0),
+            vault: data.vault.clone(),
+        });
+        let mut worker = Worker::new(shared, files);
+        let entry = std::fs::read_dir(data.logs()).unwrap().next().unwrap();
+        let path = entry.unwrap().path();
+        let id = crate::sealed::id_of(&path).unwrap();
+        for written in 1..=3 {
+            worker.record(Record::own(Level::Info, "one of a burst", &[]));
+            // As another process would find the file if this one ended now.
+            let mut found = 0;
+            crate::sealed::read(&data.vault, &path, id, &mut |_| {
+                found += 1;
+                true
+            })
+            .unwrap();
+            assert_eq!(found, 1 + written);
+        }
     }
 
     #[test]

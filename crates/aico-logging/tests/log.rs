@@ -388,9 +388,10 @@ async fn stream_without_following_ends() {
 
 const CHILD: &str = "AICO_LOGGING_CHILD_DATA";
 
-/// Not a test of its own: the process that the next one kills.
-#[test]
-fn child_writes_until_it_is_killed() {
+/// Not a test of its own: the process that the next one kills. It waits for no disk, and tells what
+/// a follower has got.
+#[tokio::test]
+async fn child_writes_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD) else {
         return;
     };
@@ -403,19 +404,28 @@ fn child_writes_until_it_is_killed() {
     logging
         .attach(&Path::new(&path).join("logs"), vault.unwrap(), &settings())
         .unwrap();
-    with_default(&dispatch, || {
-        for number in 0_u64.. {
-            tracing::info!(target: "aico", number, "counted");
-            if number.is_multiple_of(7) {
-                logging.flush();
-                println!("{number}");
+    let reader = logging.reader().unwrap();
+    // Nothing of those that were killed before.
+    let from_now = Query {
+        last: Some(0),
+        ..Query::default()
+    };
+    let mut followed = reader.stream(from_now, true).unwrap();
+    for burst in 0_u64.. {
+        let numbers = burst * 7..(burst + 1) * 7;
+        let last = numbers.end - 1;
+        with_default(&dispatch, || {
+            for number in numbers {
+                tracing::info!(target: "aico", number, "counted");
             }
-        }
-    });
+        });
+        while followed.next().await.unwrap().fields.get("number") != Some(&last.into()) {}
+        println!("{last}");
+    }
 }
 
 #[test]
-fn killed_writer_loses_nothing_that_was_flushed() {
+fn killed_writer_loses_nothing_that_a_follower_has_got() {
     let kills = std::env::var("AICO_TEST_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -471,11 +481,11 @@ fn killed_writer_loses_nothing_that_was_flushed() {
         }
     }
     assert_eq!(runs.len(), kills + 1);
-    for (run, flushed) in runs.iter().zip(&last) {
+    for (run, followed) in runs.iter().zip(&last) {
         assert_eq!(*run, (0..run.len() as u64).collect::<Vec<_>>());
         assert!(
-            run.len() as u64 > *flushed,
-            "{} records, {flushed} was flushed",
+            run.len() as u64 > *followed,
+            "{} records, {followed} was told",
             run.len()
         );
     }
