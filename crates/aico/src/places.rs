@@ -39,6 +39,19 @@ impl Places {
         }
     }
 
+    /// The program as it is called where nothing of this moment's environment is known: with the data
+    /// folder, unless that is the one that is used unasked.
+    pub(crate) fn program(&self) -> String {
+        let variable = std::env::var_os(aico_config::paths::DATA_DIR_VARIABLE);
+        match self.named || variable.is_some_and(|variable| !variable.is_empty()) {
+            true => {
+                let data = self.data.display().to_string();
+                format!("aico --data '{}'", data.replace('\'', r"'\''"))
+            }
+            false => "aico".to_owned(),
+        }
+    }
+
     /// Sockets and notes of a running daemon; private to its user. The same for each way in which
     /// the data folder can be named.
     pub(crate) fn run(&self) -> PathBuf {

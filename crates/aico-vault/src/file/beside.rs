@@ -42,26 +42,15 @@ impl Beside {
                 fs::probe_private(&*fs, path, Kind::File)?;
             }
         }
-        remove_abandoned(&*fs, path);
-        for _ in 0..TRIES {
-            let making = making(path, &hex::encode(random_array::<8>()))?;
-            let file = fs.create(&making).on("create", &making)?;
-            // Whoever cleans up takes an unlocked one for abandoned: between these two calls it
-            // may have been removed.
-            let locked = file.try_lock().unwrap_or(true);
-            if locked && fs.probe(&making).on("read", &making)?.is_some() {
-                return Ok(Self {
-                    fs,
-                    path: path.to_path_buf(),
-                    making,
-                    file,
-                    replace,
-                    in_place: false,
-                });
-            }
-        }
-        let busy = std::io::ErrorKind::ResourceBusy.into();
-        Err(FileError::new("create", path, busy).into())
+        let (making, file) = create_beside(&*fs, path)?;
+        Ok(Self {
+            fs,
+            path: path.to_path_buf(),
+            making,
+            file,
+            replace,
+            in_place: false,
+        })
     }
 
     /// Makes it durable and puts it in its place, durably.
@@ -91,6 +80,30 @@ impl Drop for Beside {
             let _ = self.fs.remove_file(&self.making);
         }
     }
+}
+
+/// Makes a new file for what becomes `path`: beside it, under a name of its own, 0600, locked for as
+/// long as it is open. What others left for the same place that were killed is removed.
+///
+/// # Errors
+/// When `path` has no name, or the file can't be made.
+pub fn create_beside(
+    fs: &dyn Filesystem,
+    path: &Path,
+) -> Result<(PathBuf, Box<dyn FsFile>), EncryptedFileError> {
+    remove_abandoned(fs, path);
+    for _ in 0..TRIES {
+        let making = making(path, &hex::encode(random_array::<8>()))?;
+        let file = fs.create(&making).on("create", &making)?;
+        // Whoever cleans up takes an unlocked one for abandoned: between these two calls it
+        // may have been removed.
+        let locked = file.try_lock().unwrap_or(true);
+        if locked && fs.probe(&making).on("read", &making)?.is_some() {
+            return Ok((making, file));
+        }
+    }
+    let busy = std::io::ErrorKind::ResourceBusy.into();
+    Err(FileError::new("create", path, busy).into())
 }
 
 /// `.NAME.<16 hex digits>.tmp` in the folder of `path`.

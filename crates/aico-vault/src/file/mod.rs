@@ -49,6 +49,7 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 pub use asynchronous::AsyncEncryptedFile;
+pub use beside::create_beside;
 pub use error::EncryptedFileError;
 pub use format::{Claim, FileKey, Form};
 pub use options::OpenOptions;

@@ -3,14 +3,14 @@
 //! Works with and without a running daemon; reads only.
 
 mod graphics;
+mod swap;
 
 use std::net::SocketAddr;
-use std::path::Path;
 
-use aico_access::{ClaimError, DataFolder};
-use aico_vault::{Kept, Vault, WrapKind};
+use aico_access::{ClaimError, DataFolder, HomeError, backup};
+use aico_vault::{Vault, VaultError, WrapKind};
 
-use super::Context;
+use super::{Context, keys};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure, chain};
 use crate::{daemon, places, style};
@@ -24,9 +24,9 @@ enum Found {
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut findings = vec![configuration(context)];
-    let data = context.places.data();
     findings.extend(folder(context));
-    findings.extend(vault(&data.join("home")));
+    findings.extend(vault(context));
+    findings.extend(kept(context).await);
     findings.extend(running(context).await);
     findings.extend(graphics::look(context).await);
     findings.extend(machine());
@@ -122,7 +122,8 @@ fn folder(context: &Context) -> Vec<Found> {
     }
 }
 
-fn vault(home: &Path) -> Vec<Found> {
+fn vault(context: &Context) -> Vec<Found> {
+    let home = &context.places.data().join("home");
     match Vault::exists(home) {
         Ok(false) => {
             return vec![Found::Odd(
@@ -131,7 +132,7 @@ fn vault(home: &Path) -> Vec<Found> {
             )];
         }
         Ok(true) => {}
-        Err(error) => return vec![Found::Ill(chain(&error), None)],
+        Err(error) => return vec![Found::Ill(chain(&error), header_advice(context, error))],
     }
     match Vault::status(home) {
         Ok(status) => {
@@ -140,28 +141,49 @@ fn vault(home: &Path) -> Vec<Found> {
                 .iter()
                 .map(|wrap| wrap_name(wrap.kind))
                 .collect();
-            let mut found = vec![Found::Well(format!(
+            vec![Found::Well(format!(
                 "the vault's header is whole; it opens with: {}",
                 wraps.join(", ")
-            ))];
-            found.extend(kept(home));
-            found
+            ))]
         }
         Err(error) => vec![Found::Ill(
             format!("the vault's header can't be used: {}", chain(&error)),
-            Some("put back a copy of the file vault.hdr from a backup; change nothing else".into()),
+            header_advice(context, error),
         )],
     }
 }
 
-/// Whether what should open the vault without a password can.
-fn kept(home: &Path) -> Vec<Found> {
-    let keychains = places::keychains(home.parent().unwrap_or(home));
+/// What to do about a header that can't be used. A damaged one comes back with all the rest: each
+/// backup's own goes with that backup's data.
+fn header_advice(context: &Context, error: VaultError) -> Option<String> {
+    let failure = Failure::from(HomeError::from(error));
+    if failure.exit != Exit::Damaged {
+        return failure.what_to_do;
+    }
+    let data = context.places.data();
+    // Without a header there is nothing to tell ours from others by.
+    let vault = Vault::id_of(&data.join("home")).ok();
+    let all = backup::list(&backup::default_folder(data)).unwrap_or_default();
+    let newest = all.iter().find(|one| {
+        one.wrong.is_none() && !one.one_person && (vault.is_none() || one.vault == vault)
+    });
+    Some(newest.map_or_else(|| WITHOUT_BACKUP.to_owned(), daemon::put_back))
+}
+
+const WITHOUT_BACKUP: &str = "aico restore FILE, with a backup that is kept elsewhere; without one, \
+                              copy the data folder before anything else is tried";
+
+/// Whether what should open the vault without a password can; as a daemon says that runs.
+async fn kept(context: &Context) -> Vec<Found> {
     let mut found = Vec::new();
     // What is wrong with the header itself is told already.
-    for (kept, state) in Vault::check_kept(home, &keychains).unwrap_or_default() {
-        let name = keychains.name_of(kept.backend());
-        if let Kept::KeyFile { .. } = kept {
+    let all = keys::all(context).await.unwrap_or_default();
+    for wrap in all["wraps"].as_array().into_iter().flatten() {
+        let text = |key: &str| wrap[key].as_str().map(style::harmless);
+        let Some(name) = text("place") else {
+            continue;
+        };
+        if wrap["kind"] == "key-file" {
             let folder = places::key_files().unwrap_or_default();
             found.push(Found::Odd(
                 format!(
@@ -172,12 +194,15 @@ fn kept(home: &Path) -> Vec<Found> {
                 Some("aico vault forget, or a keychain instead: aico vault remember".into()),
             ));
         }
-        found.push(match state {
-            Ok(()) => Found::Well(format!("the {name} opens the vault without the password")),
-            Err(error) => Found::Odd(
-                format!("from here the {name} does not open the vault: {error}"),
-                Some("aico unlock, and when it stays so: aico vault remember".into()),
+        found.push(match (text("why"), text("unchecked")) {
+            (Some(why), _) => Found::Odd(
+                format!("the {name} does not open the vault now: {why}"),
+                Some(text("what_to_do").unwrap_or_else(|| {
+                    "aico unlock, and when it stays so: aico vault remember".to_owned()
+                })),
             ),
+            (None, Some(why)) => Found::Odd(format!("the {name}: {why}"), None),
+            (None, None) => Found::Well(format!("the {name} opens the vault without the password")),
         });
     }
     found
@@ -271,7 +296,7 @@ fn wrap_name(wrap: WrapKind) -> &'static str {
 /// What the machine itself does to what is promised.
 fn machine() -> Vec<Found> {
     let mut found = Vec::new();
-    if let Some(swap) = unencrypted_swap() {
+    if let Some(swap) = swap::unencrypted() {
         found.push(Found::Odd(
             format!("memory may be written to unencrypted swap ({swap})"),
             Some("encrypt the swap, or use zram".into()),
@@ -285,27 +310,4 @@ fn machine() -> Vec<Found> {
         ));
     }
     found
-}
-
-/// The first swap device that is neither in memory nor on an encrypting device.
-fn unencrypted_swap() -> Option<String> {
-    let swaps = std::fs::read_to_string("/proc/swaps").ok()?;
-    let devices = swaps
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next());
-    devices
-        .filter(|device| !device.contains("zram"))
-        .find(|device| {
-            let name = std::fs::canonicalize(device).ok();
-            let name = name
-                .as_deref()
-                .and_then(Path::file_name)
-                .map(|n| n.to_string_lossy().into_owned());
-            let uuid = name.and_then(|n| {
-                std::fs::read_to_string(format!("/sys/class/block/{n}/dm/uuid")).ok()
-            });
-            !uuid.is_some_and(|uuid| uuid.starts_with("CRYPT-"))
-        })
-        .map(str::to_owned)
 }

@@ -4,7 +4,10 @@
 
 use aico_access::{ClaimError, DataFolder, Home, Remembered, Source, Stage};
 use aico_contracts::ids::PersonId;
-use aico_vault::{Kept, Password as Secret, RecoveryPhrase, Vault as Header, WrapKind};
+use aico_vault::{
+    Kept, KeychainError, KeychainState, Password as Secret, RecoveryPhrase, Vault as Header,
+    WrapKind,
+};
 use http::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -346,10 +349,13 @@ async fn recover(
 
 /// As the daemon has it when it is open; otherwise from the header, tried from here.
 async fn wraps(context: &Context) -> Result<Value, Failure> {
-    if let Ok(daemon) = Daemon::find(&context.places).await
-        && daemon.get("/api/v1/state").await?["stage"] == "ready"
-    {
-        return daemon.get("/api/v1/vault").await;
+    let mut met = Value::Null;
+    if let Ok(daemon) = Daemon::find(&context.places).await {
+        let mut state = daemon.get("/api/v1/state").await?;
+        if state["stage"] == "ready" {
+            return daemon.get("/api/v1/vault").await;
+        }
+        met = state["keychain"].take();
     }
     let home = context.places.data().join("home");
     let keychains = places::keychains(context.places.data());
@@ -373,14 +379,35 @@ async fn wraps(context: &Context) -> Result<Value, Failure> {
                 }
                 let state = states.iter().find(|(other, _)| other == kept);
                 if let Some((_, Err(error))) = state {
-                    line["state"] = error.state().as_str().into();
-                    line["why"] = error.to_string().into();
+                    broken(&mut line, error, &met);
                 }
             }
             line
         })
         .collect();
     Ok(json!({ "key_epoch": status.key_epoch, "wraps": wraps }))
+}
+
+/// What keeps one from opening the vault, tried from here. `met` is what a locked daemon met when
+/// it started.
+fn broken(line: &mut Value, error: &KeychainError, met: &Value) {
+    // Systemd gives a credential to the service alone: that it is not here tells nothing.
+    let elsewhere = line["backend"] == "systemd-credential"
+        && matches!(
+            error.state(),
+            KeychainState::Absent | KeychainState::Changed
+        );
+    if !elsewhere {
+        line["state"] = error.state().as_str().into();
+        line["why"] = error.to_string().into();
+    } else if met["name"].is_string() && met["name"] == line["place"] {
+        for key in ["state", "why", "what_to_do"] {
+            line[key] = met[key].clone();
+        }
+    } else {
+        line["unchecked"] =
+            "only the service that has it can tell whether it opens the vault".into();
+    }
 }
 
 fn made_at(kept: &Kept) -> Option<jiff::Timestamp> {
@@ -410,10 +437,14 @@ pub(super) fn lines(all: &Value) -> Vec<String> {
         };
         let since = text("made_at").map_or(String::new(), |at| format!(", since {at}"));
         let broken = text("why").map_or(String::new(), |why| format!("; not now: {why}"));
-        format!("{what}{since}{broken}")
+        let unchecked = text("unchecked").map_or(String::new(), |why| format!("; {why}"));
+        format!("{what}{since}{broken}{unchecked}")
     };
     wraps.map(line).collect()
 }
+
+const WITHOUT_KEYCHAIN: &str =
+    "The master password opens it: aico unlock. A new key: aico vault remember";
 
 /// What opens the vault, for other commands.
 pub(super) async fn all(context: &Context) -> Result<Value, Failure> {
@@ -444,10 +475,10 @@ async fn status(context: &Context, as_json: bool) -> Result<(), Failure> {
         };
         let place = wrap["place"].as_str().unwrap_or_default();
         let why = wrap["why"].as_str().unwrap_or_default();
+        let what_to_do = wrap["what_to_do"].as_str().unwrap_or(WITHOUT_KEYCHAIN);
         return Err(
-            Failure::new(exit, format!("The {place} can't open the vault: {why}.")).do_this(
-                "The master password opens it: aico unlock. A new key: aico vault remember",
-            ),
+            Failure::new(exit, format!("The {place} can't open the vault: {why}."))
+                .do_this(what_to_do),
         );
     }
     Ok(())

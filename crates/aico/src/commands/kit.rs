@@ -39,6 +39,7 @@ pub(super) async fn write(
     }
     let page = Zeroizing::new(page(&Facts {
         data: &context.places.data().display().to_string(),
+        program: &context.places.program(),
         vault: &hex(&id),
         opens: &keys::lines(&all),
         words: words.as_deref().map(Vec::as_slice),
@@ -76,6 +77,8 @@ pub(super) async fn write(
 
 struct Facts<'a> {
     data: &'a str,
+    /// How the program is called on this computer.
+    program: &'a str,
     vault: &'a str,
     opens: &'a [String],
     words: Option<&'a [String]>,
@@ -119,6 +122,7 @@ fn page(facts: &Facts<'_>) -> String {
         .map(|line| format!("<li>{}</li>", escaped(line)))
         .collect();
     let (data, vault, today) = (escaped(facts.data), facts.vault, facts.today);
+    let program = escaped(facts.program);
     let version = env!("CARGO_PKG_VERSION");
     format!(
         r#"<!doctype html>
@@ -149,9 +153,9 @@ everything of everybody whose data is not sealed.</p>
 </dl>
 <h2>The password is forgotten</h2>
 <ol>
-<li>On the computer with the data folder, type: <code>aico vault recover</code></li>
+<li>On the computer with the data folder, type: <code>{program} vault recover</code></li>
 <li>Type the twelve words, then a new master password.</li>
-<li>Start AICO: <code>aico serve</code></li>
+<li>Start AICO: <code>{program} serve</code></li>
 </ol>
 <h2>The computer is gone, and there is a backup that AICO made</h2>
 <ol>
@@ -177,7 +181,7 @@ password.</li>
 somebody whom you trust with everything in it.</li>
 <li>Not beside the backups, not as a photograph, not in a mail or a cloud.</li>
 <li>Don't write the master password on it: the phrase replaces it.</li>
-<li>Lost the page, or somebody saw it? <code>aico vault phrase</code> makes a new phrase. The old
+<li>Lost the page, or somebody saw it? <code>{program} vault phrase</code> makes a new phrase. The old
 one then opens this data folder no longer; backups made before still open with it.</li>
 </ul>
 </body></html>
@@ -193,6 +197,7 @@ mod tests {
     fn the_page_has_twelve_places_and_lets_nothing_in() {
         let facts = Facts {
             data: "/home/<script>\"&",
+            program: "aico --data '/home/<script>\"&'",
             vault: "00ff",
             opens: &["a <b>".to_owned()],
             words: None,
@@ -203,6 +208,8 @@ mod tests {
         let backup = empty.find("<code>aico restore FILE.aicobackup</code>");
         let folder = empty.find("<code>aico --data FOLDER vault recover</code>");
         assert!(backup.is_some() && backup < folder);
+        let recover = "<code>aico --data '/home/&lt;script&gt;&quot;&amp;' vault recover</code>";
+        assert!(empty.contains(recover) && !empty.contains("<script>"));
         assert!(empty.contains("/home/&lt;script&gt;&quot;&amp;") && empty.contains("a &lt;b&gt;"));
         let words: Vec<String> = (1..=12).map(|n| format!("word{n}")).collect();
         let full = page(&Facts {

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aico_access::backup::Listed;
 use aico_access::{
     BusPolicy, ClaimError, DataFolder, Home, HomeConfig, HomeError, Source, Stage, Start,
 };
@@ -230,15 +231,20 @@ fn with_backup(home: &Home, mut failure: Failure) -> Failure {
     if failure.exit == Exit::Damaged
         && let Some(newest) = home.newest_backup()
     {
-        let when = newest.created_at.map_or_else(String::new, |at| {
-            format!(" of {}", at.strftime("%Y-%m-%d %H:%M UTC"))
-        });
-        failure.what_to_do = Some(format!(
-            "Nothing was changed. What the backup{when} holds can be put back: aico restore '{}'",
-            newest.path.display()
-        ));
+        failure.what_to_do = Some(put_back(&newest));
     }
     failure
+}
+
+/// How all of a backup is put back.
+pub(crate) fn put_back(backup: &Listed) -> String {
+    let when = backup.created_at.map_or_else(String::new, |at| {
+        format!(" of {}", at.strftime("%Y-%m-%d %H:%M UTC"))
+    });
+    format!(
+        "Nothing was changed. What the backup{when} holds can be put back: aico restore '{}'",
+        backup.path.display()
+    )
 }
 
 /// Opens with what a keychain holds. Whatever keeps that from opening, damage included, the daemon

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::backups::backup;
 use crate::support::{World, fails, serve_fails, text};
 
 #[test]
 fn a_damaged_header_is_told_and_left_alone() {
-    let world = World::new();
-    world.setup();
+    let mut world = World::ready();
+    let archive = backup(&world, &[]);
+    world.stop();
+    let restore = format!("aico restore '{}'", archive.display());
     let path = world.home().join("vault.hdr");
     let whole = fs::read(&path).unwrap();
     for (name, damaged) in [
@@ -44,12 +47,16 @@ fn a_damaged_header_is_told_and_left_alone() {
             "{name}: {}",
             text(&doctor.stdout)
         );
+        assert!(text(&doctor.stdout).contains(&restore), "{name}");
     }
     fs::remove_file(&path).unwrap();
     serve_fails(&world, 10, "vault.hdr");
+    assert!(text(&world.aico(&["doctor"]).stdout).contains(&restore));
+    // Where no backup is at hand.
+    fs::rename(&archive, world.path("away")).unwrap();
+    assert!(text(&world.aico(&["doctor"]).stdout).contains("aico restore FILE"));
     fs::write(&path, whole).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let mut world = world;
     world.serve();
 }
 

@@ -253,6 +253,40 @@ fn what_comes_on_standard_input_is_encrypted_and_never_lies_in_clear() {
     );
 }
 
+/// Ended where all of the text is there in clear and only waits for the disk.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_killed_decryption_left_goes_with_the_next_one_and_what_is_being_written_stays() {
+    use crate::backups::names_in;
+    use crate::interpose::{Fault, FaultyDisk};
+
+    let mut world = World::ready();
+    let plain = letter(&world, "letter.txt", TEXT.as_bytes());
+    world.said(&["file", "encrypt", &plain]);
+    let sealed = format!("{plain}.aico");
+    let folder = world.path("out");
+    fs::create_dir(&folder).unwrap();
+    let out = folder.join("letter.txt");
+    let decrypt = ["file", "decrypt", &sealed, "--out", out.to_str().unwrap()];
+    let disk = FaultyDisk::under(&mut world);
+    disk.fails(Fault::Slow(std::time::Duration::from_secs(60)), &folder);
+    let mut waits = world.command(&decrypt).spawn().unwrap();
+    let part = crate::support::until("the text is written", || {
+        let part = names_in(&folder).pop()?;
+        let text = fs::read_to_string(folder.join(&part)).unwrap();
+        (text == TEXT).then_some(part)
+    });
+    disk.mend();
+    world.said(&decrypt);
+    assert_eq!(names_in(&folder), [part.as_str(), "letter.txt"]);
+    waits.kill().unwrap();
+    waits.wait().unwrap();
+    assert_eq!(names_in(&folder), [part.as_str(), "letter.txt"]);
+    world.said(&[&decrypt[..], &["--force"]].concat());
+    assert_eq!(names_in(&folder), ["letter.txt"]);
+    assert_eq!(fs::read_to_string(&out).unwrap(), TEXT);
+}
+
 /// The system's own disk that is always full.
 #[test]
 #[cfg(target_os = "linux")]

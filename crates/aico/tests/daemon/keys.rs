@@ -176,7 +176,12 @@ fn the_kit_holds_a_secret_only_when_it_is_asked_for() {
     for word in words.split_whitespace() {
         assert!(!page.contains(&format!("<li>{word}</li>")), "{word}");
     }
-    assert!(!page.contains(PASSWORD) && page.contains("aico vault recover"));
+    assert!(!page.contains(PASSWORD));
+    // The folder of this test is not where it is looked for unasked.
+    let named = format!("aico --data '{}' ", world.data().display());
+    for command in ["vault recover", "serve", "vault phrase"] {
+        assert!(page.contains(&format!("{named}{command}<")), "{page}");
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -271,4 +276,55 @@ fn a_key_file_is_made_only_when_asked_for_and_the_doctor_repeats_the_warning() {
     world.said(&["vault", "forget", "--password-file", &password]);
     let line = world.serve_with(&[]);
     assert!(line.contains("locked"), "{line}");
+}
+
+/// A run of somebody who is not the service: systemd gives them no credential.
+#[cfg(target_os = "linux")]
+fn outside(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = world.command(arguments);
+    let done = command.env_remove("CREDENTIALS_DIRECTORY").output();
+    let done = done.unwrap();
+    let said = text(&done.stdout) + &text(&done.stderr);
+    (done.status.code(), said)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_a_credential_that_the_service_alone_has_only_the_service_says_whether_it_opens_the_vault() {
+    let mut world = set_up();
+    let password = path(&world, "password");
+    let folder = world.path("credentials");
+    std::fs::create_dir(&folder).unwrap();
+    let credential = folder.join("aico-wrapping-key");
+    std::fs::write(&credential, "07".repeat(32)).unwrap();
+    world.set("CREDENTIALS_DIRECTORY", &folder);
+    let remember = ["vault", "remember", "--in", "systemd-credential"];
+    world.said(&[&remember[..], &["--password-file", &password]].concat());
+    let line = world.serve_with(&[]);
+    assert!(line.contains("ready"), "{line}");
+    for command in [&["vault", "status"][..], &["doctor"]] {
+        let (_, said) = outside(&world, command);
+        assert!(said.contains("credential of systemd"), "{said}");
+        assert!(!said.contains("not now") && !said.contains("only the service"));
+    }
+    let nothing_is_wrong = |world: &World| {
+        for command in [&["vault", "status"][..], &["doctor"]] {
+            let (_, said) = outside(world, command);
+            assert!(said.contains("only the service"), "{said}");
+            assert!(!said.contains("vault remember"), "{said}");
+        }
+        let (code, said) = outside(world, &["vault", "status"]);
+        assert_eq!(code, Some(0), "{said}");
+    };
+    world.said(&["lock"]);
+    nothing_is_wrong(&world);
+    world.stop();
+    nothing_is_wrong(&world);
+    // What the service itself met is told.
+    std::fs::remove_file(&credential).unwrap();
+    let line = world.serve_with(&[]);
+    assert!(line.contains("locked"), "{line}");
+    let (code, said) = outside(&world, &["vault", "status"]);
+    assert_eq!(code, Some(22), "{said}");
+    assert!(said.contains("systemd gave no credential"), "{said}");
 }

@@ -5,19 +5,20 @@
 
 mod keys;
 
-use std::fs::{self, File as PlainFile, OpenOptions};
+use std::fs::{self, File as PlainFile};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use aico_vault::append::Tail;
-use aico_vault::file::Claim;
-use aico_vault::fs::{Filesystem as _, OsFilesystem};
+use aico_vault::file::{Claim, create_beside};
+use aico_vault::fs::{Filesystem as _, FsFile, OsFilesystem};
 use aico_vault::{EncryptedFile, EncryptedFileError, FileError, FileKey, Purpose};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::keys::Keys;
-use super::Context;
+use super::{Context, setup};
 use crate::cli::{File, FileCopy};
 use crate::client::Daemon;
 use crate::exit::{Exit, Failure, chain, sentence};
@@ -109,41 +110,53 @@ async fn decrypt(context: &Context, copy: &FileCopy) -> Result<(), Failure> {
         );
     }
     // It is written only now that all of it was checked, beside its place: a part of it is never
-    // there. No link is followed, and nobody else can read it from its first byte on.
-    let making = beside(&out);
-    let part = making.clone();
+    // there. No link is followed, and nobody else can read it from its first byte on. Its lock tells
+    // the next one for the same place that it is not left from a kill.
+    let part = Arc::new(OnceLock::<PathBuf>::new());
+    let made = Arc::clone(&part);
     let unfinished = Unfinished::new(move || {
-        let _ = fs::remove_file(part);
+        if let Some(made) = made.get() {
+            let _ = fs::remove_file(made);
+        }
     });
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut plain = unfinished
-        .step(|| options.open(&making))
-        .map_err(|error| cant(&out, "made", &error))?;
+    let (making, plain) = unfinished.step(|| {
+        let (making, plain) = create_beside(&OsFilesystem, &out)?;
+        let _ = part.set(making.clone());
+        Ok::<_, Failure>((making, plain))
+    })?;
+    let mut plain = Plain { file: plain, at: 0 };
     move_all(&mut file, &copy.file, &mut plain, &out)?;
     plain
-        .sync_all()
+        .file
+        .sync()
         .map_err(|error| cant(&out, "written", &error))?;
-    drop(plain);
     unfinished
         .finish(|| match copy.force {
-            true => fs::rename(&making, &out),
+            true => OsFilesystem.rename(&making, &out),
             false => OsFilesystem.rename_new(&making, &out),
         })
         .map_err(|error| cant(&out, "made", &error))?;
+    setup::sync_folder_of(&out).map_err(|error| cant(&out, "written", &error))?;
     style::line(&out.display().to_string());
     Ok(())
 }
 
-/// A name beside a file for what becomes that file.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    let mark = Uuid::new_v4().simple().to_string();
-    name.push(format!(".{}.part", &mark[..8]));
-    path.with_file_name(name)
+/// A file that is written from its beginning on.
+struct Plain {
+    file: Box<dyn FsFile>,
+    at: u64,
+}
+
+impl Write for Plain {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 async fn print(keys: &Keys, path: &Path, id: Option<Uuid>) -> Result<(), Failure> {
@@ -337,6 +350,12 @@ impl From<EncryptedFileError> for Failure {
             E::File(FileError::ReadOnly { .. }) => (Exit::StorageReadOnly, None),
             E::File(FileError::Insecure { .. } | FileError::NotWritable { .. }) => {
                 (Exit::Refused, None)
+            }
+            // The folder that it should be made in.
+            E::File(FileError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                (Exit::NotFound, None)
             }
             E::File(error) if aico_vault::fs::disk_failed(error) => (
                 Exit::StorageFailing,
