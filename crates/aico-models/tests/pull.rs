@@ -194,6 +194,12 @@ impl World {
         fault
     }
 
+    async fn told(&self) -> v1::CatalogueEntry {
+        let all: Result<v1::Catalogue, _> =
+            self.daemon.ask(topics::MODELS_CATALOGUE, &Empty {}).await;
+        all.unwrap().items.remove(0)
+    }
+
     fn models(&self) -> PathBuf {
         self.daemon.folder.path().join("models")
     }
@@ -275,6 +281,87 @@ async fn a_model_comes_in_parts_and_is_in_the_registry_under_its_name() {
         .unwrap();
     assert!(after.items[0].present);
     assert_eq!(after.items[0].model, known[0].id.to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_cut_is_not_here_and_is_fetched_again() {
+    let world = World::with(Setting::default(), |_| None).await;
+    let first = world.done().await;
+    let file = std::fs::File::options().write(true).open(world.target());
+    file.unwrap().set_len(content().len() as u64 - 1).unwrap();
+    let told = world.told().await;
+    assert!(!told.present && told.model.is_empty(), "{told:?}");
+    assert_eq!(world.done().await.model, first.model);
+    assert!(world.told().await.present);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_only_looks_whole_is_not_fetched_before_that_is_known() {
+    let world = World::with(Setting::default(), |_| None).await;
+    let mut other = content().to_vec();
+    other[500_000] ^= 1;
+    std::fs::create_dir_all(world.models()).unwrap();
+    std::fs::write(world.target(), &other).unwrap();
+    assert!(world.told().await.present, "it looks whole");
+    let pull = world.pull().await;
+    assert_eq!(pull.state(), State::Failed);
+    let fault = pull.fault.unwrap();
+    assert_eq!(fault.code, "model-damaged");
+    assert!(fault.what_to_do.contains("aico model pull tiny"));
+    assert_eq!(world.server.connections(), 0);
+    assert_eq!(std::fs::read(world.target()).unwrap(), other);
+    assert_eq!(world.left(), [] as [String; 0], "nothing goes on by itself");
+
+    // Now it is told that a download is needed, and who asks has agreed to it.
+    assert!(!world.told().await.present);
+    world.done().await;
+    let told = world.told().await;
+    assert!(told.present && !told.model.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_added_from_elsewhere_is_not_fetched() {
+    let world = World::with(Setting::default(), |_| None).await;
+    let file = world.daemon.folder.path().join("mine.gguf");
+    std::fs::write(&file, content()).unwrap();
+    let added = world.daemon.add(&file).await.unwrap();
+    let registry = &world.daemon.registry;
+    let id = registry.snapshot()[0].id;
+    let hash = Sha256::digest(content()).into();
+    registry.set_hash(id, hash).await.unwrap();
+    let told = world.told().await;
+    assert!(told.present && told.model == added.id);
+    let pull = world.pull().await;
+    assert_eq!(pull.state(), State::Done, "{:?}", pull.fault);
+    assert_eq!(pull.model, added.id);
+    assert_eq!(world.server.connections(), 0);
+    assert!(!world.target().exists());
+    assert_eq!(registry.snapshot().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_converse_is_not_told_to_answer_then() {
+    let world = World::with(Setting::default(), |_| None).await;
+    let file = world.daemon.folder.path().join("catalogue.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace(r#""for":"chat""#, r#""for":"embedding""#),
+    )
+    .unwrap();
+    assert_eq!(world.told().await.purpose, "embedding");
+    let question = v1::PullModel {
+        name: "tiny".into(),
+        use_then: true,
+    };
+    let begun: v1::Pull = world
+        .daemon
+        .ask(topics::MODELS_PULL, &question)
+        .await
+        .unwrap();
+    assert!(!begun.use_then);
+    let done = world.settled(|pull| pull.state() == State::Done).await;
+    assert!(!done.use_then && !done.model.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -141,6 +141,19 @@ async fn a_package_is_pulled_asked_and_not_pulled_again() {
         before,
         "nothing is fetched twice"
     );
+    // One of its files was cut: then it is not here.
+    let graph = world.daemon.folder.path();
+    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let file = std::fs::File::options().write(true).open(&graph);
+    file.unwrap().set_len(100).unwrap();
+    let told: v1::Catalogue = world
+        .daemon
+        .ask(topics::MODELS_CATALOGUE, &Empty {})
+        .await
+        .unwrap();
+    assert!(!told.items[0].present);
+    assert_eq!(world.pull().await.state(), State::Done);
+    assert_eq!(std::fs::read(graph).unwrap(), fixture("model.onnx"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

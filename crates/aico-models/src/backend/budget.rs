@@ -27,6 +27,14 @@ pub(super) fn answer_limit(question: &v1::Generate) -> Option<u32> {
     }
 }
 
+/// Tokens of a model's `most` that a question wants to be read.
+pub(super) fn context_limit(question: &v1::Generate, most: u32) -> u32 {
+    match question.context {
+        0 => most,
+        wanted => wanted.min(most),
+    }
+}
+
 /// What was learned of each model.
 #[derive(Default)]
 pub(super) struct Budget(Mutex<HashMap<String, f64>>);

@@ -84,6 +84,12 @@ pub enum BackendError {
         /// HTTP status.
         status: u16,
     },
+    /// The model answers somebody, and stays in memory.
+    #[error("the model answers somebody")]
+    InUse,
+    /// Another program has loaded the model; it is not ours to unload.
+    #[error("another program has loaded the model")]
+    LoadedByOthers,
     /// It has too much to do.
     #[error("too many questions wait there")]
     Busy,
@@ -170,6 +176,8 @@ impl BackendError {
                 | Self::NotCapable { .. }
                 | Self::TooLong
                 | Self::Refused { .. }
+                | Self::InUse
+                | Self::LoadedByOthers
                 | Self::Busy
                 | Self::Throttled { .. }
                 | Self::Resting { .. }
@@ -257,6 +265,13 @@ impl BackendError {
             )
             .with_detail(format!("HTTP {status}."))
             .with_what_to_do("Bring it or AICO up to date."),
+            Self::InUse => Fault::conflict("Somebody is being answered by this model")
+                .with_what_to_do("It is unloaded by itself when nobody asks it."),
+            Self::LoadedByOthers => Fault::conflict("Another program has loaded this model")
+                .with_detail(format!(
+                    "AICO has not asked it since it started, and leaves it to {backend}."
+                ))
+                .with_what_to_do("Let that program unload it, or use `ollama stop`."),
             Self::Busy => Fault::busy(format!("Too many questions wait for {backend}")),
             Self::Throttled { wait } => {
                 Fault::busy(format!("Too many questions wait for {backend}"))
@@ -310,7 +325,10 @@ impl BackendError {
             Self::NotStarted => {
                 Fault::new("engine-not-started", format!("{backend} does not start"))
                     .with_detail("It is installed on this machine, and ended or stayed silent.")
-                    .with_what_to_do("Start it by hand to see what it says, or install it anew.")
+                    .with_what_to_do(
+                        "Start it by hand to see what it says, or install it anew: it is tried \
+                         again within a minute.",
+                    )
             }
             Self::DiskFull => Fault::storage_full().with_what_to_do(format!(
                 "Free some space where {backend} has its models, then ask again: what was \

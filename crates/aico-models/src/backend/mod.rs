@@ -209,6 +209,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes a model out of memory, where the program can be told to.
     ///
     /// # Errors
-    /// As [`BackendError`] tells.
+    /// [`BackendError::InUse`], [`BackendError::LoadedByOthers`] where it has to stay; otherwise
+    /// as [`BackendError`] tells.
     async fn unload(&self, model: &str) -> Result<(), BackendError>;
 }

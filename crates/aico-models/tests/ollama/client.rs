@@ -223,6 +223,18 @@ async fn the_oldest_turns_that_do_not_fit_are_left_out_and_counted() {
         let last = messages.last().unwrap()["content"].as_str().unwrap();
         assert!(last.starts_with("19: "));
 
+        // Of what is loaded for a question a character may want less read, and gets no more.
+        let all = end.dropped_turns;
+        for (context, fewer) in [(128, true), (8192, false)] {
+            asked.context = context;
+            let end = ask(&ollama, "chat", &asked).await.1.unwrap();
+            assert_eq!(end.dropped_turns > all, fewer, "{context}");
+            let sent = double.last("/api/chat");
+            assert_eq!(sent["options"]["num_ctx"], 512);
+            let messages = sent["messages"].as_array().unwrap();
+            assert_eq!(messages.len() + end.dropped_turns as usize, 21);
+        }
+
         let before = double.asked("/api/chat").len();
         let long = question(&"word ".repeat(2000));
         assert_eq!(
@@ -460,9 +472,71 @@ async fn no_more_models_in_memory_than_may_be() {
 
         assert_eq!(ollama.loaded().await.unwrap().len(), 3);
         ollama.unload("b").await.unwrap();
+        let theirs = ollama.unload("vectors").await;
+        assert_eq!(theirs, Err(BackendError::LoadedByOthers));
+        let texts = ["Hi".to_owned()];
+        let embedded = ollama.embed(&Asker::default(), "vectors", &texts).await;
+        embedded.unwrap();
         ollama.unload("vectors").await.unwrap();
         assert_eq!(double.state().loaded, ["clever:8b"]);
         let missing = ollama.unload("nothing").await;
         assert_eq!(missing, Err(BackendError::ModelMissing));
+    }
+}
+
+/// While all models that may be loaded answer, a question for one more waits; what answers is not
+/// unloaded.
+#[tokio::test]
+async fn one_model_more_waits_until_another_is_idle() {
+    for dialect in BOTH {
+        let double = Double::start(dialect).await;
+        for name in ["a:latest", "b:latest", "c:latest"] {
+            let model = Model::new(&["completion"]);
+            double.state().models.insert(name.into(), model);
+        }
+        {
+            let mut state = double.state();
+            state.says = vec!["word ".to_owned(); 1000];
+            state.between = Duration::from_millis(20);
+        }
+        let ollama = of(&double);
+        let begin = |model: &'static str| {
+            let ollama = Arc::clone(&ollama);
+            let (sender, items) = mpsc::channel(4);
+            let asking = tokio::spawn(async move {
+                let asker = Asker::default();
+                ollama
+                    .generate(&asker, model, &question("Hi"), sender)
+                    .await
+            });
+            (asking, items)
+        };
+        let (first, mut items) = begin("a");
+        assert!(items.recv().await.is_some());
+        let (_second, mut others) = begin("b");
+        assert!(others.recv().await.is_some());
+        let kept = ollama.unload("a").await;
+        assert_eq!(kept, Err(BackendError::InUse));
+
+        let looks = double.asked("/api/ps").len();
+        let (third, mut waits) = begin("c");
+        until("it has looked what is loaded", || {
+            double.asked("/api/ps").len() > looks
+        })
+        .await;
+        // Its own goes on, and nothing of the third is heard meanwhile.
+        assert!(items.recv().await.is_some());
+        assert_eq!(double.asked("/api/chat").len(), 2);
+        // Whoever no longer wants to wait need not.
+        waits.close();
+        let end = third.await.unwrap().unwrap();
+        assert_eq!(end.reason(), Reason::Cancelled);
+        assert_eq!(double.asked("/api/chat").len(), 2);
+
+        let (_third, mut waits) = begin("c");
+        drop(items);
+        first.await.unwrap().unwrap();
+        assert!(waits.recv().await.is_some());
+        assert_eq!(double.state().loaded, ["c:latest", "b:latest"]);
     }
 }

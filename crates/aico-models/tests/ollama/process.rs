@@ -260,6 +260,71 @@ async fn one_that_does_not_start_is_told_and_not_tried_all_the_time() {
     assert_eq!(ollama.models().await, Err(BackendError::NotStarted));
 }
 
+/// What is to be done of `engine-not-started` and `engine-too-old`: install it anew.
+#[tokio::test]
+async fn what_was_installed_meanwhile_is_started_next() {
+    let world = World::new();
+    let (bin, ours) = (world.path("bin"), world.path("ours"));
+    let broken = bin.join("ollama");
+    world.program(&broken);
+    let tried = world.path("tried");
+    let script = format!("#!/bin/sh\n: > '{}'\nexit 1\n", tried.display());
+    std::fs::write(&broken, script).unwrap();
+    let ollama = world.ollama(|config| {
+        config.program = None;
+        config.path = Some(bin.into());
+    });
+    let install = async {
+        until("the broken one was tried", || tried.exists()).await;
+        world.program(&ours.join("0.12.10-8f4bf70a/bin/ollama"));
+        let pointer = r#"{"format":1,"version":"0.12.10","folder":"0.12.10-8f4bf70a",
+            "size":1,"sha256":"8f"}"#;
+        std::fs::write(ours.join("current.json"), pointer).unwrap();
+    };
+    let (listed, ()) = tokio::join!(ollama.models(), install);
+    listed.unwrap();
+    let told: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("told")).unwrap()).unwrap();
+    assert!(told["HOME"].as_str().unwrap().ends_with("ours/home"));
+    ollama.stop().await;
+}
+
+/// The other thing to be done: start one by hand.
+#[tokio::test]
+async fn one_that_was_started_by_hand_is_taken_when_ours_does_not_start() {
+    let world = World::new();
+    std::fs::write(world.path("dies"), "").unwrap();
+    let free = || {
+        let one = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        one.local_addr().unwrap()
+    };
+    // While ours rests for long.
+    let address = free();
+    let ollama = world.ollama(|config| {
+        config.address = address;
+        config.backoff = Duration::from_secs(30);
+    });
+    assert_eq!(ollama.models().await, Err(BackendError::NotStarted));
+    let theirs = Double::on(&address.to_string(), Dialect::New).await;
+    ollama.models().await.unwrap();
+    assert_eq!(ollama.running().await.unwrap().whose, Whose::Theirs);
+    assert_eq!(world.starts().len(), 1);
+    ollama.stop().await;
+    drop(theirs);
+
+    // While somebody waits that ours is tried again: it is not, from then on.
+    let address = free();
+    let ollama = world.ollama(|config| config.address = address);
+    let by_hand = async {
+        until("ours was tried", || world.starts().len() >= 2).await;
+        Double::on(&address.to_string(), Dialect::New).await
+    };
+    let (listed, _theirs) = tokio::join!(ollama.models(), by_hand);
+    listed.unwrap();
+    assert_eq!(ollama.running().await.unwrap().whose, Whose::Theirs);
+    ollama.stop().await;
+}
+
 #[tokio::test]
 async fn one_that_runs_already_is_taken_and_left_running() {
     let world = World::new();

@@ -401,15 +401,26 @@ async fn what_does_not_fit_is_left_out_oldest_first_and_counted() {
     let end = ask().await.unwrap();
     let tries = double.asked();
     assert_eq!(tries.len(), before + 1);
-    let sent = sent(&tries[before]);
-    assert!(end.dropped_turns > 0 && sent.len() > 2, "{sent:?}");
-    assert_eq!(sent.len() + end.dropped_turns as usize, 18);
+    let all = sent(&tries[before]);
+    assert!(end.dropped_turns > 0 && all.len() > 2, "{all:?}");
+    assert_eq!(all.len() + end.dropped_turns as usize, 18);
+
+    // A character may want less read of it, and gets no more.
+    for (context, fewer) in [(200, true), (8192, false)] {
+        answers();
+        let mut asked = asked.clone();
+        asked.context = context;
+        let end = ask_this(&server, Asker::default(), &asked).await.1.unwrap();
+        let sent = sent(double.asked().last().unwrap());
+        assert_eq!(sent.len() < all.len(), fewer, "{sent:?}");
+        assert_eq!(sent.len() + end.dropped_turns as usize, 18);
+    }
 
     // What was handed over stays: then it is told, and not asked again.
     let amid = event(r#"{"error":{"message":"context length exceeded","code":400}}"#);
     double.then(Act::Stream(vec![event(&text("a")), amid], Then::End));
     assert_eq!(ask().await, Err(BackendError::TooLong));
-    assert_eq!(double.asked().len(), before + 2);
+    assert_eq!(double.asked().len(), before + 4);
 }
 
 #[tokio::test]

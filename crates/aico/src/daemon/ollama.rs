@@ -26,6 +26,7 @@ pub(crate) fn config(config: &Config, data: &Path) -> Option<OllamaConfig> {
         address: config.ollama.address,
         start,
         parallel: models.parallel,
+        loaded: models.loaded,
         context: models.context,
         keep_alive: match models.idle_unload_minutes {
             0 => None,
@@ -63,10 +64,12 @@ mod tests {
         assert_eq!(made.address.port(), 11434);
         assert_eq!(made.folder, Path::new("/data/engines/ollama"));
         assert_eq!(made.parallel, told.models.parallel);
+        told.models.loaded = 3;
         told.models.idle_unload_minutes = 30;
         told.ollama.start = OllamaStart::Adopt;
         let made = config(&told, Path::new("/data")).unwrap();
         assert_eq!(made.start, Start::Never);
+        assert_eq!(made.loaded, 3);
         assert_eq!(made.keep_alive, Some(Duration::from_secs(1800)));
         told.ollama.start = OllamaStart::Never;
         assert!(config(&told, Path::new("/data")).is_none());

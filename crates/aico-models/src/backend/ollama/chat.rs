@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::about::About;
 use super::http::{self, Http};
 use super::{Ollama, wire};
-use crate::backend::budget::answer_limit;
+use crate::backend::budget::{answer_limit, context_limit};
 use crate::backend::{BackendError, Capability, Item};
 use crate::calls;
 
@@ -36,17 +36,23 @@ impl Ollama {
         let http = self.http().await?;
         let about = self.about_model(&http, model).await?;
         let request = Request::new(question, &about)?;
-        let _place = self.room.enter(self, &http, model).await?;
+        // Whoever asked may go while it waits for a place.
+        let _place = tokio::select! {
+            place = self.room.enter(self, &http, model) => place?,
+            () = items.closed() => return Ok(cancelled(Instant::now())),
+        };
         let began = Instant::now();
         let context = match about.context_length {
             0 => self.config.context,
             most => self.config.context.min(most),
         };
+        // What is loaded stays the same for every question; what is read of one need not.
+        let reads = context_limit(question, context);
         let mut leave_out = 0;
         for again in 0..=SHORTENED {
             let chosen = self
                 .budget
-                .choose(model, question, request.fixed, context, leave_out)
+                .choose(model, question, request.fixed, reads, leave_out)
                 .ok_or(BackendError::TooLong)?;
             let body = request.body(self, model, question, &chosen.turns, context)?;
             let told = self.tell(&http, &body, items, began).await;

@@ -351,6 +351,7 @@ impl Backend for Ollama {
     async fn unload(&self, model: &str) -> Result<(), BackendError> {
         let unloaded = async {
             let http = self.http().await?;
+            self.room.may_leave(self, &http, model).await?;
             self.unload_of(&http, model).await
         };
         self.heard(unloaded.await)

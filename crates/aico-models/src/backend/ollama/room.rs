@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, SemaphorePermit};
 
 use super::Ollama;
 use super::about::full;
@@ -19,6 +19,8 @@ pub(super) struct Room {
     /// One question at a time decides which models stay.
     deciding: AsyncMutex<()>,
     used: Mutex<HashMap<String, Use>>,
+    /// A model answers no more: there may be room now.
+    idle: Notify,
 }
 
 /// What we use a model for.
@@ -39,6 +41,9 @@ impl Drop for Place<'_> {
         if let Some(one) = self.room.used().get_mut(&self.model) {
             one.answers = one.answers.saturating_sub(1);
             one.last = Instant::now();
+            if one.answers == 0 {
+                self.room.idle.notify_one();
+            }
         }
     }
 }
@@ -51,6 +56,7 @@ impl Room {
             loaded: many(loaded),
             deciding: AsyncMutex::default(),
             used: Mutex::default(),
+            idle: Notify::new(),
         }
     }
 
@@ -58,8 +64,33 @@ impl Room {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a model may leave the memory: one that answers may not, nor one that others have
+    /// loaded and we never asked.
+    pub(super) async fn may_leave(
+        &self,
+        ollama: &Ollama,
+        http: &Http,
+        model: &str,
+    ) -> Result<(), BackendError> {
+        let model = full(model);
+        let answers = self.used().get(&model).map(|one| one.answers);
+        match answers {
+            Some(0) => Ok(()),
+            Some(_) => Err(BackendError::InUse),
+            None => {
+                let loaded = ollama.loaded_of(http).await?;
+                match loaded.iter().any(|(name, _)| full(name) == model) {
+                    true => Err(BackendError::LoadedByOthers),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
     /// Waits for a place, and makes room in memory for a model that is not loaded: the one of
-    /// ours that was used longest ago goes. What others have loaded is theirs and stays.
+    /// ours that was used longest ago goes. What others have loaded is theirs and stays. While all
+    /// of ours answer it waits, and whoever comes behind it too: else they could keep it waiting
+    /// for ever.
     pub(super) async fn enter<'a>(
         &'a self,
         ollama: &Ollama,
@@ -95,31 +126,52 @@ impl Room {
         http: &Http,
         model: &str,
     ) -> Result<(), BackendError> {
-        let loaded = ollama.loaded_of(http).await?;
-        let loaded: Vec<_> = loaded
-            .into_iter()
-            .map(|(name, _)| (full(&name), name))
-            .collect();
-        if loaded.iter().any(|(name, _)| name == model) || loaded.len() < self.loaded {
-            return Ok(());
+        loop {
+            let loaded = ollama.loaded_of(http).await?;
+            let loaded: Vec<_> = loaded
+                .into_iter()
+                .map(|(name, _)| (full(&name), name))
+                .collect();
+            if loaded.iter().any(|(name, _)| name == model) {
+                return Ok(());
+            }
+            let (count, answering, oldest) = self.count(loaded);
+            if count < self.loaded {
+                return Ok(());
+            }
+            if let Some(oldest) = oldest {
+                return match ollama.unload_of(http, &oldest).await {
+                    // Somebody removed it.
+                    Ok(()) | Err(BackendError::ModelMissing) => Ok(()),
+                    Err(error) => Err(error),
+                };
+            }
+            // All are others': how many there may be is theirs to say.
+            if !answering {
+                return Ok(());
+            }
+            self.idle.notified().await;
         }
-        let mut ours: Vec<_> = {
-            let used = self.used();
-            let idle = loaded.into_iter().filter_map(|(name, called)| {
-                let one = used.get(&name)?;
-                (one.answers == 0).then_some((one.last, called))
-            });
-            idle.collect()
-        };
-        ours.sort();
-        // While all are in use, Ollama itself makes the question wait.
-        let Some((_, oldest)) = ours.into_iter().next() else {
-            return Ok(());
-        };
-        match ollama.unload_of(http, &oldest).await {
-            // Somebody removed it.
-            Ok(()) | Err(BackendError::ModelMissing) => Ok(()),
-            Err(error) => Err(error),
+    }
+
+    /// Of what is loaded and what is about to be: how many, whether one of ours answers, and the
+    /// one of ours that was idle longest.
+    fn count(&self, loaded: Vec<(String, String)>) -> (usize, bool, Option<String>) {
+        let used = self.used();
+        // One that was only now asked may not be in Ollama's list yet.
+        let answering = used.values().filter(|one| one.answers > 0).count();
+        let (mut count, mut idle) = (answering, Vec::new());
+        for (name, called) in loaded {
+            match used.get(&name) {
+                Some(one) if one.answers > 0 => {}
+                Some(one) => {
+                    count += 1;
+                    idle.push((one.last, called));
+                }
+                None => count += 1,
+            }
         }
+        let oldest = idle.into_iter().min().map(|(_, called)| called);
+        (count, answering > 0, oldest)
     }
 }

@@ -20,6 +20,8 @@ const FRESH: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
+/// The longest that one which may hang is looked at.
+const GLANCE: Duration = Duration::from_secs(5);
 /// The longest wait before it is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Whoever asks waits so long for one that is about to be started again.
@@ -82,6 +84,18 @@ struct State {
 struct Ours {
     phase: watch::Receiver<Phase>,
     task: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Ours {
+    /// It gave up: another one runs, or none is installed any more.
+    fn gave_up(&self) -> bool {
+        self.phase.has_changed().is_err()
+    }
+
+    fn rests(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Resting(..))
+    }
 }
 
 impl Drop for Supervisor {
@@ -129,21 +143,44 @@ impl Supervisor {
 
     /// One that answers, after looking or starting.
     pub(super) async fn running(&self) -> Result<Running, BackendError> {
+        // What was waited for may give up for one that runs already: that one is found then.
+        for _ in 0..2 {
+            if let Some(running) = self.look_or_start().await? {
+                return Ok(running);
+            }
+        }
+        Err(absent(&self.parts.config))
+    }
+
+    /// Nothing: the one that we started was given up meanwhile.
+    async fn look_or_start(&self) -> Result<Option<Running>, BackendError> {
         let config = &self.parts.config;
         let mut state = self.state.lock().await;
         let doubted = self.doubted.load(Ordering::Relaxed);
         if self.stop.is_cancelled() {
             return Err(absent(config));
         }
-        if state.ours.is_none() {
-            if let Some((running, at)) = &state.theirs
-                && at.elapsed() < FRESH
-                && !doubted
-            {
-                return Ok(running.clone());
-            }
-            match probe(config.address, config.limits).await {
-                Ok(version) => {
+        if state.ours.as_ref().is_some_and(Ours::gave_up) {
+            state.ours = None;
+        }
+        if state.ours.is_none()
+            && let Some((running, at)) = &state.theirs
+            && at.elapsed() < FRESH
+            && !doubted
+        {
+            return Ok(Some(running.clone()));
+        }
+        // While ours rests, somebody may have started one by hand.
+        if state.ours.as_ref().is_none_or(Ours::rests) {
+            let asked = match state.ours {
+                Some(_) => probe(config.address, glance(config)).await,
+                None => probe(config.address, config.limits).await,
+            };
+            match asked {
+                Ok(version) if state.ours.as_ref().is_none_or(Ours::rests) => {
+                    if let Some(ours) = state.ours.take() {
+                        ours.stop.cancel();
+                    }
                     self.doubted.store(false, Ordering::Relaxed);
                     let running = Running {
                         address: config.address,
@@ -154,12 +191,13 @@ impl Supervisor {
                         tracing::info!(version = running.version, "Ollama runs already.");
                     }
                     state.theirs = Some((running.clone(), Instant::now()));
-                    return Ok(running);
+                    return Ok(Some(running));
                 }
-                Err(error) => {
+                Err(error) if state.ours.is_none() => {
                     state.theirs = None;
                     state.ours = Some(self.begin(error).await?);
                 }
+                _ => {}
             }
         }
         let Some(ours) = &state.ours else {
@@ -172,7 +210,7 @@ impl Supervisor {
             self.look(&phase).await;
             self.doubted.store(false, Ordering::Relaxed);
         }
-        ready(config, &mut phase).await
+        ready(&mut phase).await
     }
 
     /// Starts one, if that is wanted and one is installed. `why`: none at the address.
@@ -181,26 +219,16 @@ impl Supervisor {
         if config.start == Start::Never {
             return Err(why);
         }
-        let found = match &config.program {
-            Some(program) => Some(Found {
-                program: program.clone(),
-                place: Place::Ours,
-            }),
-            None => {
-                tokio::task::spawn_blocking(move || find(&config.folder, config.path.as_deref()))
-                    .await
-                    .ok()
-                    .flatten()
-            }
-        };
-        let Some(found) = found else { return Err(why) };
+        if installed(&config).await.is_none() {
+            return Err(why);
+        }
         if !matches!(why, BackendError::Absent { .. }) {
             tracing::warn!(error = %why, "What is at Ollama's address can't be used; one of its own is started.");
         }
         let (sender, phase) = watch::channel(Phase::Starting);
-        let (parts, stop) = (Arc::clone(&self.parts), self.stop.clone());
-        let task = tokio::spawn(watch_over(parts, found, sender, stop));
-        Ok(Ours { phase, task })
+        let (parts, stop) = (Arc::clone(&self.parts), self.stop.child_token());
+        let task = tokio::spawn(watch_over(parts, sender, stop.clone()));
+        Ok(Ours { phase, task, stop })
     }
 
     /// Whether the one that we started still answers; one that hangs is started anew.
@@ -208,9 +236,7 @@ impl Supervisor {
         let mut phase = phase.clone();
         let now = phase.borrow_and_update().clone();
         let Phase::Ready(running) = now else { return };
-        let mut limits = self.parts.config.limits;
-        limits.answer = limits.answer.min(Duration::from_secs(5));
-        let answered = probe(running.address, limits).await;
+        let answered = probe(running.address, glance(&self.parts.config)).await;
         if matches!(answered, Err(BackendError::TimedOut { .. })) {
             tracing::warn!("Ollama no longer answers and is started anew.");
             self.parts.restart.notify_one();
@@ -225,15 +251,35 @@ fn absent(config: &OllamaConfig) -> BackendError {
     }
 }
 
-async fn ready(
-    config: &OllamaConfig,
-    phase: &mut watch::Receiver<Phase>,
-) -> Result<Running, BackendError> {
+/// Limits of time for such a look.
+fn glance(config: &OllamaConfig) -> super::Limits {
+    let mut limits = config.limits;
+    limits.answer = limits.answer.min(GLANCE);
+    limits
+}
+
+/// The one that would be started now.
+async fn installed(config: &OllamaConfig) -> Option<Found> {
+    if let Some(program) = &config.program {
+        return Some(Found {
+            program: program.clone(),
+            place: Place::Ours,
+        });
+    }
+    let (folder, path) = (config.folder.clone(), config.path.clone());
+    tokio::task::spawn_blocking(move || find(&folder, path.as_deref()))
+        .await
+        .ok()
+        .flatten()
+}
+
+/// The one that we started, as soon as it answers. Nothing: it was given up.
+async fn ready(phase: &mut watch::Receiver<Phase>) -> Result<Option<Running>, BackendError> {
     let until = Instant::now() + START;
     loop {
         let now = phase.borrow_and_update().clone();
         match now {
-            Phase::Ready(running) => return Ok(running),
+            Phase::Ready(running) => return Ok(Some(running)),
             Phase::Resting(then, error) => {
                 let left = then.saturating_duration_since(Instant::now());
                 if left > PATIENCE {
@@ -248,7 +294,7 @@ async fn ready(
         let left = until.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, phase.changed()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_ended)) => return Err(absent(config)),
+            Ok(Err(_ended)) => return Ok(None),
             Err(_) => {
                 return Err(BackendError::TimedOut {
                     waited_for: Wait::Connect,
@@ -292,13 +338,9 @@ pub(super) async fn probe(
     })
 }
 
-/// Starts it, and again whenever it ends, until it is stopped.
-async fn watch_over(
-    parts: Arc<Parts>,
-    found: Found,
-    phase: watch::Sender<Phase>,
-    stop: CancellationToken,
-) {
+/// Starts the one that is installed, and again whenever it ends, until it is stopped, another one
+/// runs at the address, or none is installed any more.
+async fn watch_over(parts: Arc<Parts>, phase: watch::Sender<Phase>, stop: CancellationToken) {
     let config = &parts.config;
     let starter = match launch::Starter::new() {
         Ok(starter) => starter,
@@ -309,6 +351,10 @@ async fn watch_over(
     };
     let mut wait = config.backoff;
     loop {
+        // Each time anew: what did not start may have been installed anew, or replaced, since.
+        let Some(found) = installed(config).await else {
+            return;
+        };
         phase.send_replace(Phase::Starting);
         let begun = tokio::select! {
             begun = start(config, &found, &starter) => begun,
@@ -354,6 +400,13 @@ async fn watch_over(
             () = stop.cancelled() => return,
         }
         wait = (wait * 2).min(LONGEST_WAIT);
+        let theirs = tokio::select! {
+            theirs = probe(config.address, glance(config)) => theirs,
+            () = stop.cancelled() => return,
+        };
+        if theirs.is_ok() {
+            return;
+        }
     }
 }
 

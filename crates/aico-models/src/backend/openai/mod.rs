@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
-use super::budget::Budget;
+use super::budget::{Budget, context_limit};
 use super::{About, Asker, Backend, BackendError, Embedded, Item, Offered, Reach, Wait};
 use crate::pull::url::{Url, UrlError};
 use crate::pull::{Resolve, SystemResolver, Tls};
@@ -374,7 +374,8 @@ impl Backend for Server {
     ) -> Result<v1::GeneratedEnd, BackendError> {
         let begun = Instant::now();
         let limit = self.link.limits.first_token;
-        let context = self.contexts.lock().get(model).copied();
+        let known = self.contexts.lock().get(model).copied();
+        let context = context_limit(question, known.unwrap_or(u32::MAX));
         let fixed = request::fixed(question);
         let choose = |context, leave_out| {
             self.budget
@@ -383,7 +384,7 @@ impl Backend for Server {
         let mut leave_out = 0;
         loop {
             // What must not be left out is the server's to judge: it counts, here it is reckoned.
-            let chosen = choose(context.unwrap_or(u32::MAX), leave_out)
+            let chosen = choose(context, leave_out)
                 .or_else(|| choose(u32::MAX, u32::MAX))
                 .unwrap_or_default();
             let mut first = None;
