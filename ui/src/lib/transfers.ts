@@ -34,6 +34,20 @@ export function told(one: Transfer): string {
   return [title && `${title}.`, detail, what_to_do].filter(Boolean).join(' ');
 }
 
+/**
+ * Whether the file of a model is here and only not on the list. One that is made of several files
+ * is never on it.
+ */
+export const offTheList = (entry: {
+  readonly present: boolean;
+  readonly model: string | null;
+  readonly purpose: string;
+  readonly sources: readonly string[];
+}) =>
+  entry.present &&
+  !entry.model &&
+  (entry.purpose === 'chat' || entry.sources.some((source) => /\.gguf$/i.test(source)));
+
 /** What was under way at the last look. */
 export class UnderWay {
   #known = new Set<string>();

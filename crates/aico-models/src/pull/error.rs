@@ -94,6 +94,14 @@ pub enum PullError {
     /// Other bytes.
     #[error("what {0} sent is not the file of the catalogue")]
     WrongHash(String),
+    /// The file that is here is another one, and nobody agreed to a download.
+    #[error("{path} is not the file of the catalogue")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The model, by the catalogue.
+        name: String,
+    },
     /// The right bytes, but nothing that can be run.
     #[error("the file is no model that can be run")]
     NotAModel(Fault),
@@ -214,6 +222,13 @@ impl PullError {
                          somebody altered it: take another source or another model.",
                     )
             }
+            Self::Damaged { name, .. } => {
+                Fault::new("model-damaged", "The model's file has changed")
+                    .with_detail(format!("{detail} Nothing was downloaded."))
+                    .with_what_to_do(format!(
+                        "Ask for it again, and it is downloaded: `aico model pull {name}`."
+                    ))
+            }
             Self::NotAModel(fault) => {
                 let mut fault = fault.clone();
                 fault.what_to_do =
@@ -293,6 +308,13 @@ mod tests {
             ),
             (PullError::Cut(host()), "download-failed"),
             (PullError::Gone(host()), "download-failed"),
+            (
+                PullError::Damaged {
+                    path: "hub.example".into(),
+                    name: "tiny".into(),
+                },
+                "model-damaged",
+            ),
             (PullError::WrongHash(host()), "download-wrong"),
             (
                 PullError::Address {

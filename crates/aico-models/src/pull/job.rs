@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) folder: PathBuf,
     /// Where the file is in the end.
     pub(super) target: PathBuf,
+    /// A person agreed to the download; otherwise it is only looked whether the file is whole.
+    pub(super) fetch: bool,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) tls: Arc<Tls>,
     pub(super) mirror: Option<Url>,
@@ -52,6 +54,8 @@ impl Job {
     pub(super) async fn run(self) -> Result<(), PullError> {
         let stop = self.stop.clone();
         tokio::select! {
+            // First, for a hash that was stopped says nothing of the file.
+            biased;
             // What is stopped in the middle leaves whole parts behind.
             () = stop.cancelled() => Err(PullError::Stopped),
             done = self.go() => done,
@@ -62,6 +66,9 @@ impl Job {
         self.meter.enter(Phase::Checking);
         if self.is_here().await? {
             return Ok(());
+        }
+        if !self.fetch {
+            return Err(self.damaged());
         }
         let partial = self.open().await?;
         let have = partial.bytes();
@@ -99,6 +106,14 @@ impl Job {
             }
         }
         self.finish(partial).await
+    }
+
+    /// What was taken for the file is another one.
+    pub(super) fn damaged(&self) -> PullError {
+        PullError::Damaged {
+            path: self.target.clone(),
+            name: self.entry.name.clone(),
+        }
     }
 
     /// Where the file is asked for: a mirror in place of every source.

@@ -12,6 +12,7 @@ pub mod catalogue;
 mod error;
 mod fetch;
 pub mod fit;
+mod here;
 mod job;
 mod meter;
 mod net;

@@ -8,7 +8,7 @@ use super::error::PullError;
 use super::job::Job;
 use super::partial;
 use crate::supervisor::{PACKAGES, ShelfError, place_package};
-use crate::transformers::package::{GRAPH, Package};
+use crate::transformers::package::{FileFacts, GRAPH, Package};
 
 /// The finished files of a download, before they are a package.
 pub(super) fn files(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
@@ -23,8 +23,13 @@ pub(super) fn is_here(models: &Path, entry: &Entry) -> bool {
     let Some(package) = &entry.package else {
         return false;
     };
-    let found = Package::read(&models.join(PACKAGES).join(&entry.name));
-    found.is_ok_and(|found| found.files == package.about.files)
+    let folder = models.join(PACKAGES).join(&entry.name);
+    let whole = |(name, facts): (&String, &FileFacts)| {
+        let file = std::fs::metadata(folder.join(name));
+        file.is_ok_and(|file| file.is_file() && file.len() == facts.size)
+    };
+    let found = Package::read(&folder);
+    found.is_ok_and(|found| found.files == package.about.files && found.files.iter().all(whole))
 }
 
 /// Runs the download; `job` is that of the graph.
@@ -37,6 +42,9 @@ pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
     let here = tokio::task::spawn_blocking(move || is_here(&looked, &wanted)).await;
     if here.unwrap_or_default() {
         return Ok(());
+    }
+    if !job.fetch {
+        return Err(job.damaged());
     }
     let (graph_file, tokenizer_file) = files(&job.folder, &entry.name);
     let mut first = job.clone();

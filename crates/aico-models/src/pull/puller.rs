@@ -4,7 +4,7 @@
 //! the internet anyway. What a person asked for is noted in a file, so that it goes on after
 //! the daemon was ended, however that was; nothing is begun that nobody asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,13 +22,14 @@ use super::PullConfig;
 use super::catalogue::{Catalogue, CatalogueError, Entry, Purpose};
 use super::error::PullError;
 use super::fit::{self, Fit, Machine};
+use super::here::Here;
 use super::job::Job;
 use super::meter::{Meter, Phase, Reading};
 use super::net::Tls;
 use super::package::{self, Packages};
 use super::partial;
 use crate::disk;
-use crate::supervisor::{MANAGER, ModelRecord, ModelRegistryStore, Order, files};
+use crate::supervisor::{MANAGER, ModelRegistryStore, Order, files};
 use crate::transformers::package::is_name;
 
 /// Most downloads that run or wait.
@@ -46,8 +47,11 @@ struct Wanted {
 
 struct Pull {
     entry: Entry,
+    /// Only of one that converses.
     use_then: bool,
     fresh: bool,
+    /// The file was here when it was asked for: nobody agreed to a download.
+    here: Option<PathBuf>,
     meter: Arc<Meter>,
     model: Option<ModelId>,
 }
@@ -70,6 +74,8 @@ pub(crate) struct Puller {
     /// Names, in the order in which they were asked for.
     queue: Vec<String>,
     running: Option<Running>,
+    /// Names of those whose file is here and was found to be another one by its hash.
+    wrong: BTreeSet<String>,
     tls: Arc<Tls>,
     packages: Packages,
     stop: CancellationToken,
@@ -111,6 +117,7 @@ impl Puller {
             pulls: BTreeMap::new(),
             queue: Vec::new(),
             running: None,
+            wrong: BTreeSet::new(),
             tls: Arc::default(),
             packages,
             stop,
@@ -201,7 +208,7 @@ impl Puller {
             match found {
                 Some(entry) if hex::encode(entry.sha256) == wanted.sha256 => {
                     tracing::info!(name, "A download goes on.");
-                    self.enqueue(entry, wanted.use_then, false);
+                    self.enqueue(entry, wanted.use_then, false, None);
                 }
                 other => {
                     tracing::warn!(name, "{}", PullError::Changed);
@@ -211,7 +218,7 @@ impl Puller {
                     let gone = tokio::task::spawn_blocking(move || partial::remove(&folder, &old));
                     let _tried_again_with_the_next_pull = gone.await;
                     if let Some(entry) = other {
-                        self.enqueue(entry, false, false);
+                        self.enqueue(entry, false, false, None);
                         self.queue.retain(|queued| *queued != name);
                         self.fail(&name, PullError::Changed.to_fault());
                     }
@@ -220,16 +227,17 @@ impl Puller {
         }
     }
 
-    fn enqueue(&mut self, entry: Entry, use_then: bool, fresh: bool) {
+    fn enqueue(&mut self, entry: Entry, use_then: bool, fresh: bool, here: Option<PathBuf>) {
         let name = entry.name.clone();
         let meter = Arc::new(Meter::new(entry.total()));
         meter.kept(partial::listed_bytes(&self.folder(), &entry));
         self.pulls.insert(
             name.clone(),
             Pull {
+                use_then: use_then && entry.purpose == Purpose::Chat,
                 entry,
-                use_then,
                 fresh,
+                here,
                 meter,
                 model: None,
             },
@@ -250,7 +258,8 @@ impl Puller {
             entry: pull.entry.clone(),
             model: true,
             folder: self.folder(),
-            target: self.target(&name),
+            target: pull.here.clone().unwrap_or_else(|| self.target(&name)),
+            fetch: pull.here.is_none(),
             resolver: Arc::clone(&self.config.resolver),
             tls: Arc::clone(&self.tls),
             mirror: self.config.mirror.clone(),
@@ -282,7 +291,8 @@ impl Puller {
         };
         match done {
             Ok(()) => {
-                tracing::info!(name, "A model was downloaded.");
+                tracing::info!(name, "A model is here and whole.");
+                self.wrong.remove(&name);
                 if let Some(pull) = self.pulls.get(&name) {
                     pull.meter.enter(Phase::Done);
                 }
@@ -291,6 +301,9 @@ impl Puller {
             Err(PullError::Stopped) => return,
             Err(error) => {
                 tracing::warn!(%error, name, "A download failed.");
+                if matches!(error, PullError::Damaged { .. }) {
+                    self.wrong.insert(name.clone());
+                }
                 self.fail(&name, error.to_fault());
                 self.tidy(&name).await;
             }
@@ -314,6 +327,7 @@ impl Puller {
 
     /// Puts a file that is whole into the registry.
     async fn bring_in(&mut self, name: &str) -> Result<(), PullError> {
+        let target = self.target(name);
         let Some(pull) = self.pulls.get_mut(name) else {
             return Ok(());
         };
@@ -321,7 +335,7 @@ impl Puller {
             self.packages.changed.notify_one();
             return Ok(());
         }
-        let target = self.config.models.join(format!("{name}.gguf"));
+        let target = pull.here.clone().unwrap_or(target);
         let looked = tokio::task::spawn_blocking(move || files::look(&target)).await;
         let looked = looked.map_err(|_| PullError::Broken)?;
         let mut record = looked.map_err(|error| PullError::NotAModel(error.to_fault()))?;
@@ -330,13 +344,14 @@ impl Puller {
         let known = self.registry.list().await?;
         if let Some(old) = known.into_iter().find(|model| model.path == record.path) {
             record.id = old.id;
+            record.starter = old.starter;
             record.active = old.active;
             record.pinned = old.pinned;
         }
         let id = record.id;
         self.registry.put(record).await?;
         pull.model = Some(id);
-        if pull.use_then && pull.entry.purpose == Purpose::Chat {
+        if pull.use_then {
             let _stopping = self.orders.send(Order::Choose(id)).await;
         }
         Ok(())
@@ -378,9 +393,11 @@ impl Puller {
             && active(&pull.meter.read().phase)
         {
             // It is on its way: asking again changes what becomes of it at most.
-            pull.use_then |= use_then;
+            pull.use_then |= use_then && pull.entry.purpose == Purpose::Chat;
             let (wanted, told) = (wanted(&pull.entry, pull.use_then), told(name, pull));
-            self.write_note(name, wanted).await?;
+            if pull.here.is_none() {
+                self.write_note(name, wanted).await?;
+            }
             return Ok(told);
         }
         let going = self
@@ -390,12 +407,28 @@ impl Puller {
         if going.count() >= MOST {
             return Err(Fault::busy("Too many downloads wait already"));
         }
-        self.write_note(name, wanted(&entry, use_then)).await?;
-        self.enqueue(entry, use_then, true);
+        let (all, looked_for) = (self.here().await?, entry.clone());
+        let looked = tokio::task::spawn_blocking(move || all.file(&looked_for)).await;
+        let here = looked.map_err(|_| PullError::Broken.to_fault())?;
+        // Without a note: after a restart nobody would know that no download was agreed to.
+        if here.is_none() {
+            self.write_note(name, wanted(&entry, use_then)).await?;
+        }
+        self.enqueue(entry, use_then, true, here);
         match self.pulls.get(name) {
             Some(pull) => Ok(told(name, pull)),
             None => Err(Fault::internal("The download was not begun")),
         }
+    }
+
+    /// What is here already.
+    async fn here(&self) -> Result<Here, Fault> {
+        let known = self.registry.list().await;
+        Ok(Here {
+            known: known.map_err(|error| PullError::Registry(error).to_fault())?,
+            models: self.config.models.clone(),
+            wrong: self.wrong.clone(),
+        })
     }
 
     async fn write_note(&self, name: &str, wanted: Wanted) -> Result<(), Fault> {
@@ -472,13 +505,11 @@ impl Puller {
     async fn catalogue(&self) -> Result<v1::Catalogue, Fault> {
         let catalogue = self.read_catalogue().await;
         let catalogue = catalogue.map_err(|error| error.to_fault())?;
-        let known = self.registry.list().await;
-        let known = known.map_err(|error| PullError::Registry(error).to_fault())?;
-        let (folder, models) = (self.folder(), self.config.models.clone());
-        let engine = self.engine;
+        let here = self.here().await?;
+        let (folder, engine) = (self.folder(), self.engine);
         let mirror = self.config.mirror.as_ref().map(ToString::to_string);
         let made = tokio::task::spawn_blocking(move || {
-            tell_catalogue(&catalogue, &known, &folder, &models, engine, mirror)
+            tell_catalogue(&catalogue, &here, &folder, engine, mirror)
         });
         made.await
             .map_err(|_| Fault::internal("The catalogue could not be read"))
@@ -487,9 +518,8 @@ impl Puller {
 
 fn tell_catalogue(
     catalogue: &Catalogue,
-    known: &[ModelRecord],
+    here: &Here,
     folder: &Path,
-    models: &Path,
     (context, sequences): (u32, u32),
     mirror: Option<String>,
 ) -> v1::Catalogue {
@@ -498,20 +528,14 @@ fn tell_catalogue(
 
     let machine = Machine::look();
     let best = fit::recommended(catalogue, &machine, context, sequences);
-    let held = known
+    let held = here
+        .known
         .iter()
         .find(|model| model.active)
         .map_or(0, |model| memory::need(model, context, sequences));
     let items = catalogue.items.iter().map(|entry| {
         let need = fit::memory(entry, context, sequences);
-        let model = known
-            .iter()
-            .find(|model| model.sha256 == Some(entry.sha256) && model.path.is_file());
-        let file = models.join(format!("{}.gguf", entry.name));
-        let whole = match entry.package {
-            Some(_) => package::is_here(models, entry),
-            None => std::fs::metadata(file).is_ok_and(|file| file.len() == entry.size),
-        };
+        let model = here.model(entry);
         v1::CatalogueEntry {
             name: entry.name.clone(),
             title: entry.title.clone(),
@@ -536,7 +560,7 @@ fn tell_catalogue(
             .into(),
             recommended: best.is_some_and(|best| best.name == entry.name),
             model: model.map(|model| model.id.to_vec()).unwrap_or_default(),
-            present: model.is_some() || whole,
+            present: here.file(entry).is_some(),
             partial_bytes: partial::listed_bytes(folder, entry),
         }
     });

@@ -98,6 +98,7 @@ impl Wanted {
         let job = Job {
             entry: self.entry(),
             model: false,
+            fetch: true,
             folder,
             target,
             resolver: Arc::clone(&config.resolver),

@@ -197,7 +197,10 @@ pub fn damaged(record: &ModelRecord) -> Fault {
             "{} is not the file that was added.",
             record.path.display()
         ))
-        .with_what_to_do("If you replaced it yourself, add it again: `aico model add FILE`.")
+        .with_what_to_do(
+            "If you replaced it yourself, add it again: `aico model add FILE`. One of the \
+             catalogue can be downloaded again: `aico model pull NAME`.",
+        )
 }
 
 /// The fault of a file of a model that the disk does not give out.

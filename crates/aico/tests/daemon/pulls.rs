@@ -263,6 +263,53 @@ fn what_how_large_and_from_where_is_said_before_anything_is_asked_of_a_server() 
 }
 
 #[test]
+fn a_damaged_model_is_fetched_again_when_somebody_agrees() {
+    let server = FileServer::start(|asked| Reply::file(content(), asked));
+    let world = world_with(&server.url(), true);
+    let agreed = ["model", "pull", "tiny", "--yes"];
+    world.said(&agreed);
+    let file = world.data().join("models/tiny.gguf");
+    let mut other = content().to_vec();
+    other[content().len() / 2] ^= 1;
+    for damaged in [&other[..], &content()[1..]] {
+        fs::write(&file, damaged).unwrap();
+        server.settle();
+        server.forget_asked();
+        let asked = world.aico(&agreed[..3]);
+        let said = text(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(2), "{said}");
+        for words in ["MIT", &server.url(), "--yes"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(server.asked().is_empty());
+        assert_eq!(fs::read(&file).unwrap(), damaged);
+        world.said(&agreed);
+        assert_eq!(fs::read(&file).unwrap(), content());
+    }
+    // Who said yes beforehand need not ask twice.
+    fs::write(&file, &other).unwrap();
+    world.said(&agreed);
+    assert_eq!(fs::read(&file).unwrap(), content());
+}
+
+#[test]
+fn a_model_that_does_not_converse_is_not_advised_for_that() {
+    let server = FileServer::start(|asked| Reply::file(content(), asked));
+    let world = world_with(&server.url(), true);
+    let all = fs::read_to_string(world.path("catalogue.json")).unwrap();
+    let all = all.replace(r#""for":"chat""#, r#""for":"embedding""#);
+    world.write("catalogue.json", &all);
+    let pull = ["model", "pull", "tiny", "--yes", "--use"];
+    fails(&world, &pull, 15, "without --use");
+    assert_eq!(server.connections(), 0);
+    let done = world.aico(&pull[..4]);
+    let said = text(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("aico model embed --model tiny"), "{said}");
+    assert!(!said.contains("model use"), "{said}");
+}
+
+#[test]
 fn failures_have_words_and_codes_of_their_own() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", closed.local_addr().unwrap());

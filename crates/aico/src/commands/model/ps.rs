@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::progress::{bar, size};
 use crate::style;
 
-const HEAD: [&str; 7] = [
+const HEAD: [&str; 8] = [
     "NAME",
     "ENGINE",
     "STATE",
@@ -16,7 +16,20 @@ const HEAD: [&str; 7] = [
     "UNTIL",
     "QUESTIONS",
     "TOKENS/S",
+    "FIRST TOKEN",
 ];
+const ASKED: [&str; 8] = [
+    "YOUR LAST",
+    "MODEL",
+    "FROM",
+    "OUTCOME",
+    "WAITED",
+    "FIRST TOKEN",
+    "TOKENS",
+    "TOKENS/S",
+];
+/// Questions below the table; `--json` has the others.
+const MOST_ASKED: usize = 5;
 
 /// The models that are in memory or at work, as a table or as JSON.
 pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
@@ -34,7 +47,18 @@ pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
     if rows.is_empty() {
         style::note("No model is in memory. The next question loads one.");
     } else {
-        for line in table(&rows) {
+        for line in table(&HEAD, &rows) {
+            style::line(&line);
+        }
+    }
+    let requests = all["requests"].as_array().into_iter().flatten();
+    let own: Vec<_> = requests
+        .take(MOST_ASKED)
+        .map(|one| asked(one, at))
+        .collect();
+    if !own.is_empty() {
+        style::line("");
+        for line in table(&ASKED, &own) {
             style::line(&line);
         }
     }
@@ -62,7 +86,7 @@ fn is_there(model: &Value) -> bool {
     loaded || at_work("running") || at_work("waiting") || !model["resting_until"].is_null()
 }
 
-fn row(model: &Value, at: Option<Timestamp>) -> [String; 7] {
+fn row(model: &Value, at: Option<Timestamp>) -> [String; 8] {
     let text = |key: &str| model[key].as_str().map(style::harmless);
     let number = |key: &str| model[key].as_u64().unwrap_or(0);
     let until = match (model["pinned"] == true, text("resting_until")) {
@@ -89,8 +113,45 @@ fn row(model: &Value, at: Option<Timestamp>) -> [String; 7] {
             .map_or_else(|| "-".to_owned(), size),
         until,
         format!("{} of {}{waiting}", number("running"), number("places")),
-        format!("{:.1}", model["tokens_per_second"].as_f64().unwrap_or(0.0)),
+        rate(model),
+        duration(&model["totals"]["first_token_ms"]),
     ]
+}
+
+/// One of the person's own questions; of others' there are the sums alone.
+fn asked(one: &Value, at: Option<Timestamp>) -> [String; 8] {
+    let text = |key: &str| style::harmless(one[key].as_str().unwrap_or_default());
+    let then = one["at"].as_str().and_then(|then| then.parse().ok());
+    let ago = match (then, at) {
+        (Some(then), Some(at)) => format!("{} ago", seconds(span(then, at))),
+        _ => "-".to_owned(),
+    };
+    [
+        ago,
+        text("name"),
+        text("asker"),
+        match one["problem"].as_str() {
+            Some(problem) => style::harmless(problem),
+            None => text("outcome"),
+        },
+        duration(&one["waited_ms"]),
+        duration(&one["first_token_ms"]),
+        one["answer_tokens"].as_u64().unwrap_or(0).to_string(),
+        rate(one),
+    ]
+}
+
+fn rate(of: &Value) -> String {
+    format!("{:.1}", of["tokens_per_second"].as_f64().unwrap_or(0.0))
+}
+
+/// Milliseconds, or seconds where they are many.
+fn duration(ms: &Value) -> String {
+    match ms.as_f64() {
+        Some(ms) if ms < 999.5 => format!("{ms:.0} ms"),
+        Some(ms) => format!("{:.1} s", ms / 1e3),
+        None => "-".to_owned(),
+    }
 }
 
 /// Where a model is computed, when that is to be told: on a graphics device, or not on one though
@@ -115,28 +176,37 @@ fn place(model: &Value) -> Option<String> {
 fn left(then: Option<&str>, now: Option<Timestamp>) -> String {
     let then = then.and_then(|then| then.parse::<Timestamp>().ok());
     match (then, now) {
-        (Some(then), Some(now)) => match then.duration_since(now).as_secs().max(0) {
-            seconds @ 0..=119 => format!("{seconds} s"),
-            seconds => format!("{} min", seconds / 60),
-        },
+        (Some(then), Some(now)) => seconds(span(now, then)),
         _ => "-".to_owned(),
     }
 }
 
-fn table(rows: &[[String; 7]]) -> Vec<String> {
+/// From the one to the other; 0 when that is past.
+fn span(from: Timestamp, to: Timestamp) -> i64 {
+    to.duration_since(from).as_secs().max(0)
+}
+
+fn seconds(count: i64) -> String {
+    match count {
+        0..=119 => format!("{count} s"),
+        _ => format!("{} min", count / 60),
+    }
+}
+
+fn table<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([HEAD[column].len()]).max().unwrap_or(0)
+        cells.chain([head[column].len()]).max().unwrap_or(0)
     };
-    let widths: Vec<_> = (0..HEAD.len()).map(width).collect();
-    let line = |cells: [&str; 7]| {
+    let widths: Vec<_> = (0..N).map(width).collect();
+    let line = |cells: [&str; N]| {
         let padded = cells
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let mut lines = vec![line(HEAD)];
+    let mut lines = vec![line(*head)];
     lines.extend(
         rows.iter()
             .map(|row| line(row.each_ref().map(String::as_str))),
@@ -184,7 +254,8 @@ mod tests {
         let loaded = json!({
             "name": "Owl", "engine": null, "status": "ready", "memory_bytes": 2_000_000_000_u64,
             "idle_until": "2026-01-01T12:29:30Z", "pinned": false, "running": 1, "places": 4,
-            "waiting": 2, "tokens_per_second": 12.34, "resting_until": null
+            "waiting": 2, "tokens_per_second": 12.34, "resting_until": null,
+            "totals": {"first_token_ms": 412.6}
         });
         let loads = json!({
             "name": "Jay", "status": "starting", "loading_percent": 40, "pinned": false,
@@ -192,7 +263,8 @@ mod tests {
         });
         let pinned = json!({
             "name": "A longer name", "status": "ready", "memory_bytes": null, "pinned": true,
-            "running": 0, "places": 4, "waiting": 0, "tokens_per_second": 0.0
+            "running": 0, "places": 4, "waiting": 0, "tokens_per_second": 0.0,
+            "totals": {"first_token_ms": 999.6}
         });
         let rests = json!({
             "name": "qwen3:8b", "engine": "ollama", "status": "failed", "pinned": false,
@@ -206,15 +278,50 @@ mod tests {
             .iter()
             .map(|one| row(one, Some(now)))
             .collect();
-        let lines = table(&rows);
+        let lines = table(&HEAD, &rows);
         assert_eq!(
             lines,
             [
-                "NAME           ENGINE  STATE               MEMORY  UNTIL       QUESTIONS       TOKENS/S",
-                "Owl            aico    ready               2.0 GB  29 min      1 of 4, 2 wait  12.3",
-                "Jay            aico    [####......]  40 %  -       -           0 of 4          0.0",
-                "A longer name  aico    ready               -       pinned      0 of 4          0.0",
-                "qwen3:8b       ollama  failed              -       rests, 5 s  0 of 4          0.0",
+                "NAME           ENGINE  STATE               MEMORY  UNTIL       QUESTIONS       TOKENS/S  FIRST TOKEN",
+                "Owl            aico    ready               2.0 GB  29 min      1 of 4, 2 wait  12.3      413 ms",
+                "Jay            aico    [####......]  40 %  -       -           0 of 4          0.0       -",
+                "A longer name  aico    ready               -       pinned      0 of 4          0.0       1.0 s",
+                "qwen3:8b       ollama  failed              -       rests, 5 s  0 of 4          0.0       -",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_ones_own_questions_it_is_told_what_they_took() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let done = json!({
+            "name": "Owl\u{1b}[0m", "at": "2026-01-01T11:59:48Z", "asker": "companion",
+            "outcome": "completed", "problem": null, "waited_ms": 3.2, "first_token_ms": 412.6,
+            "answer_tokens": 80, "tokens_per_second": 9.83
+        });
+        let refused = json!({
+            "name": "Jay", "at": "2026-01-01T11:40:00Z", "asker": "gateway", "outcome": "refused",
+            "problem": "busy", "waited_ms": 30_000.0, "first_token_ms": null, "answer_tokens": 0,
+            "tokens_per_second": 0.0
+        });
+        let rows = [&done, &refused].map(|one| asked(one, Some(now)));
+        assert!(!rows[0][1].contains('\u{1b}'));
+        assert_eq!(
+            [
+                &rows[0][0],
+                &rows[0][3],
+                &rows[0][4],
+                &rows[0][5],
+                &rows[0][6],
+                &rows[0][7]
+            ],
+            ["12 s ago", "completed", "3 ms", "413 ms", "80", "9.8"]
+        );
+        assert_eq!(
+            table(&ASKED, &rows[1..]),
+            [
+                "YOUR LAST   MODEL  FROM     OUTCOME  WAITED  FIRST TOKEN  TOKENS  TOKENS/S",
+                "20 min ago  Jay    gateway  busy     30.0 s  -            0       0.0",
             ]
         );
     }

@@ -181,6 +181,25 @@ pub(super) async fn run(daemon: &Daemon, what: &PullModel) -> Result<(), Failure
         style::note("Cancelled. What was downloaded of it is removed.");
         return Ok(());
     }
+    if let Got::Damaged(_) = fetch(daemon, what).await? {
+        // Now the daemon knows that this takes a download, which is told and asked about.
+        style::warning("the file that is here is not the one of the catalogue");
+        if let Got::Damaged(failure) = fetch(daemon, what).await? {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// What came of asking for a model.
+enum Got {
+    /// All that was asked for.
+    Done,
+    /// Its file looked whole and is not; nothing was downloaded.
+    Damaged(Failure),
+}
+
+async fn fetch(daemon: &Daemon, what: &PullModel) -> Result<Got, Failure> {
     let all = daemon.get("/api/v1/models/catalogue").await?;
     let items = list_of(&all["items"]);
     let Some(one) = items.iter().find(|one| one["name"] == what.name.as_str()) else {
@@ -189,7 +208,16 @@ pub(super) async fn run(daemon: &Daemon, what: &PullModel) -> Result<(), Failure
                 .do_this("See what it has: aico model catalogue"),
         );
     };
-    if one["present"] == true {
+    if what.r#use && one["purpose"] != "chat" {
+        return Err(
+            Failure::new(Exit::Refused, "This model holds no conversation.").do_this(format!(
+                "Get it without --use: aico model pull {}",
+                what.name
+            )),
+        );
+    }
+    let here = one["present"] == true;
+    if here {
         style::note("Its file is here already: nothing is downloaded.");
     } else if !what.yes {
         tell(one, &all);
@@ -206,15 +234,21 @@ pub(super) async fn run(daemon: &Daemon, what: &PullModel) -> Result<(), Failure
     daemon.post(PULLS, &body).await?;
     if what.detach {
         style::note("It is on its way: aico model pulls");
-        return Ok(());
+        return Ok(Got::Done);
     }
     match follow(daemon, &what.name).await {
+        Ok(Some(pull)) => finished(one, &pull),
+        Ok(None) => {}
+        Err(failure) if here && failure.exit == Exit::ModelFailed => {
+            return Ok(Got::Damaged(failure));
+        }
         Err(failure) if failure.exit == Exit::Offline => {
             tell_what_is_here(daemon).await;
-            Err(failure)
+            return Err(failure);
         }
-        other => other,
+        Err(failure) => return Err(failure),
     }
+    Ok(Got::Done)
 }
 
 /// What, how large, from where, under which licence: before anything is asked of any server.
@@ -256,15 +290,17 @@ fn tell(one: &Value, all: &Value) {
     }
 }
 
-/// Shows how far a download is until it ends. It is the daemon's and goes on without us.
-async fn follow(daemon: &Daemon, name: &str) -> Result<(), Failure> {
+/// Shows how far a download is until it ends, and hands it out then. It is the daemon's and goes
+/// on without us.
+async fn follow(daemon: &Daemon, name: &str) -> Result<Option<Value>, Failure> {
     let mut progress = Progress::new("Downloading");
     let mut told = String::new();
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {
                 drop(progress);
-                return left(daemon, name).await;
+                left(daemon, name).await?;
+                return Ok(None);
             }
             () = tokio::time::sleep(LOOK) => {}
         }
@@ -277,11 +313,7 @@ async fn follow(daemon: &Daemon, name: &str) -> Result<(), Failure> {
         };
         let status = one["status"].as_str().unwrap_or_default();
         match status {
-            "done" => {
-                drop(progress);
-                finished(name, one);
-                return Ok(());
-            }
+            "done" => return Ok(Some(one.clone())),
             "failed" => return Err(Problem::of(one)),
             "running" => {
                 let (done, total) = (number(&one["done_bytes"]), number(&one["total_bytes"]));
@@ -297,19 +329,31 @@ async fn follow(daemon: &Daemon, name: &str) -> Result<(), Failure> {
     }
 }
 
-fn finished(name: &str, one: &Value) {
+/// `entry` is of the catalogue.
+fn finished(entry: &Value, pull: &Value) {
+    let name = shown(&entry["name"]);
     style::line(&format!(
         "{name} is here ({}), and what its hash says.",
-        size(number(&one["total_bytes"]))
+        size(number(&pull["total_bytes"]))
     ));
-    match (one["use_then"] == true, one["model"].is_null()) {
-        (true, false) => style::note("It answers from now on."),
-        (false, false) => {
-            style::note(&format!(
-                "Answer with it from now on: aico model use {name}"
-            ));
-        }
-        _ => style::note("It does not converse; it waits for what uses it."),
+    style::note(&match entry["purpose"].as_str() {
+        Some("chat") if pull["use_then"] == true => "It answers from now on.".to_owned(),
+        purpose => what_for(purpose, &name),
+    });
+}
+
+/// What a model that is here now can be asked for.
+pub(super) fn what_for(purpose: Option<&str>, name: &str) -> String {
+    let name = match segment(name) {
+        Ok(plain) => plain.to_owned(),
+        Err(_) => format!("\"{name}\""),
+    };
+    match purpose {
+        Some("chat") => format!("Answer with it from now on: aico model use {name}"),
+        Some("embedding") => format!(
+            "It does not converse, it turns texts into vectors: aico model embed --model {name} TEXT"
+        ),
+        _ => "It does not converse; it waits for what uses it.".to_owned(),
     }
 }
 
@@ -396,6 +440,15 @@ mod tests {
             "1.0 kB of 2.0 kB; the server can't be reached, tried again in 4 s"
         );
         assert_eq!(time(7300), ", 2 h 1 min left");
+    }
+
+    #[test]
+    fn what_does_not_converse_is_not_advised_to_be_used_for_that() {
+        let told = |purpose| what_for(Some(purpose), "tiny");
+        assert!(told("chat").ends_with("aico model use tiny"));
+        assert!(told("embedding").ends_with("aico model embed --model tiny TEXT"));
+        assert!(!told("entities").contains("aico model"));
+        assert!(what_for(Some("chat"), "My own").ends_with("\"My own\""));
     }
 
     #[test]
