@@ -124,23 +124,26 @@ impl Answer {
     }
 
     async fn generate(&self, by: &mut By, checkpoint: &mut Checkpoint) -> End {
+        // A person waits, unless whoever asks says otherwise.
+        let priority = self.meta.priority.unwrap_or(Priority::Interactive);
+        let mut wanted = self.persona.character.models.as_slice();
+        let mut ended_first = String::new();
         for attempt in 1.. {
-            let model =
-                match model::ready(&self.bus, self.live.person, &self.persona.character.models)
-                    .await
-                {
-                    Ok(model) => model,
-                    Err(fault) => return End::failed(fault),
-                };
+            let model = match model::ready(&self.bus, self.live.person, priority, wanted).await {
+                Ok(model) => model,
+                Err(fault) => return End::failed(fault),
+            };
             let request = self.question(&model);
+            let passed_over = model.passed_over;
             *by = By {
                 model: model.name,
-                instead_of: model.instead_of,
+                instead_of: match ended_first.is_empty() {
+                    true => model.instead_of,
+                    false => ended_first.clone(),
+                },
             };
             let (key, id) = (&request.cache_key, &request.model);
             model::recall(&self.bus, self.live.person, key, id).await;
-            // A person waits, unless whoever asks says otherwise.
-            let priority = self.meta.priority.unwrap_or(Priority::Interactive);
             let meta = self.meta.clone().priority(priority);
             let stream = self.bus.open_stream(MODELS_GENERATE, &request, meta).await;
             match stream {
@@ -149,11 +152,26 @@ impl Answer {
                     // What was said already stays, and another one would say it again.
                     Err(error)
                         if attempt < TRIES && may_go_elsewhere(&error) && !self.has_said() => {}
-                    Err(error) => return End::failed(told(error)),
+                    // It may be this question that its memory is too small for: the next one is
+                    // asked, not the same one again.
+                    Err(RequestError::ServerGone)
+                        if attempt < TRIES
+                            && !self.has_said()
+                            && passed_over + 1 < wanted.len() =>
+                    {
+                        if ended_first.is_empty() {
+                            ended_first = match by.instead_of.is_empty() {
+                                true => wanted[passed_over].clone(),
+                                false => by.instead_of.clone(),
+                            };
+                        }
+                        wanted = &wanted[passed_over + 1..];
+                    }
+                    Err(error) => return End::failed(self.told(error)),
                     Ok(end) => return end,
                 },
                 Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
-                Err(error) => return End::failed(told(error)),
+                Err(error) => return End::failed(self.told(error)),
             }
             tokio::time::sleep(Duration::from_millis(50) * attempt).await;
         }
@@ -185,6 +203,7 @@ impl Answer {
             max_tokens: longest,
             cache_key: self.live.conversation.to_vec(),
             context: own.num_ctx.unwrap_or(0),
+            think: self.persona.think(),
             model: model.id.clone(),
             ..v1::Generate::default()
         }
@@ -215,6 +234,26 @@ impl Answer {
         }
         // A stream that ends without its last item was cut off.
         Err(RequestError::ServerGone)
+    }
+
+    fn told(&self, error: RequestError) -> Fault {
+        match error {
+            RequestError::Fault(fault) => fault,
+            RequestError::ServerGone if self.has_said() => {
+                Fault::model_failed("The model ended in the middle")
+                    .with_what_to_do("What it said is kept. It is being restarted: ask again.")
+            }
+            RequestError::ServerGone => {
+                Fault::model_failed("The model ended before it said a word").with_what_to_do(
+                    "It is being restarted: ask again. Where that happens each time, the machine's \
+                     memory is too small for it: choose a smaller model, or a smaller \
+                     `models.context`.",
+                )
+            }
+            RequestError::NobodyServes { .. } => Fault::model_failed("The model can't be reached")
+                .with_what_to_do("See `aico status`, then ask again."),
+            other => other.into_fault(),
+        }
     }
 
     fn has_said(&self) -> bool {
@@ -455,17 +494,6 @@ fn may_go_elsewhere(error: &RequestError) -> bool {
                 || matches!(fault.code.as_str(), "model-missing" | "model-too-large")
         }
         _ => false,
-    }
-}
-
-fn told(error: RequestError) -> Fault {
-    match error {
-        RequestError::Fault(fault) => fault,
-        RequestError::ServerGone => Fault::model_failed("The model ended in the middle")
-            .with_what_to_do("What it said is kept. It is being restarted: ask again."),
-        RequestError::NobodyServes { .. } => Fault::model_failed("The model can't be reached")
-            .with_what_to_do("See `aico status`, then ask again."),
-        other => other.into_fault(),
     }
 }
 

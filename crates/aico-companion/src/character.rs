@@ -20,6 +20,9 @@ pub(crate) const TRAINED: &str = "You are Aico, a warm and honest companion who 
 const ORIGINAL: &str = "You take part in a conversation on the person's own computer. Nothing that \
     is said here leaves it. You answer in the person's language, naturally and not at length.";
 
+/// What turns thinking off in a system prompt for Qwen's models, as a word of its own.
+const NO_THINK: &str = "/no_think";
+
 /// How tokens are chosen where a character does not say. Low enough that a small model keeps to
 /// what it was told, high enough not to repeat itself.
 fn usual() -> v1::Sampling {
@@ -135,8 +138,8 @@ now."
     }
 }
 
-/// Made for Qwen3-8B: the values that its makers name for answers without long thinking, and its
-/// own switch for that. Where it is not there, the next of its family is taken, else whichever
+/// Made for Qwen3-8B: the values that its makers name for answers without long thinking, and
+/// [`NO_THINK`] for that. Where it is not there, the next of its family is taken, else whichever
 /// model answers.
 fn eve() -> Character {
     Character {
@@ -251,6 +254,16 @@ impl Persona {
         std::iter::once(system).chain(turns).collect()
     }
 
+    /// Whether a model shall think before it answers; `None`: as it does by itself.
+    ///
+    /// The word in the prompt is not enough: an engine that asks its model to think may put the
+    /// opposite behind it, and other models know no such word.
+    pub(crate) fn think(&self) -> Option<bool> {
+        let prompt = &self.character.system_prompt;
+        let off = prompt.split_whitespace().any(|word| word == NO_THINK);
+        off.then_some(false)
+    }
+
     /// How its tokens are chosen.
     pub(crate) fn sampling(&self, starter: bool) -> v1::Sampling {
         let usual = usual();
@@ -326,6 +339,22 @@ mod tests {
         }
         let eve = persona("eve");
         assert_eq!(eve.character.models[0], "Qwen3-8B");
-        assert!(eve.told(false)[0].text.contains("/no_think"));
+        assert!(eve.told(false)[0].text.contains(NO_THINK));
+    }
+
+    #[test]
+    fn a_prompt_may_turn_thinking_off() {
+        assert_eq!(persona("eve").think(), Some(false));
+        assert_eq!(persona(DEFAULT).think(), None);
+        for (prompt, think) in [
+            ("/no_think", Some(false)),
+            ("Be brief.\n/no_think\nBe kind.", Some(false)),
+            ("Never write /no_thinking, or \"/no_think\".", None),
+            ("/think", None),
+        ] {
+            let mut persona = persona(DEFAULT);
+            Arc::make_mut(&mut persona.character).system_prompt = prompt.to_owned();
+            assert_eq!(persona.think(), think, "{prompt}");
+        }
     }
 }

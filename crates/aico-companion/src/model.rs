@@ -5,11 +5,11 @@ use std::time::Duration;
 use aico_bus::{Client, Meta, Queue};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{MODELS_DISCARD, MODELS_PREPARE, MODELS_RECALL, MODELS_STATE};
-use aico_contracts::v1::{self, Fault, model_state::Status};
+use aico_contracts::v1::{self, Fault, Priority, model_state::Status};
 use tokio::time::{Instant, timeout_at};
 
-/// How long a start may stand still before the person is told. Loading tens of gigabytes from a
-/// slow disk takes minutes, and one sees how far it is.
+/// How long a start may stand still, or room for the model not come, before the person is told.
+/// Loading tens of gigabytes from a slow disk takes minutes, and one sees how far it is.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an answer waits for a kept prompt. What takes longer is read anew meanwhile.
 const RECALL_LIMIT: Duration = Duration::from_secs(3);
@@ -22,13 +22,27 @@ pub(crate) struct Ready {
     pub(crate) starter: bool,
     /// The one that was wanted most, when it is another.
     pub(crate) instead_of: String,
+    /// How many of those that were wanted could not be had.
+    pub(crate) passed_over: usize,
 }
 
 /// Waits until a model can answer: the first of these that can be had, else the one that is chosen
-/// for everybody.
+/// for everybody. Where others have to make room first, the urgent are waited for least.
 pub(crate) async fn ready(
     bus: &Client,
     person: PersonId,
+    priority: Priority,
+    wanted: &[String],
+) -> Result<Ready, Fault> {
+    // Theirs: what another machine may be asked is each person's to allow.
+    let meta = Meta::for_person(person).priority(priority);
+    ready_within(PATIENCE, bus, &meta, wanted).await
+}
+
+async fn ready_within(
+    most: Duration,
+    bus: &Client,
+    meta: &Meta,
     wanted: &[String],
 ) -> Result<Ready, Fault> {
     // Subscribed before asking: a change between the two is not missed.
@@ -39,15 +53,14 @@ pub(crate) async fn ready(
         wanted: wanted.to_vec(),
         only: false,
     };
-    // Theirs: what another machine may be asked is each person's to allow.
-    let meta = Meta::for_person(person);
     let mut failed: Option<Vec<u8>> = None;
-    let mut patience = Instant::now() + PATIENCE;
+    let mut patience = Instant::now() + most;
     let mut far = None;
     loop {
         let asked = bus.request(MODELS_PREPARE, &question, meta.clone());
+        // It is answered as soon as there is room for the model, loaded or not.
         let prepared: Result<v1::PreparedModel, _> =
-            timeout_at(patience, asked).await.map_err(|_| too_long())?;
+            timeout_at(patience, asked).await.map_err(|_| no_room())?;
         let prepared = prepared.map_err(aico_bus::RequestError::into_fault)?;
         let state = prepared.state.unwrap_or_default();
         match state.status() {
@@ -56,6 +69,7 @@ pub(crate) async fn ready(
                     id: state.model,
                     name: state.name,
                     starter: prepared.starter,
+                    passed_over: prepared.missing.len(),
                     instead_of: prepared.missing.into_iter().next().unwrap_or_default(),
                 });
             }
@@ -75,13 +89,21 @@ pub(crate) async fn ready(
         let now = (state.model, state.loading_percent);
         if far.as_ref() != Some(&now) {
             far = Some(now);
-            patience = Instant::now() + PATIENCE;
+            patience = Instant::now() + most;
         }
         let changed = timeout_at(patience, changes.recv()).await;
         if changed.map_err(|_| too_long())?.is_none() {
             return Err(Fault::locked());
         }
     }
+}
+
+fn no_room() -> Fault {
+    Fault::busy("Other models are still answering, and there is no room for this one beside them")
+        .with_what_to_do(
+            "Try again later, or use a model that is loaded: `aico model ps`. `models.loaded` says \
+             how many may be at once.",
+        )
 }
 
 fn too_long() -> Fault {
@@ -111,5 +133,60 @@ pub(crate) async fn discard(bus: &Client, person: PersonId, conversation: &[u8])
         Ok(Ok(v1::Empty {}))
     ) {
         tracing::debug!("what was kept of a conversation's prompt could not be removed now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aico_bus::{AllowAll, Bus, Identity, Request};
+
+    use super::*;
+
+    /// What whoever waits for a model is told, where its questions are dealt with like that.
+    async fn told(deal: impl Fn(Request) -> Option<Request>) -> (Fault, Priority) {
+        let bus = Bus::new(Arc::new(AllowAll));
+        let manager = bus.join(Identity::new("models"));
+        let mut requests = manager.serve(MODELS_PREPARE, 4).unwrap();
+        let client = bus.join(Identity::new("companion"));
+        let meta = Meta::for_person(PersonId::new()).priority(Priority::Interactive);
+        let most = Duration::from_millis(200);
+        let waiting = ready_within(most, &client, &meta, &[]);
+        tokio::pin!(waiting);
+        let mut kept = Vec::new();
+        let mut priority = Priority::Unspecified;
+        loop {
+            tokio::select! {
+                ready = &mut waiting => return (ready.err().unwrap(), priority),
+                Some(request) = requests.recv() => {
+                    priority = request.envelope.priority();
+                    kept.extend(deal(request));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_others_and_a_load_that_stands_still_are_told_apart() {
+        let (fault, priority) = told(Some).await;
+        assert_eq!(
+            (fault.code.as_str(), priority),
+            ("busy", Priority::Interactive)
+        );
+        assert!(fault.title.starts_with("Other models are still answering"));
+        let starting = |request: Request| {
+            let state = v1::ModelState {
+                status: Status::Starting.into(),
+                ..v1::ModelState::default()
+            };
+            request.reply(v1::PreparedModel {
+                state: Some(state),
+                ..v1::PreparedModel::default()
+            });
+            None
+        };
+        let (fault, _) = told(starting).await;
+        assert_eq!(fault.title, "The model takes too long to start");
     }
 }

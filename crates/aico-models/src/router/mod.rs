@@ -171,7 +171,11 @@ impl Router {
             let error = crate::backend::BackendError::NotCapable {
                 what: "counting tokens",
             };
-            return request.fault(error.to_fault(model.engine.backend.name()));
+            let fault = error.to_fault(model.engine.backend.name());
+            return request.fault(fault.with_detail(
+                "Only AICO's own engine counts beforehand; another program tells with an answer \
+                 how many tokens the question had.",
+            ));
         }
         let entered = named
             .or_else(|| self.table.active())

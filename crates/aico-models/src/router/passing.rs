@@ -58,6 +58,10 @@ impl Router {
             return request.fault(changed());
         };
         match self.table.enter(id) {
+            // It is asked for anew, and its turn comes after the more urgent one's.
+            Some((slot, _)) if self.table.gives_way(&slot, envelope.priority()) => {
+                request.fault(changed());
+            }
             Some((slot, flying)) => {
                 self.ask_slot(request, &slot).await;
                 drop(flying);
@@ -69,7 +73,10 @@ impl Router {
         }
     }
 
-    /// Passes the question on to a model process, and its answer back.
+    /// Passes the question on to a model process, and its answer back. One that waits for a place
+    /// there is taken back for a more urgent one that waits for room: it would keep the model in
+    /// memory after those that are being answered. A process tells when a question waits and not
+    /// when it begins to be read: what was read of one that has just begun is lost.
     async fn ask_slot(&self, request: Request, slot: &View) {
         let envelope = request.envelope.clone();
         let mut ticket = self.activity.begin(slot.model, &slot.name, "", &envelope);
@@ -86,6 +93,8 @@ impl Router {
         };
         let mut back = request.stream();
         let mut until = None;
+        let (mut waits, mut said) = (false, false);
+        let priority = envelope.priority();
         loop {
             let next = match until {
                 None => tokio::select! {
@@ -97,6 +106,10 @@ impl Router {
                         continue;
                     }
                     next = answer.next() => next,
+                    () = self.table.until_it_gives_way(slot, priority), if waits => {
+                        ticket.refused("model-changed");
+                        return back.fault(changed());
+                    }
                 },
                 Some(until) => match tokio::time::timeout_at(until, answer.next()).await {
                     Ok(next) => next,
@@ -115,8 +128,15 @@ impl Router {
                     back.end(of(Piece::End(end)));
                     return ticket.end(&end);
                 }
-                Piece::Queued(_) => ticket.queued(),
-                Piece::Text(_) | Piece::Thinking(_) | Piece::ToolCall(_) => ticket.piece(),
+                Piece::Queued(_) => {
+                    // What was said would be said again.
+                    waits = !said;
+                    ticket.queued();
+                }
+                Piece::Text(_) | Piece::Thinking(_) | Piece::ToolCall(_) => {
+                    (waits, said) = (false, true);
+                    ticket.piece();
+                }
             }
             if back.send(of(item)).await.is_err() && until.is_none() {
                 return;

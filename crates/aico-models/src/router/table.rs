@@ -7,16 +7,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use aico_contracts::ids::ModelId;
-use aico_contracts::v1::Fault;
 use aico_contracts::v1::model_state::Status;
+use aico_contracts::v1::{Fault, Priority};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::batch::queue::rank;
 use crate::clock;
 use crate::gpu::device::Device;
 
 /// The table. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Table(Arc<RwLock<Inner>>);
+pub struct Table {
+    inner: Arc<RwLock<Inner>>,
+    /// How urgent the question is that waits until others have been answered, for its model to
+    /// have room.
+    awaited: Arc<watch::Sender<Option<Priority>>>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -53,6 +60,10 @@ pub struct View {
     pub device: Option<Device>,
     /// Why the processor does although a device was wanted.
     pub fallback: Option<Fault>,
+}
+
+fn is_before(awaited: Option<Priority>, priority: Priority) -> bool {
+    awaited.is_some_and(|awaited| rank(awaited) > rank(priority))
 }
 
 /// Questions that are with a slot. Clones are the same.
@@ -101,11 +112,11 @@ impl Drop for Flying {
 
 impl Table {
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The model that answers where none is named.
@@ -154,6 +165,32 @@ impl Table {
             .iter()
             .find(|one| one.model == model && one.status == Status::Ready)?;
         Some((slot.clone(), slot.flight.enter()))
+    }
+
+    /// Notes how urgent the question is that waits for others to be answered; `None`: none does.
+    pub fn set_awaited(&self, awaited: Option<Priority>) {
+        self.awaited.send_if_modified(|before| {
+            let changed = *before != awaited;
+            *before = awaited;
+            changed
+        });
+    }
+
+    /// Whether a question to this slot comes after one that waits for room. A pinned model goes
+    /// for nobody: nothing is won by keeping questions from it.
+    #[must_use]
+    pub fn gives_way(&self, slot: &View, priority: Priority) -> bool {
+        !slot.pinned && is_before(*self.awaited.borrow(), priority)
+    }
+
+    /// Returns when a question to this slot comes after one that waits for room.
+    pub async fn until_it_gives_way(&self, slot: &View, priority: Priority) {
+        if slot.pinned {
+            return std::future::pending().await;
+        }
+        let mut awaited = self.awaited.subscribe();
+        let before = |awaited: &Option<Priority>| is_before(*awaited, priority);
+        let _never_closed = awaited.wait_for(before).await;
     }
 
     /// All slots.

@@ -1,6 +1,7 @@
 //! `models.unload`: somebody needs a model no longer.
 //!
 //! It makes nobody else wait for theirs: a model that answers, is being loaded, or is pinned stays.
+//! Another program's models are held to the same by its [`Backend`](crate::backend::Backend).
 
 use aico_bus::Request;
 use aico_contracts::ids::{ModelId, PersonId};

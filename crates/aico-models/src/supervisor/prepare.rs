@@ -3,9 +3,10 @@
 //! As many models are in memory as may be and fit; another one takes the place of the one that was
 //! used longest ago, only while nobody is being answered by it, and not before whoever was told
 //! that it is ready had time to ask ([`room`](super::room)). Questions for one that has to wait
-//! for room are answered in the order in which they came, and those that come later wait behind
-//! them, so that nobody waits for ever. The choice for everybody stays what it is: whoever names
-//! no model gets that one.
+//! for room are answered the urgent first, then in the order in which they came. Those that come
+//! later wait behind them, and so do less urgent ones that only wait for a place in a model that
+//! could go ([`table`](crate::router::table)), so that nobody is kept waiting by those who come
+//! after them. The choice for everybody stays what it is: whoever names no model gets that one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use aico_bus::Request;
 use aico_characters::is_wanted;
 use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1::model_state::Status;
-use aico_contracts::v1::{self, Fault};
+use aico_contracts::v1::{self, Fault, Priority};
 
 use super::files::Presence;
 use super::manager::{Manager, presence, registry_fault};
@@ -24,6 +25,7 @@ use super::requests::chats;
 use super::room::{Resident, Room, room};
 use super::slot::Slot;
 use crate::backend::{Asker, Capability};
+use crate::batch::queue::rank;
 use crate::clock;
 use crate::router::BackendModel;
 
@@ -70,6 +72,13 @@ impl Wish {
         };
         Asker {
             person: PersonId::from_slice(person).ok(),
+        }
+    }
+
+    fn priority(&self) -> Priority {
+        match self {
+            Self::Prepare(request, _) | Self::State(request) => request.envelope.priority(),
+            Self::Load => Priority::Normal,
         }
     }
 
@@ -143,14 +152,25 @@ impl Manager {
             let (state, starter) = (slot.state(), slot.model.starter);
             return wish.reply(state, starter, Vec::new());
         }
-        self.wishes.push_back(wish);
+        let urgency = rank(wish.priority());
+        let at = self
+            .wishes
+            .partition_point(|other| rank(other.priority()) >= urgency);
+        self.wishes.insert(at, wish);
         self.grant_wishes().await;
     }
 
-    /// Answers those that wait, as far as they can be answered now. While the first waits for a
-    /// model that is on its way out, those for models that are there are answered before it: they
-    /// take nothing from it. While it waits for others' answers, they would.
+    /// Answers those that wait, as far as they can be answered now, and has others give way to the
+    /// first that can't.
     pub(super) async fn grant_wishes(&mut self) {
+        let awaited = self.answer_wishes().await;
+        self.router.table.set_awaited(awaited);
+    }
+
+    /// Tells how urgent the one is that waits until others have been answered. While the first waits
+    /// for a model that is on its way out, those for models that are there are answered before it:
+    /// they take nothing from it. While it waits for others' answers, they would.
+    async fn answer_wishes(&mut self) -> Option<Priority> {
         self.look_again = None;
         self.awaited = None;
         // Nobody has to go for one that was given up.
@@ -169,6 +189,7 @@ impl Manager {
             };
             let (target, missing) = self.target(&models, wish).await;
             let named = missing.len() < wish.wanted().len();
+            let priority = wish.priority();
             self.note_active(&models);
             let (state, starter) = match target {
                 Target::Refused(fault) => {
@@ -195,7 +216,7 @@ impl Manager {
                             self.awaited = Some(awaited);
                             self.look_again = Some(clock::now() + LOOK_AGAIN);
                             if self.leaving.is_empty() {
-                                return;
+                                return Some(priority);
                             }
                             at += 1;
                             continue;
@@ -203,12 +224,14 @@ impl Manager {
                     }
                 }
             };
-            // Who hears of it finds it told everywhere.
+            // Who hears of it finds it told everywhere, and is let in.
             self.tell();
+            self.router.table.set_awaited(None);
             if let Some(wish) = self.wishes.remove(at) {
                 wish.reply(state, starter, missing);
             }
         }
+        None
     }
 
     fn is_ready(&self, model: ModelId) -> bool {

@@ -70,6 +70,8 @@ struct Played {
     stubborn: watch::Receiver<bool>,
     /// How far each is told to be, instead of being ready at once.
     slow: watch::Receiver<Option<u8>>,
+    /// Questions wait for a place.
+    full: watch::Receiver<bool>,
 }
 
 #[async_trait]
@@ -84,6 +86,7 @@ impl Launcher for Played {
         let finish = Arc::clone(&self.finish);
         let mut stubborn = self.stubborn.clone();
         let mut slow = self.slow.clone();
+        let full = self.full.clone();
         let (news, heard) = mpsc::channel(4);
         let (kill, mut killed) = oneshot::channel();
         tokio::spawn(async move {
@@ -108,7 +111,7 @@ impl Launcher for Played {
                     Some(request) = pulses.recv() => request.reply(v1::PromptList::default()),
                     request = requests.recv() => {
                         let Some(request) = request else { return };
-                        tokio::spawn(answer(request, Arc::clone(&finish)));
+                        tokio::spawn(answer(request, Arc::clone(&finish), full.clone()));
                     }
                 }
             }
@@ -118,9 +121,16 @@ impl Launcher for Played {
     }
 }
 
-async fn answer(request: aico_bus::Request, finish: Arc<Notify>) {
+async fn answer(request: aico_bus::Request, finish: Arc<Notify>, mut full: watch::Receiver<bool>) {
     let of = |item| v1::Generated { item: Some(item) };
     let mut back = request.stream();
+    if *full.borrow() {
+        let _gone = back.send(of(Item::Queued(0))).await;
+        tokio::select! {
+            () = back.cancelled() => return,
+            _ = full.wait_for(|full| !*full) => {}
+        }
+    }
     let _gone = back.send(of(Item::Text("x".into()))).await;
     finish.notified().await;
     back.end(of(Item::End(v1::GeneratedEnd::default())));
@@ -147,6 +157,7 @@ struct House {
     finish: Arc<Notify>,
     stubborn: watch::Sender<bool>,
     slow: watch::Sender<Option<u8>>,
+    full: watch::Sender<bool>,
     state: watch::Receiver<v1::ModelState>,
     memory: Arc<Made>,
     folder: tempfile::TempDir,
@@ -176,12 +187,14 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
     let finish = Arc::new(Notify::new());
     let (stubborn, watched) = watch::channel(false);
     let (slow, far) = watch::channel(None);
+    let (full, places) = watch::channel(false);
     let played = Played {
         bus: bus.clone(),
         next: AtomicU32::new(0),
         finish: Arc::clone(&finish),
         stubborn: watched,
         slow: far,
+        full: places,
     };
     // It has to live, or the manager stops.
     let (orders, inbox) = mpsc::channel(4);
@@ -199,6 +212,7 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
         finish,
         stubborn,
         slow,
+        full,
         state,
         memory,
         folder,
@@ -253,6 +267,49 @@ impl House {
             },
         )
         .await
+    }
+
+    /// Asks for it as somebody to whom it is so urgent.
+    async fn prepare_as(&self, priority: v1::Priority, name: &str) -> v1::PreparedModel {
+        let question = v1::PrepareModel {
+            wanted: vec![name.to_owned()],
+            only: false,
+        };
+        let meta = Meta::for_person(PersonId::new()).priority(priority);
+        let asked = self.asker.request(topics::MODELS_PREPARE, &question, meta);
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, asked).await.unwrap().unwrap()
+    }
+
+    /// Returns once this model is the one that waits for room.
+    async fn awaited(&self, name: &str) {
+        let mut state = self.state.clone();
+        let is_it = |state: &v1::ModelState| {
+            state.name == name && state.status() == Status::Starting && state.process_id == 0
+        };
+        let told = tokio::time::timeout(Duration::from_secs(60), state.wait_for(is_it));
+        assert!(told.await.is_ok(), "{name}");
+    }
+
+    /// What a question of no urgency hears first.
+    async fn asked(
+        &self,
+        model: ModelId,
+    ) -> (
+        Result<v1::Generated, RequestError>,
+        ReplyStream<v1::Generated>,
+    ) {
+        let question = v1::Generate {
+            model: model.to_vec(),
+            ..v1::Generate::default()
+        };
+        let meta = Meta::for_person(PersonId::new());
+        let asked = self
+            .asker
+            .open_stream(topics::MODELS_GENERATE, &question, meta);
+        let mut stream: ReplyStream<v1::Generated> = asked.await.unwrap();
+        let first = stream.next().await.unwrap();
+        (first, stream)
     }
 
     /// Asks for it and nothing else: why it can't be had.
@@ -505,6 +562,89 @@ async fn who_answers_is_not_taken_away_and_who_waits_for_room_gets_it() {
     assert_eq!(prepared.unwrap().state.unwrap().name, "cat");
     assert_eq!(house.inside().await, ["bee", "cat"]);
     assert!(house.folder.path().exists());
+}
+
+#[tokio::test]
+async fn of_those_that_wait_for_room_the_urgent_come_first() {
+    let house = house(&[("ant", 1), ("bee", 1), ("cat", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let stream = house.answering(ant).await;
+    let program = house.prepare_as(v1::Priority::Normal, "bee");
+    let person = house.prepare_as(v1::Priority::Interactive, "cat");
+    tokio::pin!(program, person);
+    tokio::select! {
+        _ = &mut program => panic!("ant answers"),
+        () = house.awaited("bee") => {}
+    }
+    tokio::select! {
+        _ = &mut person => panic!("ant answers"),
+        () = house.awaited("cat") => {}
+    }
+    house.finish.notify_waiters();
+    drop(stream);
+    let prepared = tokio::select! {
+        prepared = &mut person => prepared,
+        _ = &mut program => panic!("it came before the person"),
+    };
+    assert_eq!(prepared.state.unwrap().name, "cat");
+    assert_eq!(house.inside().await, ["cat"]);
+    // It is theirs to ask for a moment; then the program has its turn.
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(program.await.state.unwrap().name, "bee");
+}
+
+#[tokio::test]
+async fn who_has_no_place_yet_gives_way_to_the_more_urgent_that_wait_for_room() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let mut answered = house.answering(ant).await;
+    house.full.send_replace(true);
+    let (first, mut queued) = house.asked(ant).await;
+    assert_eq!(first.unwrap().item, Some(Item::Queued(0)));
+    let person = house.prepare_as(v1::Priority::Interactive, "bee");
+    tokio::pin!(person);
+    let given_way = tokio::select! {
+        _ = &mut person => panic!("ant answers"),
+        item = queued.next() => item.unwrap().unwrap_err().into_fault(),
+    };
+    assert_eq!(
+        given_way.code, "model-changed",
+        "it is to be asked for anew"
+    );
+    // Nobody comes in before the person either, and whoever is being answered is to the end.
+    let (late, _stream) = house.asked(ant).await;
+    assert_eq!(late.unwrap_err().into_fault().code, "model-changed");
+    assert_eq!(house.inside().await, ["ant"]);
+    house.finish.notify_one();
+    let mut last = None;
+    while let Some(item) = answered.next().await {
+        last = item.unwrap().item;
+    }
+    assert!(matches!(last, Some(Item::End(_))));
+    assert_eq!(person.await.state.unwrap().name, "bee");
+
+    // Then everybody is let in again.
+    house.full.send_replace(false);
+    let bee = house.ready("bee").await;
+    let _stream = house.answering(bee).await;
+}
+
+#[tokio::test]
+async fn who_has_no_place_yet_stays_where_as_urgent_a_one_waits_for_room() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    house.full.send_replace(true);
+    let (first, mut queued) = house.asked(ant).await;
+    assert_eq!(first.unwrap().item, Some(Item::Queued(0)));
+    let other = house.prepare_as(v1::Priority::Normal, "bee");
+    tokio::pin!(other);
+    tokio::select! {
+        _ = &mut other => panic!("somebody waits for ant"),
+        () = house.awaited("bee") => {}
+    }
+    house.full.send_replace(false);
+    let next = queued.next().await.unwrap().unwrap();
+    assert!(matches!(next.item, Some(Item::Text(_))));
 }
 
 #[tokio::test]

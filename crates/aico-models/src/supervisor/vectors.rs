@@ -135,14 +135,17 @@ impl Vectors {
 
     /// Has it loaded, and its slot kept until the guard is dropped.
     async fn loaded(&self, record: &ModelRecord, how: &How) -> Result<(View, Flying), Fault> {
-        if let Some(entered) = self.router.table.enter(record.id) {
-            return Ok(entered);
+        let table = &self.router.table;
+        if let Some((slot, flying)) = table.enter(record.id)
+            && !table.gives_way(&slot, how.priority)
+        {
+            return Ok((slot, flying));
         }
         let question = v1::PrepareModel {
             wanted: vec![record.id.to_string()],
             only: false,
         };
-        let until = Instant::now() + PATIENCE;
+        let mut until = None;
         loop {
             let asked = self
                 .client
@@ -158,9 +161,11 @@ impl Vectors {
                 let failed = || Fault::model_failed("The model can't be used");
                 return Err(state.fault.unwrap_or_else(failed));
             }
-            if let Some(entered) = self.router.table.enter(record.id) {
+            if let Some(entered) = table.enter(record.id) {
                 return Ok(entered);
             }
+            // From the first answer on: before it, it was others that kept it waiting.
+            let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
             if Instant::now() >= until {
                 return Err(Fault::model_failed("The model takes too long to start")
                     .with_what_to_do("Choose a smaller model."));
