@@ -7,6 +7,7 @@ pub(crate) mod activity;
 pub(crate) mod backup;
 pub(crate) mod character;
 pub(crate) mod conversation;
+pub(crate) mod count;
 pub(crate) mod engine;
 pub(crate) mod model;
 pub(crate) mod module;

@@ -10,6 +10,7 @@ use aico_contracts::v1::{Empty, ModelState, Priority};
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::routes::transformers::PATIENCE;
 
 /// How long a state may take that is told beside something else.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -41,6 +42,20 @@ impl App {
         let meta = Meta::new()
             .priority(Priority::Interactive)
             .deadline_in(time);
+        Ok(self.bus.request(topic, question, meta).await?)
+    }
+
+    /// Asks what texts are, for a person: a server of another machine is asked only for those who
+    /// allow it.
+    pub(crate) async fn ask_texts<Q: Payload, R: Payload>(
+        &self,
+        person: PersonId,
+        topic: &str,
+        question: &Q,
+    ) -> Result<R, Problem> {
+        let meta = Meta::for_person(person)
+            .priority(Priority::Interactive)
+            .deadline_in(PATIENCE);
         Ok(self.bus.request(topic, question, meta).await?)
     }
 

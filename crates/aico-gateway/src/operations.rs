@@ -178,6 +178,19 @@ const TEXTS: &[&[Code]] = &[
     ],
 ];
 
+/// What counting tokens can fail with.
+const COUNT: &[&[Code]] = &[
+    STORED_MODEL,
+    &[
+        Code::NotFound,
+        Code::Invalid,
+        Code::NoModel,
+        Code::ModelNotCapable,
+        Code::ModelTemplate,
+        Code::Unavailable,
+    ],
+];
+
 /// What asking as another program can fail with.
 const ASK: &[&[Code]] = &[
     ENGINE,
@@ -470,6 +483,7 @@ pub const OPERATIONS: &[Operation] = &[
     line("pull_model", Action::PullModel, Owner, DOWNLOAD),
     line("list_pulls", Action::ListPulls, Owner, MODULE),
     line("cancel_pull", Action::CancelPull, Owner, DOWNLOAD),
+    line("count_tokens", Action::CountTokens, Person, COUNT),
     line("embed_texts", Action::EmbedTexts, Person, TEXTS),
     line("find_entities", Action::FindEntities, Person, TEXTS),
     line("classify_texts", Action::ClassifyTexts, Person, TEXTS),

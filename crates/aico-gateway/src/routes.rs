@@ -4,6 +4,7 @@ pub(crate) mod backups;
 pub(crate) mod bus;
 pub(crate) mod characters;
 pub(crate) mod conversations;
+pub(crate) mod count;
 pub(crate) mod engines;
 pub(crate) mod files;
 pub(crate) mod health;
@@ -77,6 +78,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::remove))
         .routes(routes!(models::pin, models::unpin))
         .routes(routes!(models::activity))
+        .routes(routes!(count::count))
         .routes(routes!(pulls::catalogue))
         .routes(routes!(pulls::list, pulls::pull))
         .routes(routes!(pulls::cancel))

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::app::App;
+use crate::problem::{Code, Problem};
 
 /// Locking ends the sessions first and is told a moment later.
 const TOLD_LATER: Duration = Duration::from_millis(20);
@@ -24,6 +25,17 @@ pub(crate) enum Over {
     Locked,
     /// The daemon ends.
     Stopping,
+}
+
+impl Over {
+    /// What a program is told that was still waiting.
+    pub(crate) fn problem(self) -> Problem {
+        match self {
+            Self::Session => Code::TokenInvalid.into(),
+            Self::Locked => Code::Locked.into(),
+            Self::Stopping => Code::Stopping.into(),
+        }
+    }
 }
 
 /// Waits for the end of one principal's right.

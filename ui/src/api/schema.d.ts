@@ -846,6 +846,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/count": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Counts the tokens of a text, or of what was said, as a model of AICO's own engine reads them:
+         *     with what its chat template puts around each turn, and before its answer. The model is loaded
+         *     for that if it is not in memory. Models of other programs don't count beforehand
+         *     (`model-not-capable`).
+         */
+        post: operations["count_tokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models/embed": {
         parameters: {
             query?: never;
@@ -1447,7 +1469,8 @@ export interface paths {
         get: operations["read_rotation"];
         put?: never;
         /**
-         * Begins to change keys. One that was not finished is gone on with instead.
+         * Begins to change keys. One that was not finished is gone on with; unless it is what is asked for,
+         *     this one is refused (409) and can be asked for again when the other is over.
          * @description A plain rotation makes a new root key and writes anew what is under it. It revokes nothing that
          *     a person's own key or password opens, and no copy that was taken before. With `compromised`
          *     each person, each database and what signs gets a new key too, and the data is rewritten.
@@ -2348,6 +2371,30 @@ export interface components {
             items: components["schemas"]["Conversation"][];
             /** @description For `before`; null on the last page. */
             next: string | null;
+        };
+        /**
+         * @description What is to be counted: a `text`, or `turns`.
+         * @example {
+         *       "text": "The cat sat on the mat."
+         *     }
+         */
+        CountTokens: {
+            /** @description A model's name or id; without it the one that is chosen for everybody. */
+            model?: string | null;
+            /** @description Counted as the one thing that a person says. */
+            text?: string | null;
+            /** @description All that was said, the oldest first. */
+            turns?: components["schemas"]["CountedTurn"][] | null;
+        };
+        /**
+         * @description Who said it.
+         * @enum {string}
+         */
+        CountedRole: "system" | "user" | "assistant";
+        /** @description Something that was said. */
+        CountedTurn: {
+            role: components["schemas"]["CountedRole"];
+            text: string;
         };
         /** @description Makes a backup. */
         CreateBackup: {
@@ -4248,6 +4295,31 @@ export interface components {
              */
             last_used_at: string | null;
             name: string;
+        };
+        /**
+         * @description How many tokens that is.
+         * @example {
+         *       "model": "0193a1b2-0000-7000-8000-000000000005",
+         *       "tokens": 18,
+         *       "context_length": 4096
+         *     }
+         */
+        TokenCount: {
+            /**
+             * Format: int32
+             * @description Tokens that the model has room for as it is loaded, the answer included.
+             */
+            context_length: number;
+            /**
+             * Format: uuid
+             * @description The model that counted: each has tokens of its own.
+             */
+            model: string;
+            /**
+             * Format: int32
+             * @description With what the model's chat template adds.
+             */
+            tokens: number;
         };
         /** @description The master password. */
         Unlock: {
@@ -16952,6 +17024,262 @@ export interface operations {
                      *       "title": "The program that runs this model takes too long",
                      *       "type": "urn:aico:problem:engine-timeout",
                      *       "what_to_do": "Ask again. If it stays so, look at its own log, or choose another model."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    count_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CountTokens"];
+            };
+        };
+        responses: {
+            /** @description So many. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCount"];
+                };
+            };
+            /** @description `malformed`: The request can't be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "malformed",
+                     *       "status": 400,
+                     *       "title": "The request can't be read",
+                     *       "type": "urn:aico:problem:malformed",
+                     *       "what_to_do": "Compare it with /api/openapi.json."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sign-in-needed`: Sign in first. `token-invalid`: Your session has ended. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "sign-in-needed",
+                     *       "status": 401,
+                     *       "title": "Sign in first",
+                     *       "type": "urn:aico:problem:sign-in-needed",
+                     *       "what_to_do": "Sign in with your name and password."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `host-not-allowed`: This is not an address of AICO. `origin-not-allowed`: Requests from other web sites are refused. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "host-not-allowed",
+                     *       "status": 403,
+                     *       "title": "This is not an address of AICO",
+                     *       "type": "urn:aico:problem:host-not-allowed",
+                     *       "what_to_do": "Use the address that `aico serve` printed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-found",
+                     *       "status": 404,
+                     *       "title": "There is no such thing",
+                     *       "type": "urn:aico:problem:not-found"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-slow`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-slow",
+                     *       "status": 408,
+                     *       "title": "The request took too long to arrive",
+                     *       "type": "urn:aico:problem:too-slow",
+                     *       "what_to_do": "Try again."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-set-up`: AICO is not set up yet. `no-model`: No model is chosen. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not-set-up",
+                     *       "status": 409,
+                     *       "title": "AICO is not set up yet",
+                     *       "type": "urn:aico:problem:not-set-up",
+                     *       "what_to_do": "Open the address that `aico serve` prints, or run `aico setup`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-long`: This is too long. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too-long",
+                     *       "status": 413,
+                     *       "title": "This is too long",
+                     *       "type": "urn:aico:problem:too-long",
+                     *       "what_to_do": "Send less at once."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `json-needed`: The body must be JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "json-needed",
+                     *       "status": 415,
+                     *       "title": "The body must be JSON",
+                     *       "type": "urn:aico:problem:json-needed",
+                     *       "what_to_do": "Send `Content-Type: application/json`, uncompressed."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`: A value is not allowed. `model-missing`: The model's file is not there. `model-damaged`: The model's file is damaged. `model-refused`: The model can't be loaded. `model-template`: The model's chat template does not work. `model-too-large`: The model does not fit into memory. `model-not-capable`: The model can't do this. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid",
+                     *       "status": 422,
+                     *       "title": "A value is not allowed",
+                     *       "type": "urn:aico:problem:invalid"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Something went wrong inside AICO. `storage-failing`: The disk failed. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "internal",
+                     *       "status": 500,
+                     *       "title": "Something went wrong inside AICO",
+                     *       "type": "urn:aico:problem:internal",
+                     *       "what_to_do": "Try again. If it stays, run `aico doctor`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `model-failed`: The model failed. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "model-failed",
+                     *       "status": 502,
+                     *       "title": "The model failed",
+                     *       "type": "urn:aico:problem:model-failed",
+                     *       "what_to_do": "Look at the model's state, or choose another one."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `locked`: AICO is locked. `stopping`: AICO is stopping. `unavailable`: A part of AICO is not ready. `busy`: AICO has too much to do right now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "locked",
+                     *       "status": 503,
+                     *       "title": "AICO is locked",
+                     *       "type": "urn:aico:problem:locked",
+                     *       "what_to_do": "Unlock it with the master password: in the browser or with `aico unlock`."
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `took-too-long`: This took too long. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "took-too-long",
+                     *       "status": 504,
+                     *       "title": "This took too long",
+                     *       "type": "urn:aico:problem:took-too-long",
+                     *       "what_to_do": "Try again."
                      *     }
                      */
                     "application/problem+json": components["schemas"]["Problem"];

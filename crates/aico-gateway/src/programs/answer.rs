@@ -125,7 +125,7 @@ impl Answer {
         };
         let (source, first) = tokio::select! {
             begun = begun => begun?,
-            over = &mut over => return Err(why(over)),
+            over = &mut over => return Err(over.problem()),
         };
         Ok(Self {
             source,
@@ -160,7 +160,7 @@ impl Answer {
                 };
                 tokio::select! {
                     next = next => next,
-                    over = &mut self.over => Err(why(over)),
+                    over = &mut self.over => Err(over.problem()),
                 }
             }
         };
@@ -196,14 +196,6 @@ pub(crate) struct Whole {
     pub(crate) thinking: String,
     pub(crate) calls: Vec<v1::ToolCall>,
     pub(crate) figures: Figures,
-}
-
-fn why(over: Over) -> Problem {
-    match over {
-        Over::Session => Code::TokenInvalid.into(),
-        Over::Locked => Code::Locked.into(),
-        Over::Stopping => Code::Stopping.into(),
-    }
 }
 
 async fn ask(

@@ -84,7 +84,7 @@ pub(crate) async fn answer<S: Shape>(
     }
     let shape = shape(&whom);
     let Some(question) = asked.question else {
-        let moved = moved(app, &pass, &whom, asked.leave).await?;
+        let moved = moved(app, pass, &whom, asked.leave).await?;
         return Ok(Json(shape.moved(moved)).into_response());
     };
     if matches!(whom, Askable::Companion) {
@@ -109,13 +109,17 @@ fn refused<S: Shape>(problem: Problem, model: &str) -> Refusal {
 }
 
 /// Loads a model for what comes, or lets it go.
-async fn moved(app: &Arc<App>, pass: &Pass, whom: &Askable, leave: bool) -> Result<Moved, Refusal> {
+async fn moved(app: &Arc<App>, pass: Pass, whom: &Askable, leave: bool) -> Result<Moved, Refusal> {
     pass.opened(app).await?;
     if let Askable::Model(known) = whom {
-        match leave {
-            true => memory::unload(app, pass.person, &known.model.id).await?,
-            false => memory::ready(app, pass.person, &known.id()).await?,
-        }
+        let person = pass.person;
+        let work = async {
+            match leave {
+                true => memory::unload(app, person, &known.model.id).await,
+                false => memory::ready(app, person, &known.id()).await,
+            }
+        };
+        pass.while_here(work).await?;
     }
     Ok(match leave {
         true => Moved::Unloaded,

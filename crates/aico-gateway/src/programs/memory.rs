@@ -38,9 +38,9 @@ async fn request<Q: Payload, R: Payload>(
 pub(crate) async fn ready(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
     match tokio::time::timeout(PATIENCE, wait(app, person, model)).await {
         Ok(ready) => ready,
-        Err(_) => {
-            Err(Problem::from(Code::TookTooLong).with_detail("The model takes too long to start."))
-        }
+        Err(_) => Err(Problem::from(Code::TookTooLong).with_detail(
+            "No room came for the model beside those that answer, or it takes too long to start.",
+        )),
     }
 }
 

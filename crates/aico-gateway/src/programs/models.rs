@@ -168,6 +168,12 @@ pub(crate) async fn find(
     Ok(meant(all, asked).map(|one| Askable::Model(Box::new(one))))
 }
 
+/// The one that is chosen for everybody.
+pub(crate) async fn chosen(app: &App, person: PersonId) -> Result<Option<Known>, Problem> {
+    let mut all = known(app, person).await?.into_iter();
+    Ok(all.find(|one| one.model.active))
+}
+
 fn meant(mut all: Vec<Known>, asked: &str) -> Option<Known> {
     let asked = plain(asked);
     // Of several that are called alike, the one that is most likely to answer at once.

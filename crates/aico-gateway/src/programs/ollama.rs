@@ -200,7 +200,9 @@ async fn vectors(
     let form: Embed = input.json_up_to(embeddings::TEXTS).await?;
     let (wanted, truncate) = form.check(older)?;
     pass.opened(app).await?;
-    let made = embeddings::embed(app, pass.person, HERE, wanted).await?;
+    let person = pass.person;
+    let made = pass.while_here(embeddings::embed(app, person, HERE, wanted));
+    let made = made.await?;
     if !truncate && !embeddings::truncated(&made).is_empty() {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,

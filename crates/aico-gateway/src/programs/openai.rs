@@ -93,7 +93,9 @@ pub(crate) async fn embeddings(
     let form: Embeddings = input.json_up_to(embeddings::TEXTS).await?;
     let (wanted, packed) = form.checked()?;
     pass.opened(&app).await?;
-    let made = embeddings::embed(&app, pass.person, HERE, wanted).await?;
+    let person = pass.person;
+    let made = pass.while_here(embeddings::embed(&app, person, HERE, wanted));
+    let made = made.await?;
     let (tokens, truncated) = (embeddings::tokens(&made), embeddings::truncated(&made));
     let data: Vec<_> = made
         .items

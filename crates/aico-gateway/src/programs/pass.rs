@@ -86,6 +86,18 @@ impl Pass {
         Ok(())
     }
 
+    /// Does this, unless the right to be here ends before it is done.
+    pub(super) async fn while_here<T, E: From<Problem>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let (watch, _held) = self.into_parts();
+        tokio::select! {
+            done = work => done,
+            over = watch.over() => Err(over.problem().into()),
+        }
+    }
+
     /// What lives as long as the answer.
     pub(super) fn into_parts(self) -> (Watch, Held) {
         (self.watch, self.held)

@@ -106,6 +106,11 @@ impl Question {
                            the list of models names them.";
             return Err(Refusal::unsupported("format", message));
         }
+        if self.extras.think == Some(true) || !self.extras.effort.is_empty() {
+            let message = "`aico` is the companion: whether it thinks before it answers is its \
+                           character's. Ask a model for that; the list of models names them.";
+            return Err(Refusal::unsupported("think", message));
+        }
         Ok(())
     }
 

@@ -45,16 +45,14 @@ pub(crate) async fn embed(
     caller: Caller,
     input: Input,
 ) -> Result<Json<EmbeddedTexts>, Problem> {
-    caller.may(Action::EmbedTexts)?;
+    let me = caller.may_own(Action::EmbedTexts)?;
     let form: EmbedTexts = input.json_up_to(TEXTS).await?;
     let question = v1::Embed {
         model: model(form.model)?,
         texts: form.texts,
         dimensions: form.dimensions.unwrap_or_default(),
     };
-    let found = app
-        .ask_models(topics::MODELS_EMBED, &question, PATIENCE)
-        .await?;
+    let found = app.ask_texts(me, topics::MODELS_EMBED, &question).await?;
     Ok(Json(convert::embedded(found)))
 }
 
@@ -67,7 +65,7 @@ pub(crate) async fn entities(
     caller: Caller,
     input: Input,
 ) -> Result<Json<FoundEntities>, Problem> {
-    caller.may(Action::FindEntities)?;
+    let me = caller.may_own(Action::FindEntities)?;
     let form: FindEntities = input.json_up_to(TEXTS).await?;
     let question = v1::FindEntities {
         model: model(form.model)?,
@@ -76,7 +74,7 @@ pub(crate) async fn entities(
         threshold: form.threshold.unwrap_or_default(),
     };
     let found = app
-        .ask_models(topics::MODELS_ENTITIES, &question, PATIENCE)
+        .ask_texts(me, topics::MODELS_ENTITIES, &question)
         .await?;
     Ok(Json(convert::entities(found, &question.texts)))
 }
@@ -90,7 +88,7 @@ pub(crate) async fn classify(
     caller: Caller,
     input: Input,
 ) -> Result<Json<ClassifiedTexts>, Problem> {
-    caller.may(Action::ClassifyTexts)?;
+    let me = caller.may_own(Action::ClassifyTexts)?;
     let form: ClassifyTexts = input.json_up_to(TEXTS).await?;
     let task = match form.task {
         ClassifyTask::Sentiment => "sentiment",
@@ -102,7 +100,7 @@ pub(crate) async fn classify(
         texts: form.texts,
     };
     let found = app
-        .ask_models(topics::MODELS_CLASSIFY, &question, PATIENCE)
+        .ask_texts(me, topics::MODELS_CLASSIFY, &question)
         .await?;
     Ok(Json(convert::classified(found)))
 }

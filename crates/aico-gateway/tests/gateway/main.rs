@@ -5,6 +5,7 @@
 mod authorization;
 mod browser;
 mod contract;
+mod count;
 mod engines;
 mod hostile;
 mod local;

@@ -904,6 +904,12 @@ pub(crate) struct Models {
     pub(crate) prepared: Arc<Mutex<Vec<(String, bool)>>>,
     /// What was let go.
     pub(crate) unloaded: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// What was counted.
+    pub(crate) counted: Arc<Mutex<Vec<v1::CountTokens>>>,
+    /// For whom vectors were asked.
+    pub(crate) embedded_for: Arc<Mutex<Vec<PersonId>>>,
+    /// Texts that are never answered.
+    waiting: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Models {
@@ -929,6 +935,29 @@ impl Models {
                 ..Default::default()
             }),
             ..Default::default()
+        });
+    }
+}
+
+impl Models {
+    /// Words are tokens, and each turn has two more. One that is asked twice for the same was gone
+    /// the first time, if its words say so.
+    fn count(&self, request: Request) {
+        let asked: v1::CountTokens = request.decode().unwrap();
+        let mut counted = self.counted.lock();
+        let again = counted.contains(&asked);
+        counted.push(asked.clone());
+        if asked.model == [8; 16] {
+            return request.fault(Fault::new("model-not-capable", "It counts no tokens"));
+        }
+        if asked.turns.iter().any(|turn| turn.text == "gone") && !again {
+            return request.fault(Fault::new("model-changed", "Another model answers now"));
+        }
+        let words = |turn: &v1::Turn| turn.text.split_whitespace().count() + 2;
+        let tokens: usize = asked.turns.iter().map(words).sum();
+        request.reply(v1::TokenCount {
+            tokens: u32::try_from(tokens).unwrap(),
+            context_length: 512,
         });
     }
 }
@@ -1011,6 +1040,7 @@ fn serve_models(bus: &Bus) -> Models {
         topics::MODELS_REMOVE_PACKAGE,
         topics::MODELS_GET_STATE,
         topics::MODELS_PREPARE,
+        topics::MODELS_COUNT,
         topics::MODELS_UNLOAD,
     ];
     for topic in topics_of_manager {
@@ -1050,6 +1080,7 @@ fn serve_models(bus: &Bus) -> Models {
                         request.reply(the_activity(asker.unwrap()));
                     }
                     topics::MODELS_PREPARE => models.prepare(request),
+                    topics::MODELS_COUNT => models.count(request),
                     topics::MODELS_UNLOAD => {
                         let wanted: v1::UnloadModel = request.decode().unwrap();
                         models.unloaded.lock().push(wanted.id);
@@ -1090,6 +1121,12 @@ fn serve_models(bus: &Bus) -> Models {
                     topics::MODELS_SHOW => request.reply(v1::EngineModelDetails::default()),
                     topics::MODELS_EMBED => {
                         let wanted: v1::Embed = request.decode().unwrap();
+                        let asker = PersonId::from_slice(&request.envelope.person);
+                        models.embedded_for.lock().push(asker.unwrap());
+                        if wanted.texts == ["wait"] {
+                            models.waiting.lock().push(request);
+                            continue;
+                        }
                         let item = |text: &String| v1::EmbeddedText {
                             vector: vec![text.len() as f32, 0.5],
                             tokens: 3,

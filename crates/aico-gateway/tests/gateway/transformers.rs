@@ -21,6 +21,8 @@ async fn texts_go_in_and_vectors_come_out_with_what_was_left_out() {
         json!({"vector": [4.0, 0.5], "tokens": 3, "truncated": false})
     );
     assert_eq!(made["items"][1]["truncated"], true);
+    // Whoever asks decides whether their texts may leave the machine.
+    assert_eq!(*world.models.embedded_for.lock(), [owner.id]);
 
     for (path, form) in [
         ("embed", json!({"texts": "no list"})),
@@ -92,6 +94,29 @@ async fn openai_gets_its_numbers_plain_or_packed() {
     let listed = listed["data"].as_array().unwrap();
     assert!(listed.iter().any(|model| model["id"] == "vectors"));
     world.get("/v1/models/vectors", &token).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_not_waited_for_with_a_token_that_was_revoked() {
+    let (world, owner) = World::ready().await;
+    let made = world
+        .home
+        .create_token(owner.id, "Editor", 1)
+        .await
+        .unwrap();
+    let form = json!({"model": "vectors", "input": "wait"});
+    let asking = world.post("/v1/embeddings", &made.token, form);
+    let revoking = async {
+        until("it is asked", || {
+            !world.models.embedded_for.lock().is_empty()
+        })
+        .await;
+        world.home.revoke_token(owner.id, made.about.id).await
+    };
+    let (told, revoked) = tokio::join!(asking, revoking);
+    revoked.unwrap();
+    assert_eq!(told.status, 401);
+    assert_eq!(told.json()["error"]["code"], "invalid_api_key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,15 @@ pub(crate) enum Model {
         #[arg(long)]
         detach: bool,
     },
+    /// Tells how many tokens a text is for a model of AICO's own engine, with what the model's
+    /// chat template adds.
+    Count {
+        /// The text.
+        text: String,
+        /// A model's name or id instead of the one that is chosen for everybody.
+        #[arg(long)]
+        model: Option<String>,
+    },
     /// Turns texts into vectors, each a line of JSON.
     Embed {
         /// The texts.

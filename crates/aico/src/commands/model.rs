@@ -32,10 +32,15 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
                 .post("/api/v1/models", &json!({ "path": path }))
                 .await?;
             style::line(&describe(&added));
-            style::note(&format!(
-                "Answer with it from now on: aico model use \"{}\"",
-                style::harmless(added["name"].as_str().unwrap_or_default())
-            ));
+            let can = |what: &str| {
+                let mut all = added["capabilities"].as_array().into_iter().flatten();
+                all.any(|one| one == what)
+            };
+            let purpose = match can("embeddings") && !can("chat") {
+                true => "embedding",
+                false => "chat",
+            };
+            style::note(&pull::what_for(Some(purpose), &pull::shown(&added["name"])));
         }
         Model::List { json } => {
             let mut all = daemon.get("/api/v1/models").await?;
@@ -94,6 +99,15 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
             style::note("It may be unloaded when nobody asks it, or to make room for another.");
         }
         Model::Ps { json } => ps::run(&daemon, *json).await?,
+        Model::Count { text, model } => {
+            let model = match model {
+                Some(model) => Some(find(&daemon, model).await?),
+                None => None,
+            };
+            let body = json!({ "model": model, "text": text });
+            let counted = daemon.post("/api/v1/models/count", &body).await?;
+            style::line(&counted["tokens"].to_string());
+        }
         Model::Embed { texts, model } => package::embed(&daemon, model.as_deref(), texts).await?,
         Model::Catalogue { json } => pull::catalogue(&daemon, *json).await?,
         Model::Pull(what) => match shelf::of(&what.name) {

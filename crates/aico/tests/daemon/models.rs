@@ -1,9 +1,12 @@
-//! Model files that are gone, damaged or none.
+//! Model files that are gone, damaged or none; and what one counts.
 
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::{World, fails, send, text, until};
+use serde_json::json;
+
+use crate::http::Api;
+use crate::support::{PASSWORD, World, fails, send, text, until};
 
 #[test]
 fn model_files_that_are_none_or_gone_are_told_and_the_starter_stays() {
@@ -57,6 +60,43 @@ fn model_files_that_are_none_or_gone_are_told_and_the_starter_stays() {
         .unwrap();
     world.said(&["model", "use", starter_id["id"].as_str().unwrap()]);
     assert_eq!(world.chat(None, "Hello")["status"], "complete");
+}
+
+#[test]
+fn tokens_are_counted_as_an_answer_counts_them() {
+    let world = World::ready();
+    let count = |more: &[&str], words: &str| -> u64 {
+        let counted = world.said(&[&["model", "count"], more, &[words]].concat());
+        counted.trim().parse().unwrap()
+    };
+    let short = count(&[], "Hello");
+    let named = count(&["--model", "AICO Starter"], "Hello Hello Hello");
+    assert!(0 < short && short < named, "{short} {named}");
+    fails(
+        &world,
+        &["model", "count", "Hello", "--model", "nobody"],
+        13,
+        "aico model list",
+    );
+
+    let api = world.api().sign_in("Mia", PASSWORD);
+    let turns = json!({"turns": [{"role": "user", "text": "Hello"}]});
+    let (status, counted) = api.post("/api/v1/models/count", &turns);
+    assert_eq!((status, &counted["tokens"]), (200, &json!(short)));
+    // The program that asks has the same count in its answer.
+    let door = Api {
+        token: world.token(&[]),
+        ..api
+    };
+    let asked = json!({
+        "model": counted["model"], "max_tokens": 8,
+        "messages": [{"role": "user", "content": "Hello"}]
+    });
+    let (status, answer) = door.post("/v1/chat/completions", &asked);
+    assert_eq!(
+        (status, &answer["usage"]["prompt_tokens"]),
+        (200, &json!(short))
+    );
 }
 
 /// The file that the starter was put into.

@@ -440,8 +440,11 @@ mod tests {
             (json!("high"), Some(true), "high"),
         ] {
             let asked = check(json!({ "reasoning_effort": word })).ok().unwrap();
-            let extras = asked.0.question.unwrap().extras;
+            let question = asked.0.question.unwrap();
+            let extras = &question.extras;
             assert_eq!((extras.think, extras.effort), (think, effort), "{word}");
+            let refused = question.for_companion().is_err();
+            assert_eq!(refused, think == Some(true), "{word}");
         }
         let format = |format: Value| {
             let asked = check(json!({ "response_format": format })).ok().unwrap();
