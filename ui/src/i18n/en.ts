@@ -317,6 +317,7 @@ export const en = {
   'characters.longest': 'Tokens of an answer',
   'characters.context': 'Tokens of context',
   'characters.stops': 'Texts that end an answer, one a line',
+  'characters.stops.hint': 'In quotes every space counts, and "\\n" is a line break.',
   'characters.number': 'One of the values is no number.',
   'characters.with': 'Talking with',
 

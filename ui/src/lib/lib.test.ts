@@ -5,9 +5,10 @@ import { programOf } from './client';
 import { bytes, dayGroup, duration, shortMoment } from './dates';
 import { letters } from './password';
 import { phraseOf } from './phrase';
+import { stopLines, stopsOf } from './stops';
 import { harmless } from './text';
 import { expiryDays } from './token';
-import { UnderWay } from './transfers';
+import { offTheList, UnderWay } from './transfers';
 import { uuid7 } from './uuid7';
 
 describe('ids', () => {
@@ -29,6 +30,22 @@ describe('a recovery phrase', () => {
       expect(phraseOf(typed)).toEqual(words);
     }
     expect(phraseOf(' 12. ')).toEqual([]);
+  });
+});
+
+describe('texts that end an answer', () => {
+  it('are the same after they were shown to be changed', () => {
+    const stops = [
+      ...['\n', '\nUser:', 'User: ', ' ', '"', 'a"\n', '"a"', '\\n', '\r', '\t', 'END'],
+      ...['<|im_end|>', '"open', '\u00a0x', '\u2028', 'a\nb'],
+    ];
+    expect(stopsOf(stopLines(stops))).toEqual(stops);
+    expect(stopLines(['END', 'User:'])).toBe('END\nUser:');
+    expect(stopLines(['END ', '\n'])).toBe('"END "\n"\\n"');
+  });
+
+  it('are read as they are typed', () => {
+    expect(stopsOf(' END \n\n"User: "\n""\n"open\n"\n')).toEqual(['END', 'User: ', '"open', '"']);
   });
 });
 
@@ -143,6 +160,20 @@ describe('transfers', () => {
     underWay.began('tiny');
     expect(underWay.look([])).toBe(true);
     expect(underWay.look([])).toBe(false);
+  });
+
+  it('a file that is here and on no list can be put there, whatever it is for', () => {
+    const entry = (purpose: string, source: string, model: string | null = null) => ({
+      present: true,
+      model,
+      purpose,
+      sources: [`https://hub.invalid/${source}`],
+    });
+    expect(offTheList(entry('chat', 'tiny'))).toBe(true);
+    expect(offTheList(entry('embedding', 'tiny.gguf'))).toBe(true);
+    expect(offTheList(entry('embedding', 'onnx/model.onnx'))).toBe(false);
+    expect(offTheList(entry('embedding', 'tiny.gguf', 'id'))).toBe(false);
+    expect(offTheList({ ...entry('chat', 'tiny.gguf'), present: false })).toBe(false);
   });
 
   it('one that ends while another begins has ended', () => {

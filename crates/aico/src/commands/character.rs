@@ -357,7 +357,7 @@ async fn edit(daemon: &Daemon, name: &str, file: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts the fields of a JSON file over those that are there.
+/// Puts the fields of a JSON file over those that are there; of `sampling`, each value by itself.
 fn merge(texts: &mut Value, bytes: &[u8]) -> Result<(), Failure> {
     let read: Value = serde_json::from_slice(bytes).map_err(|error| {
         Failure::new(Exit::Refused, "The text of the character is no JSON.")
@@ -377,7 +377,10 @@ fn merge(texts: &mut Value, bytes: &[u8]) -> Result<(), Failure> {
         texts["examples_text"] = json!("");
     }
     for (field, value) in fields {
-        texts[field] = value;
+        match (&mut texts[&field], value) {
+            (Value::Object(there), Value::Object(given)) => there.extend(given),
+            (there, value) => *there = value,
+        }
     }
     Ok(())
 }
@@ -398,4 +401,28 @@ async fn remove(daemon: &Daemon, name: &str) -> Result<(), Failure> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_does_not_name_stays() {
+        let mut texts = json!({
+            "about": "Calm.", "system_prompt": "Be brief.",
+            "sampling": {"temperature": 0.6, "seed": 7, "top_k": 20, "stop": ["END "]},
+        });
+        let changes = br#"{"about": "Quick.", "sampling": {"temperature": 0.8, "seed": null}}"#;
+        assert!(merge(&mut texts, changes).is_ok());
+        let expected = json!({
+            "about": "Quick.", "system_prompt": "Be brief.",
+            "sampling": {"temperature": 0.8, "seed": null, "top_k": 20, "stop": ["END "]},
+        });
+        assert_eq!(texts, expected);
+        // A new one has nothing to keep.
+        let mut texts = json!({});
+        assert!(merge(&mut texts, br#"{"sampling": {"top_p": 0.9}}"#).is_ok());
+        assert_eq!(texts, json!({"sampling": {"top_p": 0.9}}));
+    }
 }

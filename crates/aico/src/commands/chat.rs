@@ -176,6 +176,8 @@ struct Shown {
     begun: bool,
     /// How far the model is loaded that the answer waits for.
     loading: Option<Progress>,
+    /// How many are answered before.
+    queued: Option<Progress>,
 }
 
 impl Shown {
@@ -185,6 +187,7 @@ impl Shown {
             early: Vec::new(),
             begun: false,
             loading: None,
+            queued: None,
         }
     }
 
@@ -216,6 +219,7 @@ impl Shown {
             "answer.delta" if event["message"] == answer => {
                 let text = event["text"].as_str().unwrap_or_default();
                 let thinking = event["thinking"] == true;
+                self.queued = None;
                 self.event(&json!({
                     "type": "delta", "part": event["part"], "text": text, "thinking": thinking,
                 }));
@@ -229,6 +233,7 @@ impl Shown {
             }
             "queue" if event["message"] == answer => {
                 self.event(&json!({"type": "queue", "position": event["position"]}));
+                self.queue(&event["position"]);
                 None
             }
             "model.state" => {
@@ -238,10 +243,28 @@ impl Shown {
             }
             "answer.done" if event["message"]["id"] == answer => {
                 self.loading = None;
+                self.queued = None;
                 Some(self.done(event))
             }
             _ => None,
         }
+    }
+
+    /// Shows how many are answered before, while the answer has not begun.
+    fn queue(&mut self, position: &Value) {
+        if self.json || self.begun {
+            return;
+        }
+        // A new line each time: of one line, what follows at once on another is left out.
+        self.queued = None;
+        let before = match position.as_u64() {
+            None | Some(0) => "next in line".to_owned(),
+            Some(1) => "1 answer before yours".to_owned(),
+            Some(count) => format!("{count} answers before yours"),
+        };
+        self.queued
+            .insert(Progress::new("Waiting"))
+            .say(&format!("Waiting: {before}"));
     }
 
     /// Shows how far the model is loaded while the answer has not begun.
@@ -310,5 +333,25 @@ impl Shown {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_told_so_until_it_is_their_turn() {
+        let queue = |message: &str| json!({"kind": "queue", "message": message, "position": 2});
+        let mut shown = Shown::new(false);
+        assert!(shown.follow(&queue("another"), Some("ours")).is_none());
+        assert!(shown.queued.is_none());
+        assert!(shown.follow(&queue("ours"), Some("ours")).is_none());
+        assert!(shown.queued.is_some());
+        let thought = json!({
+            "kind": "answer.delta", "message": "ours", "part": 0, "text": "Hm.", "thinking": true,
+        });
+        assert!(shown.follow(&thought, Some("ours")).is_none());
+        assert!(shown.queued.is_none());
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::gguf_writer::{self, Shape};
-use crate::support::{World, fails, text, until};
+use crate::support::{World, fails, send, text, until};
 
 /// A card of version 3 with things in it that AICO does not use.
 fn card() -> Value {
@@ -195,10 +196,10 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
     );
     world.said(&["character", "edit", "Mine", changes.to_str().unwrap()]);
     let shown = world.said(&["character", "show", "Mine"]);
-    assert!(
-        shown.contains("temperature 0.9") && shown.contains("Say yes."),
-        "{shown}"
-    );
+    // Of the sampling too, what the file does not name stays.
+    for words in ["temperature 0.9", "top_k 20", "Say yes."] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
     let wrong = world.write(
         "wrong.json",
         r#"{"sampling": {"temperature": 9, "stop": []}}"#,
@@ -417,6 +418,57 @@ fn the_model_that_a_character_is_made_for_answers_and_the_next_one_when_it_is_go
     ask(Some(conversation), "And now?");
     assert_eq!(last(conversation)["status"], "complete");
     assert_eq!(last(conversation)["instead_of"], "sage:1b");
+}
+
+/// As a process is ended that takes more memory than there is, always at the same question.
+#[test]
+fn where_a_models_process_ends_before_a_word_the_next_model_answers() {
+    let world = World::ready();
+    let (sage, owl) = (world.path("Sage-1B-Q8_0.gguf"), world.path("owl.gguf"));
+    gguf_writer::write(&sage, &Shape::tiny());
+    fs::copy(starter(&world), &owl).unwrap();
+    add(&world, &sage);
+    add(&world, &owl);
+    let modelfile = "# aico-name: Sage\nFROM sage:1b\n# aico-fallback: owl.gguf\n\
+                     PARAMETER num_predict 12\nPARAMETER seed 7";
+    let done = import(&world, "Modelfile", modelfile);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let others = world.children();
+    let made = world.said(&["chat", "--json", "--character", "Sage", "--once", "Hello"]);
+    let made = crate::support::done(&made);
+    let conversation = made["conversation"].as_str().unwrap();
+    let last = || messages(&world, conversation).pop().unwrap();
+    assert_eq!(last()["model"], "Random");
+    let process = world.children();
+    let process = process.iter().find(|pid| !others.contains(pid)).unwrap();
+
+    // It stands still, so that it has said nothing when it ends.
+    send(*process, "STOP");
+    let talk = world
+        .command(&["chat", "--json", "--once", "And now?"])
+        .args(["--conversation", conversation])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it is asked", || {
+        let stats = json_of(&world, &["bus", "stats", "--json"]);
+        let services = stats["services"].as_array().unwrap();
+        services
+            .iter()
+            .any(|one| one["pattern"] == "models.generate" && one["in_progress"] == 1)
+            .then_some(())
+    });
+    send(*process, "KILL");
+    let ended = talk.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let told = last();
+    assert_eq!(
+        (&told["status"], &told["instead_of"]),
+        (&"complete".into(), &"sage:1b".into()),
+        "{told}"
+    );
+    assert_ne!(told["model"], "Random");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::ollama_double::{Dialect, Double, Fault};
+use crate::ollama_double::{Dialect, Double, Fault, Model};
 use crate::registry::Registry;
 use crate::support::{World, fails, text, until};
 
@@ -299,6 +299,31 @@ fn models_are_made_of_files_modelfiles_and_characters() {
     assert_eq!(made["from"], "tiny");
     assert!(made["system"].as_str().is_some_and(|text| text.len() > 20));
 
+    // On top of the first of those that it is made for, however Ollama calls that one.
+    let eve = [
+        "model",
+        "create",
+        "ollama/eve",
+        "--character",
+        "Eve",
+        "--yes",
+    ];
+    fails(world, &eve, 13, "Qwen3-8B, Qwen3-4B");
+    fails(world, &eve, 13, "tiny:latest");
+    let known = Model::new(&["completion"]);
+    for name in ["qwen3:4b", "qwen3:8b"] {
+        beside
+            .double
+            .state()
+            .models
+            .insert(name.to_owned(), known.clone());
+    }
+    until("they are listed", || beside.has("qwen3:8b").then_some(()));
+    world.said(&eve);
+    let made = beside.double.state().models["eve:latest"].made_of.clone();
+    assert_eq!(made["from"], "qwen3:8b");
+    assert_eq!(beside.pulls(), 0);
+
     for (content, code, words) in [
         ("FROM tiny\nFORM x\n", 15, "Line 2"),
         ("FROM ./none.gguf\n", 13, "none.gguf"),
@@ -317,4 +342,17 @@ fn models_are_made_of_files_modelfiles_and_characters() {
         2,
         "which program",
     );
+}
+
+#[test]
+fn a_character_may_have_its_model_asked_not_to_think() {
+    let beside = beside(Dialect::Old);
+    let world = &beside.world;
+    world.said(&["engine", "check", "ollama"]);
+    world.said(&["model", "use", "ollama/clever:8b"]);
+    for (character, think) in [("Aico", true), ("Eve", false)] {
+        world.said(&["chat", "--character", character, "--once", "Hello"]);
+        let asked = beside.double.last("/api/chat");
+        assert_eq!(asked["think"], think, "{character}");
+    }
 }
