@@ -21,6 +21,10 @@ check_build_needs() {
   # shellcheck disable=SC1091 # not ours
   have cargo || { [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"; }
   have cargo || die "Rust is missing; install it as https://rustup.rs says and start again" "$NEEDS_INSTALL"
+  rust_is_new_enough || die "$(rustc -V) is too old, $(rust_wanted) is needed; type this and start again:  rustup update stable (a system's own package of Rust: https://rustup.rs)" "$NEEDS_INSTALL"
+  # What was fetched before lies in the cache folder.
+  # shellcheck source=tools/env.sh
+  . "$ROOT/tools/env.sh"
   { have cc && have c++ && have make; } || need compiler
   have cmake || need cmake
   have_libclang || need libclang
@@ -30,10 +34,19 @@ check_build_needs() {
 }
 
 check_test_needs() {
+  { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 ||
+    die "rustfmt and clippy are missing; type this and start again:  rustup component add rustfmt clippy" "$NEEDS_INSTALL"
   python_with_venv || test_python_is_fine || need python
   [ "${1:-}" = no-ui ] || find_chromium >/dev/null || need chromium
   # The key manager's tests run a desktop's keychain of their own; there is one on Linux only.
   [ "$(uname -s)" != Linux ] || have_keyring || need keyring
+}
+
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml"; }
+rust_is_new_enough() {
+  local wanted found
+  wanted="$(rust_wanted)" found="$(rustc -V | cut -d' ' -f2)"
+  [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" = "$wanted" ]
 }
 
 have_keyring() {
@@ -116,7 +129,11 @@ install_missing() {
   local as_root=""
   if [ "$(id -u)" -ne 0 ]; then
     if have sudo && sudo -n true 2>/dev/null; then as_root="sudo -n"
-    else die "some packages are missing; type this and start again:  sudo $line" "$NEEDS_INSTALL"; fi
+    else
+      # The list of packages may be older than the packages themselves.
+      [ "$manager" != apt ] || line="apt-get update && sudo $line"
+      die "some packages are missing; type this and start again:  sudo $line" "$NEEDS_INSTALL"
+    fi
   fi
   if [ "$manager" != apt ]; then
     say "installing:$names"
