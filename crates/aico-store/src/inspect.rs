@@ -25,11 +25,7 @@ pub(crate) struct Facts {
 
 /// Opens the file for reading and reads its [`Facts`].
 pub(crate) fn inspect(place: &Place, key: &[u8; 32], mode: Mode) -> Result<Facts, OpenError> {
-    inspect_file(place.path(), key, mode)
-}
-
-/// The same for a file beside a database.
-pub(crate) fn inspect_file(path: &Path, key: &[u8; 32], mode: Mode) -> Result<Facts, OpenError> {
+    let path = place.path();
     let connection = connection::open(path, key, mode).map_err(engine(path))?;
     facts(&connection)
         .map_err(|error| engine(path)(connection::refine(&connection, error)))?

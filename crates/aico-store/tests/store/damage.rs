@@ -56,6 +56,25 @@ async fn a_closed_database_cut_at_any_length_is_refused_and_left_alone() {
     store.close().await.unwrap();
 }
 
+/// Where the power went while the log was folded in, the later pages may be of different moments,
+/// and the log has what mends them.
+#[tokio::test]
+async fn which_key_a_file_is_under_is_told_by_its_first_page_alone() {
+    let bench = Bench::new();
+    bench.filled(150).await;
+    let whole = fs::read(bench.path()).unwrap();
+    let mut mixed = whole.clone();
+    mixed[PAGE..].fill(7);
+    for bytes in [&whole[..], &mixed[..], &whole[..3 * PAGE]] {
+        fs::write(bench.path(), bytes).unwrap();
+        assert!(Store::opens_with(&bench.path(), &KEY));
+        assert!(!Store::opens_with(&bench.path(), &[9; 32]));
+    }
+    mixed[PAGE / 2] ^= 1;
+    fs::write(bench.path(), &mixed).unwrap();
+    assert!(!Store::opens_with(&bench.path(), &KEY));
+}
+
 /// The same when the registry knows of no clean stop and so has no hash.
 #[tokio::test]
 async fn a_database_cut_at_any_length_after_a_crash_is_refused() {
