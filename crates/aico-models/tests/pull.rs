@@ -147,16 +147,17 @@ impl World {
         Self::new(setting, server).await
     }
 
-    async fn pull(&self) -> v1::Pull {
+    async fn begin(&self, use_then: bool) -> v1::Pull {
         let question = v1::PullModel {
             name: "tiny".into(),
-            use_then: false,
+            use_then,
         };
-        let _: v1::Pull = self
-            .daemon
-            .ask(topics::MODELS_PULL, &question)
-            .await
-            .unwrap();
+        let begun = self.daemon.ask(topics::MODELS_PULL, &question);
+        begun.await.unwrap()
+    }
+
+    async fn pull(&self) -> v1::Pull {
+        self.begin(false).await;
         self.settled(|pull| matches!(pull.state(), State::Done | State::Failed))
             .await
     }
@@ -350,16 +351,7 @@ async fn what_does_not_converse_is_not_told_to_answer_then() {
     )
     .unwrap();
     assert_eq!(world.told().await.purpose, "embedding");
-    let question = v1::PullModel {
-        name: "tiny".into(),
-        use_then: true,
-    };
-    let begun: v1::Pull = world
-        .daemon
-        .ask(topics::MODELS_PULL, &question)
-        .await
-        .unwrap();
-    assert!(!begun.use_then);
+    assert!(!world.begin(true).await.use_then);
     let done = world.settled(|pull| pull.state() == State::Done).await;
     assert!(!done.use_then && !done.model.is_empty());
 }

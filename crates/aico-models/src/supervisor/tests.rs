@@ -362,17 +362,8 @@ impl House {
 
     /// An answer that goes on until it is finished.
     async fn answering(&self, model: ModelId) -> ReplyStream<v1::Generated> {
-        let question = v1::Generate {
-            model: model.to_vec(),
-            ..v1::Generate::default()
-        };
-        let meta = Meta::for_person(PersonId::new());
-        let asked = self
-            .asker
-            .open_stream(topics::MODELS_GENERATE, &question, meta);
-        let mut stream: ReplyStream<v1::Generated> = asked.await.unwrap();
-        let first = stream.next().await.unwrap().unwrap();
-        assert!(matches!(first.item, Some(Item::Text(_))));
+        let (first, stream) = self.asked(model).await;
+        assert!(matches!(first.unwrap().item, Some(Item::Text(_))));
         stream
     }
 }
