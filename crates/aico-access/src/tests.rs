@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use aico_contracts::ids::PersonId;
@@ -9,6 +10,7 @@ use aico_vault::keychain::Keychains;
 use aico_vault::{KdfCost, KeyId, Password, Purpose, WrapKind};
 use jiff::Timestamp;
 
+use crate::backup::BackupRequest;
 use crate::home::{PERSON_DB, person_folder};
 use crate::{
     ErrorKind, Home, HomeConfig, HomeError, Person, PersonName, Rotate, SetupProof, Source, Stage,
@@ -413,6 +415,62 @@ async fn the_folder_of_somebody_who_is_being_added_is_not_swept() {
     assert_eq!(sweeping.await.unwrap().unwrap(), 1);
     assert!(keyring(&home, new).exists());
     assert!(!keyring(&home, stray).exists());
+}
+
+/// Paths of the archives that the system's store knows.
+async fn noted_archives(home: &Home) -> Vec<PathBuf> {
+    let open = home.opened().unwrap();
+    home.known_archives(&open).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_whose_making_ends_as_it_gets_its_name_is_within_reach_of_an_erasure() {
+    let data = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path().canonicalize().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await;
+    let request = || BackupRequest {
+        folder: Some(to.clone()),
+        ..BackupRequest::default()
+    };
+    let found = || {
+        let names = std::fs::read_dir(&to).unwrap();
+        let mut paths = names.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.extension().is_some_and(|end| end == "aicobackup"))
+    };
+    // Given up in the moment in which the archive is there and its maker does not know it yet.
+    let mut making = Box::pin(home.create_backup(request(), |_| true));
+    let archive = std::future::poll_fn(|context| {
+        if let Some(path) = found() {
+            return Poll::Ready(path);
+        }
+        // As often as can be: what it waits for wakes it late.
+        context.waker().wake_by_ref();
+        match making.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(made) => Poll::Ready(made.unwrap().path),
+        }
+    })
+    .await;
+    drop(making);
+    assert_eq!(noted_archives(&home).await, [archive.clone()]);
+    let erased = home.erase_person(ben.id, &password(OWNER), "test").await;
+    let dropped = erased.unwrap().dropped;
+    assert!(dropped.iter().any(|one| one.path == archive));
+
+    // One that was never there is forgotten with the next backup to its folder.
+    std::fs::remove_file(&archive).unwrap();
+    let open = home.opened().unwrap();
+    let nobody = open.system.write(|tx| {
+        tx.execute("DELETE FROM backup_archive_person", [])?;
+        Ok(())
+    });
+    nobody.await.unwrap();
+    drop(open);
+    let made = home.create_backup(request(), |_| true).await.unwrap();
+    assert_eq!(noted_archives(&home).await, [made.path]);
+    home.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,10 +10,11 @@ use aico_store::StoreError;
 use aico_vault::archive::{Archive, ArchiveError, ArchiveKey, Part, PartKind, Preface};
 use aico_vault::{Owner, Vault};
 use jiff::Timestamp;
+use rusqlite::Transaction;
 
-use super::create::erased_in;
 use super::keys;
 use super::manifest::Manifest;
+use super::noted::erased_in;
 use super::set::{self, Erasures, ListKey};
 use crate::home::{Open, blocking, person_folder};
 use crate::{Home, HomeError, swap};
@@ -55,12 +56,28 @@ struct Known {
     key: Vec<u8>,
     /// Persons in it who were erased.
     erased: Vec<PersonId>,
+    /// It is left to the home that this one was restored beside.
+    of_another: bool,
+}
+
+/// Stands among the persons of an archive that is of the home which this one was restored beside.
+const OF_ANOTHER: [u8; 16] = [0; 16];
+
+/// Notes of all archives that they are another home's. A drill is no reason to take anybody out of
+/// them; a folder that this home makes a backup in becomes its own with what lies in there.
+pub(crate) fn leave_to_the_other(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT OR IGNORE INTO backup_archive_person (archive, person)
+         SELECT id, ?1 FROM backup_archive",
+        [OF_ANOTHER],
+    )?;
+    Ok(())
 }
 
 impl Home {
     /// Drops everybody who was erased out of the archives that can be reached: those that are
-    /// known, and whatever lies in the folders that are known. What could not be done is tried
-    /// again with the next backup, and at the next start.
+    /// known as this home's, and whatever lies in the folders of those. What could not be done is
+    /// tried again with the next backup, and at the next start.
     pub(crate) async fn drop_erased(&self, open: &Open) -> Result<Erased, HomeError> {
         let erased = erased_in(open).await?;
         if erased.is_empty() {
@@ -69,6 +86,7 @@ impl Home {
         let known = known_archives(open, &erased).await?;
         let mut folders: BTreeSet<PathBuf> = known
             .iter()
+            .filter(|archive| !archive.of_another)
             .filter_map(|archive| archive.path.parent().map(Path::to_owned))
             .collect();
         folders.insert(self.inner.config.backups.clone());
@@ -197,7 +215,12 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
         })
         .await?;
     let mut of: BTreeMap<Vec<u8>, Vec<PersonId>> = BTreeMap::new();
+    let mut of_another = BTreeSet::new();
     for (archive, person) in persons {
+        if person == OF_ANOTHER {
+            of_another.insert(archive);
+            continue;
+        }
         let person = PersonId::from_slice(&person).ok();
         if let Some(person) = person.filter(|person| erased.contains_key(person)) {
             of.entry(archive).or_default().push(person);
@@ -206,6 +229,7 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
     let known = archives.into_iter().map(|(id, path, created_ms, key)| {
         Ok(Known {
             erased: of.remove(&id).unwrap_or_default(),
+            of_another: of_another.contains(&id),
             id: id.try_into().map_err(|_| StoreError::Conversion)?,
             path: path.into(),
             created_ms,
@@ -264,10 +288,17 @@ fn reach(
     for archive in known {
         if !archive.erased.is_empty() && !clean.contains_key(&archive.id) {
             let why = failed.remove(&archive.path);
+            let otherwise = match archive.of_another {
+                true => {
+                    "it is left to the AICO that this one was restored from. The next backup of \
+                     this one that goes to its folder takes them out"
+                }
+                false => "it is not there now",
+            };
             done.out_of_reach.push(OutOfReach {
                 path: archive.path.clone(),
                 created_at: Timestamp::from_millisecond(archive.created_ms).ok(),
-                why: why.unwrap_or_else(|| "it is not there now".to_owned()),
+                why: why.unwrap_or_else(|| otherwise.to_owned()),
             });
         }
     }

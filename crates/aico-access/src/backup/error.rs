@@ -45,6 +45,17 @@ pub enum BackupError {
         /// The archive.
         path: PathBuf,
     },
+    /// The archive holds others and not the owner, without whom there is no home.
+    #[error("{} was made while the owner's data could not be read, and has none of it", path.display())]
+    NoOwner {
+        /// The archive.
+        path: PathBuf,
+        /// The newest one in reach that has it.
+        other: Option<PathBuf>,
+        /// Both are under one root key, so that persons of the one have a place in a home of the
+        /// other.
+        same_key: bool,
+    },
     /// There is something already where nothing may be.
     #[error("there is an AICO in {} already", path.display())]
     Occupied {
@@ -110,6 +121,32 @@ impl BackupError {
             Self::NotWhole { .. } => "Put it back into the AICO that it came from: \
                 aico restore ARCHIVE --person NAME"
                 .to_owned(),
+            Self::NoOwner {
+                path,
+                other: Some(other),
+                same_key,
+            } => {
+                let (path, other) = (path.display(), other.display());
+                let rest = match same_key {
+                    true => format!(
+                        "What this one has of each other person is put back afterwards: aico \
+                         restore '{path}' --person NAME"
+                    ),
+                    false => "The keys were changed between the two, so nobody from this one can \
+                        be put back then."
+                        .to_owned(),
+                };
+                format!(
+                    "Nothing was changed. Restore the newest that has the owner: aico restore \
+                     '{other}'. {rest}"
+                )
+            }
+            Self::NoOwner { path, .. } => format!(
+                "Nothing was changed. None beside it has the owner: look where others are, aico \
+                 backup list FOLDER, and restore that first. What this one has of each other \
+                 person is put back afterwards: aico restore '{}' --person NAME",
+                path.display()
+            ),
             Self::Occupied { .. } => "Name a folder that is not there yet with --to. To replace \
                 what is there, leave --to out and name it with --data."
                 .to_owned(),

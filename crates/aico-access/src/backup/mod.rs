@@ -14,9 +14,13 @@
 mod create;
 mod erase;
 mod error;
+mod files;
 mod keys;
 mod manifest;
+mod noted;
+mod owner;
 mod person;
+mod present;
 mod restore;
 mod schema;
 mod set;
@@ -30,10 +34,11 @@ pub use restore::{RestoreRequest, RestoreSecret, Restored, restore};
 pub use set::{Keep, Listed, list};
 pub use verify::{Verified, verify};
 
-pub(crate) use create::{STAGING, erased_in};
+pub(crate) use create::STAGING;
 pub(crate) use erase::destroy;
 pub(crate) use error::{archive_kind, backup_kind};
 pub(crate) use keys::{person_keys, seal_archive_keys_anew};
+pub(crate) use noted::erased_in;
 pub(crate) use schema::MIGRATIONS;
 
 use std::path::{Path, PathBuf};

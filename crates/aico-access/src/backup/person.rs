@@ -12,11 +12,13 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::BackupStep;
-use super::create::{STAGING, read_tombstones};
+use super::create::STAGING;
 use super::error::BackupError;
+use super::files::{at, unpack};
 use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
-use super::restore::{RestoreSecret, at, open_piece, record_of, unpack};
+use super::noted::read_tombstones;
+use super::restore::{RestoreSecret, open_piece, record_of};
 use super::{set, verify};
 use crate::home::{HomeConfig, PERSON_DB, blocking, person_folder};
 use crate::keys::note;

@@ -1,7 +1,7 @@
 //! A home made of an archive: built beside what is there, checked, and swapped with it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,21 +9,25 @@ use aico_contracts::ids::PersonId;
 use aico_store::{Identity, Store, StoreError, StoreRecord, StoreRegistry};
 use aico_vault::archive::{Archive, ArchiveError, ArchiveKey, PartKind, PartReader, Scope};
 use aico_vault::fs::OsFilesystem;
-use aico_vault::{KdfCost, Key, Label, Owner, Password, Purpose, RecoveryPhrase, Vault};
+use aico_vault::{KdfCost, Owner, Password, Purpose, RecoveryPhrase, Vault};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::BackupStep;
-use super::create::{archive_error, is_owner, note_archive, read_tombstones, sha256_of};
+use super::erase::leave_to_the_other;
 use super::error::BackupError;
+use super::files::{archive_error, at, sha256_of, unpack};
 use super::keys;
 use super::manifest::{ConfigurationPlace, Database, Manifest, PersonEntry, PersonRow};
+use super::noted::note_archive;
+use super::owner::{self, is_owner};
+use super::present::{erased_at, erased_in_usual};
 use super::set::{self, Erasures};
 use super::verify;
 use crate::home::{HomeConfig, PERSON_DB, SIGNING_KEY, SYSTEM_DB, blocking, person_folder};
 use crate::keys::note;
 use crate::swap::Next;
-use crate::{DataFolder, Home, HomeError, Role, folder, secrets, stores, token, working};
+use crate::{Home, HomeError, Role, folder, secrets, stores, token, working};
 
 /// What opens an archive.
 pub enum RestoreSecret {
@@ -42,7 +46,8 @@ pub struct RestoreRequest {
     /// There must be no home yet: a folder was named to restore to.
     pub only_where_none_is: bool,
     /// The data folder that is used otherwise, when this is another one. Who was erased there, or
-    /// stands in the list in its usual folder of backups, does not come back. It may be in use.
+    /// stands in the list in its usual folder of backups, does not come back. It may be in use. The
+    /// archives that there are stay with it: an erasure in what is restored does not touch them.
     pub usual: Option<PathBuf>,
 }
 
@@ -76,6 +81,8 @@ struct Building<'a> {
     manifest: &'a Manifest,
     vault: Vault,
     home: &'a Home,
+    /// Beside the home that the archives are of, and not in its place.
+    elsewhere: bool,
     /// Files on their way.
     scratch: PathBuf,
     done: u64,
@@ -102,6 +109,8 @@ pub async fn restore(
         return Err(BackupError::Occupied { path: data }.into());
     }
     let usual = request.usual;
+    let elsewhere = usual.as_deref().is_some_and(|usual| !is_same(usual, &data));
+    let backups = config.backups.clone();
     let (archive, manifest, secret, go_on) = blocking(move || {
         let archive = verify::open(&request.archive, &request.secret)?;
         if archive.scope() == Scope::OnePerson {
@@ -111,6 +120,9 @@ pub async fn restore(
             .into());
         }
         let manifest = verify::check(&archive, &mut go_on)?;
+        if !owner::is_in(&archive, &manifest)? {
+            return Err(owner::missing(&archive, &request.secret, &backups).into());
+        }
         Ok((archive, manifest, request.secret, go_on))
     })
     .await?;
@@ -154,6 +166,7 @@ pub async fn restore(
         manifest: &manifest,
         vault,
         home: &home,
+        elsewhere,
         scratch: next.folder().join("scratch"),
         done: 0,
         total: archive.parts().iter().map(|part| part.plain).sum(),
@@ -182,124 +195,19 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Whether both paths are of one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// Whether what a home has under its root key does not open with the archive's: it is another
 /// vault's, or from before or after a change of that key.
 fn is_of_another_key(archive: &Archive, there: &Path, cost: KdfCost) -> bool {
     let opened = archive.open_vault(Arc::new(OsFilesystem), there, cost);
     matches!(opened, Err(ArchiveError::OtherKey { .. }))
-}
-
-/// Who was erased in a home that is not restored to, or stands in the list in its usual folder of
-/// backups; and whether that could not be told.
-async fn erased_in_usual(
-    usual: &Path,
-    archive: &Archive,
-    manifest: &Manifest,
-    secret: RestoreSecret,
-    config: &HomeConfig,
-) -> Result<(Erasures, bool), HomeError> {
-    let backups = super::default_folder(usual);
-    let mut erased = set::read_erasures_in(&backups, archive, manifest)?;
-    let listed = || set::is_kept_up_to_date(&backups, archive.vault());
-    let home = usual.join("home");
-    match Vault::id_of(&home) {
-        Ok(id) if id == archive.vault() => {}
-        Ok(_) => return Ok((erased, false)),
-        Err(_) => {
-            let is_there = fs::symlink_metadata(&home).is_ok();
-            return Ok((erased, is_there && !listed()));
-        }
-    }
-    // Unlocking finishes what was cut off, which is not for us where AICO runs: there the store
-    // opens with the archive's key, or not at all.
-    let claimed = DataFolder::claim(usual).ok();
-    let secret = claimed.is_some().then_some(secret);
-    let known = erased_at(&home, archive, secret, config).await;
-    drop(claimed);
-    match known {
-        Ok(known) => {
-            erased.extend(known);
-            Ok((erased, false))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "who was erased in the usual data can't be read");
-            Ok((erased, !listed()))
-        }
-    }
-}
-
-/// Versions of the key of a system's store that are tried.
-const MOST_VERSIONS: u16 = 16;
-
-/// Who was erased in a home that is there, if its system's store opens with the archive's key, or
-/// with what opens the archive: after a change of the root key the password may be the same.
-async fn erased_at(
-    there: &Path,
-    archive: &Archive,
-    secret: Option<RestoreSecret>,
-    config: &HomeConfig,
-) -> Result<Erasures, HomeError> {
-    let (path, modules) = (there.join(SYSTEM_DB), stores::modules_of_system(config));
-    let (there, cost) = (there.to_owned(), config.kdf);
-    // Which of them it is, only its registry knows, which need not be whole.
-    let label = Label::new(Purpose::SystemDatabase, Owner::System);
-    let known: Option<Vec<Key>> = (1..=MOST_VERSIONS)
-        .map(|version| archive.derive(label.clone().with_version(version)))
-        .collect();
-    let known = known.ok_or(HomeError::Crypto)?;
-    let store = blocking(move || {
-        let registry = Arc::new(NoRegistry);
-        let identity = Identity::system();
-        let opens = |key: &Key| Store::opens_with(&path, key.expose());
-        let key = match known.into_iter().find(opens) {
-            Some(key) => key,
-            None => match &secret {
-                Some(secret) => present_key(&there, secret, cost)?,
-                None => return Err(HomeError::Locked),
-            },
-        };
-        Ok(Store::open_read_only(
-            &path,
-            key.expose(),
-            &identity,
-            &modules,
-            registry,
-        )?)
-    })
-    .await?;
-    let erased = store.read(read_tombstones).await;
-    store.close().await?;
-    Ok(erased?)
-}
-
-fn present_key(there: &Path, secret: &RestoreSecret, cost: KdfCost) -> Result<Key, HomeError> {
-    let vault = match secret {
-        RestoreSecret::Password(password) => Vault::unlock_with(there, password, cost),
-        RestoreSecret::Phrase(phrase) => Vault::recover_with(there, phrase, cost),
-    };
-    let (_, key) = stores::system_key(&vault.map_err(HomeError::Unlock)?)?;
-    Ok(key)
-}
-
-/// For a store that is only looked at.
-struct NoRegistry;
-
-impl StoreRegistry for NoRegistry {
-    fn get(&self, _: &str) -> Result<Option<aico_store::StoreRecord>, aico_store::RegistryError> {
-        Ok(None)
-    }
-
-    fn put(&self, _: &str, _: &aico_store::StoreRecord) -> Result<(), aico_store::RegistryError> {
-        Ok(())
-    }
-
-    fn note_sequence(&self, _: &str, _: u64) -> Result<(), aico_store::RegistryError> {
-        Ok(())
-    }
-
-    fn remove(&self, _: &str) -> Result<(), aico_store::RegistryError> {
-        Ok(())
-    }
 }
 
 impl Building<'_> {
@@ -479,6 +387,7 @@ impl Building<'_> {
             &signing_key,
         );
         let (persons, erased) = (persons.to_vec(), erased.clone());
+        let elsewhere = self.elsewhere;
         let archive = self.archive;
         let id = archive.id();
         let key: ArchiveKey = archive.own_key();
@@ -536,6 +445,9 @@ impl Building<'_> {
                     }
                 }
                 note_archive(tx, id, &path, created, &key, &inside)?;
+                if elsewhere {
+                    leave_to_the_other(tx)?;
+                }
                 note(tx, RESTORED)?;
                 Ok(modules)
             })
@@ -616,42 +528,4 @@ pub(crate) fn open_piece(
         return Err(damaged("a person's piece is another's"));
     }
     Ok((row, keyring, reader))
-}
-
-/// Writes the rest of a part to a new private file.
-pub(crate) fn unpack(
-    reader: &mut PartReader<'_>,
-    to: &Path,
-    go_on: &mut dyn FnMut(u64) -> bool,
-) -> Result<(), HomeError> {
-    let mut file = new_private(to).map_err(at(to))?;
-    let mut piece = vec![0; 256 * 1024];
-    loop {
-        let count = reader.read(&mut piece).map_err(archive_error)?;
-        if count == 0 {
-            break;
-        }
-        file.write_all(&piece[..count]).map_err(at(to))?;
-        if !go_on(count as u64) {
-            return Err(BackupError::Stopped.into());
-        }
-    }
-    file.sync_all().map_err(at(to))
-}
-
-/// A file that nobody else reads, where none is.
-pub(crate) fn new_private(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> HomeError + use<> {
-    let path = path.to_owned();
-    move |source| HomeError::Folder {
-        path: path.clone(),
-        source,
-    }
 }

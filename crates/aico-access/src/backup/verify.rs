@@ -11,7 +11,7 @@ use super::BackupStep;
 use super::error::BackupError;
 use super::manifest::Manifest;
 use super::restore::RestoreSecret;
-use super::set;
+use super::{owner, set};
 use crate::HomeError;
 
 /// What is in an archive, every byte of which is authentic.
@@ -30,6 +30,8 @@ pub struct Verified {
     pub persons: Vec<(String, Option<u64>)>,
     /// Who is not in it though they belonged to the home, and why.
     pub left_out: Vec<(String, String)>,
+    /// It is of everybody, and the owner is not in it: there is no home in it.
+    pub without_owner: bool,
     /// How many of the persons in it were erased since, and are not brought back.
     pub erased: usize,
 }
@@ -46,9 +48,11 @@ pub fn verify(
     let archive = open(path, secret)?;
     let manifest = check(&archive, go_on)?;
     let erased = set::read_erasures(&archive, &manifest)?;
+    let without_owner = archive.scope() == Scope::Whole && !owner::is_in(&archive, &manifest)?;
     Ok(Verified {
         created_at: set::time(archive.created_ms()),
         program: manifest.program,
+        without_owner,
         one_person: archive.scope() == Scope::OnePerson,
         bytes: archive.parts().iter().map(|part| part.plain).sum(),
         erased: manifest

@@ -8,8 +8,9 @@ use aico_store::Progress;
 use aico_vault::{Owner, Password, PersonKeyError, Purpose, Vault};
 use rusqlite::OptionalExtension as _;
 
+use super::fault;
 use super::pending::Due;
-use super::{Step, fault};
+use super::plan::Step;
 use crate::backup;
 use crate::home::{Open, SIGNING_KEY};
 use crate::modules::BROKER_KEY;

@@ -222,6 +222,12 @@ async fn verify(archive: &Path, opens: &Opens) -> Result<(), Failure> {
             "It holds one person's data and is put back with: aico restore ARCHIVE --person NAME",
         );
     }
+    if verified.without_owner {
+        style::warning(
+            "the owner is not in it, so that it can't be restored as a whole; one person is put \
+             back with: aico restore ARCHIVE --person NAME",
+        );
+    }
     if verified.erased > 0 {
         style::note(&format!(
             "{} of them were erased since and are not brought back.",
@@ -316,7 +322,8 @@ async fn whole(
     tell_restored(&restored, by_phrase, &serve);
     if only_where_none_is {
         style::note(
-            "It is the same AICO: who is erased in it goes from the backups that it knows as well.",
+            "The backups that there are stay with the AICO that it came from: who is erased in this \
+             one stays in them. A folder that this one makes a backup in is its own.",
         );
     }
     Ok(())

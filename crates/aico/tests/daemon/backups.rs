@@ -444,6 +444,67 @@ fn damage_that_a_backup_meets_keeps_nobody_else_without_one() {
 }
 
 #[test]
+fn an_archive_without_the_owner_says_which_one_has_them_and_gives_the_others_back() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    let said = world.chat(None, "My dog is called Rex");
+    let mine = said["conversation"].as_str().unwrap().to_owned();
+    ben_says(&world, &ben, "I keep bees");
+    let whole = backup(&world, &[]);
+    let later = ben_says(&world, &ben, "They are well");
+    let persons = world.home().join("persons");
+    // Ids sort by the time they were made: the owner came first.
+    let database = persons.join(&names_in(&persons)[0]).join("person.db");
+    // All of it in the file itself, open, and damaged at its end.
+    world.stop();
+    world.serve();
+    world.chat(None, "He is old");
+    let file = std::fs::OpenOptions::new().write(true).open(&database);
+    let mut file = file.unwrap();
+    let length = file.metadata().unwrap().len();
+    let from = length / 4096 * 3 / 4 * 4096;
+    file.seek(SeekFrom::Start(from)).unwrap();
+    let noise = vec![7; usize::try_from(length - from).unwrap()];
+    file.write_all(&noise).unwrap();
+    drop(file);
+    let made = world.aico(&["backup", "create"]);
+    assert_eq!(made.status.code(), Some(10), "{}", text(&made.stderr));
+    let archive = text(&made.stdout).trim().to_owned();
+    let checked = opening(&world, &["backup", "verify", &archive]);
+    let told = text(&checked.stderr);
+    assert!(checked.status.success(), "{told}");
+    assert!(told.contains("owner is not in it"), "{told}");
+    world.kill();
+
+    let done = opening(&world, &["restore", &archive]);
+    let told = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(15), "{told}");
+    let first = format!("aico restore '{}'", whole.display());
+    let then = format!("aico restore '{archive}' --person NAME");
+    assert!(told.contains(&first) && told.contains(&then), "{told}");
+    assert!(
+        !names_in(&world.data())
+            .iter()
+            .any(|name| name.contains("restore"))
+    );
+    // As it says.
+    restore(&world, &whole);
+    opened(&world, &["--person", "Ben", "restore", &archive]);
+    world.serve();
+    let say = ["--person", "Ben", "chat", "--json", "--once", "Hello again"];
+    let go_on = ["--conversation", &later, "--password-file", &ben];
+    world.said(&[&say[..], &go_on[..]].concat());
+    assert!(shown(&world, &mine).contains("Rex"));
+    world.stop();
+    // Where there is no other one, that is said.
+    std::fs::remove_file(&whole).unwrap();
+    let done = opening(&world, &["restore", &archive]);
+    let told = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(15), "{told}");
+    assert!(told.contains("None beside it"), "{told}");
+}
+
+#[test]
 fn an_archive_from_before_a_change_of_keys_is_advised_as_a_whole() {
     let mut world = World::ready();
     let ben = add_ben(&world);

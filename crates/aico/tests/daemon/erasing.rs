@@ -194,6 +194,37 @@ fn an_archive_from_before_a_change_of_keys_brings_nobody_back() {
 }
 
 #[test]
+fn a_home_restored_beside_another_leaves_the_backups_to_that_one() {
+    let world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let near = world.path("near");
+    let archive = backup(&world, &["--to", string(&near)]);
+    let mut drill = World::new();
+    let to = drill.data();
+    let notes = opened(&world, &["restore", string(&archive), "--to", string(&to)]);
+    assert!(notes.contains("stay with the AICO"), "{notes}");
+    drill.serve();
+    let notes = erase(&drill);
+    assert!(
+        notes.contains(string(&archive)) && notes.contains("left to the AICO"),
+        "{notes}"
+    );
+    // Nor does the next start reach for them.
+    drill.stop();
+    drill.serve();
+    is_gone(&drill);
+    assert!(verify(&world, &archive).contains("Ben"));
+    let [only] = &names_in(&near)[..] else {
+        panic!("something was noted beside the backup")
+    };
+    assert_eq!(near.join(only), archive);
+    // Unless it is told to use that folder.
+    backup(&drill, &["--to", string(&near)]);
+    assert!(!verify(&world, &archive).contains("Ben"));
+}
+
+#[test]
 fn erasing_is_what_removing_was() {
     let world = World::ready();
     let ben = add_ben(&world);

@@ -91,6 +91,12 @@ fn a_person_gets_all_that_is_theirs_and_nothing_that_is_anothers() {
         assert_eq!(mode(&to), 0o700);
         assert_eq!(mode(&to.join("account.jsonl")), 0o600);
     }
+    // Nothing of how it was made.
+    let hidden: Vec<_> = names_in(&to)
+        .into_iter()
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
     // Never over something that is there.
     fails(&world, &export, 24, "is there already");
 

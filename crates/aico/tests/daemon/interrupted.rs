@@ -115,6 +115,41 @@ fn of_an_export_in_clear_nothing_is_left() {
 }
 
 #[test]
+fn what_a_killed_export_left_goes_with_the_next_one_and_what_is_being_written_stays() {
+    let world = World::new();
+    let daemon = half_an_export(&world);
+    let (to, password) = (world.path("my-data"), world.path("password"));
+    let password = string(&password);
+    let export = ["export", "--to", string(&to), "--password-file", password];
+    let mut child = begin(&world, &export);
+    let stays_open = daemon.join().unwrap();
+    let part = until("something of it is written", || {
+        let [folder] = &parts(&world, "my-data")[..] else {
+            return None;
+        };
+        let said = std::fs::read_to_string(world.path(folder).join("part.jsonl"));
+        said.is_ok_and(|said| said.contains("zebra"))
+            .then(|| folder.clone())
+    });
+    // Nothing answers any more: the next one ends before it has written anything.
+    assert!(!world.aico(&export).status.success());
+    assert_eq!(parts(&world, "my-data"), [part.as_str()]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(stays_open);
+    assert_eq!(parts(&world, "my-data"), [part.as_str()]);
+    // Somebody else's, which only has such a name.
+    let others = world.path(".photos.0123abcd.part");
+    std::fs::create_dir(&others).unwrap();
+    std::fs::write(others.join("one"), "mine").unwrap();
+    let elsewhere = world.path("again");
+    let export = ["export", "--to", string(&elsewhere)];
+    assert!(!world.aico(&export).status.success());
+    assert!(parts(&world, "my-data").is_empty());
+    assert!(others.join("one").exists());
+}
+
+#[test]
 fn of_a_file_that_is_encrypted_nothing_is_left() {
     let world = World::ready();
     let out = world.path("piped.aico");

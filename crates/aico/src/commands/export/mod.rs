@@ -5,10 +5,12 @@ mod packed;
 mod tar;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
+use aico_vault::fs::{Filesystem as _, FsFile, Kind, OsFilesystem};
 use serde_json::{Value, json};
 
 use self::packed::Packed;
@@ -21,6 +23,10 @@ use crate::{prompt, style};
 
 /// What the name of a file of rows ends with.
 const ROWS: &str = ".jsonl";
+/// In the folder that an export is made in: held as long as it is.
+const LOCK: &str = ".aico-export.lock";
+/// What the name of that folder ends with.
+const PART: &str = ".part";
 
 pub(super) async fn run(context: &Context, what: &Export) -> Result<(), Failure> {
     let to = std::path::absolute(&what.to).map_err(|error| refused(&what.to, &error))?;
@@ -142,10 +148,13 @@ impl Written {
     }
 }
 
-/// A folder beside the place, which is removed unless it becomes what is there.
+/// A folder beside the place, which is removed unless it becomes what is there; after a kill, by the
+/// next export to beside it.
 struct Making {
     to: PathBuf,
     folder: PathBuf,
+    /// Dropped before the folder is removed: some systems remove no file that is open.
+    lock: Box<dyn FsFile>,
     unfinished: Unfinished,
 }
 
@@ -164,10 +173,11 @@ impl Making {
         if !parent.is_dir() {
             return Err(taken("can't be made: the folder above it is missing"));
         }
+        remove_abandoned(parent);
         let mut making = std::ffi::OsString::from(".");
         making.push(name);
         making.push(format!(
-            ".{}.part",
+            ".{}{PART}",
             &uuid::Uuid::new_v4().simple().to_string()[..8]
         ));
         let folder = parent.join(making);
@@ -175,15 +185,48 @@ impl Making {
         let unfinished = Unfinished::new(move || {
             let _ = fs::remove_dir_all(made);
         });
-        unfinished
-            .step(|| make_private(&folder))
-            .map_err(|error| refused(&folder, &error))?;
+        let begin = || -> std::io::Result<Box<dyn FsFile>> {
+            make_private(&folder)?;
+            let lock = OsFilesystem.create(&folder.join(LOCK))?;
+            // Where there are no locks, what a kill leaves stays.
+            let _ = lock.try_lock();
+            Ok(lock)
+        };
+        let begun = unfinished.step(begin);
+        let lock = begun.map_err(|error| refused(&folder, &error))?;
         Ok(Self {
             to: to.to_owned(),
             folder,
+            lock,
             unfinished,
         })
     }
+}
+
+/// Removes what exports to this folder left that were killed: it may be in clear. Those that still
+/// write hold their lock. What fails is left for the next one.
+fn remove_abandoned(parent: &Path) {
+    for name in OsFilesystem.list(parent).unwrap_or_default() {
+        let left = parent.join(&name);
+        let is_mine = || matches!(OsFilesystem.probe(&left), Ok(Some(found)) if found.kind == Kind::Folder && found.mine);
+        if is_part(&name)
+            && is_mine()
+            && let Ok(lock) = OsFilesystem.open(&left.join(LOCK), true)
+            && matches!(lock.try_lock(), Ok(true))
+        {
+            let _ = fs::remove_dir_all(&left);
+        }
+    }
+}
+
+/// Whether it is `.NAME.<8 hex digits>.part`.
+fn is_part(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let mark = name
+        .strip_suffix(PART.as_bytes())
+        .and_then(|rest| rest.rsplit(|byte| *byte == b'.').next());
+    let is_mark = |mark: &[u8]| mark.len() == 8 && mark.iter().all(u8::is_ascii_hexdigit);
+    name.starts_with(b".") && mark.is_some_and(is_mark)
 }
 
 /// Files in clear, in a folder that gets its name when all of it is there.
@@ -233,11 +276,23 @@ impl Target for Folder {
         let Making {
             to,
             folder,
+            lock,
             unfinished,
         } = making;
         let synced = files.values().try_for_each(File::sync_all);
+        drop(files);
+        // Windows moves no folder in which a file is open.
+        if cfg!(windows) {
+            drop(lock);
+        }
+        let put = || -> std::io::Result<()> {
+            fs::rename(&folder, &to)?;
+            // Not before: without it nobody would remove what a kill leaves.
+            let _ = fs::remove_file(to.join(LOCK));
+            Ok(())
+        };
         synced
-            .and_then(|()| unfinished.finish(|| fs::rename(&folder, &to)))
+            .and_then(|()| unfinished.finish(put))
             .map_err(|error| refused(&to, &error))
     }
 }
