@@ -6,6 +6,7 @@
 //! back until it is known what it becomes.
 
 mod channels;
+mod literal;
 mod parse;
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub const MARKS: &[&str] = &[
     "</tool_call>",
     "<|tool_call|>",
     "<|/tool_call|>",
+    "<TOOLCALL>",
+    "</TOOLCALL>",
     "[TOOL_CALLS]",
     "[CALL_ID]",
     "[ARGS]",
@@ -32,6 +35,13 @@ pub const MARKS: &[&str] = &[
     "<｜tool▁call▁begin｜>",
     "<｜tool▁call▁end｜>",
     "<｜tool▁sep｜>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|channel>",
+    "<channel|>",
+    "<|\"|>",
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
     "<|start|>",
     "<|channel|>",
     "<|message|>",
@@ -59,6 +69,8 @@ pub enum Style {
     DeepSeek,
     /// `<|START_ACTION|>[…]<|END_ACTION|>`: Command R.
     Command,
+    /// `<TOOLCALL>[…]</TOOLCALL>`: Nemotron.
+    Nemotron,
     /// `<function=name>{…}</function>`: Functionary 3.1.
     Function,
     /// `>>>name` and a line with `{…}`: Functionary 3.2.
@@ -66,6 +78,11 @@ pub enum Style {
     /// `<|channel|>commentary to=functions.name<|message|>{…}`: gpt-oss. What it thinks comes in a
     /// channel of its own, tools or not.
     Harmony,
+    /// `<|tool_call>call:name{key:<|"|>text<|"|>}<tool_call|>`: Gemma 4. What it thinks stands between
+    /// `<|channel>thought` and `<channel|>`, tools or not.
+    Gemma,
+    /// `<|tool_call_start|>[name(key='text')]<|tool_call_end|>`: LFM2.
+    Pythonic,
     /// The whole answer is JSON, or what follows `<|python_tag|>`: Llama 3.
     Llama,
 }
@@ -76,9 +93,12 @@ impl Style {
     pub fn of_template(source: &str) -> Self {
         let shown = [
             ("<|tool_call|>", Self::Phi),
+            ("<|tool_call>", Self::Gemma),
+            ("<|tool_call_start|>", Self::Pythonic),
             ("<｜tool▁calls▁begin｜>", Self::DeepSeek),
             ("<|START_ACTION|>", Self::Command),
             ("[TOOL_CALLS]", Self::Mistral),
+            ("<TOOLCALL>", Self::Nemotron),
             ("<tool_call>", Self::Hermes),
             ("<function=", Self::Function),
             ("<|channel|>", Self::Harmony),
@@ -88,11 +108,23 @@ impl Style {
         found.map_or(Self::Llama, |(_, style)| *style)
     }
 
+    /// The style of a template whose answers come in channels, thinking in one of its own.
+    #[must_use]
+    pub fn of_channels(source: &str) -> Option<Self> {
+        let has = |marks: [&str; 2]| marks.iter().all(|mark| source.contains(mark));
+        match () {
+            () if has(["<|channel|>", "<|message|>"]) => Some(Self::Harmony),
+            () if has(["<|channel>", "<channel|>"]) => Some(Self::Gemma),
+            () => None,
+        }
+    }
+
     /// Whether its answers come in messages with heads.
     fn channels(self) -> Option<Channels> {
         match self {
             Self::Harmony => Some(Channels::new(Kind::Harmony)),
             Self::Recipient => Some(Channels::new(Kind::Recipient)),
+            Self::Gemma => Some(Channels::new(Kind::Gemma)),
             _ => None,
         }
     }
@@ -104,10 +136,12 @@ impl Style {
             Self::Mistral => &["[TOOL_CALLS]"],
             Self::DeepSeek => &["<｜tool▁calls▁begin｜>"],
             Self::Command => &["<|START_ACTION|>"],
+            Self::Nemotron => &["<TOOLCALL>"],
+            Self::Pythonic => &["<|tool_call_start|>"],
             Self::Function => &["<function=", "<|python_tag|>"],
             Self::Llama => &["<|python_tag|>"],
             // Their messages have heads: `channels` reads them.
-            Self::Recipient | Self::Harmony => &[],
+            Self::Recipient | Self::Harmony | Self::Gemma => &[],
         }
     }
 
@@ -118,6 +152,8 @@ impl Style {
             (Self::Phi, _) => Some("<|/tool_call|>"),
             (Self::DeepSeek, _) => Some("<｜tool▁calls▁end｜>"),
             (Self::Command, _) => Some("<|END_ACTION|>"),
+            (Self::Nemotron, _) => Some("</TOOLCALL>"),
+            (Self::Pythonic, _) => Some("<|tool_call_end|>"),
             (Self::Function, "<function=") => Some("</function>"),
             _ => None,
         }
@@ -316,13 +352,14 @@ impl CallReader {
     fn read(&self, open: &str, body: &str) -> Option<Vec<Call>> {
         match (self.calls.style, open) {
             (Style::Hermes, _) => parse::hermes(body.trim(), &self.calls.tools),
-            (Style::Phi | Style::Command, _) => parse::json(body.trim()),
+            (Style::Phi | Style::Command | Style::Nemotron, _) => parse::json(body.trim()),
             (Style::Mistral, _) => parse::mistral(body),
+            (Style::Pythonic, _) => literal::calls(body.trim()),
             (Style::DeepSeek, _) => parse::deep_seek(body),
             (Style::Function, "<function=") => parse::function(body).map(|call| vec![call]),
             (Style::Function | Style::Llama, _) => parse::python(body.trim(), &self.calls.tools),
             // `channels` has read them.
-            (Style::Recipient | Style::Harmony, _) => None,
+            (Style::Recipient | Style::Harmony | Style::Gemma, _) => None,
         }
     }
 

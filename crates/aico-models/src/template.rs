@@ -1,12 +1,13 @@
 //! Chat templates: from turns to the text that a model was trained on.
 //!
-//! The template is the model file's own Jinja, as the Hugging Face libraries define it: blocks
-//! trimmed, Python's methods on strings, `raise_exception`, `strftime_now`, `tojson`. It is
-//! hostile input like the rest of the file, so its steps and its output are bounded. A file
+//! The template is the model file's own Jinja, as the Hugging Face libraries define it ([`python`]).
+//! It is hostile input like the rest of the file, so its steps and its output are bounded. A file
 //! without one is spoken to in ChatML.
 
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, context};
+mod python;
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error, context};
 
 use crate::calls::Style;
 use crate::text::{THINK_CLOSE, THINK_OPEN, Thinking};
@@ -132,7 +133,9 @@ pub struct ChatTemplate {
     own: bool,
     calls: Option<Style>,
     /// Answers come in channels, thinking in one of its own.
-    channels: bool,
+    channels: Option<Style>,
+    /// What a tool gave back belongs to the turn that called it.
+    takes_responses: bool,
 }
 
 /// A filled-in template.
@@ -160,26 +163,21 @@ impl ChatTemplate {
             return Err(TemplateError::Size(source.len()));
         }
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        python::prepare(&mut environment);
         environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", to_json);
         environment.add_global("bos_token", begin);
         environment.add_global("eos_token", end);
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, python::without_generation(source).into_owned())
             .map_err(|error| TemplateError::Syntax {
                 line: error.line().unwrap_or(0),
             })?;
-        let channels = source.contains("<|channel|>") && source.contains("<|message|>");
+        let channels = Style::of_channels(source);
         let mut template = Self {
             environment,
-            thinks: source.contains(THINK_OPEN) || channels,
+            thinks: source.contains(THINK_OPEN) || channels.is_some(),
             channels,
+            takes_responses: source.contains("tool_responses"),
             asks_to_think: THINK_WISHES.iter().any(|wish| source.contains(wish)),
             own,
             calls: None,
@@ -218,7 +216,7 @@ impl ChatTemplate {
     /// How answers are read where no tool is offered: those in channels, to know what is thinking.
     #[must_use]
     pub fn channels(&self) -> Option<Style> {
-        self.channels.then_some(Style::Harmony)
+        self.channels
     }
 
     /// Whether the model can think before it answers.
@@ -247,7 +245,8 @@ impl ChatTemplate {
     ///
     /// A template that refuses the turns as they are (Gemma's has no system role, several
     /// want user and assistant to alternate) is offered the same words in other turns: the
-    /// system's text at the head of the first user turn, then neighbours of one role merged.
+    /// system's text at the head of the first user turn, then neighbours of one role merged. So is one
+    /// that writes the arguments of a call as the text that they are (Functionary's).
     ///
     /// # Errors
     /// When it refuses them all, or fails.
@@ -275,7 +274,12 @@ impl ChatTemplate {
         };
         let folded = fold_system(turns);
         let merged = merge_neighbours(&folded);
-        for other in [folded, merged] {
+        let mut others = vec![folded, merged];
+        if turns.iter().any(|turn| !turn.tool_calls.is_empty()) {
+            let written = [turns, &others[0], &others[1]].map(with_written_arguments);
+            others.extend(written);
+        }
+        for other in others {
             if let Ok(text) = self.fill(&other, wishes) {
                 return Ok(self.rendered(text, wishes));
             }
@@ -284,8 +288,8 @@ impl ChatTemplate {
     }
 
     fn rendered(&self, mut text: String, wishes: &Wishes) -> Rendered {
-        if self.channels {
-            // It can't leave thinking out: its answer is all that is told then.
+        if self.channels.is_some() {
+            // gpt-oss can't leave thinking out: its answer is all that is told then.
             return Rendered {
                 text,
                 thinking: Thinking::None,
@@ -327,7 +331,10 @@ impl ChatTemplate {
         // Undefined where nobody says: the template's own choice.
         let think = wishes.think.map_or(Value::UNDEFINED, Value::from);
         let values = context! {
-            messages => Value::from_serialize(turns),
+            messages => match self.takes_responses {
+                true => Value::from_serialize(with_responses(turns)),
+                false => Value::from_serialize(turns),
+            },
             add_generation_prompt => true,
             tools => tools,
             documents => Value::from(()),
@@ -360,79 +367,6 @@ impl std::io::Write for Bounded {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-fn raise_exception(_message: &str) -> Result<Value, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        "raised by the template",
-    ))
-}
-
-/// The date in a template's own format, in UTC: the confined process knows no time zone.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-    jiff::fmt::strtime::format(format, &now)
-        .map_err(|_| Error::new(ErrorKind::InvalidOperation, "unknown date format"))
-}
-
-/// JSON without HTML's escapes, as Hugging Face's `tojson` writes it.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let failed = |_| Error::new(ErrorKind::BadSerialization, "not JSON");
-    let text = match indent {
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            let mut out = Vec::new();
-            let style = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            let mut writer = serde_json::Serializer::with_formatter(&mut out, style);
-            serde::Serialize::serialize(value, &mut writer).map_err(failed)?;
-            String::from_utf8_lossy(&out).into_owned()
-        }
-        None => {
-            let mut out = Vec::new();
-            let mut writer = serde_json::Serializer::with_formatter(&mut out, PythonStyle);
-            serde::Serialize::serialize(value, &mut writer).map_err(failed)?;
-            String::from_utf8_lossy(&out).into_owned()
-        }
-    };
-    Ok(Value::from_safe_string(text))
-}
-
-/// `{"a": 1, "b": 2}`: Python's spacing, which models were trained on.
-struct PythonStyle;
-
-impl serde_json::ser::Formatter for PythonStyle {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-    ) -> std::io::Result<()> {
-        writer.write_all(b": ")
     }
 }
 
@@ -477,6 +411,45 @@ fn without_tools(turns: &[Turn]) -> Vec<Turn> {
         Turn::new(role, text)
     };
     turns.iter().map(plain).collect()
+}
+
+/// What tools gave back, in the turn that called them (Gemma's way).
+fn with_responses(turns: &[Turn]) -> Vec<serde_json::Value> {
+    let mut messages: Vec<serde_json::Value> = Vec::with_capacity(turns.len());
+    for turn in turns {
+        let caller = messages
+            .last_mut()
+            .filter(|last| turn.role == Role::Tool && last["tool_calls"].is_array());
+        match caller {
+            Some(caller) => {
+                let earlier = caller["tool_responses"].as_array().map_or(0, Vec::len);
+                let called = &caller["tool_calls"][earlier]["function"]["name"];
+                let name = match turn.name.as_str() {
+                    "" => called.clone(),
+                    name => name.into(),
+                };
+                let response = serde_json::json!({ "name": name, "response": turn.text });
+                match caller["tool_responses"].as_array_mut() {
+                    Some(responses) => responses.push(response),
+                    None => caller["tool_responses"] = vec![response].into(),
+                }
+            }
+            None => messages.push(serde_json::to_value(turn).unwrap_or_default()),
+        }
+    }
+    messages
+}
+
+/// The arguments of each call as the text of their JSON.
+fn with_written_arguments(turns: &[Turn]) -> Vec<Turn> {
+    let mut turns = turns.to_vec();
+    for call in turns.iter_mut().flat_map(|turn| &mut turn.tool_calls) {
+        let CalledFunction::Function { arguments, .. } = &mut call.function;
+        if !arguments.is_string() {
+            *arguments = python::spaced_json(arguments).into();
+        }
+    }
+    turns
 }
 
 /// Neighbouring turns of one role as one.

@@ -2,7 +2,9 @@
 //!
 //! gpt-oss writes `<|channel|>analysis<|message|>…<|end|>` for what it thinks, `final` for its
 //! answer, and `commentary to=functions.NAME` before the arguments of a call. Functionary 3.2 begins
-//! each message with `>>>all` or `>>>NAME` and a new line; the first `>>>` is the prompt's.
+//! each message with `>>>all` or `>>>NAME` and a new line; the first `>>>` is the prompt's. Gemma 4
+//! marks only what is no answer: `<|channel>thought` and a new line before what it thinks,
+//! `<|tool_call>` before a call.
 
 use serde_json::{Map, Value};
 
@@ -15,6 +17,9 @@ const MESSAGE: &str = "<|message|>";
 const ENDS: &[&str] = &["<|end|>", "<|call|>", "<|return|>", START, CHANNEL];
 /// What begins a message of Functionary's.
 const NEXT: &str = ">>>";
+/// What begins and ends Gemma's thoughts, and its calls.
+const THOUGHT: [&str; 2] = ["<|channel>", "<channel|>"];
+const CALL: [&str; 2] = ["<|tool_call>", "<tool_call|>"];
 /// Bytes of a head, at most.
 const HEAD_LIMIT: usize = 512;
 
@@ -25,6 +30,8 @@ pub(super) enum Kind {
     Harmony,
     /// Functionary's, 3.2.
     Recipient,
+    /// Gemma's, 4.
+    Gemma,
 }
 
 /// Whom a message is for.
@@ -68,6 +75,7 @@ impl Channels {
         while match self.kind {
             Kind::Harmony => self.harmony(tools, out),
             Kind::Recipient => self.recipient(tools, out),
+            Kind::Gemma => self.gemma(tools, out),
         } {}
     }
 
@@ -76,6 +84,8 @@ impl Channels {
         let rest = std::mem::take(&mut self.held);
         match std::mem::replace(&mut self.state, State::Between) {
             State::Body(to) => said(to, &rest, tools, true, out),
+            // Its end may be the answer's.
+            State::Head(open) if open == CALL[0] => gemma_call(&rest, tools, out),
             // What never became a message is the text that it is.
             State::Head(open) => say(out, Part::Text, format!("{open}{rest}")),
             State::Begin => say(out, Part::Text, rest),
@@ -185,6 +195,74 @@ impl Channels {
         }
     }
 
+    fn gemma(&mut self, tools: &[Offered], out: &mut Vec<Part>) -> bool {
+        let whole = |held: &mut String, at: usize, mark: &str| {
+            let rest = held.split_off(at + mark.len());
+            let mut body = std::mem::replace(held, rest);
+            body.truncate(at);
+            body
+        };
+        match &self.state {
+            State::Begin | State::Between => {
+                let begun = self.held.trim_start();
+                if begun.is_empty() {
+                    return false;
+                }
+                self.held = begun.to_owned();
+                self.state = State::Body(To::Person);
+                true
+            }
+            State::Body(To::Itself) => {
+                let Some(at) = self.held.find(THOUGHT[1]) else {
+                    self.sure(&THOUGHT[1..], out);
+                    return false;
+                };
+                let body = whole(&mut self.held, at, THOUGHT[1]);
+                said(To::Itself, &body, tools, true, out);
+                self.state = State::Between;
+                true
+            }
+            State::Body(_) => {
+                let opens = [THOUGHT[0], CALL[0]];
+                let found = opens
+                    .iter()
+                    .filter_map(|open| self.held.find(open).map(|at| (at, *open)))
+                    .min();
+                let Some((at, open)) = found else {
+                    self.sure(&opens, out);
+                    return false;
+                };
+                let body = whole(&mut self.held, at, open);
+                said(To::Person, &body, tools, true, out);
+                self.state = State::Head(open);
+                true
+            }
+            State::Head(open) if *open == CALL[0] => {
+                let Some(at) = self.held.find(CALL[1]) else {
+                    return false;
+                };
+                let body = whole(&mut self.held, at, CALL[1]);
+                gemma_call(&body, tools, out);
+                self.state = State::Between;
+                true
+            }
+            State::Head(_) => {
+                // The channel's name, on a line of its own; an empty thought may have no line.
+                let line = self.held.find('\n');
+                let end = self.held.find(THOUGHT[1]);
+                let length = match (line, end) {
+                    (Some(line), end) if end.is_none_or(|end| line < end) => line + 1,
+                    (_, Some(end)) => end,
+                    _ if self.held.len() > HEAD_LIMIT => 0,
+                    _ => return false,
+                };
+                self.held.drain(..length);
+                self.state = State::Body(To::Itself);
+                true
+            }
+        }
+    }
+
     /// Hands on what no mark can change any more, of a message that is told as it comes.
     fn sure(&mut self, marks: &[&str], out: &mut Vec<Part>) {
         let State::Body(to) = &self.state else { return };
@@ -253,6 +331,15 @@ fn said(to: To, body: &str, tools: &[Offered], whole: bool, out: &mut Vec<Part>)
             Some(call) => out.push(Part::Call(call)),
             None => say(out, Part::Text, format!("{head}{body}")),
         },
+    }
+}
+
+/// A call of Gemma's, or the text that it is.
+fn gemma_call(body: &str, tools: &[Offered], out: &mut Vec<Part>) {
+    let call = super::literal::gemma(body.trim());
+    match call.filter(|call| tools.iter().any(|tool| tool.name == call.name)) {
+        Some(call) => out.push(Part::Call(call)),
+        None => say(out, Part::Text, format!("{}{body}", CALL[0])),
     }
 }
 

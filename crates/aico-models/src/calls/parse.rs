@@ -72,7 +72,7 @@ fn of_value(value: Value) -> Option<Call> {
     call(&name, arguments)
 }
 
-fn call(name: &str, arguments: Map<String, Value>) -> Option<Call> {
+pub(super) fn call(name: &str, arguments: Map<String, Value>) -> Option<Call> {
     let name = name.trim();
     (!name.is_empty()).then(|| Call {
         name: name.to_owned(),

@@ -289,6 +289,108 @@ fn gpt_oss_thinks_calls_and_answers_in_channels() {
 }
 
 #[test]
+fn nemotron() {
+    let call = r#"<TOOLCALL>[{"name": "weather", "arguments": {"city": "Lisbon"}}, {"name": "clock", "arguments": {}}]</TOOLCALL>"#;
+    assert_eq!(Style::of_template(call), Style::Nemotron);
+    let both = [("weather", lisbon()), ("clock", json!({}))];
+    expect(Style::Nemotron, call, "", &both);
+    expect(
+        Style::Nemotron,
+        &format!("I look.\n{call}\n"),
+        "I look.",
+        &both,
+    );
+}
+
+#[test]
+fn gemma_thinks_and_calls_between_marks() {
+    let quoted = "<|\"|>";
+    let call =
+        format!("<|tool_call>call:weather{{city:{quoted}Lisbon{quoted},days:2}}<tool_call|>");
+    let wanted = json!({ "city": "Lisbon", "days": 2 });
+    assert_eq!(Style::of_template(&call), Style::Gemma);
+    assert_eq!(
+        Style::of_channels("<|channel>thought\n<channel|>"),
+        Some(Style::Gemma)
+    );
+    expect(Style::Gemma, &call, "", &[("weather", wanted.clone())]);
+    expect(
+        Style::Gemma,
+        "Hello.\n\nHow < are you?",
+        "Hello.\n\nHow < are you?",
+        &[],
+    );
+    expect(
+        Style::Gemma,
+        &format!(
+            "<|channel>thought\nI must look.\n<channel|>\n{call}<|tool_call>call:clock{{}}<tool_call|>"
+        ),
+        "(I must look.) ",
+        &[("weather", wanted.clone()), ("clock", json!({}))],
+    );
+    expect(
+        Style::Gemma,
+        "<|channel>thought\n<channel|>Hello.",
+        "Hello.",
+        &[],
+    );
+    expect(
+        Style::Gemma,
+        "<|channel>thought<channel|>Hello.",
+        "Hello.",
+        &[],
+    );
+    // Lists, objects, words for what is no text; the end of the answer in place of the mark's.
+    let value = format!(
+        "<|tool_call>call:weather{{city:{{a:[1,-2.5,true],{quoted}b{quoted}:null}},days:{quoted}a, }}b{quoted}}}"
+    );
+    let deep = json!({ "city": { "a": [1, -2.5, true], "b": null }, "days": "a, }b" });
+    expect(Style::Gemma, &value, "", &[("weather", deep)]);
+    for broken in [
+        "<|tool_call>call:weather{city:}<tool_call|>",
+        "<|tool_call>call:other{}<tool_call|>",
+        "<|tool_call>weather<tool_call|>",
+    ] {
+        let text = broken.strip_suffix("<tool_call|>").unwrap();
+        expect(Style::Gemma, broken, text, &[]);
+    }
+}
+
+#[test]
+fn calls_as_python_writes_them() {
+    let call = r#"<|tool_call_start|>[weather(city='Lis\'bon', days=2), clock()]<|tool_call_end|>"#;
+    assert_eq!(Style::of_template(call), Style::Pythonic);
+    let both = [
+        ("weather", json!({ "city": "Lis'bon", "days": 2 })),
+        ("clock", json!({})),
+    ];
+    expect(Style::Pythonic, call, "", &both);
+    expect(
+        Style::Pythonic,
+        &format!("I look.\n{call}"),
+        "I look.",
+        &both,
+    );
+    let value = r#"<|tool_call_start|>[weather(city="a\n\\d", days=[True, None, {'x': 1.5}])]<|tool_call_end|>"#;
+    let wanted = json!({ "city": "a\n\\d", "days": [true, null, { "x": 1.5 }] });
+    expect(Style::Pythonic, value, "", &[("weather", wanted)]);
+    for broken in [
+        "<|tool_call_start|>[weather(city=)]<|tool_call_end|>",
+        "<|tool_call_start|>[weather(city='a)]<|tool_call_end|>",
+        "<|tool_call_start|>[weather(city=1]<|tool_call_end|>",
+        "<|tool_call_start|>[other()]<|tool_call_end|>",
+        "<|tool_call_start|>[__import__('os')]<|tool_call_end|>",
+    ] {
+        expect(Style::Pythonic, broken, broken, &[]);
+    }
+    let deep = format!(
+        "<|tool_call_start|>[weather(city={})]<|tool_call_end|>",
+        "[".repeat(99_999)
+    );
+    assert_eq!(run(Style::Pythonic, &deep, 1000).1, []);
+}
+
+#[test]
 fn functionary_names_whom_each_message_is_for() {
     expect(Style::Recipient, "all\nIt rains.", "It rains.", &[]);
     let call = "weather\n{\"city\": \"Lisbon\"}";

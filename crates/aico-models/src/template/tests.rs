@@ -121,6 +121,64 @@ fn to_json_writes_as_python_does() {
 }
 
 #[test]
+fn values_are_written_as_python_does() {
+    let text = filled(
+        Some(
+            "{{ [1, 'a', true, none, 1.5] }} {{ {'k': \"it's\"} | string }} {{ true }} {{ none }} \
+             {{ 'ä😀' | tojson(ensure_ascii=true) }} {{ 'ä' | tojson }} {{ 'plain' | string }} \
+             {{ {'a': [1]} | tojson(indent=2) }}{{ '{\n' | indent(2, first=true) }}\
+             {{ 'a\n\nb\n' | indent }}",
+        ),
+        &turns(),
+    );
+    assert_eq!(
+        text,
+        "[1, 'a', True, None, 1.5] {'k': \"it's\"} True None \"\\u00e4\\ud83d\\ude00\" \"ä\" plain \
+         {\n  \"a\": [\n    1\n  ]\n}  {\na\n\n    b\n"
+    );
+}
+
+#[test]
+fn without_tools_there_is_nothing_to_go_through() {
+    let source = "{% if tools is iterable and tools | length > 0 %}tools{% else %}none{% endif %}\
+        {% if 'abc' is iterable and [] is iterable and unknown is iterable %} yes{% endif %}";
+    assert_eq!(filled(Some(source), &turns()), "none yes");
+}
+
+#[test]
+fn marks_of_what_is_trained_on_are_left_out() {
+    let source = "{% for message in messages %}\n    {%- generation -%}\n  {{ message.content }}\n    \
+        {%- endgeneration %}\n|{% endfor %}";
+    let plain = source.replace("{%- generation -%}", "{#- -#}");
+    let plain = plain.replace("{%- endgeneration %}", "{#- #}");
+    assert_eq!(
+        filled(Some(source), &turns()),
+        filled(Some(&plain), &turns())
+    );
+    assert!(filled(Some(source), &turns()).starts_with("Be kind."));
+    // One that breaks off is an error like any other.
+    assert!(ChatTemplate::new(Some("a{% generation %}b{% endgeneration"), "", "").is_err());
+}
+
+#[test]
+fn what_a_tool_gave_back_stands_in_the_turn_that_called_it() {
+    let source = "{% for tool in tools %}{{ tool.function.name }}{% endfor %}\
+        {% for message in messages %}<{{ message.role }}>\
+        {% for response in message.tool_responses %}\
+        {{ response.name }}={{ response.response }};{% endfor %}{% endfor %}";
+    let template = ChatTemplate::new(Some(source), "", "").unwrap();
+    let mut turns = with_calls();
+    let called = turns[1].tool_calls[0].clone();
+    turns[1].tool_calls.push(called);
+    let mut second = turns[2].clone();
+    second.text = "13:00".to_owned();
+    second.name.clear();
+    turns.push(second);
+    let text = template.render_with(&turns, &wishes(None)).unwrap().text;
+    assert_eq!(text, "clock<user><assistant>clock=12:00;clock=13:00;");
+}
+
+#[test]
 fn thinking_follows_from_template_and_prompt() {
     let of = |source: &str| {
         ChatTemplate::new(Some(source), "", "")
@@ -216,6 +274,26 @@ fn tools_stand_where_the_template_has_a_place_for_them() {
         assert_eq!(template.calls(), None);
         let text = template.render(&with_calls()).unwrap().text;
         assert!(text.contains("12:00") && text.contains("clock("), "{text}");
+    }
+}
+
+#[test]
+fn arguments_are_written_for_a_template_that_takes_them_as_text() {
+    let source = "{% for tool in tools %}{{ tool.function.name }} {% endfor %}\
+        {% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+        {% for message in messages %}{{ message.content }}\
+        {% for call in message.tool_calls %}\
+        {{ '<function=' + call.function.name + '>' + call.function.arguments + '</function>' }}\
+        {% endfor %}{% endfor %}";
+    let template = ChatTemplate::new(Some(source), "", "").unwrap();
+    assert_eq!(template.calls(), Some(Style::Function));
+    let call = r#"<function=clock>{"zone": "UTC", "a": 1}</function>"#;
+    let mut turns = with_calls();
+    for _ in 0..2 {
+        let text = template.render_with(&turns, &wishes(None)).unwrap().text;
+        assert!(text.contains(call), "{text}");
+        // With the system's words moved, too.
+        turns.insert(0, Turn::new(Role::System, "Be kind."));
     }
 }
 
