@@ -78,6 +78,7 @@ fn good(version: &str) -> Vec<u8> {
         Part::File("./lib/ollama/liby.so", &[0; 8 << 20], 0o644),
         Part::Link("./lib/ollama/libx.so.1", "libx.so.1.2"),
         Part::Hard("./lib/ollama/copy.so", "./lib/ollama/libx.so.1.2"),
+        Part::Link("./lib/ollama/cuda/libx.so", "../libx.so.1"),
     ])
 }
 
@@ -87,25 +88,41 @@ fn gzip(tar: &[u8]) -> Vec<u8> {
     packer.finish().unwrap()
 }
 
+/// A zip archive of files (name, content, mode), with names as they are given.
+fn zip(files: &[(&str, &[u8], u32)]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content, mode) in files {
+        let options = zip::write::SimpleFileOptions::default().unix_permissions(*mode);
+        archive.start_file(*name, options).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
 fn zstd(tar: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(tar, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
 fn release(version: &str, packed: Packed, content: &[u8]) -> Release {
+    release_for("linux", version, packed, content)
+}
+
+fn release_for(system: &str, version: &str, packed: Packed, content: &[u8]) -> Release {
     let ending = match packed {
         Packed::Gzip => "tgz",
         Packed::Zstandard => "tar.zst",
+        Packed::Zip => "zip",
     };
     let list = serde_json::json!({
         "version": 1, "date": "2026-11-27", "release": version, "license": "MIT",
         "license_url": "https://hub.test/LICENSE",
         "archives": [{
-            "system": "linux", "machine": "x86_64",
+            "system": system, "machine": "x86_64",
             "source": format!("https://hub.test/v{version}/ollama.{ending}"),
             "size": content.len(), "sha256": hex::encode(Sha256::digest(content)),
         }],
     });
-    Release::parse(&list.to_string(), "linux", "x86_64").unwrap()
+    Release::parse(&list.to_string(), system, "x86_64").unwrap()
 }
 
 fn config(server: &FileServer, folder: &Path) -> PullConfig {
@@ -154,7 +171,7 @@ async fn both_kinds_of_archives_are_installed_and_used() {
         let tar = good("0.12.10");
         let content = match packed {
             Packed::Gzip => gzip(&tar),
-            Packed::Zstandard => zstd(&tar),
+            _ => zstd(&tar),
         };
         let release = release("0.12.10", packed, &content);
         let server = serve(content);
@@ -179,6 +196,8 @@ async fn both_kinds_of_archives_are_installed_and_used() {
         let library = std::fs::read(libraries.join("libx.so.1")).unwrap();
         assert_eq!(library, noise(3 << 20));
         assert_eq!(std::fs::read(libraries.join("copy.so")).unwrap(), library);
+        let linked = std::fs::read(libraries.join("cuda/libx.so")).unwrap();
+        assert_eq!(linked, library);
         // Nothing of the way there is left.
         assert_eq!(names(&home.join("downloads")), Vec::<String>::new());
         let found = find(&home, None).unwrap();
@@ -198,6 +217,94 @@ async fn both_kinds_of_archives_are_installed_and_used() {
             remove(&home, false),
             Err(InstallError::NotInstalled)
         ));
+    }
+}
+
+/// As Ollama is packed for macOS and for Windows: the program lies at the top.
+#[tokio::test]
+async fn archives_of_other_systems_are_installed_and_used() {
+    let program = b"#!/bin/sh\necho 0.35.0\n";
+    let library = noise(1 << 20);
+    let macos = gzip(&archive(&[
+        Part::File("ollama", program, 0o755),
+        Part::File("libggml.dylib", &library, 0o644),
+        Part::File("mlx_metal_v3/mlx.metallib", &library, 0o644),
+    ]));
+    let windows = zip(&[
+        ("ollama", program, 0o755),
+        ("lib/ollama/ggml.dll", &library, 0o644),
+        ("lib/ollama/cuda_v13/", b"", 0o755),
+    ]);
+    for (system, packed, content, beside) in [
+        ("macos", Packed::Gzip, macos, "mlx_metal_v3/mlx.metallib"),
+        ("windows", Packed::Zip, windows, "lib/ollama/ggml.dll"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let release = release_for(system, "0.35.0", packed, &content);
+        let done = run(folder.path(), &release, &serve(content)).await.unwrap();
+        assert_eq!(installed(folder.path()), Some(done.clone()));
+        let said = Command::new(&done.program).output().unwrap();
+        assert_eq!(said.stdout, b"0.35.0\n");
+        let top = done.program.parent().unwrap();
+        assert_eq!(
+            std::fs::read(top.join(beside)).unwrap(),
+            library,
+            "{system}"
+        );
+        assert_eq!(
+            remove(folder.path(), true).unwrap().version.unwrap(),
+            "0.35.0"
+        );
+        assert_eq!(names(folder.path()), ["lock"]);
+    }
+}
+
+#[tokio::test]
+async fn a_zip_archive_that_is_none_of_ollama_is_refused() {
+    let program = ("ollama", &b"#!/bin/sh\n"[..], 0o755);
+    let mut links = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let plain = zip::write::SimpleFileOptions::default();
+    links.add_symlink("ollama", "/bin/sh", plain).unwrap();
+    let links = links.finish().unwrap().into_inner();
+    // A content that is not what its checksum says.
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut altered = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    altered.start_file("ollama", stored).unwrap();
+    altered.write_all(b"#!/bin/sh\nfind-me\n").unwrap();
+    let mut altered = altered.finish().unwrap().into_inner();
+    let at = altered
+        .windows(7)
+        .position(|bytes| bytes == b"find-me")
+        .unwrap();
+    altered[at] = b'F';
+    let whole = zip(&[program, ("lib/x", &noise(100_000), 0o644)]);
+    let all: Vec<(&str, Vec<u8>)> = vec![
+        ("up", zip(&[program, ("lib/../../x", b"x", 0o644)])),
+        ("absolute", zip(&[program, ("/x", b"x", 0o644)])),
+        (
+            "stream of a file",
+            zip(&[program, ("ollama:x", b"x", 0o644)]),
+        ),
+        ("backslash", zip(&[program, ("..\\x", b"x", 0o644)])),
+        ("deep", zip(&[program, ("a/b/c/d/e/f/g/h/i", b"x", 0o644)])),
+        ("below a file", zip(&[program, ("ollama/x", b"x", 0o644)])),
+        ("no program", zip(&[("lib/x", b"x", 0o644)])),
+        ("link", links),
+        ("altered", altered),
+        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("no zip", gzip(&good("0.35.0"))),
+    ];
+    for (what, content) in all {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let release = release_for("windows", "0.35.0", Packed::Zip, &content);
+        let failed = run(&home, &release, &serve(content)).await;
+        let fault = failed.unwrap_err().to_fault();
+        assert_eq!(fault.code, "download-wrong", "{what}: {fault:?}");
+        assert_eq!(installed(&home), None, "{what}");
+        assert_eq!(names(&home), ["downloads", "lock"], "{what}");
+        assert_eq!(names(folder.path()), ["home"], "{what}");
     }
 }
 
@@ -390,6 +497,10 @@ async fn what_is_no_archive_of_ollama_is_refused() {
         (
             "link absolute",
             archive(&[program(), Part::Link("lib/x", taken)]),
+        ),
+        (
+            "link to other files than Ollama's",
+            archive(&[program(), Part::Link("lib/x", "../share")]),
         ),
         (
             "behind a link",

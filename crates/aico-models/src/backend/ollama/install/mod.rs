@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! current.json       which one is used; replaced in one step
-//! <version>-<hash>/  bin/ and lib/ of it
+//! <version>-<hash>/  it
 //! downloads/         parts of an archive, until it is unpacked
 //! home/, models/     what it keeps while it runs
 //! lock               held by who installs or removes
@@ -24,10 +24,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use error::InstallError;
-pub use releases::{EMBEDDED, Packed, Release};
+pub use releases::{EMBEDDED, Layout, Packed, Release};
 
 use self::unpack::Bounds;
-use super::find::FILE;
 use crate::pull::PullConfig;
 use crate::pull::single::Fetched;
 
@@ -61,8 +60,12 @@ struct Pointer {
 #[must_use]
 pub fn installed(folder: &Path) -> Option<Installed> {
     let pointer = pointer(folder)?;
-    let program = folder.join(&pointer.folder).join("bin").join(FILE);
-    program.is_file().then_some(Installed {
+    let unpacked = folder.join(&pointer.folder);
+    let program = [Layout::Prefix, Layout::Flat]
+        .map(|layout| unpacked.join(layout.program()))
+        .into_iter()
+        .find(|program| program.is_file())?;
+    Some(Installed {
         version: pointer.version,
         program,
         size: pointer.size,
@@ -161,7 +164,7 @@ fn place(
     private(&temporary)?;
     let unpacked = unpack::unpack(
         archive,
-        release.packed,
+        release,
         &temporary,
         Bounds::default(),
         &mut |bytes| {
@@ -170,7 +173,7 @@ fn place(
         },
     );
     let checked = unpacked.and_then(|()| {
-        let program = temporary.join("bin").join(FILE);
+        let program = temporary.join(release.layout.program());
         let there = std::fs::symlink_metadata(&program).is_ok_and(|found| found.is_file());
         match there {
             true => Ok(()),

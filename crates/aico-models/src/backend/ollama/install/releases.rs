@@ -1,11 +1,12 @@
 //! Which release is installed, and what proves it: a dated list that comes with the program, or
 //! one of the household's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::InstallError;
+use crate::backend::ollama::find::FILE;
 use crate::pull::catalogue::Hash;
 use crate::pull::single::Wanted;
 use crate::pull::url::Url;
@@ -33,6 +34,8 @@ pub struct Release {
     pub sha256: Hash,
     /// How it is packed.
     pub packed: Packed,
+    /// Where in it everything lies.
+    pub layout: Layout,
     /// SPDX identifier.
     pub license: String,
     /// Where the licence can be read.
@@ -48,6 +51,35 @@ pub enum Packed {
     Gzip,
     /// `.tar.zst`
     Zstandard,
+    /// `.zip`
+    Zip,
+}
+
+/// Where in an archive everything lies. Ollama's makers pack it as each system has its programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// The program in `bin`, what it needs in `lib`; nothing else (Linux).
+    Prefix,
+    /// The program at the top, and what it needs beside or below it (macOS, Windows).
+    Flat,
+}
+
+impl Layout {
+    /// That of a system, as [`std::env::consts::OS`] names it.
+    fn of(system: &str) -> Self {
+        match system {
+            "macos" | "windows" => Self::Flat,
+            _ => Self::Prefix,
+        }
+    }
+
+    /// The program, from the folder that everything was unpacked to.
+    pub(super) fn program(self) -> PathBuf {
+        match self {
+            Self::Prefix => Path::new("bin").join(FILE),
+            Self::Flat => FILE.into(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -152,8 +184,10 @@ impl Release {
             Packed::Gzip
         } else if name.ends_with(".tar.zst") {
             Packed::Zstandard
+        } else if name.ends_with(".zip") {
+            Packed::Zip
         } else {
-            return Err(wrong("a source is neither .tgz nor .tar.zst"));
+            return Err(wrong("a source is neither .tgz nor .tar.zst nor .zip"));
         };
         Ok(Self {
             version: list.release,
@@ -162,6 +196,7 @@ impl Release {
             size,
             sha256: hash,
             packed,
+            layout: Layout::of(system),
             license: list.license,
             license_url: list.license_url,
             notice: list.notice,
@@ -189,13 +224,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_the_program_is_one() {
-        let release = Release::parse(EMBEDDED, "linux", "x86_64").unwrap();
-        assert_eq!(release.packed, Packed::Gzip);
-        assert!(super::super::super::is_new_enough(&release.version));
-        // What can't be proven is refused, not trusted.
-        let arm = Release::parse(EMBEDDED, "linux", "aarch64");
-        assert!(matches!(arm, Err(InstallError::Unproven { .. })), "{arm:?}");
+    fn the_list_of_the_program_has_every_usual_machine() {
+        use {Layout::*, Packed::*};
+        for (system, machine, packed, layout) in [
+            ("linux", "x86_64", Zstandard, Prefix),
+            ("linux", "aarch64", Zstandard, Prefix),
+            ("macos", "x86_64", Gzip, Flat),
+            ("macos", "aarch64", Gzip, Flat),
+            ("windows", "x86_64", Zip, Flat),
+            ("windows", "aarch64", Zip, Flat),
+        ] {
+            let release = Release::parse(EMBEDDED, system, machine).unwrap();
+            assert_eq!((release.packed, release.layout), (packed, layout));
+            assert!(super::super::super::is_new_enough(&release.version));
+        }
         let other = Release::parse(EMBEDDED, "plan9", "mips");
         assert!(matches!(other, Err(InstallError::None { .. })));
     }
@@ -210,13 +252,20 @@ mod tests {
         let unproven = |result| matches!(result, Err(InstallError::Unproven { .. }));
         assert!(unproven(change("sha256", serde_json::Value::Null)));
         assert!(unproven(change("size", serde_json::Value::Null)));
+        assert!(unproven(change("unproven", "one witness".into())));
         let bad = |result| matches!(result, Err(InstallError::List(_)));
         assert!(bad(change("sha256", "00".into())));
         assert!(bad(change("size", 0.into())));
         assert!(bad(change("source", "http://x.example/a.tgz".into())));
         assert!(bad(change("source", "https://x.example/a.exe".into())));
         assert!(bad(change("unknown", 1.into())));
-        let zst = change("source", "https://x.example/a.tar.zst?version=1".into());
-        assert_eq!(zst.unwrap().packed, Packed::Zstandard);
+        for (name, packed) in [
+            ("a.tar.zst?version=1", Packed::Zstandard),
+            ("a.tgz", Packed::Gzip),
+            ("a.zip", Packed::Zip),
+        ] {
+            let release = change("source", format!("https://x.example/{name}").into());
+            assert_eq!(release.unwrap().packed, packed);
+        }
     }
 }

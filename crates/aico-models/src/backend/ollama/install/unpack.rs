@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use tar::EntryType;
 
 use super::InstallError;
-use super::releases::Packed;
+use super::releases::{Layout, Packed, Release};
 
 /// What an archive may be.
 #[derive(Debug, Clone, Copy)]
@@ -32,162 +32,235 @@ impl Default for Bounds {
 /// Deepest folder and longest path.
 const DEPTH: usize = 8;
 const PATH: usize = 200;
-/// What of an archive belongs to the program.
+/// What of an archive in [`Layout::Prefix`] belongs to the program.
 const ROOTS: [&str; 2] = ["bin", "lib"];
+
+const DAMAGED: InstallError = InstallError::Archive("it ends early or is damaged");
+const NAME: InstallError = InstallError::Archive("the name of a file makes no sense");
+const NO_FILE: InstallError = InstallError::Archive("it has something that is no file");
 
 /// Unpacks into an empty folder; `tell` hears of the bytes, and ends it by `false`. Blocks.
 pub(super) fn unpack(
     archive: &Path,
-    packed: Packed,
+    release: &Release,
     folder: &Path,
     bounds: Bounds,
     tell: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(), InstallError> {
     let file = File::open(archive).map_err(|error| InstallError::disk(archive, error))?;
     let file = BufReader::with_capacity(1 << 20, file);
-    match packed {
-        // There may be several members in a file.
-        Packed::Gzip => entries(
-            flate2::read::MultiGzDecoder::new(file),
-            folder,
-            bounds,
-            tell,
-        ),
-        Packed::Zstandard => {
-            // Frames of up to 128 MiB of window: what the strongest level makes.
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file)
-                .map_err(|_| InstallError::Archive("it is not packed as its name says"))?;
-            entries(decoder, folder, bounds, tell)
-        }
-    }
-}
-
-fn entries(
-    input: impl Read,
-    folder: &Path,
-    bounds: Bounds,
-    tell: &mut dyn FnMut(u64) -> bool,
-) -> Result<(), InstallError> {
-    let mut archive = tar::Archive::new(input);
-    let mut unpacking = Unpacking {
+    let odd = InstallError::Archive("it is not packed as its name says");
+    let unpacking = Unpacking {
         folder,
+        layout: release.layout,
         left: bounds.bytes,
+        entries: bounds.entries,
         files: BTreeSet::new(),
         links: BTreeSet::new(),
+        tell,
     };
-    let damaged = |_: io::Error| InstallError::Archive("it ends early or is damaged");
-    let all = archive.entries().map_err(damaged)?;
-    for (number, entry) in all.enumerate() {
-        if number >= bounds.entries {
-            return Err(InstallError::Archive("it has too many files"));
+    match release.packed {
+        // There may be several members in a file.
+        Packed::Gzip => unpacking.tar(flate2::read::MultiGzDecoder::new(file)),
+        Packed::Zstandard => {
+            // Frames of up to 128 MiB of window: what the strongest level makes.
+            let decoder = ruzstd::decoding::StreamingDecoder::new(file).map_err(|_| odd)?;
+            unpacking.tar(decoder)
         }
-        let mut entry = entry.map_err(damaged)?;
-        unpacking.take(&mut entry, tell)?;
+        Packed::Zip => unpacking.zip(zip::ZipArchive::new(file).map_err(|_| odd)?),
     }
-    Ok(())
 }
 
 struct Unpacking<'a> {
     folder: &'a Path,
+    layout: Layout,
     /// Bytes that may still come.
     left: u64,
+    /// Most entries.
+    entries: usize,
     files: BTreeSet<PathBuf>,
     links: BTreeSet<PathBuf>,
+    tell: &'a mut dyn FnMut(u64) -> bool,
 }
 
 impl Unpacking<'_> {
-    fn take(
-        &mut self,
-        entry: &mut tar::Entry<'_, impl Read>,
-        tell: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<(), InstallError> {
-        let odd = |_: io::Error| InstallError::Archive("the name of a file makes no sense");
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader) {
-            return Ok(());
+    fn tar(mut self, input: impl Read) -> Result<(), InstallError> {
+        let mut archive = tar::Archive::new(input);
+        for (number, entry) in archive.entries().map_err(|_| DAMAGED)?.enumerate() {
+            self.count(number)?;
+            let mut entry = entry.map_err(|_| DAMAGED)?;
+            let kind = entry.header().entry_type();
+            if matches!(kind, EntryType::XGlobalHeader) {
+                continue;
+            }
+            let folder = matches!(kind, EntryType::Directory);
+            let named = entry.path().map_err(|_| NAME)?.into_owned();
+            let Some(path) = self.place(&named, folder)? else {
+                continue;
+            };
+            match kind {
+                EntryType::Directory => {}
+                EntryType::Regular | EntryType::Continuous => {
+                    let runs = entry.header().mode().unwrap_or(0o600) & 0o100 != 0;
+                    let size = entry.size();
+                    self.file(path, &mut entry, size, runs)?;
+                }
+                EntryType::Symlink => {
+                    let to = entry.link_name().map_err(|_| NAME)?.unwrap_or_default();
+                    self.link(path, &to)?;
+                }
+                EntryType::Link => {
+                    let to = entry.link_name().map_err(|_| NAME)?.unwrap_or_default();
+                    self.hard_link(path, &to)?;
+                }
+                _ => return Err(NO_FILE),
+            }
         }
-        let named = entry.path().map_err(odd)?.into_owned();
-        let Some(path) = within(&named)? else {
-            return match kind {
-                EntryType::Directory => Ok(()),
-                _ => Err(InstallError::Archive("a file has no name")),
+        Ok(())
+    }
+
+    fn zip(
+        mut self,
+        mut archive: zip::ZipArchive<impl Read + io::Seek>,
+    ) -> Result<(), InstallError> {
+        for number in 0..archive.len() {
+            self.count(number)?;
+            let mut entry = archive.by_index(number).map_err(|_| DAMAGED)?;
+            // Links are not made on Windows without rights, so no archive for it has any.
+            if entry.is_symlink() || entry.encrypted() {
+                return Err(NO_FILE);
+            }
+            let named = entry.name().map_err(|_| NAME)?.into_owned();
+            let Some(path) = self.place(Path::new(&named), entry.is_dir())? else {
+                continue;
+            };
+            if entry.is_dir() {
+                continue;
+            }
+            let runs = entry.unix_mode().unwrap_or(0o600) & 0o100 != 0;
+            let size = entry.size();
+            self.file(path, &mut entry, size, runs)?;
+            // Its checksum is compared at the end.
+            if !matches!(entry.read(&mut [0]), Ok(0)) {
+                return Err(DAMAGED);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, number: usize) -> Result<(), InstallError> {
+        match number < self.entries {
+            true => Ok(()),
+            false => Err(InstallError::Archive("it has too many files")),
+        }
+    }
+
+    /// Where an entry goes, below the folder, with the folders that are above it. `None`: it is
+    /// the folder itself.
+    fn place(&self, named: &Path, folder: bool) -> Result<Option<PathBuf>, InstallError> {
+        let Some(path) = self.within(named)? else {
+            return match folder {
+                true => Ok(None),
+                false => Err(InstallError::Archive("a file has no name")),
             };
         };
-        if path
-            .ancestors()
-            .skip(1)
-            .any(|above| self.links.contains(above))
-        {
-            return Err(InstallError::Archive("a file lies behind a link"));
+        let no_folder = |above| self.links.contains(above) || self.files.contains(above);
+        if path.ancestors().skip(1).any(no_folder) {
+            return Err(InstallError::Archive("a file lies behind a link or a file"));
         }
         let target = self.folder.join(&path);
-        if let Some(above) = target.parent() {
-            crate::starter::private_folder(above)
-                .map_err(|error| InstallError::disk(above, error))?;
+        let needed = match folder {
+            true => Some(target.as_path()),
+            false => target.parent(),
+        };
+        if let Some(needed) = needed {
+            crate::starter::private_folder(needed)
+                .map_err(|error| InstallError::disk(needed, error))?;
         }
-        match kind {
-            EntryType::Directory => crate::starter::private_folder(&target)
-                .map_err(|error| InstallError::disk(&target, error)),
-            EntryType::Regular | EntryType::Continuous => {
-                let size = entry.size();
-                self.left = self
-                    .left
-                    .checked_sub(size)
-                    .ok_or(InstallError::Archive("it is larger than it may be"))?;
-                let mode = entry.header().mode().unwrap_or(0o600);
-                write(entry, &target, size, mode & 0o100 != 0, tell)?;
-                self.files.insert(path);
-                Ok(())
-            }
-            EntryType::Symlink => {
-                let to = entry.link_name().map_err(odd)?.unwrap_or_default();
-                let mut parts = to.components();
-                // Libraries have names of their versions beside each other, and nothing more.
-                let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else {
-                    return Err(InstallError::Archive("a link leads elsewhere"));
-                };
-                link(&to, &target).map_err(|error| InstallError::disk(&target, error))?;
-                self.links.insert(path);
-                Ok(())
-            }
-            EntryType::Link => {
-                let to = entry.link_name().map_err(odd)?.unwrap_or_default();
-                let to = within(&to)?.filter(|to| self.files.contains(to));
-                let to = to.ok_or(InstallError::Archive("a link leads elsewhere"))?;
-                std::fs::hard_link(self.folder.join(&to), &target)
-                    .map_err(|error| InstallError::disk(&target, error))?;
-                self.files.insert(path);
-                Ok(())
-            }
-            _ => Err(InstallError::Archive("it has something that is no file")),
-        }
+        Ok(Some(path))
     }
-}
 
-/// The path below the folder; `None`: the folder itself.
-fn within(named: &Path) -> Result<Option<PathBuf>, InstallError> {
-    let mut path = PathBuf::new();
-    for part in named.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                return Err(InstallError::Archive(
-                    "a file would lie outside of its folder",
-                ));
+    fn file(
+        &mut self,
+        path: PathBuf,
+        input: &mut impl Read,
+        size: u64,
+        runs: bool,
+    ) -> Result<(), InstallError> {
+        self.left = self
+            .left
+            .checked_sub(size)
+            .ok_or(InstallError::Archive("it is larger than it may be"))?;
+        write(input, &self.folder.join(&path), size, runs, self.tell)?;
+        self.files.insert(path);
+        Ok(())
+    }
+
+    /// Libraries have names of their versions beside each other, and copies of another folder's.
+    fn link(&mut self, path: PathBuf, to: &Path) -> Result<(), InstallError> {
+        let elsewhere = InstallError::Archive("a link leads elsewhere");
+        let mut leads = path.clone();
+        leads.pop();
+        for part in to.components() {
+            match part {
+                Component::Normal(part) => leads.push(part),
+                Component::CurDir => {}
+                Component::ParentDir if leads.pop() => {}
+                _ => return Err(elsewhere),
             }
         }
+        if !matches!(self.within(&leads), Ok(Some(_))) {
+            return Err(elsewhere);
+        }
+        let target = self.folder.join(&path);
+        link(to, &target).map_err(|error| InstallError::disk(&target, error))?;
+        self.links.insert(path);
+        Ok(())
     }
-    let Some(root) = path.components().next() else {
-        return Ok(None);
-    };
-    if !ROOTS.iter().any(|known| root.as_os_str() == *known) {
-        return Err(InstallError::Archive("it has other files than Ollama's"));
+
+    fn hard_link(&mut self, path: PathBuf, to: &Path) -> Result<(), InstallError> {
+        let to = self.within(to)?.filter(|to| self.files.contains(to));
+        let to = to.ok_or(InstallError::Archive("a link leads elsewhere"))?;
+        let target = self.folder.join(&path);
+        std::fs::hard_link(self.folder.join(&to), &target)
+            .map_err(|error| InstallError::disk(&target, error))?;
+        self.files.insert(path);
+        Ok(())
     }
-    if path.components().count() > DEPTH || path.as_os_str().len() > PATH {
-        return Err(InstallError::Archive("a path in it is too long"));
+
+    /// The path below the folder; `None`: the folder itself.
+    fn within(&self, named: &Path) -> Result<Option<PathBuf>, InstallError> {
+        let mut path = PathBuf::new();
+        for part in named.components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(part) => {
+                    // Windows knows streams of a file by a colon, and folders by a backslash.
+                    let odd = |letter: char| letter.is_control() || ":\\".contains(letter);
+                    if part.to_str().is_none_or(|part| part.contains(odd)) {
+                        return Err(NAME);
+                    }
+                    path.push(part);
+                }
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                    return Err(InstallError::Archive(
+                        "a file would lie outside of its folder",
+                    ));
+                }
+            }
+        }
+        let Some(root) = path.components().next() else {
+            return Ok(None);
+        };
+        let known = ROOTS.iter().any(|known| root.as_os_str() == *known);
+        if self.layout == Layout::Prefix && !known {
+            return Err(InstallError::Archive("it has other files than Ollama's"));
+        }
+        if path.components().count() > DEPTH || path.as_os_str().len() > PATH {
+            return Err(InstallError::Archive("a path in it is too long"));
+        }
+        Ok(Some(path))
     }
-    Ok(Some(path))
 }
 
 fn write(
@@ -216,7 +289,7 @@ fn write(
             .min(buffer.len());
         let read = input.read(&mut buffer[..most]);
         let read = match read {
-            Ok(0) | Err(_) => return Err(InstallError::Archive("it ends early or is damaged")),
+            Ok(0) | Err(_) => return Err(DAMAGED),
             Ok(read) => read,
         };
         file.write_all(&buffer[..read]).map_err(failed)?;
