@@ -84,20 +84,23 @@ impl Store {
     /// What is found is told by [`Store::health`] from then on. Blocks; `go_on` stops it.
     ///
     /// # Errors
-    /// [`StoreError::Cancelled`]; [`StoreError::Closed`]; a disk that can't be read now.
+    /// [`StoreError::Cancelled`]; [`StoreError::Closed`]; [`StoreError::Busy`] while its file is
+    /// being replaced; a disk that can't be read now.
     pub fn check(
         &self,
         key: &[u8; 32],
         full: bool,
         go_on: impl Fn() -> bool + Send + 'static,
     ) -> Result<CheckedFile, StoreError> {
+        let steady = self.steady()?;
         // Before the view: a commit comes before its note.
         let (id, registry) = self.registered();
         let record = match registry.get(id) {
             Ok(record) => record.ok_or(StoreError::Closed)?,
             Err(error) => return Err(StoreError::Registry(error)),
         };
-        let mut connection = connection::open(self.path(), key, Mode::Read)?;
+        let mut connection = steady.open(self.path(), key)?;
+        drop(steady);
         connection.progress_handler(10_000, Some(move || !go_on()))?;
         let mut found = CheckedFile::default();
         let looked = look(&connection, &record, self.identity(), full, &mut found);

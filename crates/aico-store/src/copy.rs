@@ -193,7 +193,8 @@ impl Store {
 
 impl StoreView {
     fn begin(store: &Store, key: &[u8; 32]) -> Result<Self, StoreError> {
-        let connection = connection::open(store.path(), key, Mode::Read)?;
+        let steady = store.steady()?;
+        let connection = steady.open(store.path(), key)?;
         // The first read takes hold; until the connection closes it sees nothing newer.
         connection.execute_batch("BEGIN")?;
         let facts = inspect::facts(&connection)?.ok_or(StoreError::NoRow)?;

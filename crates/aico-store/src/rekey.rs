@@ -8,16 +8,18 @@
 use std::{
     ffi::c_int,
     fs::OpenOptions,
+    path::Path,
     ptr::NonNull,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use aico_vault::Key;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLockReadGuard};
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
@@ -30,6 +32,7 @@ use crate::{
     platform,
     reader::ReadWork,
     registry::{StoreRecord, StoreRegistry},
+    shared::Shared,
     threads::to_store_error,
 };
 
@@ -162,6 +165,49 @@ impl Pause {
                 return key.clone();
             }
             self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Keeps the file of an open store in its place while it is opened once more, beside the store's
+/// own connections, which a change of the key pauses.
+pub(crate) struct Steady<'a> {
+    _held: RwLockReadGuard<'a, ()>,
+    /// It was just being replaced.
+    waited: bool,
+}
+
+impl<'a> Steady<'a> {
+    /// Waits for a change that is under way.
+    pub(crate) fn of(shared: &'a Shared, patience: Duration) -> Result<Self, StoreError> {
+        let (held, waited) = match shared.in_place.try_read() {
+            Some(held) => (held, false),
+            None => {
+                let held = shared.in_place.try_read_for(patience);
+                (held.ok_or(StoreError::Busy)?, true)
+            }
+        };
+        // Where a change could not be gone on with, which file it is shows at the next opening.
+        if shared.ending.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        Ok(Self {
+            _held: held,
+            waited,
+        })
+    }
+
+    /// A connection that reads, and from then on keeps to the file that is there now.
+    pub(crate) fn open(&self, path: &Path, key: &[u8; 32]) -> Result<Connection, StoreError> {
+        let connection = connection::open(path, key, Mode::Read)?;
+        // The log is opened with the first read.
+        let read = connection.query_row("PRAGMA schema_version", [], |_| Ok(()));
+        match read.map_err(StoreError::from) {
+            Ok(()) => Ok(connection),
+            // The key may have been looked up for a change that then was none.
+            Err(StoreError::Damaged { .. }) if self.waited => Err(StoreError::Busy),
+            // Whoever asks meets it anew; this connection would go on about the first page.
+            Err(_) => connection::open(path, key, Mode::Read),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::{
@@ -60,8 +60,10 @@ pub(crate) struct Shared {
     pub(crate) record: Mutex<StoreRecord>,
     pub(crate) sequence: AtomicU64,
     pub(crate) faults: Faults,
-    /// Closing has begun: what takes long ends early.
+    /// Closing has begun, or the file can't be gone on with: what takes long ends early.
     pub(crate) ending: AtomicBool,
+    /// Held for writing while the file changes places with one under another key.
+    pub(crate) in_place: RwLock<()>,
     commits: watch::Sender<u64>,
     storage_full: AtomicBool,
     storage_read_only: AtomicBool,
@@ -94,6 +96,7 @@ impl Shared {
             sequence: AtomicU64::new(sequence),
             faults,
             ending: AtomicBool::new(false),
+            in_place: RwLock::new(()),
             commits: watch::Sender::new(sequence),
             storage_full: AtomicBool::new(false),
             storage_read_only: AtomicBool::new(false),

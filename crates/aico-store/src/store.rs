@@ -27,7 +27,7 @@ use crate::{
     progress::MigrationWatch,
     reader::{self, ReadWork},
     registry::StoreRegistry,
-    rekey::{NumberedKey, Progress, Rekey},
+    rekey::{NumberedKey, Progress, Rekey, Steady},
     schema::ModuleMigrations,
     shared::{Health, Shared},
     snapshot,
@@ -449,6 +449,11 @@ impl Store {
     /// What the store knows of how it is.
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.inner.shared.clone()
+    }
+
+    /// Its file stays in its place while this is held: for a moment.
+    pub(crate) fn steady(&self) -> Result<Steady<'_>, StoreError> {
+        Steady::of(&self.inner.shared, self.inner.patience)
     }
 
     /// The name of its record, and where that is.

@@ -363,6 +363,8 @@ impl Writer {
     fn put_in_place(&mut self, rekey: Rekey, built: StoreRecord) -> bool {
         let pause = Pause::new(rekey.readers);
         let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
+        // Which key it is under is the next one's from the note on, and the file still this one.
+        let _changing = shared.in_place.write();
         let open = StoreRecord {
             closed_hash: None,
             ..built.clone()
@@ -381,6 +383,7 @@ impl Writer {
                     error = ?still,
                     "whether a store is under another key can't be known; it is opened anew"
                 );
+                shared.ending.store(true, Ordering::Release);
                 rekey.settle(Err(StoreError::Closed));
                 return false;
             }
@@ -420,6 +423,7 @@ impl Writer {
                     ?error,
                     "a store under another key could not be gone on with; it is opened anew"
                 );
+                shared.ending.store(true, Ordering::Release);
                 pause.end(None);
                 rekey.settle(Err(StoreError::Closed));
                 false

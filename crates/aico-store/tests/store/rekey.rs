@@ -279,6 +279,69 @@ async fn who_meets_a_swap_that_takes_long_is_told_and_nothing_of_it_is_done() {
     store.close().await.unwrap();
 }
 
+/// From the note on the next key is the one that counts, and for a moment the file is still the one
+/// from before: whoever opens it meanwhile waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_checks_or_copies_while_the_key_changes_meets_no_damage() {
+    for point in [FaultPoint::RekeyNoted, FaultPoint::RekeySwapped] {
+        let bench = Bench::new();
+        bench.filled(50).await;
+        let (hook, reached, go_on) = stands_still_at(point);
+        let options = OpenOptions {
+            fault: Some(hook),
+            ..OpenOptions::default()
+        };
+        let store = bench.open_with(&[NOTES], options).unwrap();
+        let changing = tokio::spawn({
+            let store = store.clone();
+            async move { store.rekey(next(), Progress::default()).await }
+        });
+        tokio::task::spawn_blocking(move || reached.recv().unwrap())
+            .await
+            .unwrap();
+        let (tell, told) = mpsc::channel();
+        let looking = tokio::task::spawn_blocking({
+            let store = store.clone();
+            move || {
+                let found = store.check(&NEXT, true, || true);
+                let viewed = store.view(&NEXT).map(|view| view.sequence());
+                tell.send(()).unwrap();
+                (found, viewed)
+            }
+        });
+        // It is done at once, or waits.
+        let early = told.recv_timeout(Duration::from_millis(300));
+        go_on.send(()).unwrap();
+        changing.await.unwrap().unwrap();
+        let (found, viewed) = looking.await.unwrap();
+        assert!(early.is_err(), "{point:?}: {found:?}, {viewed:?}");
+        let found = found.unwrap();
+        assert!(found.findings.is_empty(), "{point:?}: {found:?}");
+        viewed.unwrap();
+        assert!(!store.health().damaged, "{point:?}");
+        store.close().await.unwrap();
+    }
+}
+
+/// Neither when the change comes to nothing after the key was looked up for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_checks_while_a_change_of_the_key_can_not_be_gone_on_with_is_told_so() {
+    let bench = Bench::new();
+    bench.filled(50).await;
+    let options = OpenOptions {
+        fault: Some(FaultHook::new(|reached| reached != FaultPoint::RekeyNoted)),
+        ..OpenOptions::default()
+    };
+    let store = bench.open_with(&[NOTES], options).unwrap();
+    store.rekey(next(), Progress::default()).await.unwrap_err();
+    let found = store.check(&NEXT, false, || true);
+    assert!(matches!(found, Err(StoreError::Closed)), "{found:?}");
+    let viewed = store.view(&NEXT).map(|view| view.sequence());
+    assert!(matches!(viewed, Err(StoreError::Closed)), "{viewed:?}");
+    assert!(!store.health().damaged);
+    let _ = store.close().await;
+}
+
 #[tokio::test]
 async fn a_full_disk_ends_a_change_of_the_key_and_leaves_the_old_one() {
     let Some(disk) = SmallDisk::mount(
