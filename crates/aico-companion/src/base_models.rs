@@ -1,7 +1,7 @@
 //! Models that characters are made for and that AICO knows of: what they are, how large, where
 //! they come from and under what terms. Nothing is fetched; it is what a person is told.
 
-use aico_characters::is_wanted;
+use aico_characters::{Listed, is_wanted};
 use aico_contracts::v1::{self, wanted_model::State};
 
 struct Known {
@@ -65,8 +65,12 @@ fn how_to_get(name: &str) -> String {
 pub(crate) fn on_this_machine(wanted: &[String], here: &[v1::Model]) -> Vec<v1::WantedModel> {
     let of = |name: &String| {
         let is_it = |model: &&v1::Model| {
+            // With an adapter on, its file is another model's as well.
             uuid::Uuid::from_slice(&model.id).is_ok_and(|id| id.to_string() == *name)
-                || is_wanted(name, &model.name, &model.file)
+                || match model.adapter {
+                    None => is_wanted(name, &model.name, &model.file),
+                    Some(_) => model.name.eq_ignore_ascii_case(name.trim()),
+                }
         };
         let mut found: Vec<_> = here.iter().filter(is_it).collect();
         found.sort_by_key(|model| (!model.present, !model.active));
@@ -94,6 +98,17 @@ pub(crate) fn on_this_machine(wanted: &[String], here: &[v1::Model]) -> Vec<v1::
         }
     };
     wanted.iter().map(of).collect()
+}
+
+/// The models of the list of AICO's own engine, as a character's adapter is looked for among them.
+pub(crate) fn listed(here: &[v1::Model]) -> Vec<Listed<'_>> {
+    let own = here.iter().filter(|model| model.engine.is_empty());
+    own.map(|model| Listed {
+        name: &model.name,
+        file: &model.file,
+        adapter: model.adapter.as_deref(),
+    })
+    .collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aico_bus::{Client, Meta, Queue};
+use aico_bus::{Client, Meta, Queue, ReplyStream, RequestError};
 use aico_contracts::ids::PersonId;
-use aico_contracts::topics::{MODELS_DISCARD, MODELS_PREPARE, MODELS_RECALL, MODELS_STATE};
+use aico_contracts::topics::{MODELS_DISCARD, MODELS_PREPARE, MODELS_RECALL, MODELS_STATE, PLACES};
 use aico_contracts::v1::{self, Fault, Priority, model_state::Status};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,16 +27,18 @@ pub(crate) struct Ready {
 }
 
 /// Waits until a model can answer: the first of these that can be had, else the one that is chosen
-/// for everybody. Where others have to make room first, the urgent are waited for least.
+/// for everybody. Where others have to make room first, the urgent are waited for least, and
+/// `waits` hears how many are before this one.
 pub(crate) async fn ready(
     bus: &Client,
     person: PersonId,
     priority: Priority,
     wanted: &[String],
+    waits: impl FnMut(u32),
 ) -> Result<Ready, Fault> {
     // Theirs: what another machine may be asked is each person's to allow.
-    let meta = Meta::for_person(person).priority(priority);
-    ready_within(PATIENCE, bus, &meta, wanted).await
+    let meta = Meta::for_person(person).purpose(PLACES).priority(priority);
+    ready_within(PATIENCE, bus, &meta, wanted, waits).await
 }
 
 async fn ready_within(
@@ -44,6 +46,7 @@ async fn ready_within(
     bus: &Client,
     meta: &Meta,
     wanted: &[String],
+    mut waits: impl FnMut(u32),
 ) -> Result<Ready, Fault> {
     // Subscribed before asking: a change between the two is not missed.
     let mut changes = bus
@@ -57,11 +60,10 @@ async fn ready_within(
     let mut patience = Instant::now() + most;
     let mut far = None;
     loop {
-        let asked = bus.request(MODELS_PREPARE, &question, meta.clone());
         // It is answered as soon as there is room for the model, loaded or not.
-        let prepared: Result<v1::PreparedModel, _> =
-            timeout_at(patience, asked).await.map_err(|_| no_room())?;
-        let prepared = prepared.map_err(aico_bus::RequestError::into_fault)?;
+        let asked = prepared(bus, &question, meta, &mut waits);
+        let prepared = timeout_at(patience, asked).await.map_err(|_| no_room())?;
+        let prepared = prepared.map_err(RequestError::into_fault)?;
         let state = prepared.state.unwrap_or_default();
         match state.status() {
             Status::Ready => {
@@ -96,6 +98,25 @@ async fn ready_within(
             return Err(Fault::locked());
         }
     }
+}
+
+/// The answer, once there is room for the model.
+async fn prepared(
+    bus: &Client,
+    question: &v1::PrepareModel,
+    meta: &Meta,
+    waits: &mut impl FnMut(u32),
+) -> Result<v1::PreparedModel, RequestError> {
+    let asked = bus.open_stream(MODELS_PREPARE, question, meta.clone());
+    let mut answers: ReplyStream<v1::PreparedModel> = asked.await?;
+    while let Some(answer) = answers.next().await {
+        let answer = answer?;
+        match answer.waiting {
+            Some(before) => waits(before),
+            None => return Ok(answer),
+        }
+    }
+    Err(RequestError::ServerGone)
 }
 
 fn no_room() -> Fault {
@@ -152,7 +173,7 @@ mod tests {
         let client = bus.join(Identity::new("companion"));
         let meta = Meta::for_person(PersonId::new()).priority(Priority::Interactive);
         let most = Duration::from_millis(200);
-        let waiting = ready_within(most, &client, &meta, &[]);
+        let waiting = ready_within(most, &client, &meta, &[], |_| {});
         tokio::pin!(waiting);
         let mut kept = Vec::new();
         let mut priority = Priority::Unspecified;
@@ -188,5 +209,40 @@ mod tests {
         };
         let (fault, _) = told(starting).await;
         assert_eq!(fault.title, "The model takes too long to start");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_hears_how_many_are_before() {
+        let bus = Bus::new(Arc::new(AllowAll));
+        let manager = bus.join(Identity::new("models"));
+        let mut requests = manager.serve(MODELS_PREPARE, 4).unwrap();
+        let client = bus.join(Identity::new("companion"));
+        let dealt = tokio::spawn(async move {
+            let request = requests.recv().await.unwrap();
+            assert_eq!(request.envelope.purpose, PLACES);
+            let mut back = request.stream();
+            for before in [2, 0] {
+                let place = v1::PreparedModel {
+                    waiting: Some(before),
+                    ..v1::PreparedModel::default()
+                };
+                back.send(place).await.unwrap();
+            }
+            let state = v1::ModelState {
+                status: Status::Ready.into(),
+                name: "m".into(),
+                ..v1::ModelState::default()
+            };
+            back.end(v1::PreparedModel {
+                state: Some(state),
+                ..v1::PreparedModel::default()
+            });
+        });
+        let mut places = Vec::new();
+        let hears = |before| places.push(before);
+        let ready = ready(&client, PersonId::new(), Priority::Interactive, &[], hears).await;
+        assert_eq!(ready.ok().unwrap().name, "m");
+        assert_eq!(places, [2, 0]);
+        dealt.await.unwrap();
     }
 }

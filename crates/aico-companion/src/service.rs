@@ -1,6 +1,7 @@
 //! What the companion answers on the bus.
 
 mod conversation;
+mod exchange;
 mod message;
 mod roles;
 mod talk;

@@ -234,6 +234,7 @@ async fn ready(bus: Client, told: Told) {
             // Which is told the character's prompt and none of its examples.
             starter: true,
             missing,
+            ..v1::PreparedModel::default()
         });
     }
 }

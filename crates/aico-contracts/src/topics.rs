@@ -138,6 +138,9 @@ pub const MODELS_SHOW: &str = "models.show";
 pub const MODELS_DELETE: &str = "models.delete";
 /// `PrepareModel` → `PreparedModel`.
 pub const MODELS_PREPARE: &str = "models.prepare";
+/// The purpose of a `PrepareModel` whose asker reads a stream: as long as there is no room for the
+/// model it is told its place among those that wait, each time in a `PreparedModel`.
+pub const PLACES: &str = "places";
 /// `UnloadModel` → `Empty`.
 pub const MODELS_UNLOAD: &str = "models.unload";
 /// `Embed` → `Embedded`.
@@ -182,7 +185,8 @@ pub mod slot_verb {
     pub const SAVE_PROMPT: &str = "save-prompt";
     /// `RestorePrompt` → `RestoredPrompt`.
     pub const RESTORE_PROMPT: &str = "restore-prompt";
-    /// `Embed` → `Embedded`; of a model that embeds.
+    /// `Embed` → a stream of `Embedded`: one without items when it waits no more, then the answer; of
+    /// a model that embeds.
     pub const EMBED: &str = "embed";
 }
 
@@ -367,7 +371,7 @@ pub const CONTRACTS: &[Contract] = &[
         "models.slot.*.restore-prompt",
         Talk::Request("RestorePrompt", "RestoredPrompt"),
     ),
-    line("models.slot.*.embed", Talk::Request("Embed", "Embedded")),
+    line("models.slot.*.embed", Talk::Stream("Embed", "Embedded")),
     line(MODELS_LIST, Talk::Request("ListModels", "ModelList")),
     line(MODELS_ADD, Talk::Request("AddModel", "Model")),
     line(MODELS_USE, Talk::Request("UseModel", "Empty")),

@@ -200,6 +200,7 @@ fn model() -> Model {
         capabilities: Vec::new(),
         pinned: false,
         loaded: false,
+        adapter: None,
     }
 }
 
@@ -510,6 +511,8 @@ fn character_messages(seen: &mut BTreeSet<String>) {
             state: Some(state()),
             starter: true,
             missing: vec!["m".into()],
+            // Newer than the file.
+            waiting: None,
         },
     );
 }
@@ -975,6 +978,8 @@ fn model_messages(seen: &mut BTreeSet<String>) {
         seen,
         AddModel {
             path: "/m.gguf".into(),
+            adapter: None,
+            name: None,
         },
     );
     check(seen, UseModel { id: id(5) });
@@ -1252,7 +1257,9 @@ fn a_message_that_holds_text_tells_nothing_of_it_when_debugged() {
             limit: 1
         },
         AddModel {
-            path: "/home/zanzibar/Zanzibar.gguf".into()
+            path: "/home/zanzibar/Zanzibar.gguf".into(),
+            adapter: Some("/home/zanzibar/Zanzibar-lora.gguf".into()),
+            name: Some("Zanzibar".into()),
         },
     );
     assert!(!shown.contains("anzibar"), "{shown}");

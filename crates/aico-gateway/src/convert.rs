@@ -205,6 +205,7 @@ pub(crate) fn model(from: v1::Model) -> Told<Model> {
         capabilities: from.capabilities,
         pinned: from.pinned,
         loaded: from.loaded,
+        adapter: from.adapter,
     })
 }
 

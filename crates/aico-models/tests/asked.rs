@@ -7,11 +7,15 @@
 mod daemon;
 mod support;
 
+use std::path::Path;
+use std::time::Duration;
+
 use aico_bus::{Meta, RequestError};
+use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Priority, generated::Item};
-use daemon::{Daemon, daemon, question};
+use daemon::{Daemon, SOON, daemon, daemon_with, question};
 use support::bert_writer::{Bert, WIDTH};
 use support::gguf_writer::{self, Shape};
 
@@ -260,4 +264,88 @@ async fn a_process_whose_model_embeds_makes_vectors_and_answers_nobody() {
             code
         );
     }
+}
+
+/// A model file that embeds, and a package.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_is_in_the_figures_like_what_is_written() {
+    use v1::asked_of_model::Outcome;
+
+    let half_an_hour = Some(Duration::from_secs(30 * 60));
+    let daemon = daemon_with("modelservice", |config| config.idle_limit = half_an_hour).await;
+    let path = daemon.folder.path().join("bert.gguf");
+    Bert::new(Some(1)).write(&path);
+    let model = daemon.add(&path).await.unwrap();
+    let package =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transformers/tiny-bert");
+    let package = v1::AddPackage {
+        path: package.display().to_string(),
+    };
+    let added = daemon.ask(topics::MODELS_ADD_PACKAGE, &package);
+    let _: v1::ModelPackage = added.await.unwrap();
+
+    let person = PersonId::new();
+    let meta = || Meta::for_person(person).deadline_in(SOON);
+    let mut read = Vec::new();
+    for name in [model.name.as_str(), "tiny-bert"] {
+        let question = v1::Embed {
+            model: name.to_owned(),
+            texts: vec!["the cat sat".to_owned(); 100],
+            dimensions: 0,
+        };
+        let asked = daemon
+            .asker
+            .request(topics::MODELS_EMBED, &question, meta());
+        let done: v1::Embedded = asked.await.unwrap();
+        assert_eq!(done.items.len(), 100);
+        read.push(done.items.iter().map(|item| item.tokens).sum::<u32>());
+    }
+
+    let look = v1::ReadActivity::default();
+    let end = tokio::time::Instant::now() + SOON;
+    let told = loop {
+        let asked = daemon.asker.request(topics::MODELS_ACTIVITY, &look, meta());
+        let told: v1::ModelsActivity = asked.await.unwrap();
+        // Its worker says so a moment after it has answered.
+        let rests = |row: &v1::ModelActivity| row.idle_until_unix_ms > told.at_unix_ms;
+        let package = told.models.iter().find(|row| row.name == "tiny-bert");
+        if package.is_some_and(rests) {
+            break told;
+        }
+        assert!(tokio::time::Instant::now() < end, "{:?}", told.models);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let [of_package, of_file] = &told.requests[..] else {
+        panic!("{:?}", told.requests);
+    };
+    for (one, name, engine, read) in [
+        (of_file, model.name.as_str(), "", read[0]),
+        (of_package, "tiny-bert", "transformers", read[1]),
+    ] {
+        assert_eq!((one.name.as_str(), one.engine.as_str()), (name, engine));
+        assert_eq!(one.outcome(), Outcome::Completed);
+        assert_eq!((one.prompt_tokens, one.answer_tokens), (read, 0));
+        assert!(one.waited_us > 0 && one.waited_us < one.total_us);
+        assert!(one.tokens_per_second > 0.0 && one.first_token_us == 0);
+        let of_model = told.models.iter().find(|row| row.model == one.model);
+        let row = of_model.unwrap();
+        assert_eq!((row.name.as_str(), row.engine.as_str()), (name, engine));
+        assert_eq!((row.running, row.waiting), (0, 0));
+        assert_eq!(row.status(), Status::Ready);
+        assert!(row.process_id > 0 && row.places > 0);
+        let totals = row.totals.unwrap();
+        assert_eq!(
+            (totals.completed, totals.prompt_tokens),
+            (1, u64::from(read))
+        );
+        assert!(totals.tokens_per_second > 0.0);
+    }
+    // Nobody else hears of them.
+    let asked = daemon.asker.request(
+        topics::MODELS_ACTIVITY,
+        &look,
+        Meta::for_person(PersonId::new()).deadline_in(SOON),
+    );
+    let told: v1::ModelsActivity = asked.await.unwrap();
+    assert!(told.requests.is_empty());
 }

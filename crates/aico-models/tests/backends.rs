@@ -18,7 +18,7 @@ use aico_contracts::v1::generated::Item as Piece;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, Priority};
 use aico_models::backend::{
-    Asker, Backend, BackendError, Capability, Embedded, Item, Offered, Reach, Wait,
+    Asker, Backend, BackendError, Capability, Embedded, InMemory, Item, Offered, Reach, Wait,
 };
 use aico_models::router::{Backends, id_of};
 use aico_models::supervisor::ModelRegistryStore;
@@ -143,7 +143,21 @@ impl Backend for Program {
             let _inside = Inside(self);
             return std::future::pending().await;
         }
+        if texts == ["short", "long"] {
+            return Ok(Embedded {
+                vectors: vec![vec![1.0], vec![1.0]],
+                tokens: 9,
+                truncated: vec![1],
+            });
+        }
         Err(BackendError::NotCapable { what: "embeddings" })
+    }
+    async fn in_memory(&self) -> Vec<InMemory> {
+        vec![InMemory {
+            name: "minilm".into(),
+            bytes: 4096,
+            until_unix_ms: 4_000_000_000_000,
+        }]
     }
     async fn unload(&self, model: &str) -> Result<(), BackendError> {
         self.unloaded.lock().unwrap().push(model.to_owned());
@@ -510,4 +524,39 @@ async fn vectors_that_nobody_waits_for_are_given_up_and_take_their_places_like_q
     // And a question finds a place.
     let (text, end) = all(ask(&daemon, PersonId::new(), "words", Priority::Normal).await).await;
     assert_eq!((text.as_str(), end.is_ok()), ("one two", true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_has_in_memory_is_told_and_which_texts_it_did_not_read_to_their_end() {
+    let program = Program::new("lab");
+    let (daemon, own) = beside(&program).await;
+    let id = id_of("lab", "minilm");
+    let question = v1::Embed {
+        model: id.to_string(),
+        texts: ["short", "long"].map(str::to_owned).to_vec(),
+        dimensions: 0,
+    };
+    let made: v1::Embedded = daemon.ask(topics::MODELS_EMBED, &question).await.unwrap();
+    let told = made.items.iter().map(|item| item.truncated);
+    assert_eq!(told.collect::<Vec<_>>(), [false, true]);
+
+    let meta = Meta::for_person(PersonId::new());
+    let look = v1::ReadActivity::default();
+    let asked = daemon.asker.request(topics::MODELS_ACTIVITY, &look, meta);
+    let told: v1::ModelsActivity = asked.await.unwrap();
+    let of = |id: &[u8]| told.models.iter().find(|one| one.model == id).unwrap();
+    let inside = of(&id.to_vec());
+    assert_eq!(
+        (inside.name.as_str(), inside.engine.as_str()),
+        ("minilm", "lab")
+    );
+    assert_eq!(inside.status(), Status::Ready);
+    assert_eq!(
+        (inside.memory_bytes, inside.idle_until_unix_ms),
+        (4096, 4_000_000_000_000)
+    );
+    let totals = inside.totals.unwrap();
+    assert_eq!((totals.completed, totals.prompt_tokens), (1, 9));
+    assert_eq!(of(&own.id).engine, "");
+    daemon.manager.stop().await;
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use aico_contracts::v1::Priority;
 use aico_models::engine::embed::{Embedder, Embedding, Pooling};
 use aico_models::engine::llama::Gguf;
 use support::bert_writer::{Bert, CONTEXT, WIDTH};
@@ -22,7 +23,9 @@ fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Embedding> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(embedder.embed(texts)).unwrap()
+    let (begun, _) = tokio::sync::oneshot::channel();
+    let done = embedder.embed(texts, None, Priority::Normal, begun);
+    runtime.block_on(done).unwrap()
 }
 
 fn cosine(one: &[f32], other: &[f32]) -> f32 {

@@ -211,6 +211,68 @@ async fn model_that_crashes_while_loading_is_given_up_until_chosen_again() {
     daemon.manager.stop().await;
 }
 
+/// Kills the process of the model in the middle of an answer, and tells which it was.
+async fn killed_while_it_answers(daemon: &Daemon, before: u32) -> u32 {
+    let ready = daemon
+        .state_that(|state| state.status() == Status::Ready && state.process_id != before)
+        .await;
+    let meta = Meta::default().person(PersonId::new());
+    let mut stream = daemon
+        .asker
+        .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, &question("Hi", 3000), meta)
+        .await
+        .unwrap();
+    let begun = |item: &v1::Generated| matches!(item.item, Some(Item::Text(_)));
+    while !begun(&stream.next().await.unwrap().unwrap()) {}
+    kill(ready.process_id);
+    while stream.next().await.is_some_and(|item| item.is_ok()) {}
+    ready.process_id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_ends_whenever_it_is_asked_is_left_alone_until_chosen_again() {
+    let daemon = daemon_with("modelservice", |config| config.context = 4096).await;
+    let path = write(&daemon, "a.gguf", &Shape::endless());
+    let model = daemon.add(&path).await.unwrap();
+    daemon.choose(&model).await.unwrap();
+    let mut last = 0;
+    for _ in 0..2 {
+        last = killed_while_it_answers(&daemon, last).await;
+    }
+    // One answer that comes to its end, and it counts anew.
+    daemon
+        .state_that(|state| state.status() == Status::Ready && state.process_id != last)
+        .await;
+    let whole = daemon.generate("Hi", 5).await;
+    assert_eq!(whole.end.unwrap().answer_tokens, 5);
+    for _ in 0..3 {
+        let state = daemon.manager.state().borrow().clone();
+        assert!(state.fault.is_none(), "{:?}", state.fault);
+        last = killed_while_it_answers(&daemon, last).await;
+    }
+    let state = daemon.state_that(|state| state.fault.is_some()).await;
+    assert_eq!((state.status(), state.process_id), (Status::Failed, 0));
+    let fault = state.fault.unwrap();
+    assert!(fault.detail.contains("3 times"), "{}", fault.detail);
+    assert!(fault.detail.contains("SIGKILL"), "{}", fault.detail);
+    assert!(
+        fault.what_to_do.contains("aico model use"),
+        "{}",
+        fault.what_to_do
+    );
+    // The next question does not start it.
+    let asked: v1::ModelState = daemon
+        .ask(topics::MODELS_GET_STATE, &Empty {})
+        .await
+        .unwrap();
+    assert_eq!(asked.fault.unwrap().title, fault.title);
+    daemon.choose(&model).await.unwrap();
+    daemon.state(Status::Ready).await;
+    let whole = daemon.generate("Hi", 5).await;
+    assert_eq!(whole.end.unwrap().answer_tokens, 5);
+    daemon.manager.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_that_never_gets_ready_is_ended() {
     let limit = |config: &mut aico_models::supervisor::ManagerConfig| {
@@ -250,6 +312,7 @@ async fn files_that_are_no_models_are_refused_with_their_codes() {
             topics::MODELS_ADD,
             &v1::AddModel {
                 path: "whole.gguf".into(),
+                ..v1::AddModel::default()
             },
         )
         .await;

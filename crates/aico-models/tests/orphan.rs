@@ -74,6 +74,7 @@ async fn it_ends_with_the_pipe_while_it_answers() {
         size: model.metadata().unwrap().len(),
         model,
         sha256: None,
+        adapter: None,
         scratch: folder.path().to_owned(),
         threads: 1,
         context: 256,

@@ -699,6 +699,30 @@ async fn hostile_files_end_in_an_error_and_are_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_here_and_is_no_model_stays_and_is_told_so() {
+    for file in [&b"no model at all"[..], &content()[..content().len() / 2]] {
+        let setting = Setting {
+            content: file.to_vec(),
+            parts: false,
+            ..Setting::default()
+        };
+        let world = World::with(setting, |_| None).await;
+        std::fs::create_dir_all(world.models()).unwrap();
+        std::fs::write(world.target(), file).unwrap();
+        let fault = world.pull().await.fault.unwrap();
+        assert_eq!(fault.code, "not-a-model");
+        let advice = fault.what_to_do;
+        assert!(
+            advice.contains("stays as it is") && !advice.contains("removed"),
+            "{advice}"
+        );
+        assert_eq!(std::fs::read(world.target()).unwrap(), file);
+        assert_eq!(world.server.connections(), 0, "it would bring the same");
+        assert!(world.daemon.registry.list().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_connection_it_is_told_at_once() {
     let gone = FileServer::start(|_| Reply::status(500));
     let address = gone.url();

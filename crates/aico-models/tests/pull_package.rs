@@ -157,6 +157,33 @@ async fn a_package_is_pulled_asked_and_not_pulled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_package_that_only_looks_whole_is_fetched_again_when_somebody_agrees() {
+    let world = world(catalogue(), fixture("tokenizer.json")).await;
+    assert_eq!(world.pull().await.state(), State::Done);
+    let graph = world.daemon.folder.path();
+    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let mut other = fixture("model.onnx");
+    let middle = other.len() / 2;
+    other[middle] ^= 1;
+    std::fs::write(&graph, &other).unwrap();
+    let before = world.server.asked().len();
+    let pull = world.pull().await;
+    assert_eq!(pull.state(), State::Failed);
+    assert_eq!(pull.fault.unwrap().code, "model-damaged");
+    assert_eq!(world.server.asked().len(), before, "nobody agreed to that");
+    assert_eq!(std::fs::read(&graph).unwrap(), other);
+    let told: v1::Catalogue = world
+        .daemon
+        .ask(topics::MODELS_CATALOGUE, &Empty {})
+        .await
+        .unwrap();
+    assert!(!told.items[0].present);
+    assert_eq!(world.pull().await.state(), State::Done);
+    assert_eq!(std::fs::read(graph).unwrap(), fixture("model.onnx"));
+    assert_eq!(world.downloads(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_tokeniser_than_the_catalogues_is_no_package() {
     let mut other = fixture("tokenizer.json");
     let middle = other.len() / 2;

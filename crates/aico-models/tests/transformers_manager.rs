@@ -4,8 +4,11 @@
 
 #[path = "support/daemon.rs"]
 mod daemon;
+#[path = "support/gguf_writer.rs"]
+mod gguf_writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aico_bus::RequestError;
@@ -15,6 +18,7 @@ use aico_contracts::v1::{
     AddPackage, Classified, Classify, Embed, Embedded, Empty, FindEntities, FoundEntities,
     ModelPackage, PackageList, RemovePackage,
 };
+use aico_models::supervisor::{MemoryProbe, Usage};
 use daemon::{Daemon, SOON, alive, daemon, daemon_with, kill};
 use serde_json::Value;
 
@@ -275,6 +279,67 @@ async fn a_process_that_dies_is_replaced_and_one_that_nobody_asks_ends() {
     daemon.package_is("tiny-bert", Status::Stopped).await;
     assert!(!alive(second.process_id));
     daemon.embed(&["a"]).await.unwrap();
+    daemon.manager.stop().await;
+}
+
+/// So many bytes are free, whatever processes take.
+struct Free(u64);
+
+impl MemoryProbe for Free {
+    fn available(&self) -> Option<u64> {
+        Some(self.0)
+    }
+    fn total(&self) -> Option<u64> {
+        None
+    }
+    fn process(&self, _process_id: u32) -> Option<Usage> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_room_for_one_they_take_turns() {
+    let daemon = daemon_with("modelservice", |config| {
+        config.memory = Arc::new(Free(300 << 20));
+    })
+    .await;
+    let (bert, roberta) = ("tiny-bert", "tiny-xlm-roberta");
+    for name in [bert, roberta] {
+        let package = daemon.add_package(&fixture(name)).await.unwrap();
+        assert!((150 << 20..300 << 20).contains(&package.memory_bytes));
+    }
+    let asked = |model: &str| Embed {
+        model: model.into(),
+        texts: vec!["a".into()],
+        dimensions: 0,
+    };
+    let (one, other) = (asked(bert), asked(roberta));
+    let (one, other): (Result<Embedded, _>, Result<Embedded, _>) = tokio::join!(
+        daemon.ask(topics::MODELS_EMBED, &one),
+        daemon.ask(topics::MODELS_EMBED, &other),
+    );
+    assert_eq!(
+        (one.unwrap().items.len(), other.unwrap().items.len()),
+        (1, 1)
+    );
+    let ready = |package: &ModelPackage| package.status() == Status::Ready;
+    let loaded = daemon
+        .packages()
+        .await
+        .iter()
+        .filter(|one| ready(one))
+        .count();
+    assert_eq!(loaded, 1, "there was room for both");
+
+    let path = daemon.folder.path().join("a.gguf");
+    gguf_writer::write(&path, &gguf_writer::Shape::tiny());
+    let model = daemon.add(&path).await.unwrap();
+    daemon.choose(&model).await.unwrap();
+    daemon.state(Status::Ready).await;
+    assert!(!daemon.packages().await.iter().any(ready));
+    daemon.embed(&["a"]).await.unwrap();
+    daemon.package_is(bert, Status::Ready).await;
+    daemon.state(Status::Stopped).await;
     daemon.manager.stop().await;
 }
 

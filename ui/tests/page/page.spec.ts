@@ -311,6 +311,59 @@ test('a download that is done before the page looks is there all the same', asyn
   await page.goto(`${daemon.origin}#/`);
 });
 
+test('a file that is here can be checked, and is downloaded again when it is damaged', async () => {
+  const pull = {
+    name: 'qwen3-4b',
+    status: 'done',
+    done_bytes: 0,
+    total_bytes: 2_497_280_256,
+    kept_bytes: 0,
+    bytes_per_second: 0,
+    seconds_left: null,
+    source: null,
+    use_then: false,
+    model: null,
+    problem: null as { title: string; detail: string } | null,
+    retry_in_seconds: null,
+  };
+  let checked = false;
+  await page.route('**/api/v1/models/catalogue', async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    const present = pull.status === 'done';
+    for (const one of json.items) {
+      if (one.name !== pull.name) continue;
+      Object.assign(one, {
+        present,
+        model: present ? '0197b1a2-0000-7000-8000-000000000000' : null,
+      });
+    }
+    await route.fulfill({ response, json });
+  });
+  await page.route('**/api/v1/models/pulls', async (route) => {
+    const begins = route.request().method() === 'POST';
+    checked ||= begins;
+    const items = checked ? [pull] : [];
+    await route.fulfill(begins ? { status: 202, json: pull } : { json: { items } });
+  });
+  await page.goto(`${daemon.origin}#/settings/model`);
+  const entry = page
+    .getByRole('region', { name: 'Download a model' })
+    .getByRole('listitem')
+    .filter({ has: page.getByRole('heading', { name: 'Qwen3 4B' }) });
+  const check = entry.getByRole('button', { name: 'Check the file of Qwen3 4B' });
+  await check.click();
+  await expect(page.getByText('The file of Qwen3 4B is whole.')).toBeVisible();
+  pull.status = 'failed';
+  pull.problem = { title: 'The model’s file has changed', detail: 'Nothing was downloaded.' };
+  await check.click();
+  await expect(entry.getByRole('alert')).toContainText('has changed');
+  await expect(entry.getByRole('button', { name: 'Download Qwen3 4B' })).toBeVisible();
+  await expect(check).toHaveCount(0);
+  await page.unrouteAll();
+  await page.goto(`${daemon.origin}#/`);
+});
+
 test('without the daemon the shell opens and says so, then comes back', async () => {
   await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
   await page.reload();

@@ -3,22 +3,18 @@
 use std::sync::Arc;
 
 use aico_bus::Trace;
-use aico_contracts::ids::{ConversationId, MessageId};
-use aico_contracts::topics::event;
-use aico_contracts::v1::{self, Fault, MessageStatus, Role};
-use aico_store::{Store, StoreError};
-use rusqlite::Transaction;
+use aico_contracts::ids::{ConversationId, MessageId, PersonId};
+use aico_contracts::v1::{self, Fault, Role};
+use aico_store::Store;
 
+use super::exchange::{Begun, Exchange, Parent, Said};
 use super::{Asked, Inner, Reply, conversation_id, message_id};
 use crate::answer::Answer;
 use crate::character::Persona;
+use crate::characters::Kept;
 use crate::fault::{caller, from_store, unknown};
 use crate::live::LiveAnswer;
-use crate::messages::NewMessage;
-use crate::outbox::put;
-use crate::{
-    LONGEST_MESSAGE, character, characters, conversations, greeting, messages, recent, thread,
-};
+use crate::{LONGEST_MESSAGE, character, greeting, messages, recent, thread};
 
 impl Inner {
     pub(super) async fn send(
@@ -110,8 +106,8 @@ impl Inner {
         }
     }
 
-    /// One transaction: the person's message (when there is a new one), the beginning answer, and
-    /// the events of both. Then the answer streams on its own.
+    /// Stores the person's message (when there is a new one) and the answer that begins. Then the
+    /// answer streams on its own.
     pub(super) async fn answer<Q>(
         self: Arc<Self>,
         asked: Asked<Q>,
@@ -137,102 +133,47 @@ impl Inner {
                 )
                 .with_what_to_do("Stop it first, or wait for its end.")
             })?;
-        let device = meta.origin_device.clone();
-        let history = self.history;
         let memory = self.home.working_of(person).await.ok();
         let recent = match &memory {
             Some(memory) => recent::load(memory, conversation).await,
             None => None,
         };
-        let stored = store
-            .write(move |tx| {
-                let about = conversations::get(tx, conversation)?;
-                // Before anything is changed here.
-                let now = recent::stamp(tx, conversation)?;
-                let mut path = None;
-                if let Some(said) = &said {
-                    let before = said.parent(&about);
-                    path = recent
-                        .as_ref()
-                        .and_then(|recent| recent.up_to(now, before, history - 1))
-                        .map(|before| said.after(before));
-                    said.store(tx, conversation, before, &device)?;
-                    conversations::title_from(tx, conversation, &said.text)?;
-                } else if let Some(recent) = &recent {
-                    path = recent
-                        .up_to(now, Some(question), history)
-                        .map(<[v1::Message]>::to_vec);
-                }
-                let remembered = path.is_some();
-                let path = match path {
-                    Some(path) => path,
-                    None => messages::history(tx, question, history)?,
-                };
-                messages::insert(
-                    tx,
-                    &NewMessage {
-                        id,
-                        conversation,
-                        parent: Some(question),
-                        role: Role::Assistant,
-                        status: MessageStatus::Streaming,
-                        text: "",
-                        origin_device: "",
-                    },
-                )?;
-                conversations::set_leaf(tx, conversation, id)?;
-                conversations::touch(tx, conversation)?;
-                for message in said.iter().map(|said| said.id).chain([id]) {
-                    let message = Some(messages::get(tx, conversation, message)?);
-                    put(tx, event::MESSAGE_CREATED, &v1::MessageCreated { message })?;
-                }
-                let about = conversations::get(tx, conversation)?;
-                let changed = v1::ConversationChanged {
-                    conversation: Some(about.clone()),
-                };
-                put(tx, event::CONVERSATION_UPDATED, &changed)?;
-                // One that is gone (its row was restored from elsewhere, say) is the default one.
-                let kept = match characters::find(tx, &about.character)? {
-                    Some(kept) => kept,
-                    None => characters::get(tx, character::DEFAULT)?,
-                };
-                Ok((kept, path, remembered))
-            })
-            .await;
-        let (kept, path) = match stored {
-            Ok((kept, path, remembered)) => {
-                tracing::debug!(remembered, messages = path.len(), "what was said before");
-                (kept, path)
-            }
-            Err(error) => {
-                self.live.end(id);
-                return Err(from_store(error));
-            }
+        let exchange = Exchange {
+            conversation,
+            question,
+            said,
+            answer: id,
+            device: meta.origin_device.clone(),
+            history: self.history,
         };
+        let stored = store.write(move |tx| exchange.store(tx, recent.as_ref()));
+        let Begun {
+            kept,
+            path,
+            from_memory,
+        } = stored.await.map_err(|error| {
+            self.live.end(id);
+            from_store(error)
+        })?;
+        tracing::debug!(
+            remembered = from_memory,
+            messages = path.len(),
+            "what was said before"
+        );
         self.publish_outbox(&store, person).await;
-        let mut persona = Persona {
-            is_default: kept.id == character::DEFAULT,
-            user: String::new(),
-            seed: greeting::seed(conversation),
-            greeting: greeting::of(&path, self.history),
-            instructions: how.instructions,
-            character: kept.character,
-        };
-        if greeting::names_the_person(&persona.character) {
-            persona.user = self.name_of(person).await;
-        }
-        let turns = messages::turns(&path);
         let answer = Answer {
             bus: self.bus.clone(),
             store,
             live,
             all: Arc::clone(&self.live),
-            persona,
+            persona: self
+                .persona(person, conversation, kept, &path, how.instructions)
+                .await,
             how: how.sampling,
             thread: how.thread,
-            turns,
+            turns: messages::turns(&path),
             memory,
-            history,
+            history: self.history,
             meta,
             stop: self.stop.clone(),
             outbox: self.outbox(person),
@@ -248,6 +189,29 @@ impl Inner {
             message: question.to_vec(),
             answer: id.to_vec(),
         })
+    }
+
+    /// Who answers, after what was said on this path.
+    async fn persona(
+        &self,
+        person: PersonId,
+        conversation: ConversationId,
+        kept: Kept,
+        path: &[v1::Message],
+        instructions: String,
+    ) -> Persona {
+        let user = match greeting::names_the_person(&kept.character) {
+            true => self.name_of(person).await,
+            false => String::new(),
+        };
+        Persona {
+            is_default: kept.id == character::DEFAULT,
+            user,
+            seed: greeting::seed(conversation),
+            greeting: greeting::of(path, self.history),
+            instructions,
+            character: kept.character,
+        }
     }
 
     pub(super) async fn cancel(
@@ -277,71 +241,6 @@ pub(super) struct How {
     pub(super) sampling: Option<v1::TalkSampling>,
     /// The key of all that was said up to the question.
     pub(super) thread: Option<thread::Key>,
-}
-
-/// What a person said, on its way into the store.
-pub(super) struct Said {
-    pub(super) id: MessageId,
-    pub(super) text: String,
-    pub(super) parent: Parent,
-}
-
-pub(super) enum Parent {
-    ActiveLeaf,
-    Is(Option<MessageId>),
-}
-
-impl Said {
-    /// After which message it is said.
-    fn parent(&self, about: &v1::Conversation) -> Option<MessageId> {
-        match self.parent {
-            Parent::ActiveLeaf => MessageId::from_slice(&about.active_leaf).ok(),
-            Parent::Is(parent) => parent,
-        }
-    }
-
-    /// What was said before, and this.
-    fn after(&self, before: &[v1::Message]) -> Vec<v1::Message> {
-        let mut path = before.to_vec();
-        path.push(v1::Message {
-            id: self.id.to_vec(),
-            role: Role::User.into(),
-            parts: vec![v1::Part {
-                content: Some(v1::part::Content::Text(self.text.clone())),
-            }],
-            ..v1::Message::default()
-        });
-        path
-    }
-
-    fn store(
-        &self,
-        tx: &Transaction<'_>,
-        conversation: ConversationId,
-        parent: Option<MessageId>,
-        device: &str,
-    ) -> Result<(), StoreError> {
-        if let Some(parent) = parent {
-            messages::get(tx, conversation, parent)?;
-        }
-        if messages::find(tx, self.id)?.is_some() {
-            return Err(caller(Fault::conflict(
-                "There is a message with this id already",
-            )));
-        }
-        messages::insert(
-            tx,
-            &NewMessage {
-                id: self.id,
-                conversation,
-                parent,
-                role: Role::User,
-                status: MessageStatus::Complete,
-                text: &self.text,
-                origin_device: device,
-            },
-        )
-    }
 }
 
 /// A client that repeats a message (its connection broke before the answer came) gets the same

@@ -63,15 +63,20 @@ impl Inner {
         if character.models.is_empty() {
             return Vec::new();
         }
+        match self.models_here().await {
+            Some(here) => base_models::on_this_machine(&character.models, &here),
+            None => Vec::new(),
+        }
+    }
+
+    /// The list of models; `None` while nobody answers.
+    async fn models_here(&self) -> Option<Vec<v1::Model>> {
         let meta = aico_bus::Meta::new().deadline_in(std::time::Duration::from_secs(5));
         let asked: Result<v1::ModelList, _> = self
             .bus
             .request(topics::MODELS_LIST, &v1::ListModels {}, meta)
             .await;
-        match asked {
-            Ok(here) => base_models::on_this_machine(&character.models, &here.items),
-            Err(_) => Vec::new(),
-        }
+        asked.ok().map(|here| here.items)
     }
 
     pub(super) async fn save_character(
@@ -140,6 +145,11 @@ impl Inner {
             written.name = name;
             written = written.checked().map_err(told)?;
         }
+        let mut notes = imported.notes;
+        if !written.adapters().is_empty() {
+            let here = self.models_here().await.unwrap_or_default();
+            notes.extend(written.adapt(&base_models::listed(&here)));
+        }
         let (wanted, portrait) = (written.name.clone(), imported.portrait);
         let models = self.models_of(&written).await;
         let stored = asked
@@ -150,7 +160,6 @@ impl Inner {
             })
             .await
             .map_err(from_store)?;
-        let mut notes = imported.notes;
         if stored.name != wanted {
             notes.push("There was one of this name already, so this one has a number.".to_owned());
         }

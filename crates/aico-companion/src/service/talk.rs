@@ -8,7 +8,8 @@ use aico_contracts::v1::{self, Fault, MessageStatus, Role};
 use aico_store::StoreError;
 use rusqlite::Transaction;
 
-use super::message::{How, Parent, Said, checked_text};
+use super::exchange::{Parent, Said};
+use super::message::{How, checked_text};
 use super::{Asked, Inner, Reply};
 use crate::answer::By;
 use crate::fault::from_store;

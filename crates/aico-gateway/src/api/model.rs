@@ -47,6 +47,9 @@ pub(crate) struct Model {
     pub(crate) pinned: bool,
     /// It is in memory, or about to be.
     pub(crate) loaded: bool,
+    /// Where the file of the adapter is that changes the model in `file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) adapter: Option<String>,
 }
 
 /// How far the model process is.
@@ -100,6 +103,10 @@ pub(crate) struct ModelList {
 pub(crate) struct AddModel {
     /// A path on the machine that AICO runs on.
     pub(crate) path: String,
+    /// That of an adapter (LoRA, a GGUF file) for it: both together are a model of their own.
+    pub(crate) adapter: Option<String>,
+    /// What it is to be called instead of what its file says.
+    pub(crate) name: Option<String>,
 }
 
 /// The model that shall answer.

@@ -88,15 +88,24 @@ pub(crate) struct Answer {
     first: Option<Item>,
     over: Pin<Box<dyn Future<Output = Over> + Send>>,
     ended: bool,
-    /// The model is let go at the end.
+    /// Behind the source: the question is given up before its model is let go.
     leave: Option<Leave>,
     _held: Held,
 }
 
+/// Lets the model go when it is dropped: at the end of the answer, or when that is given up.
 struct Leave {
     app: Arc<App>,
     person: PersonId,
     model: Vec<u8>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let (app, person) = (Arc::clone(&self.app), self.person);
+        let model = std::mem::take(&mut self.model);
+        tokio::spawn(async move { memory::let_go(&app, person, &model).await });
+    }
 }
 
 impl Answer {
@@ -111,6 +120,15 @@ impl Answer {
     ) -> Result<Self, Problem> {
         pass.opened(app).await?;
         let (person, name) = (pass.person, pass.name.clone());
+        // Before anything is asked: what is given up while it loads is not needed either.
+        let leave = match whom {
+            Askable::Model(known) if leave => Some(Leave {
+                app: Arc::clone(app),
+                person,
+                model: known.model.id.clone(),
+            }),
+            Askable::Model(_) | Askable::Companion => None,
+        };
         let (watch, held) = pass.into_parts();
         let mut over: Pin<Box<dyn Future<Output = Over> + Send>> = Box::pin(watch.over());
         let begun = async {
@@ -132,14 +150,7 @@ impl Answer {
             first: Some(first),
             over,
             ended: false,
-            leave: match whom {
-                Askable::Model(known) if leave => Some(Leave {
-                    app: Arc::clone(app),
-                    person,
-                    model: known.model.id.clone(),
-                }),
-                Askable::Model(_) | Askable::Companion => None,
-            },
+            leave,
             _held: held,
         })
     }
@@ -165,11 +176,8 @@ impl Answer {
             }
         };
         self.ended = !matches!(next, Ok(Item::Piece(_)));
-        if self.ended
-            && let Some(Leave { app, person, model }) = self.leave.take()
-        {
-            // Somebody else may need it: then it stays, and nobody is told.
-            tokio::spawn(async move { memory::unload(&app, person, &model).await });
+        if self.ended {
+            self.leave = None;
         }
         Some(next)
     }

@@ -10,9 +10,20 @@ use aico_contracts::v1::{self, Envelope, MessageStatus, Priority, part::Content,
 use tokio::time::Instant;
 
 use super::answer::{Figures, Instead, Item, Piece};
+use super::memory;
 use super::question::Question;
 use crate::app::App;
 use crate::problem::{Code, Problem};
+
+/// Has the model ready that would answer in a new conversation: one that the person's character is
+/// made for, or the one that is chosen for everybody.
+pub(super) async fn load(app: &App, person: PersonId, program: &str) -> Result<(), Problem> {
+    let question = v1::ListCharacters {};
+    let all: v1::CharacterList = request(app, person, program, verb::CHARACTERS, &question).await?;
+    let chosen = all.items.into_iter().find(|one| one.chosen);
+    let wanted = chosen.map(|one| one.models).unwrap_or_default();
+    memory::any_ready(app, person, wanted).await
+}
 
 /// One answer of the companion. Dropping it before its end stops it; what was said is kept.
 pub(super) struct Talk {

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::Dialect;
 use super::answer::{Answer, Figures, Item, Piece, Whole};
+use super::companion;
 use super::memory;
 use super::models::{self, Askable};
 use super::pass::Pass;
@@ -111,20 +112,20 @@ fn refused<S: Shape>(problem: Problem, model: &str) -> Refusal {
 /// Loads a model for what comes, or lets it go.
 async fn moved(app: &Arc<App>, pass: Pass, whom: &Askable, leave: bool) -> Result<Moved, Refusal> {
     pass.opened(app).await?;
-    if let Askable::Model(known) = whom {
-        let person = pass.person;
-        let work = async {
-            match leave {
-                true => memory::unload(app, person, &known.model.id).await,
-                false => memory::ready(app, person, &known.id()).await,
-            }
-        };
-        pass.while_here(work).await?;
-    }
-    Ok(match leave {
-        true => Moved::Unloaded,
-        false => Moved::Loaded,
-    })
+    let (person, program) = (pass.person, pass.name.clone());
+    let work = async {
+        match (whom, leave) {
+            (Askable::Model(known), true) => memory::unload(app, person, &known.model.id).await?,
+            (Askable::Model(known), false) => memory::ready(app, person, &known.id()).await?,
+            (Askable::Companion, true) => return Err(Refusal::stays()),
+            (Askable::Companion, false) => companion::load(app, person, &program).await?,
+        }
+        Ok(match leave {
+            true => Moved::Unloaded,
+            false => Moved::Loaded,
+        })
+    };
+    pass.while_here(work).await
 }
 
 fn streamed<S: Shape>(answer: Answer, mut shape: S) -> Response {

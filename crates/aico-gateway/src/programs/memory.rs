@@ -20,6 +20,8 @@ const LET_GO: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_secs(1),
 ];
+/// One that was given up may go on for some seconds, until its model looks.
+const GIVEN_UP: Duration = Duration::from_secs(3);
 
 async fn request<Q: Payload, R: Payload>(
     app: &App,
@@ -36,7 +38,29 @@ async fn request<Q: Payload, R: Payload>(
 /// Waits until this model can answer, and no other in its place; asking loads it. What is chosen
 /// for everybody stays what it is.
 pub(crate) async fn ready(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
-    match tokio::time::timeout(PATIENCE, wait(app, person, model)).await {
+    let question = v1::PrepareModel {
+        wanted: vec![model.to_owned()],
+        only: true,
+    };
+    prepare(app, person, &question).await
+}
+
+/// Waits until a model can answer: the first of these that can be had, or else the one that is
+/// chosen for everybody.
+pub(crate) async fn any_ready(
+    app: &App,
+    person: PersonId,
+    wanted: Vec<String>,
+) -> Result<(), Problem> {
+    let question = v1::PrepareModel {
+        wanted,
+        only: false,
+    };
+    prepare(app, person, &question).await
+}
+
+async fn prepare(app: &App, person: PersonId, question: &v1::PrepareModel) -> Result<(), Problem> {
+    match tokio::time::timeout(PATIENCE, wait(app, person, question)).await {
         Ok(ready) => ready,
         Err(_) => Err(Problem::from(Code::TookTooLong).with_detail(
             "No room came for the model beside those that answer, or it takes too long to start.",
@@ -44,20 +68,22 @@ pub(crate) async fn ready(app: &App, person: PersonId, model: &str) -> Result<()
     }
 }
 
-async fn wait(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
+async fn wait(app: &App, person: PersonId, question: &v1::PrepareModel) -> Result<(), Problem> {
     // Subscribed before asking: a change between the two is not missed.
     let changes = app.bus.subscribe(topics::MODELS_STATE, Queue::default());
     let mut changes = changes.map_err(|_| Code::Internal)?;
-    let question = v1::PrepareModel {
-        wanted: vec![model.to_owned()],
-        only: true,
-    };
+    let mut failed: Option<Vec<u8>> = None;
     loop {
         let prepared: v1::PreparedModel =
-            request(app, person, topics::MODELS_PREPARE, &question).await?;
+            request(app, person, topics::MODELS_PREPARE, question).await?;
         let state = prepared.state.unwrap_or_default();
         match state.status() {
             Status::Ready => return Ok(()),
+            // Where another will do, the next one is asked for.
+            Status::Failed if !question.only && failed.as_ref() != Some(&state.model) => {
+                failed = Some(state.model);
+                continue;
+            }
             Status::Failed => {
                 let fault = state.fault;
                 return Err(fault
@@ -81,6 +107,19 @@ pub(crate) async fn recall(app: &App, person: PersonId, model: &[u8], cache_key:
     };
     let asked = request::<_, v1::Empty>(app, person, topics::MODELS_RECALL, &question);
     let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
+}
+
+/// The same behind an answer, whose program may not have waited for its end. Where somebody else
+/// needs the model it stays, and nobody is told.
+pub(crate) async fn let_go(app: &App, person: PersonId, model: &[u8]) {
+    let stays = |told: &Result<(), Problem>| match told {
+        Err(problem) => problem.code() == Code::Conflict,
+        Ok(()) => false,
+    };
+    if stays(&unload(app, person, model).await) {
+        tokio::time::sleep(GIVEN_UP).await;
+        let _stays = unload(app, person, model).await;
+    }
 }
 
 /// Takes a model out of memory, unless somebody needs it there.
@@ -107,7 +146,7 @@ pub(crate) struct Loaded {
     pub(crate) until_unix_ms: u64,
 }
 
-/// What is in memory of our own models.
+/// What is in memory: our own models, and those that a program beside us has there because of us.
 pub(crate) async fn loaded(app: &App, person: PersonId) -> Result<Vec<Loaded>, Problem> {
     let question = v1::ReadActivity {
         // The figures alone: no samples.
@@ -115,7 +154,10 @@ pub(crate) async fn loaded(app: &App, person: PersonId) -> Result<Vec<Loaded>, P
     };
     let told: v1::ModelsActivity = request(app, person, topics::MODELS_ACTIVITY, &question).await?;
     let models = told.models.into_iter();
-    let inside = models.filter(|one| one.engine.is_empty() && one.status() == Status::Ready);
+    let inside = models.filter(|one| match one.engine.as_str() {
+        "" => one.status() == Status::Ready,
+        _ => one.memory_bytes > 0,
+    });
     let inside = inside.map(|one| Loaded {
         model: one.model,
         memory: one.memory_bytes,

@@ -129,6 +129,17 @@ impl Refusal {
         Self::unsupported("model", message)
     }
 
+    /// The companion's model is not one program's to unload.
+    pub(crate) fn stays() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "conflict",
+            "`aico` is the companion: the model that answers for it may be needed by others, and \
+             leaves the memory by itself. Name the model itself to unload it; `/api/ps` lists what \
+             is loaded.",
+        )
+    }
+
     /// What the model or the companion told in the course of an answer.
     pub(crate) fn of_answer(problem: Problem) -> Self {
         if problem.code() == Code::TooLong {

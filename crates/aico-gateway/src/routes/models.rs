@@ -50,10 +50,15 @@ pub(crate) async fn add(
 ) -> Result<(StatusCode, Json<Model>), Problem> {
     caller.may(Action::AddModel)?;
     let form: AddModel = input.json().await?;
-    if form.path.len() > PATH {
+    let others = form.adapter.iter().chain(&form.name);
+    if others.chain([&form.path]).any(|text| text.len() > PATH) {
         return Err(too_long(PATH));
     }
-    let question = v1::AddModel { path: form.path };
+    let question = v1::AddModel {
+        path: form.path,
+        adapter: form.adapter,
+        name: form.name,
+    };
     let made = app
         .ask_models(topics::MODELS_ADD, &question, ADDING)
         .await?;

@@ -425,6 +425,37 @@ async fn a_model_is_let_go_when_a_program_says_that_it_needs_it_no_longer() {
     let form = json!({"model": "other", "prompt": "one two", "keep_alive": "5m"});
     world.post("/api/generate", &named, form).await.expect(200);
     assert_eq!(unloaded().len(), 3);
+    // Nor does one need it that has not waited for the end.
+    let form = json!({"model": "other", "prompt": "wait", "keep_alive": 0});
+    let mut stream = send(&world, &named, "/api/generate", form).await;
+    read_until(&mut stream, "wait").await;
+    assert_eq!(unloaded().len(), 3);
+    drop(stream);
+    until("it is let go", || unloaded().len() == 4).await;
+    assert_eq!(*world.models.dropped.lock(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_companions_model_is_loaded_and_not_one_programs_to_let_go() {
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    let wanted = uuid::Uuid::from_bytes([6; 16]).to_string();
+    for path in ["/api/chat", "/api/generate"] {
+        let form = json!({ "model": "aico" });
+        let told = world.post(path, &named, form).await.expect(200);
+        assert_eq!(told.json()["done_reason"], "load");
+        // The one that the person's character is made for, or another in its place.
+        let prepared = world.models.prepared.lock().pop();
+        assert_eq!(prepared, Some((wanted.clone(), false)));
+        let form = json!({"model": "aico", "keep_alive": 0});
+        let told = world.post(path, &named, form).await;
+        assert_eq!(
+            (told.status, &told.json()["code"]),
+            (409, &json!("conflict"))
+        );
+        assert!(world.models.unloaded.lock().is_empty());
+        assert!(world.models.prepared.lock().is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -589,9 +620,12 @@ async fn what_fails_a_program_that_runs_models_is_told_apart() {
     );
 }
 
-/// Begins a streamed answer that waits, and hands over the connection once words have come.
+/// Begins a streamed answer that waits, and hands over the connection.
 async fn begin(world: &World, token: &str, path: &str, model: &str) -> tokio::net::TcpStream {
-    let mut form = openai(model, "wait");
+    send(world, token, path, openai(model, "wait")).await
+}
+
+async fn send(world: &World, token: &str, path: &str, mut form: Value) -> tokio::net::TcpStream {
     form["stream"] = true.into();
     let body = form.to_string();
     let head = format!(

@@ -562,7 +562,16 @@ impl Companion {
                 });
                 self.echo(person, id, answer, &wanted.text);
             }
-            verb::CHARACTERS => request.reply(v1::CharacterList::default()),
+            verb::CHARACTERS => request.reply(v1::CharacterList {
+                items: vec![
+                    v1::Character::default(),
+                    v1::Character {
+                        chosen: true,
+                        models: vec![uuid::Uuid::from_bytes([6; 16]).to_string()],
+                        ..v1::Character::default()
+                    },
+                ],
+            }),
             verb::CHARACTER => {
                 let wanted: v1::GetCharacter = request.decode().unwrap();
                 let found = self.character(person, &wanted.id);

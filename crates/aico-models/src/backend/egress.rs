@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::shelf::Shelf;
-use super::{About, Asker, Backend, BackendError, Embedded, Item, Offered, Reach};
+use super::{About, Asker, Backend, BackendError, Embedded, InMemory, Item, Offered, Reach};
 
 /// What is asked for with what goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +182,10 @@ impl Backend for Guarded {
     async fn models(&self) -> Result<Vec<Offered>, BackendError> {
         let offered = self.inner.models().await;
         self.heard(offered)
+    }
+
+    async fn in_memory(&self) -> Vec<InMemory> {
+        self.inner.in_memory().await
     }
 
     async fn generate(

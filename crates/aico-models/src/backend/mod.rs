@@ -125,6 +125,20 @@ pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of all texts; 0: not told.
     pub tokens: u32,
+    /// The places of the texts of which the end was left out, in their order.
+    pub truncated: Vec<usize>,
+}
+
+/// A model in the memory of a program beside us, which is there because of us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InMemory {
+    /// As the backend calls it: `qwen3:8b`.
+    pub name: String,
+    /// Bytes it takes.
+    pub bytes: u64,
+    /// When it goes unless somebody asks it, in milliseconds since the Unix epoch; 0: not by
+    /// itself, or that is not told.
+    pub until_unix_ms: u64,
 }
 
 /// What has come of an answer.
@@ -182,6 +196,12 @@ pub trait Backend: Send + Sync + 'static {
     /// When it can't be reached or is not what it should be.
     async fn models(&self) -> Result<Vec<Offered>, BackendError>;
 
+    /// The models that are in its memory because of us, answering or idle; none where it does not
+    /// tell. Nothing is started for it.
+    async fn in_memory(&self) -> Vec<InMemory> {
+        Vec::new()
+    }
+
     /// Asks a model. Items are handed over as they come, the figures at the end. Dropping the
     /// future ends the work on the other side too.
     ///
@@ -195,7 +215,8 @@ pub trait Backend: Send + Sync + 'static {
         items: mpsc::Sender<Item>,
     ) -> Result<v1::GeneratedEnd, BackendError>;
 
-    /// Turns texts into vectors.
+    /// Turns texts into vectors. Of one that is too long for the model the end is left out, and
+    /// that is told, or it is refused.
     ///
     /// # Errors
     /// As [`BackendError`] tells.

@@ -1,12 +1,16 @@
 //! Vectors of texts, from GGUF files that say how: the vectors of a text's tokens become one.
 //!
 //! One thread owns the context. Several texts are computed at once, as many as fit into a batch;
-//! what is longer than the model reads is cut, and that is told.
+//! what is longer than the model reads is cut, and that is told. Between two batches of a question
+//! the others have their turn, the more urgent first.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use aico_contracts::ids::PersonId;
+use aico_contracts::v1::Priority;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -15,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::llama::{Gguf, backend};
 use super::{EngineError, at_exit};
+use crate::batch::queue::{Queue, Waiting};
 
 /// Tokens of a text that are read at most, whatever the model could.
 const TEXT_LIMIT: u32 = 2048;
@@ -24,7 +29,7 @@ const STEP_LIMIT: u32 = 256;
 /// Texts in one batch.
 const SEQUENCES: u32 = 32;
 /// Questions that may wait.
-const WAITING: usize = 16;
+pub(crate) const WAITING: usize = 128;
 
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +96,39 @@ pub enum EmbedError {
 }
 
 struct Job {
-    texts: Vec<String>,
-    answer: oneshot::Sender<Result<Vec<Embedding>, EngineError>>,
+    texts: std::vec::IntoIter<String>,
+    /// The next text, which did not fit into the batch before.
+    next: Option<Read>,
+    done: Vec<Embedding>,
+    person: Option<PersonId>,
+    priority: Priority,
+    arrival: u64,
+    /// Told when the first batch begins.
+    begun: Option<oneshot::Sender<()>>,
+    answer: oneshot::Sender<Result<Vec<Embedding>, EmbedError>>,
+}
+
+impl Job {
+    fn is_done(&self) -> bool {
+        self.next.is_none() && self.texts.as_slice().is_empty()
+    }
+}
+
+impl Waiting for Job {
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+    fn person(&self) -> Option<PersonId> {
+        self.person
+    }
+    fn arrival(&self) -> u64 {
+        self.arrival
+    }
+    fn position(&mut self, _before: u32) {}
+    /// What was computed of it would be lost.
+    fn may_go(&self) -> bool {
+        self.done.is_empty()
+    }
 }
 
 /// The handle of the thread that computes. It ends when all handles are gone.
@@ -114,10 +150,7 @@ impl Embedder {
             .spawn(move || match Context::open(&model, threads) {
                 Ok(mut context) => {
                     let _starter_gone = opened.send(Ok(()));
-                    while let Ok(job) = inbox.recv() {
-                        let done = context.embed(&job.texts, || job.answer.is_closed());
-                        let _asker_gone = job.answer.send(done);
-                    }
+                    work(&inbox, |job| context.step(job));
                 }
                 Err(error) => {
                     let _starter_gone = opened.send(Err(error));
@@ -128,21 +161,79 @@ impl Embedder {
         Ok(Self { jobs })
     }
 
-    /// The vectors of `texts`, in their order. Dropping the future ends the work after the batch
-    /// that is running.
+    /// The vectors of `texts`, in their order, for this person, or for nobody. `begun` is told when
+    /// they have waited long enough. Dropping the future ends the work after the batch that is
+    /// running.
     ///
     /// # Errors
-    /// When too many wait, or the engine fails.
-    pub async fn embed(&self, texts: Vec<String>) -> Result<Vec<Embedding>, EmbedError> {
+    /// When too many wait that come before it, or the engine fails.
+    pub async fn embed(
+        &self,
+        texts: Vec<String>,
+        person: Option<PersonId>,
+        priority: Priority,
+        begun: oneshot::Sender<()>,
+    ) -> Result<Vec<Embedding>, EmbedError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { texts, answer };
+        let job = Job {
+            texts: texts.into_iter(),
+            next: None,
+            done: Vec::new(),
+            person,
+            priority,
+            arrival: 0,
+            begun: Some(begun),
+            answer,
+        };
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => EmbedError::Busy,
             mpsc::TrySendError::Disconnected(_) => EmbedError::Failed,
         })?;
-        match answered.await {
-            Ok(Ok(vectors)) => Ok(vectors),
-            Ok(Err(_)) | Err(_) => Err(EmbedError::Failed),
+        answered.await.unwrap_or(Err(EmbedError::Failed))
+    }
+}
+
+/// Answers until all handles are gone. `step` computes the next batch of a question.
+fn work(inbox: &mpsc::Receiver<Job>, mut step: impl FnMut(&mut Job) -> Result<(), EngineError>) {
+    let mut queue = Queue::new();
+    // One batch is computed at a time: nobody has more running than others.
+    let running = HashMap::new();
+    let mut arrivals = 0;
+    let mut arrive = move |mut job: Job| {
+        arrivals += 1;
+        job.arrival = arrivals;
+        job
+    };
+    loop {
+        if queue.len() == 0 {
+            let Ok(job) = inbox.recv() else { return };
+            queue.push(arrive(job));
+        }
+        // What nobody waits for any more leaves before others are refused for it.
+        queue.remove(|job| job.answer.is_closed());
+        while let Ok(job) = inbox.try_recv() {
+            if let Some(refused) = queue.admit(arrive(job), WAITING, &running) {
+                let _asker_gone = refused.answer.send(Err(EmbedError::Busy));
+            }
+        }
+        let Some(mut job) = queue.pop(&running) else {
+            continue;
+        };
+        if job.answer.is_closed() {
+            continue;
+        }
+        if let Some(begun) = job.begun.take() {
+            let _nobody_minds = begun.send(());
+        }
+        match step(&mut job) {
+            Ok(()) if job.is_done() => {
+                let _asker_gone = job.answer.send(Ok(job.done));
+            }
+            // Behind the others.
+            Ok(()) => queue.push(arrive(job)),
+            Err(_) => {
+                let _asker_gone = job.answer.send(Err(EmbedError::Failed));
+            }
         }
     }
 }
@@ -192,13 +283,14 @@ impl<'m> Context<'m> {
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_no_perf(true);
-        let inner = model
+        let mut inner = model
             .inner()
             .new_context(backend()?, parameters)
             .map_err(|_| EngineError::Context {
                 context: limit,
                 sequences: SEQUENCES,
             })?;
+        model.put_on(&mut inner)?;
         let around = model.inner().vocab().tokenize(b"", true, false);
         Ok(Self {
             model,
@@ -235,34 +327,25 @@ impl<'m> Context<'m> {
         Read { tokens, truncated }
     }
 
-    fn embed(
-        &mut self,
-        texts: &[String],
-        given_up: impl Fn() -> bool,
-    ) -> Result<Vec<Embedding>, EngineError> {
-        let mut done = Vec::with_capacity(texts.len());
-        let mut waiting: Vec<Read> = Vec::new();
-        for text in texts {
-            if given_up() {
-                return Ok(Vec::new());
+    /// Computes the next batch of a question: as many of its texts as fit.
+    fn step(&mut self, job: &mut Job) -> Result<(), EngineError> {
+        let mut batch: Vec<Read> = Vec::new();
+        let mut held = 0;
+        while batch.len() < SEQUENCES as usize {
+            let next = job.next.take();
+            let next = next.or_else(|| job.texts.next().map(|text| self.read(&text)));
+            let Some(read) = next else { break };
+            if !batch.is_empty() && held + read.tokens.len() > self.limit {
+                job.next = Some(read);
+                break;
             }
-            let read = self.read(text);
-            let held: usize = waiting.iter().map(|read| read.tokens.len()).sum();
-            let full = waiting.len() >= SEQUENCES as usize || held + read.tokens.len() > self.limit;
-            if full {
-                self.compute(&mut waiting, &mut done)?;
-            }
-            waiting.push(read);
+            held += read.tokens.len();
+            batch.push(read);
         }
-        self.compute(&mut waiting, &mut done)?;
-        Ok(done)
+        self.compute(&batch, &mut job.done)
     }
 
-    fn compute(
-        &mut self,
-        waiting: &mut Vec<Read>,
-        done: &mut Vec<Embedding>,
-    ) -> Result<(), EngineError> {
+    fn compute(&mut self, waiting: &[Read], done: &mut Vec<Embedding>) -> Result<(), EngineError> {
         let count: usize = waiting.iter().map(|read| read.tokens.len()).sum();
         let failed = |code| EngineError::Decode {
             tokens: count,
@@ -308,7 +391,6 @@ impl<'m> Context<'m> {
                 }
             }
         }
-        waiting.clear();
         Ok(())
     }
 }
@@ -324,4 +406,92 @@ fn unit(vector: &[f32]) -> Vec<f32> {
         .iter()
         .map(|x| (f64::from(*x) / length) as f32)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Vec<Embedding>, EmbedError>>;
+
+    fn job(texts: &[&str], priority: Priority) -> (Job, Answer) {
+        let (answer, answered) = oneshot::channel();
+        let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+        let job = Job {
+            texts: texts.into_iter(),
+            next: None,
+            done: Vec::new(),
+            person: None,
+            priority,
+            arrival: 0,
+            begun: None,
+            answer,
+        };
+        (job, answered)
+    }
+
+    /// Computes one text, and notes it.
+    fn note(job: &mut Job, seen: &mut Vec<String>) {
+        if let Some(text) = job.texts.next() {
+            seen.push(text);
+            job.done.push(Embedding {
+                vector: vec![1.0],
+                tokens: 1,
+                truncated: false,
+            });
+        }
+    }
+
+    #[test]
+    fn between_two_batches_the_more_urgent_goes_first() {
+        let (jobs, inbox) = mpsc::sync_channel(WAITING);
+        let (background, mut slow) = job(&["a1", "a2", "a3"], Priority::Background);
+        let (other, mut beside) = job(&["b1", "b2"], Priority::Background);
+        let (urgent, mut quick) = job(&["u1", "u2"], Priority::Interactive);
+        let (cancelled, gone) = job(&["c1"], Priority::Interactive);
+        jobs.send(background).unwrap();
+        // They come while the first batch is computed.
+        let mut later = Some((jobs, [other, urgent, cancelled]));
+        let mut gone = Some(gone);
+        let mut seen = Vec::new();
+        work(&inbox, |job| {
+            note(job, &mut seen);
+            gone.take();
+            if let Some((jobs, all)) = later.take() {
+                for job in all {
+                    jobs.send(job).unwrap();
+                }
+            }
+            Ok(())
+        });
+        assert_eq!(seen, ["a1", "u1", "u2", "a2", "b1", "a3", "b2"]);
+        for (answer, count) in [(&mut slow, 3), (&mut beside, 2), (&mut quick, 2)] {
+            assert_eq!(answer.try_recv().unwrap().unwrap().len(), count);
+        }
+    }
+
+    #[test]
+    fn in_a_full_queue_the_urgent_takes_the_place_of_who_came_last() {
+        let (jobs, inbox) = mpsc::sync_channel(2 * WAITING);
+        let mut answers: Vec<Answer> = Vec::new();
+        for _ in 0..WAITING {
+            let (job, answered) = job(&["x"], Priority::Background);
+            jobs.send(job).unwrap();
+            answers.push(answered);
+        }
+        let (job, mut urgent) = job(&["u"], Priority::Interactive);
+        jobs.send(job).unwrap();
+        drop(jobs);
+        let mut seen = Vec::new();
+        work(&inbox, |job| {
+            note(job, &mut seen);
+            Ok(())
+        });
+        assert_eq!((seen.len(), seen[0].as_str()), (WAITING, "u"));
+        assert!(urgent.try_recv().unwrap().is_ok());
+        let last = answers.pop().unwrap().try_recv().unwrap();
+        assert!(matches!(last, Err(EmbedError::Busy)));
+        let mut answered = answers.iter_mut().map(|answer| answer.try_recv().unwrap());
+        assert!(answered.all(|answer| answer.is_ok()));
+    }
 }

@@ -17,10 +17,11 @@ use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
+use parking_lot::Mutex;
 
 use super::embed::Pooling;
 use super::{
@@ -66,6 +67,9 @@ pub struct Layers {
 /// A GGUF file, loaded.
 pub struct Gguf {
     model: LlamaModel,
+    /// On every context. The library frees it with the model, and changes nothing of it when it puts
+    /// it on, but wants it for itself then.
+    adapter: Option<Mutex<LlamaLoraAdapter>>,
     info: ModelInfo,
     marks: Vec<String>,
     begin: Option<Token>,
@@ -172,7 +176,35 @@ impl Gguf {
             think,
             calls,
             model,
+            adapter: None,
         })
+    }
+
+    /// Puts an adapter (LoRA) on: each context that is made from now on computes with it, in all its
+    /// sequences. What the library does not look at was checked before ([`crate::gguf::lora`]).
+    ///
+    /// # Errors
+    /// When the library refuses the file.
+    pub fn adapt(&mut self, path: &Path) -> Result<(), EngineError> {
+        if path.to_str().is_none() {
+            return Err(EngineError::Path(path.to_owned()));
+        }
+        native_log::clear();
+        let adapter = self.model.lora_adapter_init(path);
+        let adapter = adapter.map_err(|_| EngineError::Load(native_log::reason()))?;
+        self.adapter = Some(Mutex::new(adapter));
+        Ok(())
+    }
+
+    /// Puts the adapter on a new context, where there is one.
+    pub(super) fn put_on(&self, context: &mut LlamaContext<'_>) -> Result<(), EngineError> {
+        let Some(adapter) = &self.adapter else {
+            return Ok(());
+        };
+        // Its own scale is in its file.
+        context
+            .lora_adapter_set(&mut adapter.lock(), 1.0)
+            .map_err(|_| EngineError::Adapter)
     }
 
     /// Tokens of context that a sequence will have under `config`.
@@ -304,10 +336,11 @@ impl Model for Gguf {
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_no_perf(true);
-        let inner = self
+        let mut inner = self
             .model
             .new_context(backend()?, parameters)
             .map_err(|_| EngineError::Context { context, sequences })?;
+        self.put_on(&mut inner)?;
         Ok(GgufEngine {
             inner,
             batch: LlamaBatch::new(BATCH as usize, 1),

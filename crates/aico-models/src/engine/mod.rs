@@ -51,6 +51,9 @@ pub enum EngineError {
         /// Sequences at once.
         sequences: u32,
     },
+    /// The library refused the adapter for a context.
+    #[error("the adapter can't be put on the model")]
+    Adapter,
     /// The model's vectors stand for no text.
     #[error("the model makes no embeddings")]
     NoEmbeddings,

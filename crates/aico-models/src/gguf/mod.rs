@@ -10,10 +10,11 @@
 //! each, type u32, offset u64; padding to `general.alignment`; data. Strings are a length u64
 //! and bytes; arrays a type u32, a count u64 and values. Arrays of arrays do not occur.
 
+pub mod lora;
 mod reader;
 mod tensor;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -115,9 +116,8 @@ impl Description {
     /// # Errors
     /// When it can't be read or is not a whole GGUF file.
     pub fn of_file(path: &Path) -> Result<Self, GgufError> {
-        let file = File::open(path).map_err(GgufError::Io)?;
-        let size = file.metadata().map_err(GgufError::Io)?.len();
-        Self::read(BufReader::with_capacity(1 << 16, file), size)
+        let (file, size) = opened(path)?;
+        Self::read(file, size)
     }
 
     /// Reads the head of a file of `size` bytes.
@@ -125,6 +125,42 @@ impl Description {
     /// # Errors
     /// As [`Description::of_file`].
     pub fn read(input: impl Read, size: u64) -> Result<Self, GgufError> {
+        let head = Head::read(input, size)?;
+        describe(&head.entries, head.parameters, size)
+    }
+
+    /// Whether it can hold a conversation; others embed or classify.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        !SPEECHLESS.contains(&self.architecture.as_str())
+    }
+}
+
+fn opened(path: &Path) -> Result<(BufReader<File>, u64), GgufError> {
+    let file = File::open(path).map_err(GgufError::Io)?;
+    let size = file.metadata().map_err(GgufError::Io)?.len();
+    Ok((BufReader::with_capacity(1 << 16, file), size))
+}
+
+/// What stands before the data.
+struct Head {
+    entries: BTreeMap<String, Entry>,
+    /// By their names.
+    tensors: BTreeMap<String, Tensor>,
+    /// Sum of all tensors' elements.
+    parameters: u64,
+}
+
+/// What a file says of a tensor.
+struct Tensor {
+    /// How many along each dimension; 1 where there is none.
+    sizes: [u64; 4],
+    /// As ggml numbers them.
+    kind: u32,
+}
+
+impl Head {
+    fn read(input: impl Read, size: u64) -> Result<Self, GgufError> {
         let mut reader = Reader::new(input, size, HEADER_LIMIT);
         if reader
             .array::<4>("its beginning")
@@ -156,7 +192,7 @@ impl Description {
             Some(Entry::Number(n)) if n.is_power_of_two() && *n <= ALIGNMENT_LIMIT => *n,
             Some(_) => return Err(GgufError::Invalid("the alignment")),
         };
-        let (parameters, data) = read_tensors(&mut reader, tensors, alignment)?;
+        let (tensors, parameters, data) = read_tensors(&mut reader, tensors, alignment)?;
         let end = reader
             .position()
             .checked_next_multiple_of(alignment)
@@ -165,13 +201,11 @@ impl Description {
         if end > size {
             return Err(GgufError::Cut("the data", end));
         }
-        describe(&entries, parameters, size)
-    }
-
-    /// Whether it can hold a conversation; others embed or classify.
-    #[must_use]
-    pub fn speaks(&self) -> bool {
-        !SPEECHLESS.contains(&self.architecture.as_str())
+        Ok(Self {
+            entries,
+            tensors,
+            parameters,
+        })
     }
 }
 
@@ -186,6 +220,8 @@ fn limit(what: &'static str, value: u64, most: u64) -> Result<(), GgufError> {
 /// A value, as far as it is kept.
 enum Entry {
     Number(u64),
+    /// Of 32 bits.
+    Real(f32),
     Text(String),
     /// Present; long or of a kind that is not needed.
     Other,
@@ -245,6 +281,7 @@ fn read_scalar<R: Read>(reader: &mut Reader<R>, kind: u32) -> Result<Entry, Gguf
     Ok(match kind {
         // Unsigned, and signed ones that are not negative.
         0 | 2 | 4 | 10 => Entry::Number(value),
+        6 => u32::try_from(value).map_or(Entry::Other, |bits| Entry::Real(f32::from_bits(bits))),
         1 | 3 | 5 | 11 if value >> (width * 8 - 1) == 0 => Entry::Number(value),
         _ => Entry::Other,
     })
@@ -280,24 +317,21 @@ fn read_array<R: Read>(reader: &mut Reader<R>) -> Result<Entry, GgufError> {
     Ok(Entry::Other)
 }
 
-/// Reads all tensors' heads; tells the number of parameters and the bytes of the data.
+/// Reads all tensors' heads; tells the number of parameters and the bytes of the data too.
 fn read_tensors<R: Read>(
     reader: &mut Reader<R>,
     count: u64,
     alignment: u64,
-) -> Result<(u64, u64), GgufError> {
+) -> Result<(BTreeMap<String, Tensor>, u64, u64), GgufError> {
     const SHAPE: GgufError = GgufError::Invalid("the shape of a tensor");
     // Name's length, dimensions, type and offset of each.
     reader.within("the tensors", count.saturating_mul(24))?;
-    let mut names = HashSet::new();
+    let mut tensors = BTreeMap::new();
     let (mut parameters, mut end, mut data) = (0_u64, 0_u64, 0_u64);
     for _ in 0..count {
         let name = reader
             .text("the name of a tensor", TENSOR_NAME_LIMIT)?
             .ok_or(GgufError::Invalid("the name of a tensor"))?;
-        if !names.insert(name) {
-            return Err(GgufError::Invalid("a tensor that occurs twice"));
-        }
         let dimensions = reader.u32("the dimensions of a tensor")?;
         if dimensions > 4 {
             return Err(GgufError::Limit(
@@ -306,12 +340,10 @@ fn read_tensors<R: Read>(
                 4,
             ));
         }
-        let (mut elements, mut row) = (1_u64, 1_u64);
-        for dimension in 0..dimensions {
+        let (mut elements, mut sizes) = (1_u64, [1_u64; 4]);
+        for (_, size) in (0..dimensions).zip(&mut sizes) {
             let length = reader.u64("the size of a tensor")?;
-            if dimension == 0 {
-                row = length;
-            }
+            *size = length;
             elements = elements
                 .checked_mul(length)
                 .filter(|&n| n >> 63 == 0)
@@ -321,7 +353,7 @@ fn read_tensors<R: Read>(
         let offset = reader.u64("the offset of a tensor")?;
         let (block, bytes) =
             tensor::block(kind).ok_or(GgufError::Invalid("the type of a tensor"))?;
-        if row % block != 0 {
+        if sizes[0] % block != 0 {
             return Err(SHAPE);
         }
         // They follow each other without gaps, as llama.cpp demands.
@@ -336,8 +368,11 @@ fn read_tensors<R: Read>(
         }
         end = data.checked_next_multiple_of(alignment).ok_or(SHAPE)?;
         parameters = parameters.checked_add(elements).ok_or(SHAPE)?;
+        if tensors.insert(name, Tensor { sizes, kind }).is_some() {
+            return Err(GgufError::Invalid("a tensor that occurs twice"));
+        }
     }
-    Ok((parameters, data))
+    Ok((tensors, parameters, data))
 }
 
 fn describe(

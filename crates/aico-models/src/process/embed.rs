@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use aico_bus::Request;
-use aico_contracts::ids::ModelId;
-use aico_contracts::v1::{self, Fault};
+use aico_contracts::ids::{ModelId, PersonId};
+use aico_contracts::v1::{self, Fault, Priority};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::engine::EngineError;
 use crate::engine::embed::{EmbedError, Embedder};
 use crate::engine::llama::Gguf;
+
+use super::launch::Outcome;
 
 /// Texts of one question.
 const TEXTS_LIMIT: usize = 256;
@@ -57,24 +60,66 @@ impl Embeds {
         Ok(embedder.insert(made).clone())
     }
 
-    pub(super) async fn answer(self, request: Request) {
+    pub(super) async fn answer(self, request: Request) -> Outcome {
+        let refuse = |request: Request, fault| {
+            request.fault(fault);
+            Outcome::Failed
+        };
         let question = match request.decode() {
             Ok(question) => question,
-            Err(fault) => return request.fault(fault),
+            Err(fault) => return refuse(request, fault),
         };
-        let back = request.stream();
-        let done = tokio::select! {
+        let person = match &request.envelope.person[..] {
+            [] => None,
+            bytes => match PersonId::from_slice(bytes) {
+                Ok(person) => Some(person),
+                Err(_) => {
+                    let fault = Fault::invalid("The person's id has not 16 bytes");
+                    return refuse(request, fault);
+                }
+            },
+        };
+        let priority = request.envelope.priority();
+        let mut back = request.stream();
+        let (begun, has_begun) = oneshot::channel();
+        let done = self.embed(question, (person, priority), begun);
+        tokio::pin!(done);
+        let told = tokio::select! {
             // What nobody waits for any more is not computed.
-            () = back.cancelled() => return,
-            done = self.embed(question) => done,
+            () = back.cancelled() => return Outcome::Cancelled,
+            done = &mut done => Some(done),
+            Ok(()) = has_begun => None,
+        };
+        let done = if let Some(done) = told {
+            done
+        } else {
+            // An answer without vectors, before that with them, tells that it waits no more.
+            if back.send(v1::Embedded::default()).await.is_err() {
+                return Outcome::Cancelled;
+            }
+            tokio::select! {
+                () = back.cancelled() => return Outcome::Cancelled,
+                done = &mut done => done,
+            }
         };
         match done {
-            Ok(done) => back.end(done),
-            Err(fault) => back.fault(fault),
+            Ok(done) => {
+                back.end(done);
+                Outcome::Stop
+            }
+            Err(fault) => {
+                back.fault(fault);
+                Outcome::Failed
+            }
         }
     }
 
-    async fn embed(&self, question: v1::Embed) -> Result<v1::Embedded, Fault> {
+    async fn embed(
+        &self,
+        question: v1::Embed,
+        (person, priority): (Option<PersonId>, Priority),
+        begun: oneshot::Sender<()>,
+    ) -> Result<v1::Embedded, Fault> {
         let id = self.id.to_string();
         if !question.model.is_empty() && question.model != id {
             return Err(Fault::new("model-changed", "Another model answers now"));
@@ -94,7 +139,8 @@ impl Embeds {
             )
             .with_what_to_do("Choose a smaller model.")
         })?;
-        let vectors = embedder.embed(question.texts).await;
+        let vectors = embedder.embed(question.texts, person, priority, begun);
+        let vectors = vectors.await;
         let items = vectors.map_err(|error| fault(&error))?.into_iter();
         Ok(v1::Embedded {
             model: id,

@@ -16,7 +16,7 @@ use crate::gpu::device::{Device, Lack, Offload};
 
 /// Of this protocol; a difference means that the program file was replaced while the daemon ran, or
 /// that the executable for a graphics device was built with another version.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest line in either direction.
 pub const LINE_LIMIT: usize = 64 * 1024;
 
@@ -37,6 +37,8 @@ pub struct Launch {
     pub size: u64,
     /// Its SHA-256 in hexadecimal, when it has to be checked.
     pub sha256: Option<String>,
+    /// What changes the model.
+    pub adapter: Option<Adapter>,
     /// The one folder it may write to.
     pub scratch: PathBuf,
     /// Threads that compute; 0: as the machine suggests.
@@ -49,6 +51,17 @@ pub struct Launch {
     pub most_kept: u64,
     /// The graphics device that is to compute; `None`: the processor does.
     pub gpu: Option<Offload>,
+}
+
+/// The file of an adapter. It is small, and compared each time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size when it was registered.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
 }
 
 /// What the daemon says later.
@@ -78,9 +91,9 @@ pub enum Report {
         /// Tokens that fit into a sequence.
         context: u32,
     },
-    /// It has dealt with a question that was part of a trace.
+    /// It has dealt with a question.
     Answered {
-        /// Of which: 32 hexadecimal digits.
+        /// Of which trace it was part: 32 hexadecimal digits; empty: of none.
         trace: String,
         /// `stop`, `length`, `cancelled`, `busy` or `failed`.
         outcome: Outcome,
@@ -135,4 +148,6 @@ pub enum Failure {
     Memory,
     /// The graphics device can't be used.
     Device(Lack),
+    /// The same of its adapter.
+    Adapter(Box<Failure>),
 }

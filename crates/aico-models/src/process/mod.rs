@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::batch::Batcher;
 use crate::engine::llama::{Gguf, Layers};
 use crate::engine::{EngineConfig, EngineError};
+use crate::gguf::lora;
 use crate::gpu::device;
 use crate::prompt::Language;
 use crate::transformers;
@@ -87,6 +88,7 @@ fn run() -> Result<(), Failure> {
         .ok_or(Failure::Launch)?;
     let places = Places {
         model: &launch.model,
+        adapter: launch.adapter.as_ref().map(|adapter| &*adapter.path),
         scratch: &launch.scratch,
         gpu: launch.gpu.map(|gpu| gpu.kind),
     };
@@ -117,6 +119,7 @@ async fn work(
         id,
         size,
         sha256,
+        adapter,
         threads,
         context,
         sequences,
@@ -152,7 +155,15 @@ async fn work(
     let (mut far, _wanted) = Loading::new(report);
     let loading = tokio::task::spawn_blocking(move || {
         loading::check(&model, size, sha256.as_deref(), &mut far)?;
-        load(&model, id, (config, layers), most_kept, far)
+        if let Some(adapter) = &adapter {
+            let hash = Some(adapter.sha256.as_str());
+            loading::check(&adapter.path, adapter.size, hash, &mut far).map_err(of_adapter)?;
+            // Before the library sees it.
+            lora::check(&adapter.path, &model)
+                .map_err(|_| of_adapter(Failure::Refused(String::new())))?;
+        }
+        let files = (&*model, adapter.as_ref().map(|adapter| &*adapter.path));
+        load(files, id, (config, layers), most_kept, far)
     });
     let loaded = tokio::select! {
         loaded = loading => loaded.map_err(|_| Failure::Refused(String::new()))??,
@@ -214,8 +225,12 @@ pub(crate) fn hash(input: &mut impl Read) -> std::io::Result<[u8; 32]> {
     }
 }
 
+fn of_adapter(failure: Failure) -> Failure {
+    Failure::Adapter(Box::new(failure))
+}
+
 fn load(
-    model: &Path,
+    (model, adapter): (&Path, Option<&Path>),
     id: ModelId,
     (config, layers): (EngineConfig, Option<Layers>),
     most_kept: u64,
@@ -229,7 +244,12 @@ fn load(
     let loaded = Gguf::load_while(model, layers, move |done| {
         far.at(Half::Taken, f64::from(done))
     });
-    let gguf = Arc::new(loaded.map_err(failed)?);
+    let mut gguf = loaded.map_err(failed)?;
+    if let Some(adapter) = adapter {
+        gguf.adapt(adapter)
+            .map_err(|error| of_adapter(failed(error)))?;
+    }
+    let gguf = Arc::new(gguf);
     let embeds = Embeds::of(&gguf, id, config.threads);
     if !gguf.speaks() {
         let embeds = embeds.ok_or_else(|| Failure::Refused(String::new()))?;

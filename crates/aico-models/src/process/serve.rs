@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::batch::{self, Batcher, Event, QUEUE_LIMIT};
 use crate::calls;
 use crate::engine::SamplingPlan;
+use crate::engine::embed::WAITING;
 use crate::prompt::{self, Asked, Language, Prompt};
 use crate::structured::{FormatError, Structure};
 use crate::text;
@@ -21,8 +22,8 @@ use super::embed::Embeds;
 use super::launch::{Outcome, Report};
 use super::prompts::Prompts;
 
-/// Questions for vectors at once; what they have to compute waits in a queue of its own.
-const EMBED_LIMIT: usize = 8;
+/// Questions for vectors at once: all that may wait in their queue, and some to be told "busy".
+const EMBED_LIMIT: usize = 2 * WAITING;
 
 /// A loaded model, ready to answer.
 #[derive(Clone)]
@@ -64,7 +65,7 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
         async move {
             if let (Some(embeds), Some(mut requests)) = (embeds, embed) {
                 while let Some(request) = requests.recv().await {
-                    tokio::spawn(embeds.clone().answer(request));
+                    tokio::spawn(make_vectors(embeds.clone(), request));
                 }
             }
             std::future::pending().await
@@ -187,18 +188,41 @@ fn failed() -> Fault {
         .with_what_to_do("Ask again. If it stays so, choose another model.")
 }
 
-/// Answers, and tells the daemon's log what became of it.
+/// Answers, and tells the daemon what became of it.
 async fn answer(speaker: Speaker, request: Request) {
-    let begun = Instant::now();
-    let trace = Trace::of(&request.envelope);
-    let told = generate(speaker, request).await;
-    if let Some(trace) = trace {
+    let asked = Question::of(&request);
+    asked.dealt_with(&generate(speaker, request).await);
+}
+
+/// Makes vectors, and tells the daemon what became of it.
+async fn make_vectors(embeds: Embeds, request: Request) {
+    let asked = Question::of(&request);
+    asked.dealt_with(&Told::of(embeds.answer(request).await));
+}
+
+/// What the daemon is told of a question beside its answer.
+struct Question {
+    begun: Instant,
+    trace: Option<Trace>,
+}
+
+impl Question {
+    fn of(request: &Request) -> Self {
+        Self {
+            begun: Instant::now(),
+            trace: Trace::of(&request.envelope),
+        }
+    }
+
+    fn dealt_with(self, told: &Told) {
         super::report(&Report::Answered {
-            trace: trace.to_string(),
+            trace: self
+                .trace
+                .map_or_else(String::new, |trace| trace.to_string()),
             outcome: told.outcome,
             read: told.read,
             written: told.written,
-            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            took_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
     }
 }

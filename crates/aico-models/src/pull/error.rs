@@ -9,6 +9,7 @@ use aico_contracts::v1::Fault;
 
 use super::catalogue::CatalogueError;
 use crate::disk;
+use crate::supervisor::files::AddError;
 
 /// Why a download does not go on. What was downloaded well before stays, except after
 /// [`PullError::WrongHash`], [`PullError::NotAModel`] and [`PullError::Changed`].
@@ -104,7 +105,12 @@ pub enum PullError {
     },
     /// The right bytes, but nothing that can be run.
     #[error("the file is no model that can be run")]
-    NotAModel(Fault),
+    NotAModel {
+        /// What it is instead.
+        fault: Fault,
+        /// The file where it was here before: it stays. What was downloaded is removed.
+        kept: Option<PathBuf>,
+    },
     /// The catalogue names another file now.
     #[error("the catalogue names another file under this name now")]
     Changed,
@@ -150,6 +156,19 @@ impl PullError {
             _ => Self::Disk {
                 path: path.into(),
                 source,
+            },
+        }
+    }
+
+    /// From what a look at a file said that has the right bytes. `kept` is as in
+    /// [`PullError::NotAModel`].
+    pub(super) fn look(error: AddError, kept: Option<PathBuf>) -> Self {
+        match error {
+            // Nothing is known of what it holds.
+            AddError::Missing { path, source } => Self::disk(path, source),
+            error => Self::NotAModel {
+                fault: error.to_fault(),
+                kept,
             },
         }
     }
@@ -229,13 +248,20 @@ impl PullError {
                         "Ask for it again, and it is downloaded: `aico model pull {name}`."
                     ))
             }
-            Self::NotAModel(fault) => {
-                let mut fault = fault.clone();
-                fault.what_to_do =
-                    "The file was removed. Tell whoever made the catalogue, and choose another \
-                     model."
-                        .to_owned();
-                fault
+            Self::NotAModel { fault, kept } => {
+                let tell = "Tell whoever made the catalogue, and choose another model.";
+                let Some(path) = kept else {
+                    let removed = format!("The file was removed. {tell}");
+                    return fault.clone().with_what_to_do(removed);
+                };
+                // Not that it is damaged: that would promise another one by a download.
+                Fault::new("not-a-model", fault.title.clone())
+                    .with_detail(fault.detail.clone())
+                    .with_what_to_do(format!(
+                        "{} stays as it is. It is the file that the catalogue names: a download \
+                         would bring the same. {tell}",
+                        path.display()
+                    ))
             }
             Self::Changed => Fault::conflict("The catalogue has changed")
                 .with_detail(detail)

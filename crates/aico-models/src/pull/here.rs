@@ -24,6 +24,7 @@ impl Here {
         let mut known = self.known.iter();
         known.find(|model| {
             model.sha256 == Some(entry.sha256)
+                && model.adapter.is_none()
                 && !self.wrong.contains(&entry.name)
                 && matches!(files::presence(model), Presence::Same | Presence::Touched)
         })

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aico_contracts::v1::Fault;
 use tokio_util::sync::CancellationToken;
 
-use super::catalogue::{Entry, Hash, Purpose};
+use super::catalogue::{Entry, Hash};
 use super::error::PullError;
 use super::fetch::Source;
 use super::meter::{Meter, Phase};
@@ -15,8 +14,7 @@ use super::net::{Limits, Net, Proxy, Resolve, Tls};
 use super::partial::{self, Partial};
 use super::space;
 use super::url::Url;
-use crate::gguf::{Description, GgufError};
-use crate::supervisor::files::{self, AddError};
+use crate::supervisor::files;
 
 /// Longest wait that a server may ask for.
 const ASKED_WAIT: Duration = Duration::from_secs(300);
@@ -292,47 +290,27 @@ impl Job {
 
     /// The bytes are those of the catalogue. Whether they are a model is another question.
     async fn finish(&self, partial: Arc<Partial>) -> Result<(), PullError> {
-        let (target, purpose) = (self.target.clone(), self.entry.purpose);
+        let target = self.target.clone();
         // A program is none, and a file of a package is looked at by the process that will run it,
         // and by no other.
         let looks = self.model && self.entry.package.is_none();
         let looked = tokio::task::spawn_blocking(move || {
-            if looks && let Err(fault) = examine(partial.path(), purpose) {
-                return Err(PullError::NotAModel(fault));
+            if looks {
+                // It is hostile input; see `crate::gguf`.
+                files::look(partial.path()).map_err(|error| PullError::look(error, None))?;
             }
             partial.finish(&target)
         });
         let done = looked.await.map_err(|_| PullError::Broken)?;
-        if matches!(done, Err(PullError::NotAModel(_))) {
+        if matches!(done, Err(PullError::NotAModel { .. })) {
             self.remove().await?;
         }
         done
     }
 }
 
-/// Whether a file is what it is said to be. The file is hostile input; see [`crate::gguf`].
-fn examine(path: &Path, purpose: Purpose) -> Result<(), Fault> {
-    match purpose {
-        Purpose::Chat => files::look(path)
-            .map(drop)
-            .map_err(|error| error.to_fault()),
-        _ => match Description::of_file(path) {
-            Ok(_) => Ok(()),
-            Err(GgufError::Io(source)) => Err(AddError::Missing {
-                path: path.to_owned(),
-                source,
-            }
-            .to_fault()),
-            Err(source) => Err(AddError::NotAModel {
-                path: path.to_owned(),
-                source,
-            }
-            .to_fault()),
-        },
-    }
-}
-
-fn hash_file(path: &Path, meter: &Meter, stop: &CancellationToken) -> Option<Hash> {
+/// Blocks, as long as reading takes; nothing where that failed or was stopped.
+pub(super) fn hash_file(path: &Path, meter: &Meter, stop: &CancellationToken) -> Option<Hash> {
     use std::io::Read as _;
 
     use sha2::Digest as _;

@@ -16,12 +16,14 @@ mod here;
 mod job;
 mod meter;
 mod net;
+mod note;
 mod package;
 mod partial;
 mod puller;
 pub mod single;
 pub mod small;
 mod space;
+mod tell;
 pub mod url;
 
 use std::path::PathBuf;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::catalogue::Entry;
 use super::error::PullError;
-use super::job::Job;
+use super::job::{Job, hash_file};
+use super::meter::Phase;
 use super::partial;
 use crate::supervisor::{PACKAGES, ShelfError, place_package};
 use crate::transformers::package::{FileFacts, GRAPH, Package};
@@ -32,15 +33,37 @@ pub(super) fn is_here(models: &Path, entry: &Entry) -> bool {
     found.is_ok_and(|found| found.files == package.about.files && found.files.iter().all(whole))
 }
 
+/// Whether it is there and its files are what they should be, which reads them. Blocks.
+fn is_whole(models: &Path, job: &Job) -> bool {
+    let Some(package) = job
+        .entry
+        .package
+        .as_ref()
+        .filter(|_| is_here(models, &job.entry))
+    else {
+        return false;
+    };
+    let folder = models.join(PACKAGES).join(&job.entry.name);
+    package.about.files.iter().all(|(name, facts)| {
+        let hash = hash_file(&folder.join(name), &job.meter, &job.stop);
+        hash.is_some_and(|hash| hex::encode(hash).eq_ignore_ascii_case(&facts.sha256))
+    })
+}
+
 /// Runs the download; `job` is that of the graph.
 pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
     let entry = job.entry.clone();
     let (Some(package), Some(tokenizer)) = (entry.package.clone(), entry.tokenizer()) else {
         return job.run().await;
     };
-    let (looked, wanted) = (models.clone(), entry.clone());
-    let here = tokio::task::spawn_blocking(move || is_here(&looked, &wanted)).await;
-    if here.unwrap_or_default() {
+    job.meter.enter(Phase::Checking);
+    let (looked, wanted) = (models.clone(), job.clone());
+    let whole = tokio::task::spawn_blocking(move || is_whole(&looked, &wanted)).await;
+    // A hash that was stopped says nothing of the file.
+    if job.stop.is_cancelled() {
+        return Err(PullError::Stopped);
+    }
+    if whole.map_err(|_| PullError::Broken)? {
         return Ok(());
     }
     if !job.fetch {
@@ -65,11 +88,17 @@ pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
             GRAPH => graph_file.clone(),
             _ => tokenizer_file.clone(),
         };
-        place_package(package.about, &target, &from).map_err(|error| match error {
+        let placed = place_package(package.about, &target, &from).map_err(|error| match error {
             ShelfError::Disk { path, source } => PullError::disk(path, source),
-            ShelfError::Package { .. } => PullError::NotAModel(error.to_fault()),
-        })?;
-        remove(&folder, &entry.name)
+            ShelfError::Package { .. } => PullError::NotAModel {
+                fault: error.to_fault(),
+                kept: None,
+            },
+        });
+        if matches!(placed, Ok(()) | Err(PullError::NotAModel { .. })) {
+            remove(&folder, &entry.name)?;
+        }
+        placed
     });
     placed.await.map_err(|_| PullError::Broken)?
 }

@@ -5,15 +5,13 @@
 //! the daemon was ended, however that was; nothing is begun that nobody asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use aico_bus::{Bus, Identity, Request, Requests};
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1::{self, Empty, Fault};
 use aico_contracts::{Payload, topics};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,39 +19,29 @@ use tokio_util::sync::CancellationToken;
 use super::PullConfig;
 use super::catalogue::{Catalogue, CatalogueError, Entry, Purpose};
 use super::error::PullError;
-use super::fit::{self, Fit, Machine};
 use super::here::Here;
 use super::job::Job;
-use super::meter::{Meter, Phase, Reading};
+use super::meter::{Meter, Phase};
 use super::net::Tls;
+use super::note::{self, Wanted};
 use super::package::{self, Packages};
-use super::partial;
-use crate::disk;
+use super::{partial, tell};
 use crate::supervisor::{MANAGER, ModelRegistryStore, Order, files};
 use crate::transformers::package::is_name;
 
 /// Most downloads that run or wait.
 const MOST: usize = 16;
 
-/// What a person asked for, as it is noted.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    version: u32,
-    sha256: String,
-    /// It answers from then on.
-    use_then: bool,
-}
-
-struct Pull {
+/// A download that was asked for.
+pub(super) struct Pull {
     entry: Entry,
     /// Only of one that converses.
-    use_then: bool,
+    pub(super) use_then: bool,
     fresh: bool,
     /// The file was here when it was asked for: nobody agreed to a download.
     here: Option<PathBuf>,
-    meter: Arc<Meter>,
-    model: Option<ModelId>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) model: Option<ModelId>,
 }
 
 struct Running {
@@ -181,7 +169,7 @@ impl Puller {
     }
 
     fn note(&self, name: &str) -> PathBuf {
-        self.folder().join(format!("{name}.wanted"))
+        note::path(&self.folder(), name)
     }
 
     fn target(&self, name: &str) -> PathBuf {
@@ -191,7 +179,7 @@ impl Puller {
     /// Takes up what was asked for before the daemon ended.
     async fn resume(&mut self) {
         let folder = self.folder();
-        let noted = tokio::task::spawn_blocking(move || noted(&folder)).await;
+        let noted = tokio::task::spawn_blocking(move || note::all(&folder, MOST)).await;
         let noted = noted.unwrap_or_default();
         if noted.is_empty() {
             return;
@@ -336,13 +324,18 @@ impl Puller {
             return Ok(());
         }
         let target = pull.here.clone().unwrap_or(target);
-        let looked = tokio::task::spawn_blocking(move || files::look(&target)).await;
-        let looked = looked.map_err(|_| PullError::Broken)?;
-        let mut record = looked.map_err(|error| PullError::NotAModel(error.to_fault()))?;
+        let looked = tokio::task::spawn_blocking(move || {
+            // What is downloaded is looked at before it is put here.
+            files::look(&target).map_err(|error| PullError::look(error, Some(target)))
+        });
+        let mut record = looked.await.map_err(|_| PullError::Broken)??;
         record.sha256 = Some(pull.entry.sha256);
         name.clone_into(&mut record.name);
         let known = self.registry.list().await?;
-        if let Some(old) = known.into_iter().find(|model| model.path == record.path) {
+        if let Some(old) = known
+            .into_iter()
+            .find(|model| model.is_of(&record.path, None))
+        {
             record.id = old.id;
             record.starter = old.starter;
             record.active = old.active;
@@ -394,7 +387,10 @@ impl Puller {
         {
             // It is on its way: asking again changes what becomes of it at most.
             pull.use_then |= use_then && pull.entry.purpose == Purpose::Chat;
-            let (wanted, told) = (wanted(&pull.entry, pull.use_then), told(name, pull));
+            let (wanted, told) = (
+                Wanted::new(&pull.entry, pull.use_then),
+                tell::pull(name, pull),
+            );
             if pull.here.is_none() {
                 self.write_note(name, wanted).await?;
             }
@@ -412,11 +408,11 @@ impl Puller {
         let here = looked.map_err(|_| PullError::Broken.to_fault())?;
         // Without a note: after a restart nobody would know that no download was agreed to.
         if here.is_none() {
-            self.write_note(name, wanted(&entry, use_then)).await?;
+            self.write_note(name, Wanted::new(&entry, use_then)).await?;
         }
         self.enqueue(entry, use_then, true, here);
         match self.pulls.get(name) {
-            Some(pull) => Ok(told(name, pull)),
+            Some(pull) => Ok(tell::pull(name, pull)),
             None => Err(Fault::internal("The download was not begun")),
         }
     }
@@ -433,10 +429,7 @@ impl Puller {
 
     async fn write_note(&self, name: &str, wanted: Wanted) -> Result<(), Fault> {
         let path = self.note(name);
-        let written = tokio::task::spawn_blocking(move || {
-            let text = serde_json::to_vec(&wanted)?;
-            disk::write_whole(&path, &text)
-        });
+        let written = tokio::task::spawn_blocking(move || wanted.write(&path));
         let written = written.await.map_err(|_| PullError::Broken.to_fault())?;
         written.map_err(|error| PullError::disk(self.note(name), error).to_fault())
     }
@@ -496,7 +489,7 @@ impl Puller {
     }
 
     fn list(&self) -> v1::PullList {
-        let items = self.pulls.iter().map(|(name, pull)| told(name, pull));
+        let items = self.pulls.iter().map(|(name, pull)| tell::pull(name, pull));
         v1::PullList {
             items: items.collect(),
         }
@@ -509,149 +502,10 @@ impl Puller {
         let (folder, engine) = (self.folder(), self.engine);
         let mirror = self.config.mirror.as_ref().map(ToString::to_string);
         let made = tokio::task::spawn_blocking(move || {
-            tell_catalogue(&catalogue, &here, &folder, engine, mirror)
+            tell::catalogue(&catalogue, &here, &folder, engine, mirror)
         });
         made.await
             .map_err(|_| Fault::internal("The catalogue could not be read"))
-    }
-}
-
-fn tell_catalogue(
-    catalogue: &Catalogue,
-    here: &Here,
-    folder: &Path,
-    (context, sequences): (u32, u32),
-    mirror: Option<String>,
-) -> v1::Catalogue {
-    use crate::supervisor::memory;
-    use v1::catalogue_entry::Fit as Told;
-
-    let machine = Machine::look();
-    let best = fit::recommended(catalogue, &machine, context, sequences);
-    let held = here
-        .known
-        .iter()
-        .find(|model| model.active)
-        .map_or(0, |model| memory::need(model, context, sequences));
-    let items = catalogue.items.iter().map(|entry| {
-        let need = fit::memory(entry, context, sequences);
-        let model = here.model(entry);
-        v1::CatalogueEntry {
-            name: entry.name.clone(),
-            title: entry.title.clone(),
-            summary: entry.summary.clone(),
-            purpose: entry.purpose.as_str().to_owned(),
-            architecture: entry.architecture.clone(),
-            parameters: entry.parameters,
-            quantization: entry.quantization.clone(),
-            context_length: entry.context_length,
-            license: entry.license.clone(),
-            license_url: entry.license_url.clone(),
-            sources: entry.sources.iter().map(ToString::to_string).collect(),
-            size_bytes: entry.total(),
-            sha256: entry.sha256.to_vec(),
-            memory_bytes: need,
-            fit: match fit::fit(need, held, &machine) {
-                Fit::Unknown => Told::Unspecified,
-                Fit::Fits => Told::Fits,
-                Fit::Tight => Told::Tight,
-                Fit::TooLarge => Told::TooLarge,
-            }
-            .into(),
-            recommended: best.is_some_and(|best| best.name == entry.name),
-            model: model.map(|model| model.id.to_vec()).unwrap_or_default(),
-            present: here.file(entry).is_some(),
-            partial_bytes: partial::listed_bytes(folder, entry),
-        }
-    });
-    v1::Catalogue {
-        date: catalogue.date.clone(),
-        file: catalogue
-            .path
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-        mirror: mirror.unwrap_or_default(),
-        memory_bytes: machine.memory.unwrap_or_default(),
-        available_bytes: machine.available.unwrap_or_default(),
-        cores: machine.cores,
-        items: items.collect(),
-    }
-}
-
-fn wanted(entry: &Entry, use_then: bool) -> Wanted {
-    Wanted {
-        version: 1,
-        sha256: hex::encode(entry.sha256),
-        use_then,
-    }
-}
-
-/// The notes in the folder, oldest first. Blocks.
-fn noted(folder: &Path) -> Vec<(String, Wanted)> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".wanted")) else {
-            continue;
-        };
-        let about = entry.metadata().ok().filter(|about| about.len() < 4096);
-        let Some(time) = about.and_then(|about| about.modified().ok()) else {
-            continue;
-        };
-        let read = std::fs::read(entry.path()).unwrap_or_default();
-        match serde_json::from_slice::<Wanted>(&read) {
-            Ok(wanted) if wanted.version == 1 && is_name(name) => {
-                found.push((time, name.to_owned(), wanted));
-            }
-            _ => tracing::warn!("A note of a download makes no sense and is passed over."),
-        }
-    }
-    found.sort_by_key(|(time, ..)| *time);
-    found.truncate(MOST);
-    let found = found.into_iter();
-    found.map(|(_, name, wanted)| (name, wanted)).collect()
-}
-
-fn told(name: &str, pull: &Pull) -> v1::Pull {
-    use v1::pull::State;
-
-    let Reading {
-        phase,
-        done,
-        total,
-        kept,
-        rate,
-        source,
-    } = pull.meter.read();
-    let (state, fault, retry_in_ms) = match phase {
-        Phase::Queued => (State::Queued, None, 0),
-        Phase::Checking => (State::Checking, None, 0),
-        Phase::Running => (State::Running, None, 0),
-        Phase::Waiting(at, fault) => {
-            let left = at.saturating_duration_since(Instant::now()).as_millis();
-            let left = u64::try_from(left).unwrap_or(u64::MAX);
-            (State::Waiting, Some(fault), left)
-        }
-        Phase::Verifying => (State::Verifying, None, 0),
-        Phase::Done => (State::Done, None, 0),
-        Phase::Failed(fault) => (State::Failed, Some(fault), 0),
-    };
-    v1::Pull {
-        name: name.to_owned(),
-        state: state.into(),
-        done_bytes: done,
-        total_bytes: total,
-        kept_bytes: kept,
-        bytes_per_second: rate,
-        source,
-        use_then: pull.use_then,
-        model: pull.model.map(|id| id.to_vec()).unwrap_or_default(),
-        fault,
-        retry_in_ms,
     }
 }
 

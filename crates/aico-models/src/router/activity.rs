@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aico_contracts::ids::{ModelId, PersonId};
 use aico_contracts::v1::asked_of_model::Outcome;
 use aico_contracts::v1::generated_end::Reason;
-use aico_contracts::v1::{self, Envelope, GeneratedEnd};
+use aico_contracts::v1::{self, Envelope, Fault, GeneratedEnd};
 use bytes::Bytes;
 use tokio::time::Instant;
+
+use crate::clock;
 
 /// From one sample to the next.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -43,7 +45,9 @@ struct Stats {
     waiting: u32,
     totals: v1::AskedTotals,
     first_us: u64,
-    writing_us: u64,
+    /// Tokens that were written, or read where nothing is written, and how long that took.
+    paced: u64,
+    paced_us: u64,
     since: Window,
     /// When `running` last changed.
     changed: Instant,
@@ -77,6 +81,8 @@ pub struct Loaded {
     pub model: ModelId,
     /// As shown.
     pub name: String,
+    /// What runs it; empty: our own engine.
+    pub engine: &'static str,
     /// Of its process.
     pub process_id: u32,
     /// Bytes of its memory, if that is known.
@@ -113,9 +119,10 @@ impl Stats {
             waiting: 0,
             totals: v1::AskedTotals::default(),
             first_us: 0,
-            writing_us: 0,
+            paced: 0,
+            paced_us: 0,
             since: Window::default(),
-            changed: Instant::now(),
+            changed: clock::now(),
             speed: 0.0,
             cpu: None,
         }
@@ -123,7 +130,7 @@ impl Stats {
 
     /// Counts the time that questions ran up to now.
     fn settle(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         self.since.busy += (now - self.changed) * self.running;
         self.changed = now;
     }
@@ -151,8 +158,7 @@ impl Stats {
     fn totals(&self) -> v1::AskedTotals {
         let mut totals = self.totals;
         totals.first_token_us = self.first_us.checked_div(totals.completed).unwrap_or(0);
-        let writing = Duration::from_micros(self.writing_us);
-        totals.tokens_per_second = rate(totals.answer_tokens, writing);
+        totals.tokens_per_second = rate(self.paced, Duration::from_micros(self.paced_us));
         totals
     }
 }
@@ -182,7 +188,7 @@ impl Activity {
         log.requests.push_back(Asked {
             number,
             person: asked.person.clone(),
-            begun: Instant::now(),
+            begun: clock::now(),
             first: None,
             told: v1::AskedOfModel {
                 request: asked.id.to_vec(),
@@ -199,8 +205,11 @@ impl Activity {
             activity: self.clone(),
             model,
             number,
-            begun: Instant::now(),
+            begun: clock::now(),
+            since: clock::now(),
+            waited: Duration::ZERO,
             first: None,
+            read: 0,
             waits: false,
             ended: false,
         }
@@ -209,13 +218,13 @@ impl Activity {
     /// Takes a sample of what happened since the last.
     pub fn sample(&self, available: Option<u64>, loaded: &[Loaded]) {
         let mut log = self.log();
-        let now = Instant::now();
+        let now = clock::now();
         let since = log.sampled.map_or(EVERY, |at| now - at);
         log.sampled = Some(now);
         for one in loaded {
             log.models
                 .entry(one.model)
-                .or_insert_with(|| Stats::new(&one.name, ""));
+                .or_insert_with(|| Stats::new(&one.name, one.engine));
         }
         let mut models = Vec::new();
         for (id, stats) in &mut log.models {
@@ -283,7 +292,11 @@ impl Activity {
             if told.total_us == 0
                 && let Some(first) = asked.first
             {
-                told.tokens_per_second = rate(u64::from(told.answer_tokens), first.elapsed());
+                told.tokens_per_second = rate(u64::from(told.answer_tokens), clock::now() - first);
+            } else if told.total_us == 0 {
+                let waited = Duration::from_micros(told.waited_us);
+                let reading = (clock::now() - asked.begun).saturating_sub(waited);
+                told.tokens_per_second = rate(u64::from(told.prompt_tokens), reading);
             }
             told
         })
@@ -294,7 +307,7 @@ impl Activity {
     #[must_use]
     pub fn models(&self) -> Vec<(ModelId, v1::ModelActivity)> {
         let log = self.log();
-        let since = log.sampled.map_or(EVERY, |at| at.elapsed());
+        let since = log.sampled.map_or(EVERY, |at| clock::now() - at);
         let of = |(id, stats): (&ModelId, &Stats)| {
             // Too short a time says nothing.
             let speed = match since < Duration::from_secs(1) || stats.is_idle() {
@@ -324,7 +337,12 @@ pub struct Ticket {
     model: ModelId,
     number: u64,
     begun: Instant,
+    /// When it last began to wait.
+    since: Instant,
+    waited: Duration,
     first: Option<Instant>,
+    /// Tokens that were read, where nothing is written.
+    read: u32,
     waits: bool,
     ended: bool,
 }
@@ -348,7 +366,7 @@ impl Ticket {
     /// It waits for a place.
     pub fn queued(&mut self) {
         let first = !std::mem::replace(&mut self.waits, true);
-        let waited = us(self.begun.elapsed());
+        let waited = us(self.waited + (clock::now() - self.since));
         self.change(|stats, asked| {
             if first {
                 stats.running(false);
@@ -366,7 +384,8 @@ impl Ticket {
         if !std::mem::replace(&mut self.waits, false) {
             return;
         }
-        let waited = us(self.begun.elapsed());
+        self.waited += clock::now() - self.since;
+        let waited = us(self.waited);
         self.change(|stats, asked| {
             stats.waiting(false);
             stats.running(true);
@@ -377,10 +396,56 @@ impl Ticket {
         });
     }
 
+    /// Others have their turn before it goes on.
+    pub fn yielded(&mut self) {
+        self.started();
+        self.since = clock::now();
+        self.queued();
+    }
+
+    /// So many tokens more were read, by a model that writes nothing.
+    pub fn read(&mut self, tokens: u32) {
+        self.started();
+        self.read = self.read.saturating_add(tokens);
+        self.change(|stats, asked| {
+            stats.since.pieces += u64::from(tokens);
+            if let Some(asked) = asked {
+                let told = &mut asked.told;
+                told.prompt_tokens = told.prompt_tokens.saturating_add(tokens);
+            }
+        });
+    }
+
+    /// All is read.
+    pub fn done(mut self) {
+        self.started();
+        self.close(Outcome::Completed, "", None);
+    }
+
+    /// It ended so, and what comes of it.
+    ///
+    /// # Errors
+    /// The fault that it ended in.
+    pub fn ended<T>(self, with: Result<T, Fault>) -> Result<T, Fault> {
+        match &with {
+            Ok(_) => self.done(),
+            Err(fault) => self.faulted(&fault.code),
+        }
+        with
+    }
+
+    /// It ended in a fault of this code: it went wrong, or was refused.
+    pub fn faulted(self, code: &str) {
+        match code {
+            "model-failed" | "internal" => self.failed(code),
+            _ => self.refused(code),
+        }
+    }
+
     /// A piece of the answer has come.
     pub fn piece(&mut self) {
         self.started();
-        let now = Instant::now();
+        let now = clock::now();
         let first = self.first.is_none();
         let first_us = us(now - self.begun);
         if first {
@@ -424,20 +489,28 @@ impl Ticket {
     fn close(&mut self, outcome: Outcome, code: &str, end: Option<&GeneratedEnd>) {
         self.ended = true;
         let (begun, first, waits) = (self.begun, self.first, self.waits);
+        let (read, waited) = (self.read, self.waited);
         self.change(|stats, asked| {
             match waits {
                 true => stats.waiting(false),
                 false => stats.running(false),
             }
-            let now = Instant::now();
+            let now = clock::now();
             let writing = first.map_or(Duration::ZERO, |first| now - first);
+            // One that only reads is as fast as it reads.
+            let paced = match read {
+                0 => writing,
+                _ => (now - begun).saturating_sub(waited),
+            };
             let totals = &mut stats.totals;
             match outcome {
                 Outcome::Completed | Outcome::Cut => {
                     totals.completed += 1;
                     stats.since.completed += 1;
                     stats.first_us += first.map_or(0, |first| us(first - begun));
-                    stats.writing_us += us(writing);
+                    totals.prompt_tokens += u64::from(read);
+                    stats.paced += u64::from(read);
+                    stats.paced_us += us(paced);
                 }
                 Outcome::Cancelled => totals.cancelled += 1,
                 Outcome::Refused => totals.refused += 1,
@@ -450,6 +523,7 @@ impl Ticket {
                 totals.prompt_tokens += u64::from(end.prompt_tokens);
                 totals.cached_tokens += u64::from(end.cached_tokens);
                 totals.answer_tokens += u64::from(end.answer_tokens);
+                stats.paced += u64::from(end.answer_tokens);
             }
             if let Some(asked) = asked {
                 let told = &mut asked.told;
@@ -461,7 +535,11 @@ impl Ticket {
                     told.cached_tokens = end.cached_tokens;
                     told.answer_tokens = end.answer_tokens;
                 }
-                told.tokens_per_second = rate(u64::from(told.answer_tokens), writing);
+                let tokens = match read {
+                    0 => told.answer_tokens,
+                    read => read,
+                };
+                told.tokens_per_second = rate(u64::from(tokens), paced);
             }
         });
     }
@@ -472,5 +550,76 @@ impl Drop for Ticket {
         if !self.ended {
             self.close(Outcome::Cancelled, "", None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked_by(person: PersonId) -> Envelope {
+        Envelope {
+            person: person.as_bytes().to_vec().into(),
+            ..Envelope::default()
+        }
+    }
+
+    #[test]
+    fn of_a_question_that_is_only_read_it_is_told_how_long_it_waited_and_what_was_read() {
+        let activity = Activity::default();
+        let person = PersonId::new();
+        let mut ticket = activity.begin(ModelId::new(), "m", "transformers", &asked_by(person));
+        ticket.queued();
+        let second = Duration::from_secs(1);
+        clock::advance(second);
+        let now = |activity: &Activity| {
+            let told = activity.models().remove(0).1;
+            (told.running, told.waiting)
+        };
+        assert_eq!(now(&activity), (0, 1));
+        ticket.started();
+        assert_eq!(now(&activity), (1, 0));
+        clock::advance(second);
+        ticket.read(300);
+        let running = activity.requests(person).remove(0);
+        assert_eq!((running.prompt_tokens, running.answer_tokens), (300, 0));
+        assert_eq!(running.outcome(), Outcome::Running);
+        // The clock also moves by itself.
+        let about = |rate: f32, wanted: f32| rate <= wanted && rate > wanted / 10.0;
+        assert!(about(running.tokens_per_second, 300.0));
+        // Somebody more urgent has the next two seconds.
+        ticket.yielded();
+        assert_eq!(now(&activity), (0, 1));
+        clock::advance(2 * second);
+        ticket.started();
+        clock::advance(second);
+        ticket.read(100);
+        ticket.done();
+        assert_eq!(now(&activity), (0, 0));
+
+        let done = activity.requests(person).remove(0);
+        assert_eq!(done.outcome(), Outcome::Completed);
+        assert!(done.waited_us >= 3_000_000 && done.total_us - done.waited_us >= 2_000_000);
+        assert_eq!((done.prompt_tokens, done.answer_tokens), (400, 0));
+        assert!(about(done.tokens_per_second, 200.0));
+        let totals = activity.models().remove(0).1.totals.unwrap();
+        assert_eq!((totals.completed, totals.prompt_tokens), (1, 400));
+        assert!(about(totals.tokens_per_second, 200.0));
+    }
+
+    #[test]
+    fn a_question_is_refused_or_fails_or_is_given_up() {
+        let (activity, model) = (Activity::default(), ModelId::new());
+        for code in ["busy", "model-failed"] {
+            let asked = asked_by(PersonId::new());
+            activity.begin(model, "m", "", &asked).faulted(code);
+        }
+        let mut given_up = activity.begin(model, "m", "", &asked_by(PersonId::new()));
+        given_up.queued();
+        drop(given_up);
+        let told = activity.models().remove(0).1;
+        assert_eq!((told.running, told.waiting), (0, 0));
+        let totals = told.totals.unwrap();
+        assert_eq!((totals.refused, totals.failed, totals.cancelled), (1, 1, 1));
     }
 }

@@ -13,12 +13,14 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Circuit};
 use super::gate::Gate;
-use crate::backend::{Asker, Backend, BackendError, Capability, Offered};
+use crate::backend::{Asker, Backend, BackendError, Capability, InMemory, Offered};
 
 /// What the ids of their models are made from, with the names of program and model.
 const IDS: &[u8] = b"aico model of a program beside us\0";
 /// How long a list may take.
 const LISTING: Duration = Duration::from_secs(3);
+/// How long it may take to tell what is in memory.
+const GLANCE: Duration = Duration::from_secs(1);
 /// How long a model is left out that its program does not have or has no memory for.
 const LEFT_OUT: Duration = Duration::from_secs(10 * 60);
 
@@ -249,6 +251,27 @@ impl Backends {
     pub async fn refresh(&self, older: Duration) {
         let all = self.0.iter().map(|engine| engine.refresh(older));
         futures_util::future::join_all(all).await;
+    }
+
+    /// What is in their memory because of us; what does not tell it at once is left out.
+    pub async fn in_memory(&self) -> Vec<(Model, InMemory)> {
+        // One that hangs would keep waiting whoever looks.
+        let well = |engine: &&Arc<Engine>| engine.inner().breaker.lets_through(Instant::now());
+        let all = self.0.iter().filter(well).map(|engine| async move {
+            let told = tokio::time::timeout(GLANCE, engine.backend.in_memory()).await;
+            let inside = told.unwrap_or_default().into_iter();
+            let inside = inside.map(|one| {
+                let model = Model {
+                    engine: Arc::clone(engine),
+                    id: id_of(engine.backend.name(), &one.name),
+                    name: one.name.clone(),
+                };
+                (model, one)
+            });
+            inside.collect::<Vec<_>>()
+        });
+        let all = futures_util::future::join_all(all).await;
+        all.into_iter().flatten().collect()
     }
 
     /// Whether all were asked what they offer within this time.

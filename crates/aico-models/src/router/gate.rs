@@ -155,15 +155,6 @@ impl Gate {
         })
     }
 
-    /// Waits for a place, without a word of where in the queue. `None`: too many wait already.
-    pub async fn pass(&self, person: Option<PersonId>, priority: Priority) -> Option<Pass> {
-        match self.enter(person, priority) {
-            Entry::Now(pass) => Some(pass),
-            Entry::Wait(queued) => queued.pass.await.ok(),
-            Entry::Full => None,
-        }
-    }
-
     fn leave(&self, person: Option<PersonId>) {
         let mut admitted = Vec::new();
         let mut inner = self.inner();

@@ -9,12 +9,14 @@
 //! - `backends`: programs beside us; `gate` lets so many questions in at once, `breaker` leaves
 //!   one alone that fails.
 //! - `passing`: one question, from its coming to its end.
-//! - `activity`: the figures.
+//! - `activity`: the figures; those of questions that others answer too: for vectors, and to the
+//!   packages for texts (`packages`).
 
 mod activity;
 mod backends;
 mod breaker;
-mod gate;
+pub(crate) mod gate;
+pub(crate) mod packages;
 mod passing;
 pub mod table;
 
@@ -33,7 +35,9 @@ use uuid::Uuid;
 pub use backends::{Backends, id_of};
 pub use breaker::{Breaker, Circuit};
 
+use crate::backend::InMemory;
 use crate::supervisor::MemoryProbe;
+pub(crate) use activity::Ticket;
 use activity::{Activity, EVERY, Loaded, now_ms};
 pub(crate) use backends::Model as BackendModel;
 use table::Table;
@@ -68,6 +72,8 @@ pub struct Router {
     pub table: Table,
     pub(crate) backends: Backends,
     pub(crate) chosen: Chosen,
+    /// The packages for texts that are in memory.
+    pub(crate) packages: packages::Packages,
     activity: Activity,
     memory: Arc<dyn MemoryProbe>,
     /// Models that may be in memory at once.
@@ -101,6 +107,7 @@ impl Router {
             table: Table::default(),
             backends,
             chosen: Chosen::default(),
+            packages: packages::Packages::default(),
             activity: Activity::default(),
             memory,
             most_loaded,
@@ -206,6 +213,18 @@ impl Router {
         }
     }
 
+    /// A question that somebody else answers has come for this model; `engine` is what runs it,
+    /// empty: our own engine.
+    pub(crate) fn asked(
+        &self,
+        model: ModelId,
+        name: &str,
+        engine: &str,
+        question: &v1::Envelope,
+    ) -> Ticket {
+        self.activity.begin(model, name, engine, question)
+    }
+
     fn slot_of(&self, id: Uuid) -> Option<u32> {
         let running = self.running.lock();
         running
@@ -232,14 +251,19 @@ impl Router {
 
     fn sample(&self) {
         let slots = self.table.slots().into_iter();
+        let slots = slots.map(|slot| (slot.model, slot.name, "", slot.process_id));
+        let packages = self.packages.all().into_iter();
+        let packages = packages.map(|(id, one)| (id, one.name, packages::ENGINE, one.process_id));
         let loaded: Vec<_> = slots
-            .filter(|slot| slot.process_id != 0)
-            .map(|slot| {
-                let usage = self.memory.process(slot.process_id);
+            .chain(packages)
+            .filter(|(.., process_id)| *process_id != 0)
+            .map(|(model, name, engine, process_id)| {
+                let usage = self.memory.process(process_id);
                 Loaded {
-                    model: slot.model,
-                    name: slot.name,
-                    process_id: slot.process_id,
+                    model,
+                    name,
+                    engine,
+                    process_id,
                     memory: usage.as_ref().map(|usage| usage.resident),
                     cpu: usage.map(|usage| usage.cpu),
                 }
@@ -256,14 +280,21 @@ impl Router {
         let Ok(person) = PersonId::from_slice(&request.envelope.person) else {
             return request.fault(Fault::invalid("The person's id has not 16 bytes"));
         };
-        let told = tokio::task::spawn_blocking(move || self.activity(person, &question)).await;
+        let beside = self.backends.in_memory().await;
+        let told = tokio::task::spawn_blocking(move || self.activity(person, &question, &beside));
+        let told = told.await;
         match told {
             Ok(told) => request.reply(told),
             Err(_panicked) => request.fault(Fault::internal("The figures can't be told")),
         }
     }
 
-    fn activity(&self, person: PersonId, question: &v1::ReadActivity) -> v1::ModelsActivity {
+    fn activity(
+        &self,
+        person: PersonId,
+        question: &v1::ReadActivity,
+        beside: &[(BackendModel, InMemory)],
+    ) -> v1::ModelsActivity {
         let (at, now) = (now_ms(), crate::clock::now());
         let unix = |then: Instant| {
             let left = then.saturating_duration_since(now);
@@ -271,6 +302,15 @@ impl Router {
         };
         let mut known: HashMap<ModelId, v1::ModelActivity> =
             self.activity.models().into_iter().collect();
+        for (model, _) in beside {
+            // Its figures may be gone from the log; it is there all the same.
+            known.entry(model.id).or_insert_with(|| v1::ModelActivity {
+                model: model.id.to_vec(),
+                name: model.name.clone(),
+                engine: model.engine.backend.name().to_owned(),
+                ..v1::ModelActivity::default()
+            });
+        }
         let chosen = self.chosen.get().map(|model| model.id);
         let active = chosen.or_else(|| self.table.active());
         let mut models = Vec::new();
@@ -303,11 +343,32 @@ impl Router {
                 ..of
             });
         }
+        for (id, package) in self.packages.all() {
+            let usage = match package.process_id {
+                0 => None,
+                process => self.memory.process(process),
+            };
+            let of = known.remove(&id).unwrap_or_default();
+            let is_idle = of.running == 0 && of.waiting == 0;
+            models.push(v1::ModelActivity {
+                model: id.to_vec(),
+                name: package.name,
+                engine: packages::ENGINE.to_owned(),
+                status: package.status.into(),
+                memory_bytes: usage.map_or(0, |usage| usage.resident),
+                idle_until_unix_ms: package.idle_until.filter(|_| is_idle).map_or(0, unix),
+                places: 1,
+                process_id: package.process_id,
+                ..of
+            });
+        }
         models.sort_by_key(|model| std::cmp::Reverse(model.process_id != 0));
         let mut others: Vec<_> = known.into_iter().collect();
         others.sort_by(|a, b| (&a.1.name, a.0).cmp(&(&b.1.name, b.0)));
         for (id, told) in others {
+            let inside = beside.iter().find(|(model, _)| model.id == id);
             let of_backend = self.backends.find(id);
+            let of_backend = of_backend.or_else(|| inside.map(|(model, _)| model.clone()));
             let resting = self.backends.resting(id);
             let status = match (&of_backend, resting) {
                 (Some(_), None) => Status::Ready,
@@ -317,9 +378,15 @@ impl Router {
             models.push(v1::ModelActivity {
                 status: status.into(),
                 active: active == Some(id),
-                places: of_backend.map_or(0, |model| {
-                    u32::try_from(model.engine.gate.at_once()).unwrap_or(u32::MAX)
-                }),
+                places: match &of_backend {
+                    Some(model) => u32::try_from(model.engine.gate.at_once()).unwrap_or(u32::MAX),
+                    None => u32::from(told.engine == packages::ENGINE),
+                },
+                memory_bytes: inside.map_or(0, |(_, one)| one.bytes),
+                idle_until_unix_ms: match inside {
+                    Some((_, one)) if told.running == 0 => one.until_unix_ms,
+                    _ => 0,
+                },
                 resting_until_unix_ms: resting.map_or(0, unix),
                 ..told
             });

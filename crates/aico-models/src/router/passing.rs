@@ -319,10 +319,7 @@ async fn wait(back: &mut Responder, mut queued: super::gate::Queued) -> Waited {
 fn end_badly(back: Responder, ticket: Ticket, error: RequestError) {
     match error {
         RequestError::Fault(fault) => {
-            match fault.code.as_str() {
-                "model-failed" | "internal" => ticket.failed(&fault.code),
-                _ => ticket.refused(&fault.code),
-            }
+            ticket.faulted(&fault.code);
             back.fault(fault);
         }
         RequestError::DeadlinePassed => {

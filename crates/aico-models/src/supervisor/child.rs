@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::process::launch::{Control, LINE_LIMIT, Launch, Report};
 
@@ -44,6 +45,8 @@ impl Program {
 pub(super) enum News {
     /// A line of its own.
     Report(Report),
+    /// It wrote that there was no memory for it; its end follows.
+    NoMemory,
     /// It ended.
     Ended(Option<ExitStatus>),
 }
@@ -118,10 +121,10 @@ impl Launcher for Starter {
         let _ended = input.write_all(line.as_bytes()).await;
         let process_id = child.id().unwrap_or(0);
         let (sender, news) = mpsc::channel(16);
-        tokio::spawn(hear(output, sender.clone()));
+        let heard = tokio::spawn(hear(output, sender.clone()));
         let filtered = tokio::spawn(filter(errors));
         let (kill, killed) = oneshot::channel();
-        tokio::spawn(await_end(child, killed, filtered, sender));
+        tokio::spawn(await_end(child, killed, (heard, filtered), sender));
         Ok(Run {
             process_id,
             input: Some(input),
@@ -229,25 +232,26 @@ async fn hear(output: impl AsyncRead + Unpin, news: mpsc::Sender<News>) {
     let mut output = BufReader::new(output);
     while let Some(line) = line(&mut output).await {
         match serde_json::from_slice(&line) {
-            Ok(Report::Answered {
-                trace,
-                outcome,
-                read,
-                written,
-                took_ms,
-            }) => {
-                // Its own words are in no record: a trace is one, or none.
-                let trace = trace.parse::<Trace>().ok().map(|trace| trace.to_string());
-                tracing::debug!(
+            Ok(report) => {
+                if let Report::Answered {
                     trace,
-                    ?outcome,
+                    outcome,
                     read,
                     written,
                     took_ms,
-                    "The model process has dealt with a question."
-                );
-            }
-            Ok(report) => {
+                } = &report
+                {
+                    // Its own words are in no record: a trace is one, or none.
+                    let trace = trace.parse::<Trace>().ok().map(|trace| trace.to_string());
+                    tracing::debug!(
+                        trace,
+                        ?outcome,
+                        read,
+                        written,
+                        took_ms,
+                        "The model process has dealt with a question."
+                    );
+                }
                 if news.send(News::Report(report)).await.is_err() {
                     return;
                 }
@@ -270,7 +274,7 @@ async fn line(input: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Vec<u8>> {
 async fn await_end(
     mut child: Child,
     killed: oneshot::Receiver<()>,
-    filtered: tokio::task::JoinHandle<()>,
+    (heard, filtered): (JoinHandle<()>, JoinHandle<bool>),
     news: mpsc::Sender<News>,
 ) {
     let status = tokio::select! {
@@ -281,7 +285,14 @@ async fn await_end(
         }
     };
     // Its last words come before the news of its end, unless somebody else holds the pipe.
-    let _held = tokio::time::timeout(Duration::from_millis(200), filtered).await;
+    let last = async {
+        let _ended = heard.await;
+        filtered.await.unwrap_or(false)
+    };
+    let no_memory = tokio::time::timeout(Duration::from_millis(200), last).await;
+    if no_memory.unwrap_or(false) {
+        let _nobody_listens = news.send(News::NoMemory).await;
+    }
     let _nobody_listens = news.send(News::Ended(status)).await;
 }
 
@@ -297,13 +308,14 @@ const KNOWN: &[(&str, &str)] = &[
         "terminate called",
         "The inference library threw an exception and aborted.",
     ),
-    ("bad_alloc", "The model process ran out of memory."),
-    (
-        "memory allocation of",
-        "The model process ran out of memory.",
-    ),
-    ("failed to allocate", "The model process ran out of memory."),
+    (NO_MEMORY[0], RAN_OUT),
+    (NO_MEMORY[1], RAN_OUT),
+    (NO_MEMORY[2], RAN_OUT),
 ];
+
+/// What stands in a line of one that has no memory.
+const NO_MEMORY: [&str; 3] = ["bad_alloc", "memory allocation of", "failed to allocate"];
+const RAN_OUT: &str = "The model process ran out of memory.";
 
 fn known(line: &str) -> Option<&'static str> {
     KNOWN
@@ -312,10 +324,12 @@ fn known(line: &str) -> Option<&'static str> {
         .map(|(_, words)| *words)
 }
 
-/// Reads what a process writes besides, and lets nothing of it through but its kind.
-pub(super) async fn filter(errors: impl AsyncRead + Unpin) {
+/// Reads what a process writes besides, and lets nothing of it through but its kind. Tells whether
+/// it wrote that there was no memory.
+pub(super) async fn filter(errors: impl AsyncRead + Unpin) -> bool {
     let mut errors = BufReader::new(errors);
     let mut unknown = 0_u64;
+    let mut no_memory = false;
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -325,10 +339,14 @@ pub(super) async fn filter(errors: impl AsyncRead + Unpin) {
             .await
         {
             Ok(0) | Err(_) => break,
-            Ok(_) => match known(&String::from_utf8_lossy(&buffer)) {
-                Some(words) => tracing::warn!("{words}"),
-                None => unknown += 1,
-            },
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&buffer);
+                no_memory |= NO_MEMORY.iter().any(|phrase| line.contains(phrase));
+                match known(&line) {
+                    Some(words) => tracing::warn!("{words}"),
+                    None => unknown += 1,
+                }
+            }
         }
     }
     if unknown > 0 {
@@ -337,6 +355,7 @@ pub(super) async fn filter(errors: impl AsyncRead + Unpin) {
             "The model process wrote lines that are not known."
         );
     }
+    no_memory
 }
 
 #[cfg(test)]
@@ -352,5 +371,13 @@ mod tests {
             known("terminate called after throwing an instance of 'std::bad_alloc'").map(str::len),
             Some("The inference library threw an exception and aborted.".len())
         );
+    }
+
+    #[tokio::test]
+    async fn one_that_writes_that_there_is_no_memory_is_known_by_it() {
+        let thrown = "hello\nterminate called after throwing 'std::bad_alloc'\n";
+        assert!(filter(thrown.as_bytes()).await);
+        assert!(filter("memory allocation of 9 bytes failed".as_bytes()).await);
+        assert!(!filter("GGML_ASSERT(a == b) failed\n".as_bytes()).await);
     }
 }

@@ -6,8 +6,9 @@ use std::time::UNIX_EPOCH;
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1::Fault;
 
-use super::registry::ModelRecord;
+use super::registry::{Adapter, ModelRecord};
 use crate::disk;
+use crate::gguf::lora::{self, LoraError};
 use crate::gguf::{Description, GgufError};
 use crate::process::launch::Failure;
 
@@ -46,6 +47,15 @@ pub enum AddError {
         /// Its architecture.
         architecture: String,
     },
+    /// No adapter for this model.
+    #[error("{path} is no adapter for this model")]
+    NoAdapter {
+        /// The adapter's file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LoraError,
+    },
 }
 
 impl AddError {
@@ -78,6 +88,20 @@ impl AddError {
                 .with_what_to_do("Download it again."),
             Self::NotAModel { source, .. } => not(format!("{source}.")).with_what_to_do(choose),
             Self::Speechless { .. } => not(format!("{self}.")).with_what_to_do(choose),
+            Self::NoAdapter {
+                path,
+                source: source @ LoraError::File(GgufError::Cut(..)),
+            } => Fault::new("model-damaged", "The file of the adapter is not whole")
+                .with_detail(format!("{}: {source}.", path.display()))
+                .with_what_to_do("Download it again."),
+            Self::NoAdapter { source, .. } => {
+                Fault::new("not-a-model", "This file is no adapter for this model")
+                    .with_detail(format!("{self}: {source}."))
+                    .with_what_to_do(
+                        "An adapter is a GGUF file of the kind LoRA, made for this very model; \
+                         convert_lora_to_gguf.py of llama.cpp makes one of other files.",
+                    )
+            }
         }
     }
 }
@@ -87,21 +111,10 @@ impl AddError {
 /// # Errors
 /// When it is not there or no model. Blocks.
 pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
-    let missing = |source| AddError::Missing {
-        path: path.to_owned(),
-        source,
-    };
-    let path = path.canonicalize().map_err(missing)?;
-    if path.to_str().is_none() {
-        return Err(AddError::Path(path));
-    }
-    let metadata = path.metadata().map_err(missing)?;
-    if !metadata.is_file() {
-        return Err(AddError::NoFile(path));
-    }
+    let (path, metadata) = found(path)?;
     let about = match Description::of_file(&path) {
         Ok(about) => about,
-        Err(GgufError::Io(source)) => return Err(missing(source)),
+        Err(GgufError::Io(source)) => return Err(AddError::Missing { path, source }),
         Err(source) => return Err(AddError::NotAModel { path, source }),
     };
     if !about.speaks() && !about.pooling {
@@ -133,8 +146,57 @@ pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
         starter: false,
         active: false,
         pinned: false,
+        adapter: None,
         path,
     })
+}
+
+/// The same of a file and the adapter that changes it: a model of its own. Reads all of the adapter.
+///
+/// # Errors
+/// When one of them is not there, the file is no model, or the adapter not one for it. Blocks.
+pub fn look_adapted(path: &Path, adapter: &Path) -> Result<ModelRecord, AddError> {
+    let mut record = look(path)?;
+    let (path, metadata) = found(adapter)?;
+    match lora::check(&path, &record.path) {
+        Ok(()) => {}
+        Err(LoraError::File(GgufError::Io(source))) => {
+            return Err(AddError::Missing { path, source });
+        }
+        Err(source) => return Err(AddError::NoAdapter { path, source }),
+    }
+    let hashed = std::fs::File::open(&path).and_then(|mut file| crate::process::hash(&mut file));
+    let sha256 = match hashed {
+        Ok(hash) => hash,
+        Err(source) => return Err(AddError::Missing { path, source }),
+    };
+    if let Some(stem) = path.file_stem() {
+        record.name = format!("{} + {}", record.name, stem.to_string_lossy());
+    }
+    record.adapter = Some(Adapter {
+        size: metadata.len(),
+        modified_ns: modified_ns(&metadata),
+        sha256,
+        path,
+    });
+    Ok(record)
+}
+
+/// Where a file really is.
+fn found(path: &Path) -> Result<(PathBuf, std::fs::Metadata), AddError> {
+    let missing = |source| AddError::Missing {
+        path: path.to_owned(),
+        source,
+    };
+    let path = path.canonicalize().map_err(missing)?;
+    if path.to_str().is_none() {
+        return Err(AddError::Path(path));
+    }
+    let metadata = path.metadata().map_err(missing)?;
+    match metadata.is_file() {
+        true => Ok((path, metadata)),
+        false => Err(AddError::NoFile(path)),
+    }
 }
 
 fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
@@ -160,15 +222,44 @@ pub enum Presence {
     Missing,
 }
 
-/// Looks at the file of a record. Blocks, shortly.
+/// Looks at the file of a record, and at that of its adapter. Blocks, shortly.
 #[must_use]
 pub fn presence(record: &ModelRecord) -> Presence {
-    match std::fs::File::open(&record.path).and_then(|file| file.metadata()) {
+    let own = own_presence(record);
+    match (own, adapter_presence(record)) {
+        // What an adapter holds is compared with its hash each time.
+        (Presence::Same | Presence::Touched, gone @ (Presence::Changed | Presence::Missing)) => {
+            gone
+        }
+        _ => own,
+    }
+}
+
+fn own_presence(record: &ModelRecord) -> Presence {
+    presence_of(&record.path, record.size, record.modified_ns)
+}
+
+fn adapter_presence(record: &ModelRecord) -> Presence {
+    match &record.adapter {
+        None => Presence::Same,
+        Some(adapter) => presence_of(&adapter.path, adapter.size, adapter.modified_ns),
+    }
+}
+
+fn presence_of(path: &Path, size: u64, modified: i64) -> Presence {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Err(_) => Presence::Missing,
-        Ok(now) if now.len() != record.size || !now.is_file() => Presence::Changed,
-        Ok(now) if modified_ns(&now) != record.modified_ns => Presence::Touched,
+        Ok(now) if now.len() != size || !now.is_file() => Presence::Changed,
+        Ok(now) if modified_ns(&now) != modified => Presence::Touched,
         Ok(_) => Presence::Same,
     }
+}
+
+/// The adapter, where it is what is wrong with a model and its own file is not. Blocks, shortly.
+fn adapter_at_fault(record: &ModelRecord) -> Option<&Adapter> {
+    let wrong = |presence| matches!(presence, Presence::Missing | Presence::Changed);
+    let adapter = record.adapter.as_ref()?;
+    (wrong(adapter_presence(record)) && !wrong(own_presence(record))).then_some(adapter)
 }
 
 /// SHA-256 of a file that is still as it was when it was added. Blocks as long as reading takes.
@@ -176,12 +267,15 @@ pub fn presence(record: &ModelRecord) -> Presence {
 pub fn hash(record: &ModelRecord) -> Option<[u8; 32]> {
     let mut file = std::fs::File::open(&record.path).ok()?;
     let hash = crate::process::hash(&mut file).ok()?;
-    (presence(record) == Presence::Same).then_some(hash)
+    (own_presence(record) == Presence::Same).then_some(hash)
 }
 
-/// The fault of a model whose file is gone.
+/// The fault of a model whose file is gone, or its adapter.
 #[must_use]
 pub fn missing(record: &ModelRecord) -> Fault {
+    if let Some(adapter) = adapter_at_fault(record) {
+        return adapter_missing(adapter);
+    }
     Fault::new("model-missing", "The model's file is not there")
         .with_detail(format!("{} can't be opened.", record.path.display()))
         .with_what_to_do(
@@ -189,9 +283,20 @@ pub fn missing(record: &ModelRecord) -> Fault {
         )
 }
 
-/// The fault of a model whose file changed.
+fn adapter_missing(adapter: &Adapter) -> Fault {
+    Fault::new("model-missing", "The adapter of the model is not there")
+        .with_detail(format!("{} can't be opened.", adapter.path.display()))
+        .with_what_to_do(
+            "Put it back, or choose another model: `aico model list`, `aico model use`.",
+        )
+}
+
+/// The fault of a model whose file changed, or its adapter.
 #[must_use]
 pub fn damaged(record: &ModelRecord) -> Fault {
+    if let Some(adapter) = adapter_at_fault(record) {
+        return adapter_damaged(adapter);
+    }
     Fault::new("model-damaged", "The model's file has changed")
         .with_detail(format!(
             "{} is not the file that was added.",
@@ -200,6 +305,17 @@ pub fn damaged(record: &ModelRecord) -> Fault {
         .with_what_to_do(
             "If you replaced it yourself, add it again: `aico model add FILE`. One of the \
              catalogue can be downloaded again: `aico model pull NAME`.",
+        )
+}
+
+fn adapter_damaged(adapter: &Adapter) -> Fault {
+    Fault::new("model-damaged", "The adapter of the model has changed")
+        .with_detail(format!(
+            "{} is not the file that was added.",
+            adapter.path.display()
+        ))
+        .with_what_to_do(
+            "If you replaced it yourself, add it again: `aico model add MODEL --adapter FILE`.",
         )
 }
 
@@ -227,6 +343,19 @@ pub(super) fn refused(model: &ModelRecord, failure: &Failure) -> Fault {
         }
         Failure::Memory => Fault::new("model-too-large", "The model does not fit into memory")
             .with_what_to_do("Choose a smaller model, or set a smaller context."),
+        Failure::Adapter(failure) => match (&model.adapter, &**failure) {
+            (Some(adapter), Failure::Missing) => adapter_missing(adapter),
+            (Some(adapter), Failure::Damaged) => adapter_damaged(adapter),
+            (Some(adapter), Failure::Unreadable) => unreadable(&adapter.path),
+            (adapter, _) => {
+                let path = adapter.as_ref().map(|adapter| adapter.path.display());
+                Fault::new("model-refused", "The adapter of the model can't be loaded")
+                    .with_detail(path.map_or(String::new(), |path| {
+                        format!("{path} does not work with this model.")
+                    }))
+                    .with_what_to_do("Choose another model, or add this one with another adapter.")
+            }
+        },
         Failure::Launch => Fault::model_failed("The model process did not understand us")
             .with_what_to_do("AICO was replaced while it ran: start it again."),
         Failure::Confinement | Failure::Link | Failure::Device(_) => {

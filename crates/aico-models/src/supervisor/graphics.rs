@@ -50,6 +50,7 @@ impl Why {
             Failure::Device(lack) => Some(Self::Lack(*lack)),
             // The processor tells whether it was the device.
             Failure::Refused(_) | Failure::Memory => Some(Self::Refused),
+            Failure::Adapter(failure) => Self::of(failure),
             Failure::Link
             | Failure::Missing
             | Failure::Damaged

@@ -34,6 +34,33 @@ const SECOND: Version = Version {
     files: ["inactive_file", "active_file"],
 };
 
+/// The files of both versions that tell how many processes were ended for memory.
+const ENDED: [&str; 2] = ["memory.events", "memory.oom_control"];
+/// What their line begins with, and the machine's.
+const ENDED_LINE: &str = "oom_kill ";
+
+/// How many processes of this process's group, and of those below it, the system has ended for
+/// memory; of the machine where no group tells it.
+pub(super) fn ended_for_memory() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    ended_in(Path::new(ROOT), Path::new("/proc/vmstat"), &groups)
+}
+
+fn ended_in(root: &Path, machine: &Path, groups: &str) -> Option<u64> {
+    let told = |file: &Path| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(ENDED_LINE)?.trim().parse().ok())
+    };
+    // The nearest that tells it counts what happened in those below it.
+    let own = memory_groups(root, groups).find_map(|(base, _, path)| {
+        let folders = folders(&base, path).into_iter();
+        let mut files = folders.flat_map(|folder| ENDED.map(|name| folder.join(name)));
+        files.find_map(|file| told(&file))
+    });
+    own.or_else(|| told(machine))
+}
+
 /// `None`: there is none.
 pub(super) fn limit() -> Option<Limit> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -43,17 +70,7 @@ pub(super) fn limit() -> Option<Limit> {
 /// The same of these groups, as `/proc/self/cgroup` tells them.
 fn limit_in(root: &Path, groups: &str) -> Option<Limit> {
     let mut tightest: Option<Limit> = None;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        let (base, version) = match controllers {
-            "" => (root.to_owned(), &SECOND),
-            one if one.split(',').any(|name| name == "memory") => (root.join("memory"), &FIRST),
-            _ => continue,
-        };
+    for (base, version, path) in memory_groups(root, groups) {
         for folder in folders(&base, path) {
             let Some(here) = of(&folder, version) else {
                 continue;
@@ -68,6 +85,23 @@ fn limit_in(root: &Path, groups: &str) -> Option<Limit> {
         }
     }
     tightest
+}
+
+/// Of these groups those that have to do with memory: where they are, which version, and the path.
+fn memory_groups<'a>(
+    root: &Path,
+    groups: &'a str,
+) -> impl Iterator<Item = (PathBuf, &'static Version, &'a str)> {
+    groups.lines().filter_map(move |line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (base, version) = match controllers {
+            "" => (root.to_owned(), &SECOND),
+            one if one.split(',').any(|name| name == "memory") => (root.join("memory"), &FIRST),
+            _ => return None,
+        };
+        Some((base, version, path))
+    })
 }
 
 /// The group's folder and those above it. Where a container sees its own group as the root, the
@@ -160,5 +194,24 @@ mod tests {
         };
         assert_eq!(of("4:cpu,memory:/c\n0::/\n"), Some(limit));
         assert_eq!(of("4:cpu,memory:/gone/in/a/container\n"), None);
+    }
+
+    #[test]
+    fn what_was_ended_for_memory_is_told_by_the_group_or_else_by_the_machine() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        let machine = at("vmstat");
+        let of = |groups| ended_in(root.path(), &machine, groups);
+        assert_eq!(of("0::/a/b\n"), None);
+        std::fs::write(&machine, "pgfault 9\noom_kill 70\noom_killer 1\n").unwrap();
+        assert_eq!(of("0::/a/b\n"), Some(70));
+        let events = |count| format!("low 0\nmax 8\noom 5\noom_kill {count}\noom_group_kill 0\n");
+        write(&at("a"), &[("memory.events", &events(6))]);
+        assert_eq!(of("0::/a/gone/in/a/container\n"), Some(6));
+        write(&at("a/b"), &[("memory.events", &events(4))]);
+        assert_eq!(of("0::/a/b\n"), Some(4));
+        let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+        write(&at("memory/c"), &[("memory.oom_control", control)]);
+        assert_eq!(of("4:cpu,memory:/c\n0::/\n"), Some(2));
     }
 }

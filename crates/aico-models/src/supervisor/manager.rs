@@ -17,10 +17,13 @@ use tokio::time::Instant;
 
 use super::child::{Launcher, News};
 use super::ending::{GRACE, Leaving};
+use super::ends::Ends;
 use super::files::{self, Presence};
 use super::graphics::Graphics;
+use super::places::Entrance;
 use super::prepare::Wish;
 use super::registry::{ModelRecord, ModelRegistryStore};
+use super::room::Awaited;
 use super::slot::{Due, Heard, Parts, Slot};
 use super::{MANAGER, ManagerConfig, ManagerError, Order, StartWhen, scratch};
 use crate::clock;
@@ -49,8 +52,10 @@ pub(super) struct Manager {
     /// Processes that are being ended, and what they are.
     pub(super) endings: JoinSet<()>,
     pub(super) leaving: HashMap<task::Id, Leaving>,
-    /// The model that the first wish waits to have room for: id and name.
-    pub(super) awaited: Option<(ModelId, String)>,
+    /// The model that the first wish waits to have room for.
+    pub(super) awaited: Option<Awaited>,
+    /// Packages that come in.
+    pub(super) entrance: Entrance,
     /// Questions that wait for a model, in their order.
     pub(super) wishes: VecDeque<Wish>,
     /// When the first of them is looked at again.
@@ -133,6 +138,7 @@ impl Manager {
                 listener,
                 launcher,
                 graphics: Graphics::new(config.gpu.clone()),
+                ends: Ends::default(),
                 config,
                 hung: hangs,
             }),
@@ -150,6 +156,7 @@ impl Manager {
             endings: JoinSet::new(),
             leaving: HashMap::new(),
             awaited: None,
+            entrance: Entrance::new(),
             wishes: VecDeque::new(),
             look_again: None,
             memory_looked: clock::now(),
@@ -195,6 +202,10 @@ impl Manager {
                 Some(request) = self.topics.prepare.recv() => self.prepare(request).await,
                 Some(request) = self.topics.unload.recv() => self.unload_asked(request).await,
                 Some(wish) = self.later.1.recv() => self.wish(wish).await,
+                Some(entry) = self.entrance.inbox.recv() => {
+                    self.entrance.waiting.push_back(entry);
+                    self.admit().await;
+                }
                 () = until(look_again) => self.grant_wishes().await,
                 Some(ended) = self.endings.join_next_with_id() => {
                     let id = ended.map_or_else(|panicked| panicked.id(), |(id, ())| id);
@@ -330,6 +341,7 @@ impl Manager {
     /// A person has done something about it: it is tried again.
     pub(super) fn try_again(&mut self, id: ModelId) {
         self.failed.remove(&id);
+        self.parts.ends.forget(id);
         self.parts.graphics.try_again();
     }
 

@@ -11,8 +11,9 @@ const OVERHEAD: u64 = 128 << 20;
 /// Bytes that running this model takes, as far as the file tells.
 #[must_use]
 pub fn need(record: &ModelRecord, context: u32, sequences: u32) -> u64 {
+    let adapter = record.adapter.as_ref().map_or(0, |adapter| adapter.size);
     need_of(
-        record.size,
+        record.size.saturating_add(adapter),
         record.context_length,
         record.bytes_per_token,
         context,

@@ -7,7 +7,7 @@
 //! `prepare`, `unload` and `get-state`, starts processes, hears of their ends, and publishes `models.state`
 //! on every change. Each model in memory is a `slot` with a process, timers and kept prompts of its
 //! own; what one of them does is nothing to the others. Who goes to make room for another, `room`
-//! decides. Questions go through the [`router`](crate::router).
+//! decides, for the packages of `transformers` too. Questions go through the [`router`](crate::router).
 //!
 //! A model is computed on a graphics device where one is wanted and can be had (`graphics`), and on
 //! the processor otherwise.
@@ -20,6 +20,7 @@
 mod backoff;
 mod child;
 mod ending;
+mod ends;
 pub(crate) mod files;
 mod graphics;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ mod leave;
 mod manager;
 pub(crate) mod memory;
 mod only;
+mod places;
 mod prepare;
 mod pressure;
 mod prompts;
@@ -61,7 +63,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use child::Program;
 pub use memory::{MemoryProbe, SystemMemory, Usage};
-pub use registry::{Choice, MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
+pub use registry::{Adapter, Choice, MIGRATIONS, ModelRecord, ModelRegistryStore, SystemRegistry};
 
 use crate::gpu::GpuConfig;
 use crate::prompt_cache::PromptCache;
@@ -244,6 +246,7 @@ impl ModelManager {
                 threads,
             },
             (manager.router.clone(), Arc::clone(&registry)),
+            Arc::clone(&manager.entrance.places),
             Arc::clone(&packages.changed),
             pulling.clone(),
         )?;

@@ -8,12 +8,11 @@
 //! could go ([`table`](crate::router::table)), so that nobody is kept waiting by those who come
 //! after them. The choice for everybody stays what it is: whoever names no model gets that one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use aico_bus::Request;
-use aico_characters::is_wanted;
+use aico_bus::{Request, Responder};
 use aico_contracts::ids::{ModelId, PersonId};
+use aico_contracts::topics;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Fault, Priority};
 
@@ -22,7 +21,7 @@ use super::manager::{Manager, presence, registry_fault};
 use super::memory;
 use super::registry::ModelRecord;
 use super::requests::chats;
-use super::room::{Resident, Room, room};
+use super::room::{Awaited, Room};
 use super::slot::Slot;
 use crate::backend::{Asker, Capability};
 use crate::batch::queue::rank;
@@ -30,7 +29,7 @@ use crate::clock;
 use crate::router::BackendModel;
 
 /// How often it is looked whether there is room.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a model that could not be loaded is left out.
 const LEFT_OUT: Duration = Duration::from_secs(10 * 60);
 /// How old the lists of the programs beside us may be when a model is looked for.
@@ -41,51 +40,84 @@ const MOST: usize = 256;
 /// A question for a model that waits to be answered.
 pub(super) enum Wish {
     /// For the first of these that can be had.
-    Prepare(Request, v1::PrepareModel),
+    Prepare(Prepare),
     /// For the one that is chosen for everybody.
     State(Request),
     /// For that one too, by the manager itself.
     Load,
 }
 
+/// One that says what it wants.
+pub(super) struct Prepare {
+    back: Responder,
+    asked: v1::PrepareModel,
+    /// The place that it was told last.
+    told: Option<u32>,
+}
+
+impl Prepare {
+    /// Tells how many are before it, where that is wanted and has changed. Never waits: whoever does
+    /// not take what came before hears it at the next look.
+    async fn tell(&mut self, before: u32) {
+        if self.back.request().purpose != topics::PLACES || self.told == Some(before) {
+            return;
+        }
+        let place = v1::PreparedModel {
+            waiting: Some(before),
+            ..v1::PreparedModel::default()
+        };
+        let sent = tokio::time::timeout(Duration::ZERO, self.back.send(place)).await;
+        if matches!(sent, Ok(Ok(()))) {
+            self.told = Some(before);
+        }
+    }
+}
+
 impl Wish {
     fn wanted(&self) -> &[String] {
         match self {
-            Self::Prepare(_, asked) => &asked.wanted,
+            Self::Prepare(prepare) => &prepare.asked.wanted,
             Self::State(_) | Self::Load => &[],
+        }
+    }
+
+    /// What it came in; `None`: nobody asked for it.
+    fn envelope(&self) -> Option<&v1::Envelope> {
+        match self {
+            Self::Prepare(prepare) => Some(prepare.back.request()),
+            Self::State(request) => Some(&request.envelope),
+            Self::Load => None,
         }
     }
 
     /// The first of the names, where nothing else may come in its place.
     fn only(&self) -> Option<&str> {
         match self {
-            Self::Prepare(_, asked) if asked.only => asked.wanted.first().map(String::as_str),
-            Self::Prepare(..) | Self::State(_) | Self::Load => None,
+            Self::Prepare(prepare) if prepare.asked.only => {
+                prepare.asked.wanted.first().map(String::as_str)
+            }
+            Self::Prepare(_) | Self::State(_) | Self::Load => None,
         }
     }
 
     /// On whose behalf a program beside us would be asked.
     fn asker(&self) -> Asker {
-        let person = match self {
-            Self::Prepare(request, _) | Self::State(request) => &request.envelope.person[..],
-            Self::Load => &[],
-        };
+        let person = self.envelope().map(|envelope| &envelope.person[..]);
         Asker {
-            person: PersonId::from_slice(person).ok(),
+            person: person.and_then(|person| PersonId::from_slice(person).ok()),
         }
     }
 
     fn priority(&self) -> Priority {
-        match self {
-            Self::Prepare(request, _) | Self::State(request) => request.envelope.priority(),
-            Self::Load => Priority::Normal,
-        }
+        let envelope = self.envelope();
+        envelope.map_or(Priority::Normal, v1::Envelope::priority)
     }
 
     /// Whether nobody waits for it any more.
     fn is_given_up(&self) -> bool {
         match self {
-            Self::Prepare(request, _) | Self::State(request) => request.is_cancelled(),
+            Self::Prepare(prepare) => prepare.back.is_cancelled(),
+            Self::State(request) => request.is_cancelled(),
             Self::Load => false,
         }
     }
@@ -93,10 +125,11 @@ impl Wish {
     fn reply(self, state: v1::ModelState, starter: bool, missing: Vec<String>) {
         match self {
             Self::State(request) => request.reply(state),
-            Self::Prepare(request, _) => request.reply(v1::PreparedModel {
+            Self::Prepare(prepare) => prepare.back.end(v1::PreparedModel {
                 state: Some(state),
                 starter,
                 missing,
+                waiting: None,
             }),
             Self::Load => {}
         }
@@ -104,7 +137,8 @@ impl Wish {
 
     fn fault(self, fault: Fault) {
         match self {
-            Self::State(request) | Self::Prepare(request, _) => request.fault(fault),
+            Self::State(request) => request.fault(fault),
+            Self::Prepare(prepare) => prepare.back.fault(fault),
             Self::Load => tracing::warn!(code = fault.code, "No model could be loaded."),
         }
     }
@@ -125,7 +159,11 @@ impl Manager {
             Ok(asked) if asked.wanted.len() > MOST => {
                 return request.fault(Fault::too_long("Too many models are named"));
             }
-            Ok(asked) => Wish::Prepare(request, asked),
+            Ok(asked) => Wish::Prepare(Prepare {
+                back: request.stream(),
+                asked,
+                told: None,
+            }),
             Err(fault) => return request.fault(fault),
         };
         let backends = self.router.backends.clone();
@@ -146,7 +184,7 @@ impl Manager {
             && self.router.chosen.get().is_none()
             && let Some(active) = self.active.as_ref().map(|model| model.id)
             && let Some(slot) = self.slots.iter_mut().find(|slot| slot.model.id == active)
-            && !slot.is_short()
+            && !slot.may_pass()
         {
             slot.grant();
             let (state, starter) = (slot.state(), slot.model.starter);
@@ -161,10 +199,29 @@ impl Manager {
     }
 
     /// Answers those that wait, as far as they can be answered now, and has others give way to the
-    /// first that can't.
+    /// first that can't. Packages have what is left.
     pub(super) async fn grant_wishes(&mut self) {
         let awaited = self.answer_wishes().await;
         self.router.table.set_awaited(awaited);
+        self.admit().await;
+        // Where only a process has to end it is a matter of seconds.
+        if awaited.is_some() {
+            // After the state, whose line on a terminal it takes.
+            self.tell();
+            self.tell_places().await;
+        }
+    }
+
+    /// Tells those that wait until others have been answered how many are before them.
+    async fn tell_places(&mut self) {
+        let mut before = 0;
+        for wish in &mut self.wishes {
+            if let Wish::Prepare(prepare) = wish {
+                prepare.tell(before).await;
+            }
+            // The manager's own is nobody's question.
+            before += u32::from(!matches!(wish, Wish::Load));
+        }
     }
 
     /// Tells how urgent the one is that waits until others have been answered. While the first waits
@@ -209,13 +266,18 @@ impl Manager {
                 }
                 Target::Own(model) => {
                     let starter = model.starter;
-                    let awaited = (model.id, model.name.clone());
+                    let config = &self.parts.config;
+                    let awaited = Awaited {
+                        id: model.id,
+                        name: model.name.clone(),
+                        need: memory::need(&model, config.context, config.sequences),
+                    };
                     match self.ready_or_loading(model, named).await {
                         Some(state) => (state, starter),
                         None => {
                             self.awaited = Some(awaited);
                             self.look_again = Some(clock::now() + LOOK_AGAIN);
-                            if self.leaving.is_empty() {
+                            if !self.is_anyone_going() {
                                 return Some(priority);
                             }
                             at += 1;
@@ -257,8 +319,8 @@ impl Manager {
         model: ModelRecord,
         named: bool,
     ) -> Option<v1::ModelState> {
-        let short = self.slot_of(model.id).is_some_and(Slot::is_short);
-        let again = !self.is_left_out(&model) && (short || !model.active);
+        let may_pass = self.slot_of(model.id).is_some_and(Slot::may_pass);
+        let again = !self.is_left_out(&model) && (may_pass || !model.active);
         let slot = self.slots.iter_mut().find(|slot| slot.model.id == model.id);
         if let Some(slot) = slot
             && (slot.status != Status::Failed || !again)
@@ -352,86 +414,12 @@ impl Manager {
         };
         there && !matches!(self.room_for(model).await, Room::Never(_))
     }
-
-    /// What there is to do for this model to be loaded.
-    pub(super) async fn room_for(&self, model: &ModelRecord) -> Room {
-        let config = &self.parts.config;
-        let need = memory::need(model, config.context, config.sequences);
-        let others = self
-            .slots
-            .iter()
-            .filter(|slot| slot.is_inside() && slot.model.id != model.id);
-        let mut inside: Vec<_> = others
-            .map(|slot| {
-                let resident = Resident {
-                    slot: slot.number,
-                    name: slot.model.name.clone(),
-                    need: slot.need,
-                    taken: 0,
-                    used: slot.used(),
-                    pinned: slot.model.pinned,
-                    busy: slot.is_busy(),
-                };
-                (slot.process_id(), resident)
-            })
-            .collect();
-        let stay = inside.len();
-        inside.extend(self.leaving.values().map(|leaving| {
-            let resident = Resident {
-                slot: leaving.number,
-                name: leaving.name.clone(),
-                need: leaving.need,
-                taken: 0,
-                used: clock::now(),
-                pinned: false,
-                busy: true,
-            };
-            (leaving.process_id, resident)
-        }));
-        let probe = Arc::clone(&config.memory);
-        let looked = tokio::task::spawn_blocking(move || {
-            for (process, resident) in &mut inside {
-                let usage = match process {
-                    0 => None,
-                    process => probe.process(*process),
-                };
-                resident.taken = usage.map_or(0, |usage| usage.anonymous);
-            }
-            let inside = inside.into_iter().map(|(_, resident)| resident);
-            (probe.available(), inside.collect::<Vec<_>>())
-        });
-        let Ok((available, inside)) = looked.await else {
-            return Room::Later;
-        };
-        let most = usize::try_from(config.loaded).unwrap_or(usize::MAX);
-        match room(need, available, most, &inside) {
-            // Somebody goes already, and there will be room: nobody else has to.
-            Room::After(going) if inside.len() > stay && !going.is_empty() => Room::Later,
-            room => room,
-        }
-    }
-
-    /// Makes room for a model. False: not now.
-    pub(super) async fn make_room(&mut self, model: &ModelRecord) -> Result<bool, Fault> {
-        let going = match self.room_for(model).await {
-            Room::After(going) => going,
-            Room::Later => return Ok(false),
-            Room::Never(fault) => return Err(fault),
-        };
-        for one in &going {
-            if self.unload(*one) {
-                tracing::info!(slot = one, "A model was unloaded to make room for another.");
-            }
-        }
-        // There is room when they are gone.
-        Ok(going.is_empty())
-    }
 }
 
 /// Those that somebody may mean by this name or id.
 pub(super) fn called<'a>(models: &'a [ModelRecord], name: &str) -> Vec<&'a ModelRecord> {
-    let is_it = |model: &&ModelRecord| {
-        model.id.to_string() == name || is_wanted(name, &model.name, &model.path.to_string_lossy())
-    };
-    models.iter().filter(is_it).collect()
+    models
+        .iter()
+        .filter(|model| model.is_called(name))
+        .collect()
 }

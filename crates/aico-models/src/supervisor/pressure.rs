@@ -1,5 +1,5 @@
-//! Memory that other programs need: a model that nobody asks goes before the machine begins to
-//! swap, however long it might still have stayed.
+//! Memory that other programs need: a model or a package that nobody asks goes before the machine
+//! begins to swap, however long it might still have stayed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +30,17 @@ impl Manager {
         let could_go = self
             .slots
             .iter()
-            .any(|slot| slot.is_inside() && !slot.model.pinned);
+            .any(|slot| slot.is_inside() && !slot.model.pinned)
+            || !self.entrance.places.is_empty();
         could_go.then_some(self.memory_looked + LOOK)
     }
 
-    /// Unloads the model that was used longest ago where memory is short. One at a time: what one
+    /// Unloads the one that was used longest ago where memory is short. One at a time: what one
     /// gives back is seen at the next look.
     pub(super) async fn relieve(&mut self) {
         self.memory_looked = clock::now();
-        if !self.leaving.is_empty() || !self.wishes.is_empty() {
+        let waited_for = !self.wishes.is_empty() || !self.entrance.waiting.is_empty();
+        if waited_for || self.is_anyone_going() {
             return;
         }
         let probe = Arc::clone(&self.parts.config.memory);
@@ -46,18 +48,18 @@ impl Manager {
         let Ok(Some(free)) = looked else {
             return;
         };
-        let idle = self.slots.iter().filter(|slot| {
-            let recent = clock::now().saturating_duration_since(slot.used()) < RECENT;
-            slot.is_inside() && !slot.model.pinned && !slot.is_busy() && !recent
+        let idle = self.inside().into_iter().filter(|(_, one)| {
+            let recent = clock::now().saturating_duration_since(one.used) < RECENT;
+            !one.pinned && !one.busy && !recent
         });
-        let Some(number) = idle.min_by_key(|slot| slot.used()).map(|slot| slot.number) else {
+        let Some((_, longest)) = idle.min_by_key(|(_, one)| one.used) else {
             return;
         };
-        if self.unload(number) {
+        if self.unload_one(&longest.who) {
             tracing::info!(
-                slot = number,
+                who = ?longest.who,
                 free = gib(free),
-                "Memory is short, and nobody asked for a while; a model was unloaded."
+                "Memory is short, and nobody asked for a while; it was unloaded."
             );
         }
     }

@@ -3,8 +3,9 @@
 //! One row of `models_model` in `system.db` for each. Files lie where they lie; the registry
 //! holds what they were when they were added, so that a change is noticed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use aico_characters::is_wanted;
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1;
 use aico_store::rusqlite::{self, OptionalExtension, Row, params};
@@ -57,6 +58,23 @@ pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
                 ) STRICT;
             ",
         },
+        Migration {
+            version: 3,
+            name: "models with an adapter",
+            // The same file may be there with several adapters and without one, but its path in
+            // `models_model` is there once: that of a model with an adapter is made of both, and
+            // what they are stands here.
+            sql: "
+                CREATE TABLE models_adapter (
+                    model BLOB PRIMARY KEY CHECK (length(model) = 16),
+                    base TEXT NOT NULL,
+                    path TEXT NOT NULL,
+                    size INTEGER NOT NULL,
+                    modified_ns INTEGER NOT NULL,
+                    sha256 BLOB NOT NULL CHECK (length(sha256) = 32)
+                ) STRICT, WITHOUT ROWID;
+            ",
+        },
     ],
 };
 
@@ -67,6 +85,19 @@ pub struct Choice {
     pub backend: String,
     /// The model, as the program calls it.
     pub name: String,
+}
+
+/// The file of an adapter (LoRA), as it was when it was added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adapter {
+    /// Absolute, without symbolic links.
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub size: u64,
+    /// When the file was last changed, nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+    /// Of the whole file.
+    pub sha256: [u8; 32],
 }
 
 /// One model of the registry.
@@ -102,9 +133,28 @@ pub struct ModelRecord {
     pub active: bool,
     /// It stays in memory.
     pub pinned: bool,
+    /// What changes the model in the file; this is a model of its own then.
+    pub adapter: Option<Adapter>,
 }
 
 impl ModelRecord {
+    /// Whether this is what the file says, changed by this adapter or by none.
+    #[must_use]
+    pub fn is_of(&self, path: &Path, adapter: Option<&Path>) -> bool {
+        let own = self.adapter.as_ref().map(|adapter| &*adapter.path);
+        self.path == path && own == adapter
+    }
+
+    /// Whether somebody may mean it by this name or id. Its file is another model's as well where
+    /// there is an adapter: then it is meant by its whole name alone.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.id.to_string() == name
+            || match self.adapter {
+                None => is_wanted(name, &self.name, &self.path.to_string_lossy()),
+                Some(_) => self.name.eq_ignore_ascii_case(name.trim()),
+            }
+    }
+
     /// As it is told; looks whether the file is there.
     #[must_use]
     pub fn to_message(&self) -> v1::Model {
@@ -121,7 +171,12 @@ impl ModelRecord {
             starter: self.starter,
             active: self.active,
             pinned: self.pinned,
-            present: self.path.is_file(),
+            present: self.path.is_file()
+                && self.adapter.as_ref().is_none_or(|one| one.path.is_file()),
+            adapter: self
+                .adapter
+                .as_ref()
+                .map(|adapter| adapter.path.display().to_string()),
             modified_unix_ms: u64::try_from(self.modified_ns / 1_000_000).unwrap_or_default(),
             capabilities: capable::of_file(&self.path, self.modified_ns)
                 .into_iter()
@@ -193,6 +248,7 @@ impl SystemRegistry {
 const COLUMNS: &str = "id, name, path, size, modified_ns, sha256, architecture, parameters, \
     quantization, context_length, bytes_per_token, license, starter, active, \
     pinned";
+const OF_ADAPTER: &str = "base, adapter.path, adapter.size, adapter.modified_ns, adapter.sha256";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
     let broken = |column: usize| rusqlite::Error::IntegralValueOutOfRange(column, 0);
@@ -203,10 +259,20 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
         row.get::<_, i64>(column)
             .and_then(|n| u64::try_from(n).map_err(|_| broken(column)))
     };
+    let base: Option<String> = row.get(15)?;
+    let adapter = match &base {
+        None => None,
+        Some(_) => Some(Adapter {
+            path: PathBuf::from(row.get::<_, String>(16)?),
+            size: count(17)?,
+            modified_ns: row.get(18)?,
+            sha256: row.get(19)?,
+        }),
+    };
     Ok(ModelRecord {
         id: ModelId::from_slice(&id).map_err(|_| broken(0))?,
         name: row.get(1)?,
-        path: PathBuf::from(path),
+        path: PathBuf::from(base.unwrap_or(path)),
         size: count(3)?,
         modified_ns: row.get(4)?,
         sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
@@ -219,7 +285,13 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ModelRecord> {
         starter: row.get(12)?,
         active: row.get(13)?,
         pinned: row.get(14)?,
+        adapter,
     })
+}
+
+fn forget_adapter(tx: &rusqlite::Connection, id: ModelId) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM models_adapter WHERE model = ?1";
+    tx.execute(sql, [id.as_bytes()]).map(|_| ())
 }
 
 fn now_ms() -> i64 {
@@ -231,7 +303,16 @@ impl ModelRegistryStore for SystemRegistry {
     async fn list(&self) -> Result<Vec<ModelRecord>, StoreError> {
         self.0
             .read(|db| {
-                let sql = format!("SELECT {COLUMNS} FROM models_model ORDER BY added_unix_ms, id");
+                let own: Vec<_> = COLUMNS
+                    .split(", ")
+                    .map(|one| format!("own.{one}"))
+                    .collect();
+                let sql = format!(
+                    "SELECT {}, {OF_ADAPTER} FROM models_model own \
+                     LEFT JOIN models_adapter adapter ON adapter.model = own.id \
+                     ORDER BY own.added_unix_ms, own.id",
+                    own.join(", ")
+                );
                 let mut statement = db.prepare(&sql)?;
                 let rows = statement
                     .query_map([], record)?
@@ -243,6 +324,11 @@ impl ModelRegistryStore for SystemRegistry {
 
     async fn put(&self, model: ModelRecord) -> Result<(), StoreError> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let path = model.path.to_string_lossy().into_owned();
+        let place = match &model.adapter {
+            None => path.clone(),
+            Some(adapter) => format!("{path} + {}", adapter.path.display()),
+        };
         self.0
             .write(move |tx| {
                 let added: Option<i64> = tx
@@ -261,7 +347,7 @@ impl ModelRegistryStore for SystemRegistry {
                     params![
                         model.id.as_bytes(),
                         model.name,
-                        model.path.to_string_lossy(),
+                        place,
                         number(model.size),
                         model.modified_ns,
                         model.sha256,
@@ -277,6 +363,21 @@ impl ModelRegistryStore for SystemRegistry {
                         added.unwrap_or_else(now_ms),
                     ],
                 )?;
+                forget_adapter(tx, model.id)?;
+                if let Some(adapter) = &model.adapter {
+                    tx.execute(
+                        "INSERT INTO models_adapter (model, base, path, size, modified_ns, sha256) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        params![
+                            model.id.as_bytes(),
+                            path,
+                            adapter.path.to_string_lossy(),
+                            number(adapter.size),
+                            adapter.modified_ns,
+                            adapter.sha256,
+                        ],
+                    )?;
+                }
                 Ok(())
             })
             .await
@@ -306,6 +407,7 @@ impl ModelRegistryStore for SystemRegistry {
     async fn remove(&self, id: ModelId) -> Result<bool, StoreError> {
         self.0
             .write(move |tx| {
+                forget_adapter(tx, id)?;
                 Ok(tx.execute("DELETE FROM models_model WHERE id = ?1", [id.as_bytes()])? > 0)
             })
             .await

@@ -71,16 +71,30 @@ impl Manager {
     async fn try_add(&mut self, request: &Request) -> Result<v1::Model, Fault> {
         let question: v1::AddModel = request.decode()?;
         let path = std::path::PathBuf::from(question.path);
-        if !path.is_absolute() {
+        let adapter = question.adapter.map(std::path::PathBuf::from);
+        if !path.is_absolute() || adapter.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err(Fault::invalid("The path of a model must be absolute"));
         }
-        let looked = tokio::task::spawn_blocking(move || files::look(&path)).await;
+        let looked = tokio::task::spawn_blocking(move || match adapter {
+            None => files::look(&path),
+            Some(adapter) => files::look_adapted(&path, &adapter),
+        })
+        .await;
         let mut record = match looked {
             Ok(looked) => looked.map_err(|error| error.to_fault())?,
             Err(_panicked) => return Err(Fault::internal("Reading the model file failed")),
         };
+        let name = question.name.unwrap_or_default();
+        let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+        if !name.trim().is_empty() {
+            name.trim().clone_into(&mut record.name);
+        }
         let known = self.known().await?;
-        if let Some(old) = known.into_iter().find(|model| model.path == record.path) {
+        let adapter = record.adapter.as_ref().map(|adapter| &*adapter.path);
+        let old = known
+            .into_iter()
+            .find(|model| model.is_of(&record.path, adapter));
+        if let Some(old) = old {
             if old.starter {
                 return Ok(old.to_message());
             }

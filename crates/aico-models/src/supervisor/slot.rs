@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::child::{Launcher, News, Run};
 use super::ending::{Ending, GRACE, clear};
+use super::ends::{Cause, Ends, MOST, Signs};
 use super::files::{self, Presence};
 use super::graphics::{self, Graphics, Pick, Place, Why};
 use super::keeper::Keeper;
@@ -21,7 +22,8 @@ use super::registry::ModelRecord;
 use super::{ManagerConfig, PROCESS, backoff, scratch};
 use crate::clock;
 use crate::engine::llama;
-use crate::process::launch::{self, Launch, Report};
+use crate::gpu::Kind;
+use crate::process::launch::{self, Launch, Outcome, Report};
 use crate::prompt_cache::{Fingerprint, PromptCache};
 use crate::router::table::{Flight, View};
 
@@ -37,6 +39,7 @@ pub(super) struct Parts {
     pub(super) launcher: Arc<dyn Launcher>,
     pub(super) config: ManagerConfig,
     pub(super) graphics: Graphics,
+    pub(super) ends: Ends,
     /// Where a process is named that does not answer any more: slot and process id.
     pub(super) hung: mpsc::Sender<(u32, u32)>,
 }
@@ -74,6 +77,10 @@ pub(super) struct Slot {
     pub(super) flight: Flight,
     pulse: Option<Pulse>,
     place: Place,
+    /// What was seen of this run of its process.
+    signs: Signs,
+    /// It ended too often while it was asked something, and may do better later.
+    rests: bool,
 }
 
 /// What became of a timer.
@@ -117,6 +124,8 @@ impl Slot {
             flight: Flight::default(),
             pulse: None,
             place: Place::default(),
+            signs: Signs::default(),
+            rests: false,
         }
     }
 
@@ -169,6 +178,11 @@ impl Slot {
     pub(super) fn is_short(&self) -> bool {
         let fault = self.fault.as_ref();
         self.status == Status::Failed && fault.is_some_and(|fault| fault.code == "model-too-large")
+    }
+
+    /// Whether what keeps it from answering may be otherwise later, without a person's doing.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_short() || (self.status == Status::Failed && self.rests)
     }
 
     /// Somebody is about to ask a question.
@@ -246,6 +260,11 @@ impl Slot {
             } else {
                 None
             },
+            adapter: model.adapter.as_ref().map(|adapter| launch::Adapter {
+                path: adapter.path.clone(),
+                size: adapter.size,
+                sha256: hex::encode(adapter.sha256),
+            }),
             scratch: folder.clone(),
             threads: config.threads,
             context: config.context,
@@ -253,8 +272,11 @@ impl Slot {
             most_kept: config.prompts.as_ref().map_or(0, PromptCache::most),
             gpu: pick.offload,
         };
-        let emptied = tokio::task::spawn_blocking(move || scratch::emptied(&folder)).await;
-        if let Ok(Err(error)) = emptied {
+        let begun =
+            tokio::task::spawn_blocking(move || (Signs::begin(), scratch::emptied(&folder))).await;
+        let (signs, emptied) = begun.unwrap_or_else(|_panicked| (Signs::default(), Ok(())));
+        self.signs = signs;
+        if let Err(error) = emptied {
             tracing::warn!(%error, "The folder of the model process could not be made ready.");
         }
         self.place.device = None;
@@ -365,7 +387,11 @@ impl Slot {
                 tracing::info!(slot = self.number, context, "The model answers.");
             }
             // Written into the log where it was heard.
-            News::Report(Report::Answered { .. }) => {}
+            News::Report(Report::Answered { outcome, .. }) => {
+                if matches!(outcome, Outcome::Stop | Outcome::Length) {
+                    parts.ends.forget(self.model.id);
+                }
+            }
             News::Report(Report::Failed(failure)) => {
                 if self.place.kind.is_some()
                     && let Some(why) = Why::of(&failure)
@@ -377,6 +403,7 @@ impl Slot {
                 self.fail(fault);
                 return Heard::HasToEnd(GRACE);
             }
+            News::NoMemory => self.signs.no_memory = true,
             News::Ended(status) => {
                 self.run = None;
                 self.loading = None;
@@ -400,11 +427,7 @@ impl Slot {
             return;
         };
         let sequences = parts.config.sequences;
-        // What one device computed means something else to another.
-        let library = match self.place.kind {
-            None => llama::LIBRARY.to_owned(),
-            Some(kind) => format!("{} {kind}", llama::LIBRARY),
-        };
+        let library = computed_by(self.place.kind, &self.model);
         let fingerprint = Fingerprint::new(&model, self.context, sequences, &library);
         let (cache, client) = (cache.clone(), parts.client.clone());
         self.keeper = Some(Keeper::new(cache, client, self.number, fingerprint));
@@ -419,16 +442,23 @@ impl Slot {
                 slot = self.number,
                 "The model process does not answer any more."
             );
+            self.signs.hung = true;
             run.kill();
         }
     }
 
-    /// The process ended by itself: again after a while, unless it can't even load.
+    /// The process ended by itself: again after a while, unless it can't even load, or ends whenever
+    /// it is asked.
     async fn ended(&mut self, parts: &Parts, status: Option<ExitStatus>) {
         self.timer = None;
         let well = self
             .ready_since
             .is_some_and(|at| since(at) >= backoff::WELL_AFTER);
+        // Of one that nobody asked nothing is known by its end.
+        let asked = self.ready_since.is_some_and(|ready| {
+            let last = self.flight.last();
+            last.is_some_and(|at| at >= ready)
+        });
         let was_ready = self.ready_since.take().is_some();
         if well {
             self.crashes = 0;
@@ -437,10 +467,14 @@ impl Slot {
         if !was_ready {
             self.load_crashes += 1;
         }
+        let signs = std::mem::take(&mut self.signs);
+        let cause = tokio::task::spawn_blocking(move || signs.cause(status)).await;
+        let cause = cause.unwrap_or(Cause::Crash);
         let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
         tracing::warn!(
             slot = self.number,
             status,
+            ?cause,
             was_ready,
             crashes = self.crashes,
             "The model process ended."
@@ -449,13 +483,14 @@ impl Slot {
             return self.fall_back(parts, Why::Crashed(status)).await;
         }
         if self.load_crashes >= LOAD_CRASHES {
-            return self.fail(
-                Fault::model_failed("The model crashes whenever it is loaded")
-                    .with_detail(format!(
-                        "The process ended {LOAD_CRASHES} times ({status})."
-                    ))
-                    .with_what_to_do("Choose another model, or choose this one again to retry."),
-            );
+            return self.fail(cause.at_loading(LOAD_CRASHES, &status));
+        }
+        if asked {
+            let times = parts.ends.one_more(self.model.id);
+            if times >= MOST {
+                self.rests = true;
+                return self.fail(cause.at_answering(times, &status));
+            }
         }
         self.restarts += 1;
         let wait = backoff::wait(self.crashes, backoff::chance());
@@ -503,6 +538,7 @@ impl Slot {
             ..Place::default()
         };
         (self.crashes, self.load_crashes) = (0, 0);
+        parts.ends.forget(self.model.id);
         self.status = Status::Starting;
         self.restart_later(Duration::ZERO);
     }
@@ -511,6 +547,20 @@ impl Slot {
     pub(super) fn restart_later(&mut self, wait: Duration) {
         self.timer = Some(clock::now() + wait);
     }
+}
+
+/// What computes the prompts of a model that are kept. What one device computed means something else
+/// to another, and what was computed with an adapter something else without it.
+pub(super) fn computed_by(kind: Option<Kind>, model: &ModelRecord) -> String {
+    let mut library = match kind {
+        None => llama::LIBRARY.to_owned(),
+        Some(kind) => format!("{} {kind}", llama::LIBRARY),
+    };
+    if let Some(adapter) = &model.adapter {
+        library.push_str(" adapter ");
+        library.push_str(&hex::encode(adapter.sha256));
+    }
+    library
 }
 
 /// How long ago that was.

@@ -10,12 +10,12 @@ use super::manager::Manager;
 impl Manager {
     /// The state that is shown: of the model that was asked last.
     fn headline(&self) -> v1::ModelState {
-        if let Some((id, name)) = &self.awaited {
+        if let Some(awaited) = &self.awaited {
             // It has no process yet: another one ends first.
             return v1::ModelState {
                 status: Status::Starting.into(),
-                model: id.to_vec(),
-                name: name.clone(),
+                model: awaited.id.to_vec(),
+                name: awaited.name.clone(),
                 ..v1::ModelState::default()
             };
         }

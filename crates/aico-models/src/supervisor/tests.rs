@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 
 use super::child::{Launcher, News, Run};
+use super::places::{Places, Seat};
 use super::*;
 use crate::clock;
 use crate::process::launch::{Launch, Report};
@@ -72,6 +73,8 @@ struct Played {
     slow: watch::Receiver<Option<u8>>,
     /// Questions wait for a place.
     full: watch::Receiver<bool>,
+    /// One of them ends by itself.
+    die: Arc<Notify>,
 }
 
 #[async_trait]
@@ -87,6 +90,7 @@ impl Launcher for Played {
         let mut stubborn = self.stubborn.clone();
         let mut slow = self.slow.clone();
         let full = self.full.clone();
+        let die = Arc::clone(&self.die);
         let (news, heard) = mpsc::channel(4);
         let (kill, mut killed) = oneshot::channel();
         tokio::spawn(async move {
@@ -105,6 +109,10 @@ impl Launcher for Played {
                     }
                     _ = &mut killed => {
                         drop(stubborn.wait_for(|is| !*is).await);
+                        let _gone = news.send(News::Ended(None)).await;
+                        return;
+                    }
+                    () = die.notified() => {
                         let _gone = news.send(News::Ended(None)).await;
                         return;
                     }
@@ -158,8 +166,10 @@ struct House {
     stubborn: watch::Sender<bool>,
     slow: watch::Sender<Option<u8>>,
     full: watch::Sender<bool>,
+    die: Arc<Notify>,
     state: watch::Receiver<v1::ModelState>,
     memory: Arc<Made>,
+    places: Arc<Places>,
     folder: tempfile::TempDir,
     _task: JoinHandle<()>,
     _router: JoinHandle<()>,
@@ -188,6 +198,7 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
     let (stubborn, watched) = watch::channel(false);
     let (slow, far) = watch::channel(None);
     let (full, places) = watch::channel(false);
+    let die = Arc::new(Notify::new());
     let played = Played {
         bus: bus.clone(),
         next: AtomicU32::new(0),
@@ -195,12 +206,14 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
         stubborn: watched,
         slow: far,
         full: places,
+        die: Arc::clone(&die),
     };
     // It has to live, or the manager stops.
     let (orders, inbox) = mpsc::channel(4);
     let store = Arc::clone(&registry) as _;
     let made = Manager::new(&bus, listener, store, config, Arc::new(played), inbox).await;
     let (manager, state, routed) = made.unwrap();
+    let places = Arc::clone(&manager.entrance.places);
     let router = tokio::spawn(manager.router.clone().run(routed));
     let task = tokio::spawn(async move {
         let _orders = orders;
@@ -213,8 +226,10 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
         stubborn,
         slow,
         full,
+        die,
         state,
         memory,
+        places,
         folder,
         _task: task,
         _router: router,
@@ -245,6 +260,7 @@ fn record(folder: &Path, name: &str, size: u64, active: bool) -> ModelRecord {
         starter: false,
         active,
         pinned: false,
+        adapter: None,
     }
 }
 
@@ -279,6 +295,24 @@ impl House {
         let asked = self.asker.request(topics::MODELS_PREPARE, &question, meta);
         let limit = Duration::from_secs(60);
         tokio::time::timeout(limit, asked).await.unwrap().unwrap()
+    }
+
+    /// The same, and hears what is told until then.
+    async fn waiting_as(
+        &self,
+        priority: v1::Priority,
+        name: &str,
+    ) -> ReplyStream<v1::PreparedModel> {
+        let question = v1::PrepareModel {
+            wanted: vec![name.to_owned()],
+            only: false,
+        };
+        let meta = Meta::for_person(PersonId::new()).priority(priority);
+        let meta = meta.purpose(topics::PLACES);
+        let asked = self
+            .asker
+            .open_stream(topics::MODELS_PREPARE, &question, meta);
+        asked.await.unwrap()
     }
 
     /// Returns once this model is the one that waits for room.
@@ -360,12 +394,38 @@ impl House {
         let _: Empty = self.ask(topics::MODELS_PIN, &pin).await;
     }
 
+    /// A package of this size in GiB that was loaded, and works.
+    async fn package(&self, name: &str, gibs: u64) -> Result<Seat, v1::Fault> {
+        self.places.enter(name, gibs * GIB).await
+    }
+
+    /// One that has nothing to do, and leaves when it has to.
+    async fn idle_package(&self, name: &str, gibs: u64) {
+        rests(self.package(name, gibs).await.unwrap());
+        // The clock goes on, so that whoever is used next is used later.
+        pass(Duration::from_secs(2)).await;
+    }
+
+    /// Names of packages in memory.
+    fn packages(&self) -> Vec<String> {
+        let inside = self.places.inside().into_iter();
+        let mut names: Vec<_> = inside.map(|(_, one)| one.name).collect();
+        names.sort();
+        names
+    }
+
     /// An answer that goes on until it is finished.
     async fn answering(&self, model: ModelId) -> ReplyStream<v1::Generated> {
         let (first, stream) = self.asked(model).await;
         assert!(matches!(first.unwrap().item, Some(Item::Text(_))));
         stream
     }
+}
+
+/// A package that works no longer, and leaves when it has to.
+fn rests(seat: Seat) {
+    seat.busy(false);
+    tokio::spawn(async move { seat.sent_away().await });
 }
 
 /// Moves the clock, and lets everybody do what is due.
@@ -730,4 +790,264 @@ async fn nobody_goes_for_a_wish_that_was_given_up() {
         pass(Duration::from_secs(2)).await;
     }
     assert_eq!(house.inside().await, ["ant"]);
+}
+
+/// What is told next to who waits for room.
+async fn told_next(stream: &mut ReplyStream<v1::PreparedModel>) -> v1::PreparedModel {
+    let told = tokio::time::timeout(Duration::from_secs(60), stream.next()).await;
+    told.unwrap().unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_told_how_many_are_before() {
+    use v1::Priority::{Interactive, Normal};
+
+    let house = house(&[("ant", 1), ("bee", 1), ("cat", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let answered = house.answering(ant).await;
+    let mut first = house.waiting_as(Normal, "bee").await;
+    assert_eq!(told_next(&mut first).await.waiting, Some(0));
+    let mut second = house.waiting_as(Normal, "cat").await;
+    assert_eq!(told_next(&mut second).await.waiting, Some(1));
+    // A person comes before both, and gives up.
+    let mut person = house.waiting_as(Interactive, "cat").await;
+    assert_eq!(told_next(&mut person).await.waiting, Some(0));
+    assert_eq!(told_next(&mut first).await.waiting, Some(1));
+    assert_eq!(told_next(&mut second).await.waiting, Some(2));
+    drop(person);
+    assert_eq!(told_next(&mut first).await.waiting, Some(0));
+    assert_eq!(told_next(&mut second).await.waiting, Some(1));
+    // Who asks without that purpose hears the answer alone.
+    let silent = house.prepare_as(Normal, "bee");
+    tokio::pin!(silent);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut silent).await;
+    assert!(early.is_err(), "ant answers");
+
+    house.finish.notify_waiters();
+    drop(answered);
+    let told = told_next(&mut first).await;
+    assert_eq!(
+        (told.waiting, told.state.unwrap().name.as_str()),
+        (None, "bee")
+    );
+    assert_eq!(told_next(&mut second).await.waiting, Some(0));
+    // What was promised to the first is over then, and so on.
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(told_next(&mut second).await.state.unwrap().name, "cat");
+    pass(Duration::from_secs(2)).await;
+    let told = silent.await;
+    assert_eq!(
+        (told.waiting, told.state.unwrap().name.as_str()),
+        (None, "bee")
+    );
+}
+
+#[tokio::test]
+async fn one_that_kept_ending_is_tried_by_one_question_after_ten_minutes() {
+    let house = house(&[("ant", 1)], 60, 2).await;
+    let ends_when_asked = async || {
+        let ant = house.ready("").await;
+        let asked = house.answering(ant).await;
+        house.die.notify_one();
+        let mut state = house.state.clone();
+        let gone = state.wait_for(|state| state.status() != Status::Ready);
+        let told = tokio::time::timeout(Duration::from_secs(60), gone).await;
+        let told = told.unwrap().unwrap().clone();
+        drop(asked);
+        told.fault.unwrap_or_default()
+    };
+    assert_eq!(ends_when_asked().await, v1::Fault::default());
+    assert_eq!(ends_when_asked().await, v1::Fault::default());
+    let fault = ends_when_asked().await;
+    assert_eq!(
+        (fault.code.as_str(), fault.title.as_str()),
+        ("model-failed", "The model crashes whenever it is asked")
+    );
+    minutes(9).await;
+    let told = house.prepare("").await.state.unwrap();
+    assert_eq!((told.status(), told.fault), (Status::Failed, Some(fault)));
+    minutes(2).await;
+    let fault = ends_when_asked().await;
+    assert!(fault.detail.contains("4 times"), "{}", fault.detail);
+    let told = house.prepare("").await.state.unwrap();
+    assert_eq!(told.status(), Status::Failed);
+}
+
+#[tokio::test]
+async fn models_and_packages_make_room_for_each_other() {
+    let house = house(&[("ant", 2), ("bee", 4)], 8, 2).await;
+    house.idle_package("reader", 3).await;
+    house.ready("ant").await;
+    house.idle_package("finder", 2).await;
+    assert_eq!(house.packages(), ["finder", "reader"]);
+    // It was used longest ago, and is no model.
+    house.ready("bee").await;
+    assert_eq!(house.packages(), ["finder"]);
+    // Of 8 GiB 2 are with finder: ant goes, which was used before it.
+    assert_eq!(house.inside().await, ["bee"]);
+    house.idle_package("reader", 3).await;
+    assert_eq!(house.packages(), ["reader"]);
+    assert_eq!(house.inside().await, ["bee"]);
+    // And the other way round.
+    house.idle_package("finder", 5).await;
+    assert_eq!(house.packages(), ["finder", "reader"]);
+    assert!(house.inside().await.is_empty());
+    // Nobody who is pinned goes.
+    house.ready("ant").await;
+    house.pin("ant", true).await;
+    let refused = house.package("reader", 7).await;
+    let fault = refused.map(drop).unwrap_err();
+    assert_eq!(fault.code, "model-too-large");
+    assert!(
+        fault.detail.starts_with("It needs about 7.0 GiB, "),
+        "{}",
+        fault.detail
+    );
+    assert!(fault.detail.contains("Pinned: ant"), "{}", fault.detail);
+    assert_eq!(house.packages(), ["finder"], "nobody goes for nothing");
+}
+
+#[tokio::test]
+async fn what_is_being_loaded_has_its_room_already() {
+    let house = house(&[("ant", 5)], 8, 2).await;
+    // Nothing of it is in memory yet, by the system's word.
+    let reader = house.package("reader", 5).await.unwrap();
+    let second = house.package("finder", 5);
+    let third = house.prepare("ant");
+    tokio::pin!(second, third);
+    let early = tokio::time::timeout(Duration::from_millis(300), async {
+        tokio::select! {
+            _ = &mut second => {}
+            _ = &mut third => {}
+        }
+    });
+    assert!(early.await.is_err(), "there is no room for two of them");
+    assert_eq!(house.packages(), ["reader"]);
+    rests(reader);
+    // A question waits: it is before the package, which gets nothing of what it needs.
+    let prepared = tokio::select! {
+        prepared = &mut third => prepared,
+        _ = &mut second => panic!("it came before the question"),
+    };
+    assert_eq!(prepared.state.unwrap().name, "ant");
+    assert!(house.packages().is_empty());
+    // That one is theirs to ask for a moment, as it is told.
+    pass(Duration::from_secs(2)).await;
+    let finder = second.await.unwrap();
+    assert!(house.inside().await.is_empty());
+
+    // It does not wait for ever for those that work.
+    let late = house.package("reader", 5);
+    tokio::pin!(late);
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut late).await;
+    assert!(early.is_err(), "finder works");
+    pass(Duration::from_secs(30)).await;
+    let fault = late.await.map(drop).unwrap_err();
+    assert_eq!(fault.code, "busy");
+    assert_eq!(house.packages(), ["finder"]);
+    drop(finder);
+    assert!(house.packages().is_empty());
+
+    // A model that loads has its room as well.
+    house.slow.send_replace(Some(1));
+    house.prepare("ant").await;
+    let late = house.package("reader", 5);
+    let early = tokio::time::timeout(Duration::from_millis(300), late).await;
+    assert!(early.is_err(), "ant is being loaded");
+    assert_eq!(house.inside().await, ["ant"]);
+}
+
+#[tokio::test]
+async fn a_fifth_package_takes_the_place_of_an_idle_one_and_waits_for_none_that_works() {
+    let house = house(&[], 60, 2).await;
+    let mut seats = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        seats.push(house.package(name, 1).await.unwrap());
+    }
+    assert_eq!(house.packages(), ["a", "b", "c", "d", "e"], "all work");
+    drop(seats.split_off(4));
+    rests(seats.remove(2));
+    pass(Duration::from_secs(2)).await;
+    rests(seats.remove(1));
+    pass(Duration::from_secs(2)).await;
+    let _fifth = house.package("f", 1).await.unwrap();
+    assert_eq!(house.packages(), ["a", "b", "d", "f"]);
+}
+
+#[tokio::test]
+async fn a_package_that_is_asked_before_it_left_stays() {
+    let house = house(&[], 8, 2).await;
+    let reader = house.package("reader", 5).await.unwrap();
+    reader.busy(false);
+    let waiting = house.package("finder", 5);
+    tokio::pin!(waiting);
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::select! {
+            _ = &mut waiting => panic!("there is no room"),
+            () = reader.sent_away() => {}
+        }
+    });
+    told.await.unwrap();
+    reader.busy(true);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "reader works");
+    rests(reader);
+    let _finder = waiting.await.unwrap();
+    assert_eq!(house.packages(), ["finder"]);
+}
+
+#[tokio::test]
+async fn when_memory_becomes_short_idle_packages_go_like_idle_models() {
+    let house = house(&[("ant", 1)], 60, 2).await;
+    house.idle_package("reader", 1).await;
+    house.ready("ant").await;
+    house.idle_package("finder", 1).await;
+    let _works = house.package("worker", 1).await.unwrap();
+    minutes(2).await;
+    house.idle_package("latest", 1).await;
+    *house.memory.0.lock().unwrap() = GIB - 1;
+    let gone = [
+        (vec!["ant"], vec!["finder", "latest", "worker"]),
+        (vec![], vec!["finder", "latest", "worker"]),
+        (vec![], vec!["latest", "worker"]),
+        // It was just asked.
+        (vec![], vec!["latest", "worker"]),
+    ];
+    for (models, packages) in gone {
+        pass(Duration::from_secs(6)).await;
+        assert_eq!(house.inside().await, models);
+        assert_eq!(house.packages(), packages);
+    }
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(house.packages(), ["worker"]);
+}
+
+#[test]
+fn prompts_that_were_read_with_an_adapter_are_of_no_use_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = record(folder.path(), "owl", 1, false);
+    let with = |hash: u8| ModelRecord {
+        adapter: Some(Adapter {
+            path: folder.path().join("style.gguf"),
+            size: 1,
+            modified_ns: 0,
+            sha256: [hash; 32],
+        }),
+        ..plain.clone()
+    };
+    let by = |model: &ModelRecord| super::slot::computed_by(None, model);
+    assert_eq!(by(&plain), crate::engine::llama::LIBRARY);
+    assert_ne!(by(&plain), by(&with(1)));
+    assert_ne!(by(&with(2)), by(&with(1)));
+    assert_eq!(by(&with(1)), by(&with(1)));
+    // It takes memory as well.
+    let need = |model: &ModelRecord| super::memory::need(model, 512, 1);
+    assert_eq!(need(&with(1)), need(&plain) + 1);
+    // Its name is its own: the file is another model's too.
+    let named = ModelRecord {
+        name: "owl + style".to_owned(),
+        ..with(1)
+    };
+    assert!(plain.is_called("owl") && !named.is_called("owl"));
+    assert!(named.is_called("Owl + style") && named.is_called(&named.id.to_string()));
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aico_bus::{Client, Meta, Request, RequestError};
-use aico_characters::is_wanted;
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{self, slot_verb};
 use aico_contracts::v1::model_state::Status;
@@ -15,8 +14,9 @@ use tokio::time::Instant;
 use super::registry::{ModelRecord, ModelRegistryStore};
 use crate::backend::{Asker, BackendError, Capability};
 use crate::capable;
-use crate::router::Router;
+use crate::router::gate::Entry;
 use crate::router::table::{Flying, View};
+use crate::router::{Router, Ticket};
 
 /// Loading tens of gigabytes from a slow disk takes minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -46,7 +46,7 @@ impl Vectors {
         let back = request.stream();
         let done = async {
             let how = How::of(back.request(), deadline)?;
-            self.vectors(&how, asked, nothing).await
+            self.vectors(&how, back.request(), asked, nothing).await
         };
         let done = tokio::select! {
             () = back.cancelled() => return,
@@ -61,15 +61,18 @@ impl Vectors {
     async fn vectors(
         &self,
         how: &How,
+        question: &v1::Envelope,
         asked: v1::Embed,
         nothing: Fault,
     ) -> Result<v1::Embedded, Fault> {
         let (model, mut items) = match self.own(&asked.model).await? {
-            Some(record) => (
-                record.name.clone(),
-                self.of_file(how, &record, &asked.texts).await?,
-            ),
-            None => self.beside(how, &asked, nothing).await?,
+            Some(record) => {
+                let mut ticket = self.router.asked(record.id, &record.name, "", question);
+                ticket.queued();
+                let done = self.of_file(how, &record, &asked.texts, &mut ticket).await;
+                (record.name, ticket.ended(done)?)
+            }
+            None => self.beside(how, question, &asked, nothing).await?,
         };
         if asked.dimensions > 0 {
             for item in &mut items {
@@ -86,9 +89,7 @@ impl Vectors {
         let name = name.to_owned();
         let found = tokio::task::spawn_blocking(move || {
             models.into_iter().find(|model| {
-                let is_it = name.is_empty()
-                    || model.id.to_string() == name
-                    || is_wanted(&name, &model.name, &model.path.to_string_lossy());
+                let is_it = name.is_empty() || model.is_called(&name);
                 is_it
                     && capable::of_file(&model.path, model.modified_ns)
                         .contains(&Capability::Embeddings)
@@ -102,9 +103,13 @@ impl Vectors {
         how: &How,
         record: &ModelRecord,
         texts: &[String],
+        ticket: &mut Ticket,
     ) -> Result<Vec<EmbeddedText>, Fault> {
         let mut items = Vec::with_capacity(texts.len());
         for piece in pieces(texts) {
+            if !items.is_empty() {
+                ticket.yielded();
+            }
             let question = v1::Embed {
                 model: record.id.to_string(),
                 texts: piece.to_vec(),
@@ -115,20 +120,40 @@ impl Vectors {
                 // It stays where it is as long as a piece is with it.
                 let (slot, _flying) = self.loaded(record, how).await?;
                 let topic = topics::slot(slot.number, slot_verb::EMBED);
-                match self.client.request(&topic, &question, how.meta()).await {
+                match self.piece(&topic, &question, how, ticket).await {
                     // A process that was just replaced serves a moment later than its state says.
                     Err(RequestError::NobodyServes { .. }) if tries < TRIES => tries += 1,
                     done => break done,
                 }
                 tokio::time::sleep(AGAIN).await;
             };
-            let done: v1::Embedded = done.map_err(RequestError::into_fault)?;
-            if done.items.len() != piece.len() {
+            let done = done.map_err(RequestError::into_fault)?;
+            if done.len() != piece.len() {
                 return Err(Fault::model_failed(
                     "The model did not answer for each text",
                 ));
             }
-            items.extend(done.items);
+            ticket.read(done.iter().map(|item| item.tokens).sum());
+            items.extend(done);
+        }
+        Ok(items)
+    }
+
+    /// Asks a process. An answer without vectors tells that the question waits no more.
+    async fn piece(
+        &self,
+        topic: &str,
+        question: &v1::Embed,
+        how: &How,
+        ticket: &mut Ticket,
+    ) -> Result<Vec<EmbeddedText>, RequestError> {
+        let opened = self.client.open_stream(topic, question, how.meta());
+        let mut answers = opened.await?;
+        let mut items = Vec::new();
+        while let Some(answer) = answers.next().await {
+            let answer: v1::Embedded = answer?;
+            ticket.started();
+            items.extend(answer.items);
         }
         Ok(items)
     }
@@ -177,6 +202,7 @@ impl Vectors {
     async fn beside(
         &self,
         how: &How,
+        question: &v1::Envelope,
         asked: &v1::Embed,
         nothing: Fault,
     ) -> Result<(String, Vec<EmbeddedText>), Fault> {
@@ -195,13 +221,26 @@ impl Vectors {
                 refused = error.to_fault(&name);
                 continue;
             }
-            let Some(_pass) = model.engine.gate.pass(how.person, how.priority).await else {
-                return Err(BackendError::Busy.to_fault(&name));
+            let mut ticket = self.router.asked(model.id, &model.name, &name, question);
+            let pass = match model.engine.gate.enter(how.person, how.priority) {
+                Entry::Now(pass) => Some(pass),
+                Entry::Full => None,
+                Entry::Wait(queued) => {
+                    ticket.queued();
+                    queued.pass.await.ok()
+                }
             };
+            let Some(_pass) = pass else {
+                let fault = BackendError::Busy.to_fault(&name);
+                ticket.faulted(&fault.code);
+                return Err(fault);
+            };
+            ticket.started();
             let mut admission = match model.engine.admit() {
                 Ok(admission) => admission,
                 Err(error) => {
                     refused = error.to_fault(&name);
+                    ticket.faulted(&refused.code);
                     continue;
                 }
             };
@@ -209,21 +248,26 @@ impl Vectors {
                 Ok(done) => done,
                 Err(error) => {
                     admission.failed(&model.name, &error);
-                    return Err(error.to_fault(&name));
+                    let fault = error.to_fault(&name);
+                    ticket.failed(&fault.code);
+                    return Err(fault);
                 }
             };
             admission.succeeded();
             if done.vectors.len() != asked.texts.len() {
-                return Err(Fault::model_failed(format!(
-                    "{name} did not answer for each text"
-                )));
+                let fault = Fault::model_failed(format!("{name} did not answer for each text"));
+                ticket.failed(&fault.code);
+                return Err(fault);
             }
+            ticket.read(done.tokens);
+            ticket.done();
             // Such a program tells the tokens of all texts at once: they are told with the first.
             let mut tokens = Some(done.tokens);
-            let items = done.vectors.into_iter().map(|vector| EmbeddedText {
+            let vectors = done.vectors.into_iter().enumerate();
+            let items = vectors.map(|(place, vector)| EmbeddedText {
                 vector,
                 tokens: tokens.take().unwrap_or(0),
-                truncated: false,
+                truncated: done.truncated.contains(&place),
             });
             return Ok((model.name, items.collect()));
         }

@@ -87,6 +87,7 @@ fn confine(launch: &Launch) -> Result<Confinement, confine::ConfineError> {
     confine::memory(launch.memory)?;
     let files = confine::files(Places {
         model: &launch.folder,
+        adapter: None,
         // Nothing: this place is not there.
         scratch: std::path::Path::new(""),
         gpu: None,

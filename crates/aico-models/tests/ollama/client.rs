@@ -429,6 +429,61 @@ async fn texts_become_vectors() {
     }
 }
 
+/// Ollama shortens in silence, or refuses a whole question without a word of which text it was.
+#[tokio::test]
+async fn texts_that_are_too_long_are_shortened_and_told() {
+    for dialect in BOTH {
+        let double = Double::start(dialect).await;
+        let small = Model {
+            context: 8,
+            ..Model::new(&["embedding"])
+        };
+        double.state().models.insert("small:latest".into(), small);
+        let ollama = of(&double);
+        let lengths = [3, 17, 16, 400, 0];
+        let mut texts: Vec<String> = lengths.map(|length| "x".repeat(length)).to_vec();
+        texts.extend(vec!["x".to_owned(); 60]);
+        let asker = Asker::default();
+        let embedded = ollama.embed(&asker, "small", &texts).await.unwrap();
+        assert_eq!(embedded.truncated, [1, 3]);
+        assert_eq!(embedded.vectors.len(), 65);
+        assert_eq!(embedded.vectors[1], embedded.vectors[2]);
+        assert_eq!(embedded.vectors[3], embedded.vectors[2]);
+        assert_eq!(embedded.vectors[64], embedded.vectors[63]);
+        assert_eq!(embedded.tokens, 65);
+        let asked = double.asked("/api/embed");
+        // The first piece, each of its texts, the two that may be shortened, the second piece.
+        assert_eq!(asked.len(), 1 + 64 + 2 + 1);
+        let shortened = asked.iter().filter(|one| one["truncate"] == true);
+        let shortened: Vec<_> = shortened.map(|one| one["input"].clone()).collect();
+        assert_eq!(shortened, [json!([texts[1]]), json!([texts[3]])]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_memory_because_of_us_is_told_and_nothing_is_looked_for() {
+    for dialect in BOTH {
+        let double = Double::start(dialect).await;
+        double.state().loaded.push_back("clever:8b".into());
+        let ollama = of(&double);
+        assert!(ollama.in_memory().await.is_empty());
+        assert!(double.state().asked.is_empty());
+        ask(&ollama, "chat", &question("Hi")).await.1.unwrap();
+        let inside = ollama.in_memory().await;
+        assert_eq!(inside.len(), 1, "the other one is not ours");
+        assert_eq!((inside[0].name.as_str(), inside[0].bytes), ("chat", 4096));
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+        let left = inside[0].until_unix_ms - now;
+        assert!((29 * 60_000..=30 * 60_000).contains(&left), "{left}");
+        ollama.unload("chat").await.unwrap();
+        assert!(ollama.in_memory().await.is_empty());
+
+        let for_ever = with(&double, |config| config.keep_alive = None);
+        ask(&for_ever, "chat", &question("Hi")).await.1.unwrap();
+        assert_eq!(for_ever.in_memory().await[0].until_unix_ms, 0);
+    }
+}
+
 #[tokio::test]
 async fn no_more_answers_at_once_than_may_be() {
     let double = Double::start(Dialect::Old).await;

@@ -70,6 +70,7 @@ fn probe(what: &str, model: &Path, rest: &[String], gpu: Option<Kind>) -> ExitCo
     confine::first().unwrap();
     let files = confine::files(Places {
         model,
+        adapter: None,
         scratch: place(0),
         gpu,
     })

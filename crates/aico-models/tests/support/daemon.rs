@@ -129,8 +129,21 @@ impl Daemon {
     }
 
     pub async fn add(&self, path: &Path) -> Result<v1::Model, RequestError> {
-        let path = path.display().to_string();
-        self.ask(topics::MODELS_ADD, &v1::AddModel { path }).await
+        self.add_with(path, None).await
+    }
+
+    /// With an adapter on.
+    pub async fn add_with(
+        &self,
+        path: &Path,
+        adapter: Option<&Path>,
+    ) -> Result<v1::Model, RequestError> {
+        let question = v1::AddModel {
+            path: path.display().to_string(),
+            adapter: adapter.map(|path| path.display().to_string()),
+            name: None,
+        };
+        self.ask(topics::MODELS_ADD, &question).await
     }
 
     pub async fn choose(&self, model: &v1::Model) -> Result<Empty, RequestError> {
@@ -243,6 +256,7 @@ pub fn record_of(path: &Path) -> ModelRecord {
         starter: false,
         active: false,
         pinned: false,
+        adapter: None,
     }
 }
 

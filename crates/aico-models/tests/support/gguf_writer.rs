@@ -291,12 +291,89 @@ struct Tensor {
     scale: f32,
 }
 
-fn tensors(shape: &Shape) -> Vec<Tensor> {
-    let (kind, per_row): (u32, fn(u64) -> u64) = match shape.weights {
+/// As ggml numbers the type, and what a row takes.
+fn stored(weights: Weights) -> (u32, fn(u64) -> u64) {
+    match weights {
         Weights::F32 => (0, |n| n * 4),
         Weights::F16 => (1, |n| n * 2),
         Weights::Q4_0 => (2, |n| n / 32 * 18),
-    };
+    }
+}
+
+/// An adapter (LoRA) of random weights.
+#[derive(Clone)]
+pub struct Lora {
+    pub rank: usize,
+    pub alpha: f32,
+    /// How far it reaches; 0: it changes nothing.
+    pub scale: f32,
+    pub weights: Weights,
+    pub seed: u64,
+}
+
+impl Lora {
+    /// Changes what a model says beyond recognition.
+    pub fn strong() -> Self {
+        Self {
+            rank: 4,
+            alpha: 8.0,
+            scale: 1.0,
+            weights: Weights::F32,
+            seed: 5,
+        }
+    }
+}
+
+fn lora_tensors(shape: &Shape, lora: &Lora) -> Vec<Tensor> {
+    let (kind, per_row) = stored(lora.weights);
+    let (width, forward) = (shape.width, shape.feed_forward);
+    let mut all = Vec::new();
+    for layer in 0..shape.layers {
+        for (part, columns, rows) in [
+            ("attn_q", width, width),
+            ("attn_v", width, width),
+            ("ffn_down", forward, width),
+        ] {
+            let mut half = |name: &str, columns: usize, rows: usize, scale: f32| {
+                let (columns, rows) = (columns as u64, rows as u64);
+                all.push(Tensor {
+                    name: format!("blk.{layer}.{part}.weight.{name}"),
+                    shape: vec![columns, rows],
+                    kind,
+                    bytes: per_row(columns) * rows,
+                    zero_rows: 0,
+                    scale,
+                });
+            };
+            half("lora_a", columns, lora.rank, 2.0 / (columns as f32).sqrt());
+            half("lora_b", lora.rank, rows, lora.scale);
+        }
+    }
+    all
+}
+
+/// The entries of an adapter, without tensors.
+pub fn lora_entries() -> Head {
+    let mut head = Head::default();
+    head.text("general.type", "adapter");
+    head.text("adapter.type", "lora");
+    head.text("general.architecture", "llama");
+    head
+}
+
+/// Writes a whole adapter for a model of this shape.
+pub fn write_lora(path: &Path, shape: &Shape, lora: &Lora) {
+    let mut head = lora_entries();
+    head.float("adapter.lora.alpha", lora.alpha);
+    let tensors = lora_tensors(shape, lora);
+    for tensor in &tensors {
+        head.tensor(&tensor.name, &tensor.shape, tensor.kind, tensor.bytes);
+    }
+    write_all(path, &head, &tensors, lora.seed);
+}
+
+fn tensors(shape: &Shape) -> Vec<Tensor> {
+    let (kind, per_row) = stored(shape.weights);
     let mut all = Vec::new();
     let mut matrix = |name: String, columns: usize, rows: usize, zero_rows: u64, scale: f32| {
         let (columns, rows) = (columns as u64, rows as u64);
@@ -439,10 +516,14 @@ pub fn head(shape: &Shape) -> Head {
 
 /// Writes a whole model.
 pub fn write(path: &Path, shape: &Shape) {
+    write_all(path, &head(shape), &tensors(shape), shape.seed);
+}
+
+fn write_all(path: &Path, head: &Head, tensors: &[Tensor], seed: u64) {
     let mut out = BufWriter::new(File::create(path).unwrap());
-    out.write_all(&head(shape).bytes()).unwrap();
-    let mut random = Random(shape.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    for tensor in tensors(shape) {
+    out.write_all(&head.bytes()).unwrap();
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for tensor in tensors {
         let columns = tensor.shape[0];
         let rows = tensor.shape.get(1).copied().unwrap_or(1);
         for row in 0..rows {
@@ -451,7 +532,7 @@ pub fn write(path: &Path, shape: &Shape) {
             } else {
                 tensor.scale
             };
-            write_row(&mut out, &mut random, &tensor, columns, scale);
+            write_row(&mut out, &mut random, tensor, columns, scale);
         }
         let padding = tensor.bytes.next_multiple_of(32) - tensor.bytes;
         out.write_all(&vec![0; padding as usize]).unwrap();

@@ -91,6 +91,8 @@ pub struct State {
     pub version: String,
     pub models: BTreeMap<String, Model>,
     pub loaded: VecDeque<String>,
+    /// Seconds that they were told to stay; a negative number is for ever.
+    pub stays: BTreeMap<String, i64>,
     pub blobs: BTreeMap<String, Vec<u8>>,
     pub asked: Vec<Asked>,
     pub faults: Vec<(String, Fault)>,
@@ -295,13 +297,8 @@ impl Connection {
                 say(&mut stream, 200, &listed).await
             }
             ("GET", "/api/ps") => {
-                let loaded: Vec<_> = self
-                    .state()
-                    .loaded
-                    .iter()
-                    .map(|name| json!({"name": name, "model": name, "size": 4096, "size_vram": 0}))
-                    .collect();
-                say(&mut stream, 200, &json!({ "models": loaded })).await
+                let processes = self.processes();
+                say(&mut stream, 200, &processes).await
             }
             ("POST", "/api/show") => match self.found(&model("model")) {
                 Some(found) => say(&mut stream, 200, &self.shown(&found)).await,
@@ -411,7 +408,22 @@ impl Connection {
         state.loaded.retain(|loaded| loaded != name);
         if value["keep_alive"] != 0 {
             state.loaded.push_front(name.to_owned());
+            let stays = value["keep_alive"].as_i64().unwrap_or(300);
+            state.stays.insert(name.to_owned(), stays);
         }
+    }
+
+    fn processes(&self) -> Value {
+        let state = self.state();
+        let of = |name: &String| {
+            let stays = state.stays.get(name).copied().unwrap_or(300);
+            // For ever is as long as its durations go: 292 years.
+            let stays = if stays < 0 { 9_223_372_036 } else { stays };
+            let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(stays);
+            json!({"name": name, "model": name, "size": 4096, "size_vram": 0,
+                "expires_at": until.to_string()})
+        };
+        json!({ "models": state.loaded.iter().map(of).collect::<Vec<_>>() })
     }
 
     async fn chat(&self, stream: &mut TcpStream, value: &Value, fault: Option<Fault>) -> Io {
@@ -523,8 +535,19 @@ impl Connection {
         self.load(&name, value);
         let empty = Vec::new();
         let texts = value["input"].as_array().unwrap_or(&empty);
+        // What it reads of a text, at two bytes for a token.
+        let context = value["options"]["num_ctx"].as_u64().unwrap_or(4096);
+        let reads = usize::try_from(context.min(model.context) * 2).unwrap();
+        let bytes = |text: &Value| text.as_str().unwrap_or_default().len();
+        if value["truncate"] == false && texts.iter().any(|text| bytes(text) > reads) {
+            let text = match self.dialect {
+                Dialect::Old => "input length exceeds maximum context length",
+                Dialect::New => "the input length exceeds the context length",
+            };
+            return say(stream, 400, &json!({ "error": text })).await;
+        }
         let vectors = texts.iter().map(|text| {
-            let length = text.as_str().unwrap_or_default().len() as f32;
+            let length = bytes(text).min(reads) as f32;
             let norm = (length * length + 1.0).sqrt();
             json!([length / norm, 1.0 / norm])
         });

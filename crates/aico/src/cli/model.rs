@@ -10,8 +10,14 @@ use super::PasswordFrom;
 pub(crate) enum Model {
     /// Brings in a GGUF file where it lies, or copies the folder of a model for texts.
     Add {
-        /// The file or folder.
+        /// The file or folder; with an adapter also a model of the list, by its name.
         file: PathBuf,
+        /// A GGUF file of an adapter (LoRA) for it: the two become a model of their own.
+        #[arg(long, value_name = "FILE")]
+        adapter: Option<PathBuf>,
+        /// What it is to be called.
+        #[arg(long)]
+        name: Option<String>,
     },
     /// Models and the state of the one in use.
     List {
@@ -22,7 +28,7 @@ pub(crate) enum Model {
     /// Answers with this model from now on, and shows how far it is loaded. Choosing another one
     /// meanwhile ends the load.
     Use {
-        /// Its name or id.
+        /// Its name or id, or a beginning that only it has.
         model: String,
         /// Returns as soon as it is chosen.
         #[arg(long)]
@@ -33,7 +39,8 @@ pub(crate) enum Model {
     Count {
         /// The text.
         text: String,
-        /// A model's name or id instead of the one that is chosen for everybody.
+        /// A model's name or id, or a beginning that only it has, instead of the one that is chosen
+        /// for everybody.
         #[arg(long)]
         model: Option<String>,
     },
@@ -48,7 +55,7 @@ pub(crate) enum Model {
     /// Forgets a model; its file stays. One for texts, and one of Ollama's (`ollama/NAME`), is
     /// removed with its files.
     Remove {
-        /// Its name or id.
+        /// Its name or id, or a beginning that only it has.
         model: String,
         /// Without asking.
         #[arg(long, short)]
@@ -57,12 +64,12 @@ pub(crate) enum Model {
     /// Keeps a model in memory once it is there: it is neither unloaded when nobody asks it nor
     /// to make room for another.
     Pin {
-        /// Its name or id.
+        /// Its name or id, or a beginning that only it has.
         model: String,
     },
     /// Lets a model go when it is not needed, as any other.
     Unpin {
-        /// Its name or id.
+        /// Its name or id, or a beginning that only it has.
         model: String,
     },
     /// Models in memory: for how long, who asks them, how fast they are.
@@ -85,7 +92,7 @@ pub(crate) enum Model {
     Create(CreateModel),
     /// What is known of a model.
     Show {
-        /// Its name or id; `ollama/NAME` for one of Ollama's.
+        /// Its name or id, or a beginning that only it has; `ollama/NAME` for one of Ollama's.
         model: String,
         /// As JSON.
         #[arg(long)]

@@ -23,7 +23,7 @@ enum Found {
 }
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
-    let mut findings = vec![configuration(context)];
+    let mut findings = configuration(context);
     findings.extend(folder(context));
     findings.extend(vault(context));
     findings.extend(kept(context).await);
@@ -58,42 +58,63 @@ fn told(mark: &str, text: &str, hint: Option<&str>) {
     }
 }
 
-/// A door of the bus that others than this machine reach.
-fn open_bus(key: &str, bind: SocketAddr, port: u16) -> Found {
-    Found::Odd(
-        format!("the bus is reachable from other machines ({bind}); its encryption is unaudited"),
-        Some(format!(
-            "put WireGuard around it, or set {key} to 127.0.0.1:{port}"
-        )),
-    )
-}
-
-fn configuration(context: &Context) -> Found {
+fn configuration(context: &Context) -> Vec<Found> {
     match daemon::load_config(context, Vec::new()) {
-        Ok(loaded) if !loaded.config.bus.bind.ip().is_loopback() => {
-            open_bus("bus.bind", loaded.config.bus.bind, 8772)
+        Ok(loaded) => {
+            let (bus, page) = (&loaded.config.bus, loaded.config.gateway.bind);
+            match open_doors(bus.bind, bus.live_bind, page) {
+                open if open.is_empty() => vec![Found::Well("the configuration is right".into())],
+                open => open,
+            }
         }
-        Ok(loaded) if !loaded.config.bus.live_bind.ip().is_loopback() => {
-            open_bus("bus.live_bind", loaded.config.bus.live_bind, 8773)
-        }
-        Ok(loaded) if loaded.config.gateway.bind.ip().is_loopback() => {
-            Found::Well("the configuration is right".into())
-        }
-        Ok(loaded) => Found::Odd(
-            format!(
-                "the web page is reachable from other machines ({})",
-                loaded.config.gateway.bind
-            ),
-            Some("put a TLS proxy or WireGuard before it, or set gateway.bind to 127.0.0.1".into()),
-        ),
-        Err(failure) => Found::Ill(
+        Err(failure) => vec![Found::Ill(
             format!(
                 "the configuration is wrong: {}",
                 failure.why.unwrap_or(failure.what)
             ),
             failure.what_to_do,
-        ),
+        )],
     }
+}
+
+/// What others than this machine reach.
+fn open_doors(bus: SocketAddr, live: SocketAddr, page: SocketAddr) -> Vec<Found> {
+    let doors = [
+        (
+            "bus.bind",
+            bus,
+            "the bus",
+            "its encryption is unaudited",
+            "WireGuard around it",
+        ),
+        (
+            "bus.live_bind",
+            live,
+            "the bus's plain door",
+            "its encryption is unaudited",
+            "WireGuard around it",
+        ),
+        (
+            "gateway.bind",
+            page,
+            "the web page",
+            "it has no TLS of its own",
+            "a TLS proxy or WireGuard before it",
+        ),
+    ];
+    let open = doors
+        .into_iter()
+        .filter(|(_, bind, ..)| !bind.ip().is_loopback());
+    open.map(|(key, bind, what, why, around)| {
+        Found::Odd(
+            format!("{what} is reachable from other machines ({bind}); {why}"),
+            Some(format!(
+                "put {around}, or set {key} to 127.0.0.1:{}",
+                bind.port()
+            )),
+        )
+    })
+    .collect()
 }
 
 fn folder(context: &Context) -> Vec<Found> {
@@ -310,4 +331,36 @@ fn machine() -> Vec<Found> {
         ));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_that_others_reach_is_named() {
+        let doors = |bus: &str, live: &str, page: &str| {
+            let [bus, live, page] = [bus, live, page].map(|bind| bind.parse().unwrap());
+            let all = open_doors(bus, live, page).into_iter();
+            let told = all.map(|found| match found {
+                Found::Odd(text, Some(hint)) => (text, hint),
+                Found::Well(text) | Found::Odd(text, None) | Found::Ill(text, _) => {
+                    (text, String::new())
+                }
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert!(doors("127.0.0.1:8772", "[::1]:8773", "127.0.0.1:8771").is_empty());
+        let open = doors("0.0.0.0:9001", "192.168.1.2:9002", "[::]:9003");
+        assert_eq!(open.len(), 3);
+        for ((text, hint), (bind, advice)) in open.iter().zip([
+            ("0.0.0.0:9001", "bus.bind to 127.0.0.1:9001"),
+            ("192.168.1.2:9002", "bus.live_bind to 127.0.0.1:9002"),
+            ("[::]:9003", "gateway.bind to 127.0.0.1:9003"),
+        ]) {
+            assert!(text.contains(bind), "{text}");
+            assert!(hint.contains(advice), "{hint}");
+        }
+        assert_eq!(doors("127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3").len(), 1);
+    }
 }

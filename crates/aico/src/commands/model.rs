@@ -1,13 +1,18 @@
 //! `aico model`.
 
+mod create;
+mod find;
 mod load;
 mod package;
 mod ps;
 mod pull;
 mod shelf;
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
+use self::find::{Found, find};
 use super::{Context, checked_id};
 use crate::cli::{Model, PasswordFrom};
 use crate::client::Daemon;
@@ -18,19 +23,22 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
     let from = PasswordFrom::default();
     let daemon = Daemon::find_as(&context.places, context.person.as_deref(), &from).await?;
     match what {
-        Model::Add { file } => {
-            let path = std::path::absolute(file).map_err(|error| {
-                Failure::new(Exit::Usage, format!("{} is no path.", file.display())).because(&error)
-            })?;
-            let path = path
-                .to_str()
-                .ok_or_else(|| Failure::new(Exit::Refused, "The path has to be UTF-8 text."))?;
-            if file.is_dir() {
-                return package::add(&daemon, path).await;
+        Model::Add {
+            file,
+            adapter,
+            name,
+        } => {
+            if file.is_dir() && adapter.is_none() {
+                return package::add(&daemon, &absolute(file)?).await;
             }
-            let added = daemon
-                .post("/api/v1/models", &json!({ "path": path }))
-                .await?;
+            let mut body = json!({ "path": base(&daemon, file, adapter.is_some()).await? });
+            if let Some(adapter) = adapter {
+                body["adapter"] = absolute(adapter)?.into();
+            }
+            if let Some(name) = name {
+                body["name"] = name.as_str().into();
+            }
+            let added = daemon.post("/api/v1/models", &body).await?;
             style::line(&describe(&added));
             let can = |what: &str| {
                 let mut all = added["capabilities"].as_array().into_iter().flatten();
@@ -59,42 +67,27 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
             }
         }
         Model::Use { model, detach } => {
-            let id = find(&daemon, model).await?;
-            let body = json!({ "id": id });
+            let found = find(&daemon, model).await?;
+            let body = json!({ "id": found.id() });
             let path = "/api/v1/models/active";
             let now = daemon.send(http::Method::PUT, path, Some(&body)).await?;
             if *detach {
                 style::line(&state(&now));
             } else {
-                let name = now["name"].as_str().filter(|_| now["model"] == id);
-                load::follow(&daemon, &id, name.unwrap_or(model)).await?;
+                load::follow(&daemon, found.id(), found.name()).await?;
             }
         }
-        Model::Remove { model, yes } => {
-            if let Some((engine, wanted)) = shelf::of(model) {
-                let found = beside(&daemon, engine, wanted).await?;
-                return shelf::remove(&daemon, engine, &found, *yes).await;
-            }
-            if package::remove(&daemon, model).await? {
-                style::note("It is gone, and its files are.");
-                return Ok(());
-            }
-            let id = find(&daemon, model).await?;
-            daemon
-                .delete(&format!("/api/v1/models/{}", checked_id(&id)?))
-                .await?;
-            style::note("Forgotten. Its file is where it was.");
-        }
+        Model::Remove { model, yes } => remove(&daemon, model, *yes).await?,
         Model::Pin { model } => {
-            let id = find(&daemon, model).await?;
-            let path = format!("/api/v1/models/{}/pin", checked_id(&id)?);
+            let found = find(&daemon, model).await?;
+            let path = format!("/api/v1/models/{}/pin", checked_id(found.id())?);
             daemon.send(http::Method::PUT, &path, None).await?;
             style::note("It stays in memory once it is there.");
         }
         Model::Unpin { model } => {
-            let id = find(&daemon, model).await?;
+            let found = find(&daemon, model).await?;
             daemon
-                .delete(&format!("/api/v1/models/{}/pin", checked_id(&id)?))
+                .delete(&format!("/api/v1/models/{}/pin", checked_id(found.id())?))
                 .await?;
             style::note("It may be unloaded when nobody asks it, or to make room for another.");
         }
@@ -104,7 +97,8 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
                 Some(model) => Some(find(&daemon, model).await?),
                 None => None,
             };
-            let body = json!({ "model": model, "text": text });
+            let id = model.as_ref().map(Found::id);
+            let body = json!({ "model": id, "text": text });
             let counted = daemon.post("/api/v1/models/count", &body).await?;
             style::line(&counted["tokens"].to_string());
         }
@@ -114,24 +108,50 @@ pub(super) async fn run(context: &Context, what: &Model) -> Result<(), Failure> 
             Some(of) => shelf::pull(&daemon, of, what).await?,
             None => pull::run(&daemon, what).await?,
         },
-        Model::Create(what) => shelf::create(&daemon, what).await?,
+        Model::Create(what) => create::run(&daemon, what).await?,
         Model::Show { model, json } => show(&daemon, model, *json).await?,
         Model::Pulls { json } => pull::list(&daemon, *json).await?,
     }
     Ok(())
 }
 
+fn absolute(file: &Path) -> Result<String, Failure> {
+    let path = std::path::absolute(file).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{} is no path.", file.display())).because(&error)
+    })?;
+    let path = path.into_os_string().into_string();
+    path.map_err(|_| Failure::new(Exit::Refused, "The path has to be UTF-8 text."))
+}
+
+/// The file that is brought in. One to put an adapter on may also be named as the list has it.
+async fn base(daemon: &Daemon, file: &Path, adapted: bool) -> Result<String, Failure> {
+    let name = file.to_str().filter(|_| adapted && !file.exists());
+    let Some(name) = name else {
+        return absolute(file);
+    };
+    let found = find(daemon, name).await?;
+    match (found.model["engine"].as_str(), found.model["file"].as_str()) {
+        (None, Some(path)) if found.model["adapter"].is_null() => Ok(path.to_owned()),
+        (Some(_), _) => Err(
+            Failure::new(Exit::Refused, "Another program runs this model.").do_this(
+                "Put the adapter on there: aico model create ollama/NAME MODELFILE, with FROM and \
+                 ADAPTER in it.",
+            ),
+        ),
+        _ => Err(
+            Failure::new(Exit::Refused, "This model has an adapter on already.")
+                .do_this("Name the one without it: aico model list"),
+        ),
+    }
+}
+
 /// What is known of a model.
 async fn show(daemon: &Daemon, wanted: &str, json: bool) -> Result<(), Failure> {
-    let id = find(daemon, wanted).await?;
-    let all = daemon.get("/api/v1/models").await?;
-    let mut items = all["items"].as_array().into_iter().flatten();
-    let Some(one) = items.find(|one| one["id"] == id.as_str()) else {
-        return Err(Failure::new(Exit::NotFound, "There is no such model."));
-    };
+    let found = find(daemon, wanted).await?;
+    let one = &found.model;
     match one["engine"].as_str() {
         // What speaks Ollama's language tells more of its models.
-        Some("ollama") => shelf::show(daemon, "ollama", &id, json).await,
+        Some("ollama") => shelf::show(daemon, "ollama", found.id(), json).await,
         _ if json => {
             style::json(one);
             Ok(())
@@ -143,43 +163,49 @@ async fn show(daemon: &Daemon, wanted: &str, json: bool) -> Result<(), Failure> 
     }
 }
 
-/// A model of another program.
-async fn beside(daemon: &Daemon, engine: &str, wanted: &str) -> Result<Value, Failure> {
+/// Forgets a model, or removes one whose files are ours or another program's to delete.
+async fn remove(daemon: &Daemon, wanted: &str, yes: bool) -> Result<(), Failure> {
     let all = daemon.get("/api/v1/models").await?;
-    let mut items = all["items"].as_array().into_iter().flatten();
-    items
-        .find(|one| one["engine"] == engine && shelf::is(one["name"].as_str(), wanted))
-        .cloned()
-        .ok_or_else(|| {
-            Failure::new(Exit::NotFound, "There is no such model.")
-                .do_this("See which there are: aico model list")
-        })
-}
-
-async fn find(daemon: &Daemon, wanted: &str) -> Result<String, Failure> {
-    if let Some((engine, name)) = shelf::of(wanted) {
-        let found = beside(daemon, engine, name).await?;
-        return Ok(found["id"].as_str().unwrap_or_default().to_owned());
+    let packages = package::all(daemon).await?;
+    let (models, packages) = (pull::list_of(&all["items"]), pull::list_of(&packages));
+    // A model for texts has no id: its name is its own.
+    let named = packages.iter().find(|one| one["name"] == wanted);
+    let found = match named {
+        Some(one) => Found {
+            model: one.clone(),
+            whole: true,
+        },
+        None => find::among(&[models, packages].concat(), wanted)?,
+    };
+    let engine = found.model["engine"].as_str();
+    match (engine, found.model["id"].as_str()) {
+        (Some(engine), _) if found.whole || !yes => {
+            return shelf::remove(daemon, engine, &found.model, yes).await;
+        }
+        (None, None) if found.whole => {
+            package::remove(daemon, found.name()).await?;
+            style::note("It is gone, and its files are.");
+        }
+        (None, Some(id)) => {
+            found.tell();
+            daemon
+                .delete(&format!("/api/v1/models/{}", checked_id(id)?))
+                .await?;
+            style::note("Forgotten. Its file is where it was.");
+        }
+        // Nobody is asked, and it would be gone for good.
+        _ => {
+            let name = found.full_name();
+            return Err(Failure::new(
+                Exit::Refused,
+                format!("That is only a beginning of {name}."),
+            )
+            .do_this(format!(
+                "Its files are deleted, so name it in full: aico model remove {name}"
+            )));
+        }
     }
-    let all = daemon.get("/api/v1/models").await?;
-    let mut found = all["items"].as_array().into_iter().flatten().filter(|one| {
-        one["id"] == wanted
-            || one["name"]
-                .as_str()
-                .is_some_and(|n| n.eq_ignore_ascii_case(wanted))
-    });
-    match (
-        found.next().and_then(|one| one["id"].as_str()),
-        found.next(),
-    ) {
-        (Some(id), None) => Ok(id.to_owned()),
-        (Some(_), Some(_)) => Err(
-            Failure::new(Exit::Refused, "Several models have this name.")
-                .do_this("Use its id: aico model list --json"),
-        ),
-        (None, _) => Err(Failure::new(Exit::NotFound, "There is no such model.")
-            .do_this("See which there are: aico model list")),
-    }
+    Ok(())
 }
 
 fn describe(model: &Value) -> String {
@@ -192,8 +218,13 @@ fn describe(model: &Value) -> String {
     } else {
         ""
     };
+    let adapter = model["adapter"].as_str().map(Path::new);
+    let adapter = match adapter.and_then(Path::file_name) {
+        Some(file) => format!("  with {}", style::harmless(&file.to_string_lossy())),
+        None => String::new(),
+    };
     format!(
-        "{mark} {}  {}  {size:.1} MB{missing}",
+        "{mark} {}  {}  {size:.1} MB{adapter}{missing}",
         style::strong(&style::harmless(field("name"))),
         style::faint(&format!(
             "{} {}",

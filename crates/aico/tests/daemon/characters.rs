@@ -226,6 +226,63 @@ fn the_chosen_one_is_for_new_conversations_and_each_conversation_can_have_anothe
 }
 
 #[test]
+fn a_modelfile_with_an_adapter_and_a_template_of_its_own_is_taken_and_what_they_do_is_told() {
+    let world = World::ready();
+    let folder = world.path("files");
+    fs::create_dir(&folder).unwrap();
+    let (model, style) = (folder.join("owl.gguf"), folder.join("style.gguf"));
+    let shape = gguf_writer::Shape::tiny();
+    gguf_writer::write(&model, &shape);
+    gguf_writer::write_lora(&style, &shape, &gguf_writer::Lora::strong());
+    let (model, style) = (model.to_str().unwrap(), style.to_str().unwrap());
+    let content = "FROM ./owl.gguf\nADAPTER ./style.gguf\nTEMPLATE {{ .Prompt }}\n";
+    let models = |name: &str| {
+        let found = json_of(&world, &["character", "show", name, "--json"]);
+        found["text"]["models"].clone()
+    };
+
+    let done = import(&world, "early.mf", content);
+    let told = text(&done.stdout) + &text(&done.stderr);
+    assert!(done.status.success(), "{told}");
+    for words in ["of no family", "--adapter FILE", "ollama/NAME"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(models("early"), json!(["./owl.gguf"]));
+
+    world.said(&["model", "add", model, "--name", "Owl"]);
+    let added = [
+        "model",
+        "add",
+        "owl",
+        "--adapter",
+        style,
+        "--name",
+        "Styled",
+    ];
+    world.said(&added);
+    fails(&world, &["model", "add", model, "--adapter", model], 15, "");
+    let done = import(&world, "late.mf", content);
+    let told = text(&done.stdout) + &text(&done.stderr);
+    assert!(told.contains("which answers"), "{told}");
+    assert_eq!(models("late"), json!(["Styled", "./owl.gguf"]));
+    let shown = world.said(&["character", "show", "late"]);
+    assert!(!shown.contains("not here"), "{shown}");
+
+    let out = world.path("out.Modelfile");
+    let out = out.to_str().unwrap();
+    let export = ["character", "export", "late", "--format", "modelfile"];
+    world.said(&[&export[..], &["--out", out]].concat());
+    let written = fs::read_to_string(out).unwrap();
+    for line in [
+        "FROM ./owl.gguf",
+        "ADAPTER ./style.gguf",
+        "TEMPLATE \"{{ .Prompt }}\"",
+    ] {
+        assert!(written.lines().any(|one| one == line), "{line}: {written}");
+    }
+}
+
+#[test]
 fn files_that_are_none_or_want_what_can_not_be_had_are_refused_by_name() {
     let world = World::ready();
     for (name, content, words) in [
@@ -244,12 +301,6 @@ fn files_that_are_none_or_want_what_can_not_be_had_are_refused_by_name() {
             "d.mf",
             "FROM a\nPARAMETER temprature 1",
             "Did you mean temperature?",
-        ),
-        ("e.mf", "FROM a\nADAPTER ./lora.gguf", "Merge the adapter"),
-        (
-            "f.mf",
-            "FROM a\nTEMPLATE {{ .Prompt }}",
-            "Remove the TEMPLATE",
         ),
         ("g.mf", "FROM a\nFORM b", "did you mean FROM?"),
     ] {

@@ -35,7 +35,7 @@ pub(super) fn listed(askable: &Askable) -> Value {
     })
 }
 
-/// One that is in memory; of a program beside us no more is known than that.
+/// One that is in memory; where a program beside us has it for others, no more is known than that.
 pub(super) fn running(askable: &Askable, known: &Known, loaded: Option<&Loaded>) -> Value {
     let mut row = listed(askable);
     row["size_vram"] = 0.into();

@@ -11,6 +11,7 @@
 mod about;
 mod chat;
 mod create;
+mod embed;
 mod find;
 mod http;
 pub mod install;
@@ -52,14 +53,11 @@ use self::room::Room;
 use self::supervise::Supervisor;
 use super::budget::Budget;
 use super::shelf::Shelf;
-use super::{About, Asker, Backend, BackendError, Embedded, Item, Offered, Reach};
+use super::{About, Asker, Backend, BackendError, Embedded, InMemory, Item, Offered, Reach};
 use crate::pull::small::Way;
 
 /// The name that its models are listed under.
 pub const NAME: &str = "ollama";
-
-/// Texts that are handed over in one question for vectors.
-const EMBED_TEXTS: usize = 64;
 
 /// Whether Ollama is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,12 +191,16 @@ impl Ollama {
     }
 
     async fn loaded_of(&self, http: &Http) -> Result<Vec<(String, u64)>, BackendError> {
+        let models = self.processes(http).await?.into_iter();
+        Ok(models.map(|model| (model.name, model.size)).collect())
+    }
+
+    async fn processes(&self, http: &Http) -> Result<Vec<wire::Loaded>, BackendError> {
         let patience = self.config.limits.answer;
         let running: wire::Running = http
             .value(Method::GET, "/api/ps", http::nothing(), patience)
             .await?;
-        let models = running.models.unwrap_or_default().into_iter();
-        Ok(models.map(|model| (model.name, model.size)).collect())
+        Ok(running.models.unwrap_or_default())
     }
 
     /// Removes a model from its disk.
@@ -298,6 +300,22 @@ impl Backend for Ollama {
         self.heard(listed.await)
     }
 
+    async fn in_memory(&self) -> Vec<InMemory> {
+        let Some(running) = self.supervisor.known() else {
+            return Vec::new();
+        };
+        let http = Http::new(running.address, self.config.limits);
+        let loaded = self.processes(&http).await.unwrap_or_default();
+        let ours = loaded.into_iter().filter_map(|model| {
+            Some(InMemory {
+                name: self.room.asked_as(&model.name)?,
+                bytes: model.size,
+                until_unix_ms: model.until_unix_ms(),
+            })
+        });
+        ours.collect()
+    }
+
     async fn generate(
         &self,
         _asker: &Asker,
@@ -314,38 +332,7 @@ impl Backend for Ollama {
         model: &str,
         texts: &[String],
     ) -> Result<Embedded, BackendError> {
-        let embedded = async {
-            let http = self.http().await?;
-            let about = self.about_model(&http, model).await?;
-            if !about.local {
-                return Err(BackendError::Elsewhere);
-            }
-            let _place = self.room.enter(self, &http, model).await?;
-            let mut all = Embedded::default();
-            for some in texts.chunks(EMBED_TEXTS) {
-                let question = wire::EmbedRequest {
-                    model,
-                    input: some,
-                    truncate: true,
-                    keep_alive: self.config.keep_alive_seconds(),
-                };
-                let answer: wire::EmbedAnswer = http
-                    .value(
-                        Method::POST,
-                        "/api/embed",
-                        http::json(&question)?,
-                        self.config.limits.first_token,
-                    )
-                    .await?;
-                if answer.embeddings.len() != some.len() {
-                    return Err(BackendError::Unreadable);
-                }
-                all.vectors.extend(answer.embeddings);
-                all.tokens = all.tokens.saturating_add(answer.prompt_eval_count);
-            }
-            Ok(all)
-        };
-        self.heard(embedded.await)
+        self.heard(self.vectors(model, texts).await)
     }
 
     async fn unload(&self, model: &str) -> Result<(), BackendError> {

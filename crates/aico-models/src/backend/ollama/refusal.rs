@@ -151,6 +151,16 @@ mod tests {
                 BackendError::TooLong,
             ),
             (
+                400,
+                "input length exceeds maximum context length",
+                BackendError::TooLong,
+            ),
+            (
+                500,
+                "input exceeds maximum context length and cannot be truncated further",
+                BackendError::TooLong,
+            ),
+            (
                 503,
                 "server busy, please try again.  maximum pending requests exceeded",
                 BackendError::Busy,

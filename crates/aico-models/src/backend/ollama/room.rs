@@ -25,6 +25,8 @@ pub(super) struct Room {
 
 /// What we use a model for.
 struct Use {
+    /// As it was asked for.
+    name: String,
     answers: u32,
     last: Instant,
 }
@@ -64,6 +66,12 @@ impl Room {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The name that we asked a model by; nothing of one that we never asked.
+    pub(super) fn asked_as(&self, model: &str) -> Option<String> {
+        let used = self.used();
+        used.get(&full(model)).map(|one| one.name.clone())
+    }
+
     /// Whether a model may leave the memory: one that answers may not, nor one that others have
     /// loaded and we never asked.
     pub(super) async fn may_leave(
@@ -99,14 +107,15 @@ impl Room {
     ) -> Result<Place<'a>, BackendError> {
         let permit = self.answers.acquire().await;
         let permit = permit.map_err(|_closed| BackendError::Busy)?;
-        let model = full(model);
+        let (name, model) = (model, full(model));
         let _one = self.deciding.lock().await;
         let busy = self.used().get(&model).is_some_and(|it| it.answers > 0);
         if !busy {
             self.make_room(ollama, http, &model).await?;
         }
         let mut used = self.used();
-        let one = used.entry(model.clone()).or_insert(Use {
+        let one = used.entry(model.clone()).or_insert_with(|| Use {
+            name: name.to_owned(),
             answers: 0,
             last: Instant::now(),
         });

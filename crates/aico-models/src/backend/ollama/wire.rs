@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// What goes later than in so long, a century, does not go by itself.
+const FOR_EVER_MS: i64 = 100 * 365 * 24 * 3600 * 1000;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Version {
     pub(super) version: String,
@@ -61,6 +64,22 @@ pub(super) struct Loaded {
     pub(super) name: String,
     #[serde(default)]
     pub(super) size: u64,
+    #[serde(default)]
+    pub(super) expires_at: String,
+}
+
+impl Loaded {
+    /// When it goes by itself; 0: not, or that is not told. One that stays for ever goes in some
+    /// centuries, and one that answers has its time from before.
+    pub(super) fn until_unix_ms(&self) -> u64 {
+        let at: Option<jiff::Timestamp> = self.expires_at.parse().ok();
+        let at = at.map_or(0, jiff::Timestamp::as_millisecond);
+        let now = jiff::Timestamp::now().as_millisecond();
+        match at > now && at - now < FOR_EVER_MS {
+            true => u64::try_from(at).unwrap_or(0),
+            false => 0,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

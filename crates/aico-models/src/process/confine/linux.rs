@@ -70,6 +70,9 @@ pub(super) fn files(places: Places<'_>) -> Result<bool, ConfineError> {
         .map_err(|error| failed(&error))?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = allow(rules, places.model, AccessFs::ReadFile.into())?;
+    if let Some(adapter) = places.adapter {
+        rules = allow(rules, adapter, AccessFs::ReadFile.into())?;
+    }
     for place in READABLE {
         rules = allow(rules, Path::new(place), read)?;
     }

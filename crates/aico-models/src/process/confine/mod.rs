@@ -3,8 +3,8 @@
 //! On Linux, in this order:
 //! 1. [`first`]: no core dumps and no tracing by others, before anything secret is read; the
 //!    process dies with its parent.
-//! 2. [`files`], before any thread starts: no new privileges, and Landlock: the model file and
-//!    what tells of the processor may be read, one scratch folder written, nothing else opened.
+//! 2. [`files`], before any thread starts: no new privileges, and Landlock: the model file (with
+//!    its adapter) and what tells of the processor may be read, one scratch folder written, nothing else opened.
 //! 3. [`calls`], once the link to the bus stands: seccomp on all threads. What computing needs
 //!    is allowed; sockets, other processes and all the rest answer EPERM; starting a program,
 //!    tracing and the like kill the process.
@@ -61,6 +61,8 @@ pub enum ConfineError {
 pub struct Places<'a> {
     /// May be read.
     pub model: &'a Path,
+    /// May be read too.
+    pub adapter: Option<&'a Path>,
     /// May be written.
     pub scratch: &'a Path,
     /// The graphics devices of this kind, and their drivers.

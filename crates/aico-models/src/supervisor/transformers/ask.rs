@@ -6,6 +6,7 @@ use aico_contracts::v1::{
 };
 use prost::Message as _;
 
+use crate::router::Ticket;
 use crate::transformers::package::Task;
 use crate::transformers::wire::Kind;
 
@@ -169,6 +170,43 @@ impl Ask {
     }
 }
 
+/// Who waits for the answer, and the figures of the question.
+pub(super) struct Asker {
+    to: Responder,
+    ticket: Ticket,
+}
+
+impl Asker {
+    pub(super) fn new(request: Request, mut ticket: Ticket) -> Self {
+        ticket.queued();
+        Self {
+            to: request.stream(),
+            ticket,
+        }
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.to.is_cancelled()
+    }
+
+    /// Its turn has come.
+    pub(super) fn has_turn(&mut self) {
+        self.ticket.started();
+    }
+
+    /// So many tokens more were read, and others have their turn.
+    pub(super) fn yielded(&mut self, tokens: u32) {
+        self.ticket.read(tokens);
+        self.ticket.yielded();
+    }
+
+    pub(super) fn fault(self, fault: Fault) {
+        self.ticket.faulted(&fault.code);
+        self.to.fault(fault);
+    }
+}
+
 /// What has been answered of a question.
 enum Answer {
     Embed(Embedded),
@@ -184,6 +222,8 @@ pub(super) struct Pieces {
     left: Vec<usize>,
     /// Those that are being answered.
     now: Vec<usize>,
+    /// Tokens of those that were answered last.
+    tokens: u32,
 }
 
 impl Pieces {
@@ -211,6 +251,7 @@ impl Pieces {
             answer,
             left,
             now: Vec::new(),
+            tokens: 0,
         }
     }
 
@@ -234,21 +275,38 @@ impl Pieces {
 
     /// Takes the answer to the piece. False: it is none, or of another number of texts.
     pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
-        fn put<T>(all: &mut [T], indexes: &[usize], items: Vec<T>) -> bool {
+        fn put<T>(
+            all: &mut [T],
+            indexes: &[usize],
+            items: Vec<T>,
+            tokens: impl Fn(&T) -> u32,
+        ) -> Option<u32> {
             let right = items.len() == indexes.len();
+            let read = items.iter().map(tokens).fold(0, u32::saturating_add);
             for (index, item) in indexes.iter().zip(items) {
                 all[*index] = item;
             }
-            right
+            right.then_some(read)
         }
-        match &mut self.answer {
+        let now = &self.now;
+        let read = match &mut self.answer {
             Answer::Embed(all) => Embedded::decode(bytes)
-                .is_ok_and(|piece| put(&mut all.items, &self.now, piece.items)),
+                .ok()
+                .and_then(|piece| put(&mut all.items, now, piece.items, |item| item.tokens)),
             Answer::Entities(all) => FoundEntities::decode(bytes)
-                .is_ok_and(|piece| put(&mut all.items, &self.now, piece.items)),
+                .ok()
+                .and_then(|piece| put(&mut all.items, now, piece.items, |item| item.tokens)),
             Answer::Classify(all) => Classified::decode(bytes)
-                .is_ok_and(|piece| put(&mut all.items, &self.now, piece.items)),
-        }
+                .ok()
+                .and_then(|piece| put(&mut all.items, now, piece.items, |item| item.tokens)),
+        };
+        self.tokens = read.unwrap_or(0);
+        read.is_some()
+    }
+
+    /// Tokens that were read for the piece that was taken last.
+    pub(super) fn tokens(&self) -> u32 {
+        self.tokens
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -256,7 +314,10 @@ impl Pieces {
     }
 
     /// Hands the whole answer over.
-    pub(super) fn reply(self, to: Responder) {
+    pub(super) fn reply(self, asker: Asker) {
+        let Asker { to, mut ticket } = asker;
+        ticket.read(self.tokens);
+        ticket.done();
         match self.answer {
             Answer::Embed(all) => to.end(all),
             Answer::Entities(all) => to.end(all),
@@ -286,8 +347,10 @@ mod tests {
             assert!(piece.texts.len() <= PIECE);
             assert!(!pieces.take(b"nonsense"));
             assert!(!pieces.take(&Embedded::default().encode_to_vec()));
+            let count = piece.texts.len() as u32;
             let items = piece.texts.iter().map(|text| EmbeddedText {
                 vector: vec![text.len() as f32],
+                tokens: 2,
                 ..EmbeddedText::default()
             });
             let answer = Embedded {
@@ -295,6 +358,7 @@ mod tests {
                 items: items.collect(),
             };
             assert!(pieces.take(&answer.encode_to_vec()));
+            assert_eq!(pieces.tokens(), 2 * count);
         }
         assert_eq!(seen, 3);
         let Answer::Embed(all) = pieces.answer else {

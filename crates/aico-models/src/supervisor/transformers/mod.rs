@@ -2,11 +2,11 @@
 //!
 //! One task serves `models.embed`, `models.entities`, `models.classify` and the packages' own
 //! topics. A question goes to the worker of its package (`worker`), which starts the process on
-//! the first one, hands it a few texts at a time, and ends it when nobody asks any more. Which
+//! the first one, hands it a few texts at a time, and ends it when nobody asks any more. Whether
+//! there is room for it says the manager ([`places`](super::places)). Which
 //! packages there are is what lies in their folder (`shelf`).
 
 mod ask;
-mod room;
 mod run;
 mod shelf;
 mod worker;
@@ -25,20 +25,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::MANAGER;
 use super::child::{Program, Starter};
+use super::places::Places;
 use super::registry::ModelRegistryStore;
 use super::vectors::Vectors;
-use crate::router::Router;
+use crate::router::{Router, packages};
 use crate::transformers::model::ModelError;
 use crate::transformers::package::{Package, Task};
 use ask::{Ask, Question};
-use room::Room;
 pub(crate) use shelf::{ShelfError, place_package};
-use worker::{Job, Worker};
+use worker::{Job, QUEUE, Worker};
 
 /// The folder of packages below that of models.
 pub(crate) const FOLDER: &str = "packages";
-/// Questions of one kind that are in progress.
-const AT_ONCE: usize = 64;
+/// Questions of one kind that are in progress: all that may wait for one model, and some to be
+/// told "busy". What waits before them has no order of urgency.
+const AT_ONCE: usize = 2 * QUEUE;
 
 /// How transformers are run.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ pub(crate) struct Transformers {
     others: Vectors,
     topics: Topics,
     starter: Starter,
-    room: Arc<Room>,
+    places: Arc<Places>,
     packages: Vec<Package>,
     workers: HashMap<String, Worker>,
     /// Packages changed without this task.
@@ -85,6 +86,7 @@ impl Transformers {
         bus: &Bus,
         config: Config,
         (router, registry): (Router, Arc<dyn ModelRegistryStore>),
+        places: Arc<Places>,
         changed: Arc<Notify>,
         stop: CancellationToken,
     ) -> Result<Self, BusError> {
@@ -106,7 +108,7 @@ impl Transformers {
             client,
             starter: Starter::new().map_err(|_| BusError::Closed)?,
             config,
-            room: Arc::default(),
+            places,
             packages: Vec::new(),
             workers: HashMap::new(),
             changed,
@@ -186,15 +188,19 @@ impl Transformers {
         if ask.is_empty() {
             return request.reply_empty(&ask, &package.name);
         }
+        let router = &self.others.router;
+        let id = packages::id_of(&package.name);
+        let ticket = router.asked(id, &package.name, packages::ENGINE, &request.envelope);
         let worker = self.workers.entry(package.name.clone()).or_insert_with(|| {
             Worker::start(
                 package,
                 self.config.clone(),
                 self.starter.clone(),
-                Arc::clone(&self.room),
+                Arc::clone(&self.places),
+                router.packages.clone(),
             )
         });
-        worker.submit(Job::new(request, ask));
+        worker.submit(Job::new(request, ask, ticket));
     }
 
     fn is_package(&self, name: &str) -> bool {

@@ -36,12 +36,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Starts the process and waits until it can answer.
+    /// Starts the process.
     pub(super) async fn start(
         starter: &Starter,
         program: Program,
         launch: &Launch,
-        limit: Duration,
     ) -> Result<Self, RunError> {
         let variables = variables(usize::try_from(launch.threads).unwrap_or(1));
         let child = starter.spawn(program, variables).await;
@@ -59,17 +58,20 @@ impl Run {
         line.push(b'\n');
         // A process that ends at once has not read it: its end will be heard.
         let _ended = input.write_all(&line).await;
-        let mut run = Self {
+        Ok(Self {
             child,
             input,
             output,
-        };
-        let ready = tokio::time::timeout(limit, run.ready()).await;
-        ready.map_err(|_| RunError::TooSlow)??;
-        Ok(run)
+        })
     }
 
-    async fn ready(&mut self) -> Result<(), RunError> {
+    /// Waits until it can answer.
+    pub(super) async fn ready(&mut self, limit: Duration) -> Result<(), RunError> {
+        let loaded = tokio::time::timeout(limit, self.loaded()).await;
+        loaded.map_err(|_| RunError::TooSlow)?
+    }
+
+    async fn loaded(&mut self) -> Result<(), RunError> {
         loop {
             let (kind, bytes) = self.read().await?;
             let report = match kind {

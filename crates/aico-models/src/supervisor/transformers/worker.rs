@@ -4,25 +4,27 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aico_bus::{Request, Responder};
+use aico_bus::Request;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{Fault, Priority};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Ask, Pieces};
-use super::room::Room;
+use super::ask::{Ask, Asker, Pieces};
 use super::run::{Run, RunError};
 use super::{Config, State};
+use crate::router::Ticket;
+use crate::router::packages::Packages;
 use crate::supervisor::backoff;
 use crate::supervisor::child::Starter;
+use crate::supervisor::places::{Places, Seat};
 use crate::transformers::package::Package;
 use crate::transformers::wire::{Failure, Launch, VERSION};
 
 /// Questions that wait for one package.
-const QUEUE: usize = 128;
+pub(super) const QUEUE: usize = 128;
 /// Longest time for one piece of a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Longest time for loading, whatever the largest chat models get: a second for each 100 MB.
@@ -34,19 +36,19 @@ const LEFT_ALONE: Duration = Duration::from_secs(10 * 60);
 
 /// A question that waits.
 pub(super) struct Job {
-    to: Responder,
+    to: Asker,
     ask: Ask,
     priority: i32,
 }
 
 impl Job {
-    pub(super) fn new(request: Request, ask: Ask) -> Self {
+    pub(super) fn new(request: Request, ask: Ask, ticket: Ticket) -> Self {
         let priority = match Priority::try_from(request.envelope.priority) {
             Ok(Priority::Unspecified) | Err(_) => Priority::Normal,
             Ok(priority) => priority,
         };
         Self {
-            to: request.stream(),
+            to: Asker::new(request, ticket),
             ask,
             priority: priority.into(),
         }
@@ -66,9 +68,10 @@ impl Worker {
         package: Package,
         config: Config,
         starter: Starter,
-        room: Arc<Room>,
+        places: Arc<Places>,
+        known: Packages,
     ) -> Self {
-        let (jobs, inbox) = mpsc::channel(QUEUE);
+        let (jobs, inbox) = mpsc::channel(2 * QUEUE);
         let stop = CancellationToken::new();
         let state = Arc::new(Mutex::new(State {
             status: Status::Stopped,
@@ -78,11 +81,12 @@ impl Worker {
             package,
             config,
             starter,
-            room,
+            places,
+            known,
             inbox,
             queue: VecDeque::new(),
             run: None,
-            leave: Arc::default(),
+            seat: None,
             state: Arc::clone(&state),
             stop: stop.clone(),
             used: Instant::now(),
@@ -105,8 +109,7 @@ impl Worker {
                     job
                 }
             };
-            job.to
-                .fault(Fault::busy("Too many questions wait for this model"));
+            job.to.fault(busy());
         }
     }
 
@@ -121,9 +124,19 @@ impl Worker {
     }
 }
 
+fn busy() -> Fault {
+    Fault::busy("Too many questions wait for this model")
+}
+
+/// Which one gives way: of the least urgent the one that came last.
+fn last_of_least(priorities: &[i32]) -> Option<usize> {
+    let least = priorities.iter().min()?;
+    priorities.iter().rposition(|priority| priority == least)
+}
+
 /// A question that is being answered.
 struct Doing {
-    to: Responder,
+    to: Asker,
     pieces: Pieces,
     priority: i32,
 }
@@ -132,12 +145,14 @@ struct Inner {
     package: Package,
     config: Config,
     starter: Starter,
-    room: Arc<Room>,
+    places: Arc<Places>,
+    /// Told how it is, for the figures.
+    known: Packages,
     inbox: mpsc::Receiver<Job>,
     queue: VecDeque<Doing>,
     run: Option<Run>,
-    /// Somebody else needs the room.
-    leave: Arc<Notify>,
+    /// Its place in memory: from before there is a process until that is gone.
+    seat: Option<Seat>,
     state: Arc<Mutex<State>>,
     stop: CancellationToken,
     used: Instant,
@@ -155,8 +170,6 @@ impl Inner {
             () = self.work() => {}
         }
         self.unload().await;
-        // One that was stopped while it loaded had its place already.
-        self.room.leave(&self.package.name);
     }
 
     async fn work(&mut self) {
@@ -183,26 +196,38 @@ impl Inner {
         }
     }
 
+    /// Takes a question into the queue. Where that is full, whoever is least urgent and came last
+    /// is refused.
     fn take(&mut self, job: Job) {
         self.queue.push_back(Doing {
             pieces: Pieces::new(job.ask, &self.package.name),
             to: job.to,
             priority: job.priority,
         });
+        if self.queue.len() <= QUEUE {
+            return;
+        }
+        self.queue.retain(|doing| !doing.to.is_cancelled());
+        let priorities: Vec<_> = self.queue.iter().map(|doing| doing.priority).collect();
+        if priorities.len() > QUEUE
+            && let Some(refused) = last_of_least(&priorities).and_then(|at| self.queue.remove(at))
+        {
+            refused.to.fault(busy());
+        }
     }
 
     /// Waits for a question. False: the daemon ends.
     async fn rest(&mut self) -> bool {
-        self.room.busy(&self.package.name, false);
+        self.note_busy(false);
         let idle = match (&self.run, self.config.idle_limit) {
             (Some(_), Some(limit)) => Some(tokio::time::Instant::from_std(self.used) + limit),
             _ => None,
         };
-        let leave = Arc::clone(&self.leave);
+        self.known.rests(&self.package.name, idle);
         tokio::select! {
             job = self.inbox.recv() => match job {
                 Some(job) => {
-                    self.room.busy(&self.package.name, true);
+                    self.note_busy(true);
                     self.take(job);
                 }
                 None => return false,
@@ -215,31 +240,39 @@ impl Inner {
                 tracing::info!(name = self.package.name, "Nobody asked for a while; the package is unloaded.");
                 self.unload().await;
             }
-            () = leave.notified() => self.unload().await,
+            () = sent_away(self.seat.as_ref()) => self.unload().await,
         }
         true
     }
 
+    fn note_busy(&self, busy: bool) {
+        if let Some(seat) = &self.seat {
+            seat.busy(busy);
+        }
+    }
+
     fn tell(&self, status: Status, fault: Option<Fault>) {
+        let process_id = self.run.as_ref().map_or(0, Run::process_id);
         *self.state.lock() = State {
             status,
             fault,
-            process_id: self.run.as_ref().map_or(0, Run::process_id),
+            process_id,
         };
+        self.known.put(&self.package.name, status, process_id);
     }
 
     async fn unload(&mut self) {
         if let Some(run) = self.run.take() {
             run.end().await;
-            self.room.leave(&self.package.name);
         }
+        self.seat = None;
         self.tell(Status::Stopped, None);
     }
 
     /// The process is gone.
     fn lost(&mut self) {
         self.run = None;
-        self.room.leave(&self.package.name);
+        self.seat = None;
         if self.used.elapsed() > backoff::WELL_AFTER {
             self.crashes = 0;
         }
@@ -259,10 +292,12 @@ impl Inner {
         }
         self.failed = None;
         let need = self.package.memory();
-        let entered = self.room.enter(&self.package.name, need, &self.leave).await;
-        if let Err(fault) = entered {
-            self.tell(Status::Failed, Some(fault.clone()));
-            return Err(fault);
+        match self.places.enter(&self.package.name, need).await {
+            Ok(seat) => self.seat = Some(seat),
+            Err(fault) => {
+                self.tell(Status::Failed, Some(fault.clone()));
+                return Err(fault);
+            }
         }
         loop {
             if self.crashes > 0 {
@@ -282,7 +317,15 @@ impl Inner {
             };
             let program = self.config.program.clone();
             let limit = self.config.load_limit.min(LOAD_LIMIT);
-            let error = match Run::start(&self.starter, program, &launch, limit).await {
+            let loaded = async {
+                let mut run = Run::start(&self.starter, program, &launch).await?;
+                if let Some(seat) = &self.seat {
+                    seat.runs(run.process_id());
+                }
+                run.ready(limit).await?;
+                Ok::<_, RunError>(run)
+            };
+            let error = match loaded.await {
                 Ok(run) => {
                     tracing::info!(name = self.package.name, "A package is loaded.");
                     self.run = Some(run);
@@ -305,7 +348,7 @@ impl Inner {
                 code = fault.code,
                 "A package can't be loaded."
             );
-            self.room.leave(&self.package.name);
+            self.seat = None;
             self.failed = Some((fault.clone(), Instant::now()));
             self.tell(Status::Failed, Some(fault.clone()));
             return Err(fault);
@@ -374,6 +417,7 @@ impl Inner {
         let (Some(piece), Some(run)) = (doing.pieces.next(), self.run.as_mut()) else {
             return;
         };
+        doing.to.has_turn();
         let asked = run.ask(doing.pieces.kind(), &piece, ANSWER_LIMIT).await;
         self.used = Instant::now();
         let what_to_do = "Ask again. If it stays so, use another model.";
@@ -383,7 +427,10 @@ impl Inner {
                 match doing.pieces.is_done() {
                     true => doing.pieces.reply(doing.to),
                     // Behind the others.
-                    false => self.queue.push_back(doing),
+                    false => {
+                        doing.to.yielded(doing.pieces.tokens());
+                        self.queue.push_back(doing);
+                    }
                 }
             }
             Ok(Err(fault)) => doing.to.fault(fault),
@@ -429,9 +476,37 @@ async fn ended(run: &mut Option<Run>) -> Option<std::process::ExitStatus> {
     }
 }
 
+/// Somebody else needs its place; never without one.
+async fn sent_away(seat: Option<&Seat>) {
+    match seat {
+        Some(seat) => seat.sent_away().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn until(timer: Option<tokio::time::Instant>) {
     match timer {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_least_urgent_the_one_that_came_last_gives_way() {
+        let [background, normal, interactive] = [
+            Priority::Background,
+            Priority::Normal,
+            Priority::Interactive,
+        ]
+        .map(i32::from);
+        let queue = [interactive, background, background, normal];
+        assert_eq!(last_of_least(&queue), Some(2));
+        // A newcomer that is no more urgent than the others goes itself.
+        assert_eq!(last_of_least(&[normal, interactive, normal]), Some(2));
+        assert_eq!(last_of_least(&[]), None);
     }
 }

@@ -22,16 +22,10 @@ pub(super) async fn all(daemon: &Daemon) -> Result<Value, Failure> {
     Ok(daemon.get(PACKAGES).await?["items"].take())
 }
 
-/// Removes the one of this name. False: there is none.
-pub(super) async fn remove(daemon: &Daemon, name: &str) -> Result<bool, Failure> {
-    let all = all(daemon).await?;
-    let mut names = all.as_array().into_iter().flatten();
-    // What is in the list is fit for a path.
-    if !names.any(|one| one["name"] == name) {
-        return Ok(false);
-    }
+/// Removes the one of this name, which is of the list: such a name is fit for a path.
+pub(super) async fn remove(daemon: &Daemon, name: &str) -> Result<(), Failure> {
     daemon.delete(&format!("{PACKAGES}/{name}")).await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Vectors of texts, one line of JSON each.

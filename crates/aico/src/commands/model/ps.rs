@@ -83,7 +83,13 @@ pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
 fn is_there(model: &Value) -> bool {
     let at_work = |key: &str| model[key].as_u64().unwrap_or(0) > 0;
     let loaded = model["engine"].is_null() && model["status"] != "stopped";
-    loaded || at_work("running") || at_work("waiting") || !model["resting_until"].is_null()
+    // Of another program it is told where AICO has it in memory.
+    let beside = at_work("memory_bytes");
+    loaded
+        || beside
+        || at_work("running")
+        || at_work("waiting")
+        || !model["resting_until"].is_null()
 }
 
 fn row(model: &Value, at: Option<Timestamp>) -> [String; 8] {
@@ -136,9 +142,18 @@ fn asked(one: &Value, at: Option<Timestamp>) -> [String; 8] {
         },
         duration(&one["waited_ms"]),
         duration(&one["first_token_ms"]),
-        one["answer_tokens"].as_u64().unwrap_or(0).to_string(),
+        tokens(one).to_string(),
         rate(one),
     ]
+}
+
+/// Tokens of the answer; of a model that writes nothing those that it read.
+fn tokens(one: &Value) -> u64 {
+    let count = |key: &str| one[key].as_u64().unwrap_or(0);
+    match (count("answer_tokens"), one["first_token_ms"].is_null()) {
+        (0, true) => count("prompt_tokens"),
+        (written, _) => written,
+    }
 }
 
 fn rate(of: &Value) -> String {
@@ -219,6 +234,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_another_program_has_in_memory_for_us_is_there_while_it_is_idle() {
+        let mut model = json!({
+            "name": "qwen3:8b", "engine": "ollama", "status": "ready", "memory_bytes": 5_000_000,
+            "running": 0, "waiting": 0, "resting_until": null
+        });
+        assert!(is_there(&model));
+        model["memory_bytes"] = Value::Null;
+        assert!(!is_there(&model));
+    }
 
     #[test]
     fn a_graphics_device_is_told_and_why_there_is_none() {
@@ -304,6 +330,12 @@ mod tests {
             "problem": "busy", "waited_ms": 30_000.0, "first_token_ms": null, "answer_tokens": 0,
             "tokens_per_second": 0.0
         });
+        let read = json!({
+            "name": "all-minilm-l6-v2", "at": "2026-01-01T11:59:48Z", "asker": "gateway",
+            "outcome": "completed", "problem": null, "waited_ms": 900.0, "first_token_ms": null,
+            "prompt_tokens": 512, "answer_tokens": 0, "tokens_per_second": 2048.0
+        });
+        assert_eq!(asked(&read, Some(now))[5..], ["-", "512", "2048.0"]);
         let rows = [&done, &refused].map(|one| asked(one, Some(now)));
         assert!(!rows[0][1].contains('\u{1b}'));
         assert_eq!(
