@@ -454,7 +454,7 @@ async fn an_archive_whose_making_ends_as_it_gets_its_name_is_within_reach_of_an_
     })
     .await;
     drop(making);
-    assert_eq!(noted_archives(&home).await, [archive.clone()]);
+    assert_eq!(noted_archives(&home).await, std::slice::from_ref(&archive));
     let erased = home.erase_person(ben.id, &password(OWNER), "test").await;
     let dropped = erased.unwrap().dropped;
     assert!(dropped.iter().any(|one| one.path == archive));

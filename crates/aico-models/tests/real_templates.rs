@@ -1,6 +1,5 @@
 //! Real chat templates against Python's Jinja, which their makers wrote them for. They are others'
 //! work and not in this repository: by hand (docs/models.md, "Tools and thinking").
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

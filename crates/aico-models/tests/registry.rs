@@ -149,7 +149,7 @@ async fn one_file_is_there_with_several_adapters_and_without_one() {
 
     let store = Store::open(&path, &[7; 32], &Identity::system(), &[MIGRATIONS], records).unwrap();
     let registry = SystemRegistry::new(store.clone());
-    assert_eq!(registry.list().await.unwrap(), [plain.clone()]);
+    assert_eq!(registry.list().await.unwrap(), std::slice::from_ref(&plain));
     let with = |name: &str| ModelRecord {
         id: ModelId::new(),
         name: name.into(),

@@ -1654,6 +1654,10 @@ export interface components {
          *     }
          */
         AddModel: {
+            /** @description That of an adapter (LoRA, a GGUF file) for it: both together are a model of their own. */
+            adapter?: string | null;
+            /** @description What it is to be called instead of what its file says. */
+            name?: string | null;
             /** @description A path on the machine that AICO runs on. */
             path: string;
         };
@@ -3375,6 +3379,8 @@ export interface components {
         Model: {
             /** @description The one that answers. */
             active: boolean;
+            /** @description Where the file of the adapter is that changes the model in `file`. */
+            adapter?: string | null;
             architecture: string;
             /** @description `chat`, `embeddings`, `tools`, `thinking`, `images`, as far as it is known. */
             capabilities: string[];

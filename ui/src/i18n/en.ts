@@ -393,6 +393,7 @@ export const en = {
   'models.add.action': 'Add',
   'models.added': '{name} was added.',
   'models.parameters': '{count} parameters',
+  'models.adapter': 'with the adapter {file}',
   'models.context': 'context of {count}',
   'models.license': 'License: {license}',
   'models.owner': 'Only the owner can change the model.',

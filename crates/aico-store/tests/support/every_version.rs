@@ -184,7 +184,6 @@ async fn contents(store: &Store) -> String {
             let columns = db.prepare(&format!("SELECT * FROM \"{table}\""))?;
             let columns: Vec<String> = columns
                 .column_names()
-                .into_iter()
                 .map(|column| match MADE.contains(&(table.as_str(), column)) {
                     true => format!("'{column}=…'"),
                     false => format!("'{column}=' || quote(\"{column}\")"),
