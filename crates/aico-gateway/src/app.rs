@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BrokerSource, GatewayConfig, Limits, LogSource, Setting, StatusSource};
 use crate::limits::Tries;
 use crate::programs::Paces;
+use crate::programs::memory::Turns;
 use crate::server::connections::Connections;
 use crate::ws::hubs::Hubs;
 use crate::ws::quota::Quota;
@@ -35,6 +36,8 @@ pub(crate) struct App {
     pub(crate) asking: Quota,
     /// And how often each of them asks.
     pub(crate) paces: Paces,
+    /// And which models they ask.
+    pub(crate) turns: Turns,
     pub(crate) tcp: Arc<Connections>,
     pub(crate) local: Arc<Connections>,
     /// The OpenAPI document, as it is sent.
@@ -65,6 +68,7 @@ impl App {
             sockets: Quota::new(limits.sockets_per_session),
             asking: Quota::new(limits.requests_per_token),
             paces: Paces::new(limits.program_burst, limits.programs_per_second),
+            turns: Turns::default(),
             tcp: Connections::new(limits.connections),
             local: Connections::new(limits.local_connections),
             draining: AtomicBool::new(false),

@@ -37,6 +37,8 @@ pub const MARKS: &[&str] = &[
     "<｜tool▁sep｜>",
     "<|tool_call>",
     "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
     "<|channel>",
     "<channel|>",
     "<|\"|>",
@@ -95,6 +97,9 @@ impl Style {
             ("<|tool_call|>", Self::Phi),
             ("<|tool_call>", Self::Gemma),
             ("<|tool_call_start|>", Self::Pythonic),
+            // Earlier and smaller ones show only how they are told of tools.
+            ("<|tool_list_start|>", Self::Pythonic),
+            ("List of tools: [", Self::Pythonic),
             ("<｜tool▁calls▁begin｜>", Self::DeepSeek),
             ("<|START_ACTION|>", Self::Command),
             ("[TOOL_CALLS]", Self::Mistral),

@@ -309,7 +309,7 @@ impl Language {
                 "function": {
                     "name": self.guard(&tool.name),
                     "description": self.guard(&tool.description),
-                    "parameters": parameters(&self.guard(&tool.parameters))?,
+                    "parameters": self.guard_json(parameters(&tool.parameters)?),
                 },
             }));
             offered.push(Offered {
@@ -371,12 +371,11 @@ impl Language {
         };
         let call = |call: &Called| {
             let CalledFunction::Function { name, arguments } = &call.function;
-            let guarded = serde_json::from_str(&self.guard(&arguments.to_string()));
             Called {
                 id: id(&call.id),
                 function: CalledFunction::Function {
                     name: self.guard(name),
-                    arguments: guarded.unwrap_or_default(),
+                    arguments: self.guard_json(arguments.clone()),
                 },
             }
         };
@@ -393,6 +392,23 @@ impl Language {
                 name: self.guard(&turn.name),
             })
             .collect()
+    }
+
+    /// The same for every text in a value; in JSON's own spelling a mark with a quote is another text.
+    fn guard_json(&self, value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::String(text) => self.guard(&text).into(),
+            Value::Array(items) => items
+                .into_iter()
+                .map(|item| self.guard_json(item))
+                .collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(key, value)| (self.guard(&key), self.guard_json(value)))
+                .collect(),
+            plain => plain,
+        }
     }
 
     fn guard(&self, text: &str) -> String {

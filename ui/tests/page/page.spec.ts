@@ -326,11 +326,16 @@ test('a file that is here can be checked, and is downloaded again when it is dam
     problem: null as { title: string; detail: string } | null,
     retry_in_seconds: null,
   };
-  let checked = false;
+  let begun = 'checking';
+  let looks = 0;
+  let answerFirst = () => {};
+  const held = new Promise<void>((resolve) => {
+    answerFirst = resolve;
+  });
   await page.route('**/api/v1/models/catalogue', async (route) => {
     const response = await route.fetch();
     const json = await response.json();
-    const present = pull.status === 'done';
+    const present = pull.status !== 'failed';
     for (const one of json.items) {
       if (one.name !== pull.name) continue;
       Object.assign(one, {
@@ -341,10 +346,15 @@ test('a file that is here can be checked, and is downloaded again when it is dam
     await route.fulfill({ response, json });
   });
   await page.route('**/api/v1/models/pulls', async (route) => {
-    const begins = route.request().method() === 'POST';
-    checked ||= begins;
-    const items = checked ? [pull] : [];
-    await route.fulfill(begins ? { status: 202, json: pull } : { json: { items } });
+    if (route.request().method() === 'POST') {
+      pull.status = begun;
+      await route.fulfill({ status: 202, json: pull });
+      return;
+    }
+    const items = [{ ...pull }];
+    looks++;
+    if (looks === 1) await held;
+    await route.fulfill({ json: { items } });
   });
   await page.goto(`${daemon.origin}#/settings/model`);
   const entry = page
@@ -352,9 +362,17 @@ test('a file that is here can be checked, and is downloaded again when it is dam
     .getByRole('listitem')
     .filter({ has: page.getByRole('heading', { name: 'Qwen3 4B' }) });
   const check = entry.getByRole('button', { name: 'Check the file of Qwen3 4B' });
+  const whole = page.getByText('The file of Qwen3 4B is whole.');
   await check.click();
-  await expect(page.getByText('The file of Qwen3 4B is whole.')).toBeVisible();
-  pull.status = 'failed';
+  await expect(entry.getByText('Looking at what is here already')).toBeVisible();
+  // What was asked before the check tells how an earlier one ended.
+  const before = looks;
+  answerFirst();
+  await expect.poll(() => looks).toBeGreaterThan(before + 1);
+  await expect(whole).toHaveCount(0);
+  pull.status = 'done';
+  await expect(whole).toBeVisible();
+  begun = 'failed';
   pull.problem = { title: 'The model’s file has changed', detail: 'Nothing was downloaded.' };
   await check.click();
   await expect(entry.getByRole('alert')).toContainText('has changed');

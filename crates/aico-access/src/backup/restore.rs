@@ -73,6 +73,8 @@ pub struct Restored {
     /// There was a home, here or in the usual data folder, whose list of the erased could not be
     /// read.
     pub unread_erasures: bool,
+    /// The home that the archives are of is still there, and they were left to it.
+    pub drill: bool,
 }
 
 /// What a restore makes of the parts.
@@ -109,7 +111,6 @@ pub async fn restore(
         return Err(BackupError::Occupied { path: data }.into());
     }
     let usual = request.usual;
-    let elsewhere = usual.as_deref().is_some_and(|usual| !is_same(usual, &data));
     let backups = config.backups.clone();
     let (archive, manifest, secret, go_on) = blocking(move || {
         let archive = verify::open(&request.archive, &request.secret)?;
@@ -130,6 +131,10 @@ pub async fn restore(
     // The archive may come from elsewhere: a disk that was away when somebody was erased.
     erased.extend(set::read_erasures_in(&config.backups, &archive, &manifest)?);
     let vault_there = Vault::id_of(&there).ok();
+    // One that is lost needs its archives no more.
+    let elsewhere = usual
+        .as_deref()
+        .is_some_and(|usual| !is_same(usual, &data) && may_have(usual, &archive));
     // Another vault's persons are others.
     let other = vault_there.is_some_and(|id| id != archive.vault());
     let mut unread_erasures = false;
@@ -191,6 +196,7 @@ pub async fn restore(
     }
     restored.created_at = set::time(archive.created_ms());
     restored.unread_erasures = unread_erasures;
+    restored.drill = elsewhere;
     tracing::info!(persons = restored.persons, "a backup was restored");
     Ok(restored)
 }
@@ -200,6 +206,15 @@ fn is_same(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
+    }
+}
+
+/// Whether the home of an archive is in this data folder, or one that nobody can tell from it.
+fn may_have(data: &Path, archive: &Archive) -> bool {
+    let home = data.join("home");
+    match Vault::id_of(&home) {
+        Ok(vault) => vault == archive.vault(),
+        Err(_) => fs::symlink_metadata(&home).is_ok(),
     }
 }
 
@@ -251,6 +266,7 @@ impl Building<'_> {
             modules,
             configuration: None,
             unread_erasures: false,
+            drill: false,
         };
         Ok((restored, configuration))
     }

@@ -12,7 +12,7 @@ use aico_contracts::v1::{self, Generated, Priority, generated, generated_end::Re
 use serde_json::Value;
 
 use super::companion::Talk;
-use super::memory;
+use super::memory::{self, Asking, Past};
 use super::models::{Askable, Known, PURPOSE};
 use super::pass::Pass;
 use super::question::Question;
@@ -88,9 +88,18 @@ pub(crate) struct Answer {
     first: Option<Item>,
     over: Pin<Box<dyn Future<Output = Over> + Send>>,
     ended: bool,
-    /// Behind the source: the question is given up before its model is let go.
+    asking: Option<Asking>,
+    /// Behind these: the question is given up before its model is let go.
     leave: Option<Leave>,
     _held: Held,
+}
+
+/// What has begun, to be dropped in this order.
+struct Begun {
+    source: Source,
+    first: Item,
+    asking: Option<Asking>,
+    leave: Option<Leave>,
 }
 
 /// Lets the model go when it is dropped: at the end of the answer, or when that is given up.
@@ -98,13 +107,33 @@ struct Leave {
     app: Arc<App>,
     person: PersonId,
     model: Vec<u8>,
+    /// The same, as text.
+    id: String,
+    given_up: bool,
+}
+
+impl Leave {
+    fn new(app: &Arc<App>, person: PersonId, known: &Known) -> Self {
+        Self {
+            app: Arc::clone(app),
+            person,
+            model: known.model.id.clone(),
+            id: known.id(),
+            given_up: true,
+        }
+    }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         let (app, person) = (Arc::clone(&self.app), self.person);
-        let model = std::mem::take(&mut self.model);
-        tokio::spawn(async move { memory::let_go(&app, person, &model).await });
+        let past = Past {
+            since: app.turns.begun(&self.id),
+            model: std::mem::take(&mut self.model),
+            id: std::mem::take(&mut self.id),
+            given_up: self.given_up,
+        };
+        tokio::spawn(async move { memory::let_go(&app, person, past).await });
     }
 }
 
@@ -120,15 +149,6 @@ impl Answer {
     ) -> Result<Self, Problem> {
         pass.opened(app).await?;
         let (person, name) = (pass.person, pass.name.clone());
-        // Before anything is asked: what is given up while it loads is not needed either.
-        let leave = match whom {
-            Askable::Model(known) if leave => Some(Leave {
-                app: Arc::clone(app),
-                person,
-                model: known.model.id.clone(),
-            }),
-            Askable::Model(_) | Askable::Companion => None,
-        };
         let (watch, held) = pass.into_parts();
         let mut over: Pin<Box<dyn Future<Output = Over> + Send>> = Box::pin(watch.over());
         let begun = async {
@@ -136,21 +156,30 @@ impl Answer {
                 Askable::Companion => {
                     let mut talk = Box::new(Talk::begin(app, person, name, question).await?);
                     let first = talk.next().await?;
-                    Ok((Source::Companion(talk), first))
+                    Ok(Begun {
+                        source: Source::Companion(talk),
+                        first,
+                        asking: None,
+                        leave: None,
+                    })
                 }
-                Askable::Model(known) => ask(app, person, name, known, question, default).await,
+                Askable::Model(known) => {
+                    let generate = generate(known, question, default);
+                    ask(app, person, name, known, &generate, leave).await
+                }
             }
         };
-        let (source, first) = tokio::select! {
+        let begun = tokio::select! {
             begun = begun => begun?,
             over = &mut over => return Err(over.problem()),
         };
         Ok(Self {
-            source,
-            first: Some(first),
+            source: begun.source,
+            first: Some(begun.first),
             over,
             ended: false,
-            leave,
+            asking: begun.asking,
+            leave: begun.leave,
             _held: held,
         })
     }
@@ -177,7 +206,10 @@ impl Answer {
         };
         self.ended = !matches!(next, Ok(Item::Piece(_)));
         if self.ended {
-            self.leave = None;
+            drop(self.asking.take());
+            if let Some(mut leave) = self.leave.take() {
+                leave.given_up = !matches!(next, Ok(Item::End(_)));
+            }
         }
         Some(next)
     }
@@ -206,15 +238,8 @@ pub(crate) struct Whole {
     pub(crate) figures: Figures,
 }
 
-async fn ask(
-    app: &Arc<App>,
-    person: PersonId,
-    name: String,
-    known: &Known,
-    question: &Question,
-    default: &v1::Sampling,
-) -> Result<(Source, Item), Problem> {
-    let generate = v1::Generate {
+fn generate(known: &Known, question: &Question, default: &v1::Sampling) -> v1::Generate {
+    v1::Generate {
         turns: question.merged(),
         sampling: Some(question.sampling.of_model(default)),
         max_tokens: match question.sampling.max_tokens {
@@ -228,24 +253,49 @@ async fn ask(
         effort: question.extras.effort.to_owned(),
         model: known.model.id.clone(),
         ..v1::Generate::default()
-    };
+    }
+}
+
+async fn ask(
+    app: &Arc<App>,
+    person: PersonId,
+    name: String,
+    known: &Known,
+    generate: &v1::Generate,
+    leave: bool,
+) -> Result<Begun, Problem> {
+    let (id, mut armed) = (known.id(), None);
+    // Behind it, to be dropped before it.
+    let asking = app.turns.begin(&id);
     for attempt in 1.. {
-        memory::ready(app, person, &known.id()).await?;
+        memory::ready(app, person, &id).await?;
         memory::recall(app, person, &generate.model, &generate.cache_key).await;
         // Behind the persons who wait before their own pages, before what nobody waits for.
         let meta = Meta::for_person(person)
             .purpose(PURPOSE)
             .priority(Priority::Normal)
             .origin_device(name.clone());
+        // Not before: a question that never came to the model has nothing to let go, and one that is
+        // given up while the model loads leaves it to the limit for idle ones.
+        if leave && armed.is_none() {
+            armed = Some(Leave::new(app, person, known));
+        }
         let opened = app
             .bus
-            .open_stream::<_, Generated>(topics::MODELS_GENERATE, &generate, meta);
+            .open_stream::<_, Generated>(topics::MODELS_GENERATE, generate, meta);
         let first = match opened.await {
             Ok(mut stream) => item(&mut stream).await.map(|first| (stream, first)),
             Err(error) => Err(error),
         };
         match first {
-            Ok((stream, first)) => return Ok((Source::Model(stream), first)),
+            Ok((stream, first)) => {
+                return Ok(Begun {
+                    source: Source::Model(stream),
+                    first,
+                    asking: Some(asking),
+                    leave: armed,
+                });
+            }
             Err(RequestError::NobodyServes { .. }) if attempt < TRIES => {}
             // It was unloaded between the two questions.
             Err(RequestError::Fault(fault)) if attempt < TRIES && fault.code == "model-changed" => {

@@ -1,10 +1,13 @@
 //! The model that is asked next: loaded for it, its prompt brought back, and let go again.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aico_bus::{Meta, Queue, RequestError};
 use aico_contracts::v1::{self, Fault, Priority, model_state::Status};
 use aico_contracts::{Payload, ids::PersonId, topics};
+use parking_lot::Mutex;
 
 use super::models::PURPOSE;
 use crate::app::App;
@@ -23,6 +26,58 @@ const LET_GO: [Duration; 3] = [
 /// One that was given up may go on for some seconds, until its model looks.
 const GIVEN_UP: Duration = Duration::from_secs(3);
 
+/// The questions of programs to each model, by its id. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Turns(Arc<Mutex<HashMap<String, Turn>>>);
+
+#[derive(Default)]
+struct Turn {
+    /// Those that are under way.
+    now: u32,
+    /// All that there were.
+    begun: u64,
+}
+
+impl Turns {
+    /// One begins; it is under way until the guard is dropped.
+    pub(crate) fn begin(&self, model: &str) -> Asking {
+        let mut all = self.0.lock();
+        let turn = all.entry(model.to_owned()).or_default();
+        turn.now += 1;
+        turn.begun += 1;
+        Asking {
+            turns: self.clone(),
+            model: model.to_owned(),
+        }
+    }
+
+    /// How many there were.
+    pub(crate) fn begun(&self, model: &str) -> u64 {
+        self.0.lock().get(model).map_or(0, |turn| turn.begun)
+    }
+
+    /// Whether one is under way, or has come since there were so many.
+    fn is_needed(&self, model: &str, since: u64) -> bool {
+        let all = self.0.lock();
+        let turn = all.get(model);
+        turn.is_some_and(|turn| turn.now > 0 || turn.begun != since)
+    }
+}
+
+/// A question that is under way.
+pub(crate) struct Asking {
+    turns: Turns,
+    model: String,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turns.0.lock().get_mut(&self.model) {
+            turn.now = turn.now.saturating_sub(1);
+        }
+    }
+}
+
 async fn request<Q: Payload, R: Payload>(
     app: &App,
     person: PersonId,
@@ -38,6 +93,7 @@ async fn request<Q: Payload, R: Payload>(
 /// Waits until this model can answer, and no other in its place; asking loads it. What is chosen
 /// for everybody stays what it is.
 pub(crate) async fn ready(app: &App, person: PersonId, model: &str) -> Result<(), Problem> {
+    let _asking = app.turns.begin(model);
     let question = v1::PrepareModel {
         wanted: vec![model.to_owned()],
         only: true,
@@ -109,25 +165,47 @@ pub(crate) async fn recall(app: &App, person: PersonId, model: &[u8], cache_key:
     let _not_kept = tokio::time::timeout(RECALL_LIMIT, asked).await;
 }
 
-/// The same behind an answer, whose program may not have waited for its end. Where somebody else
-/// needs the model it stays, and nobody is told.
-pub(crate) async fn let_go(app: &App, person: PersonId, model: &[u8]) {
-    let stays = |told: &Result<(), Problem>| match told {
-        Err(problem) => problem.code() == Code::Conflict,
-        Ok(()) => false,
-    };
-    if stays(&unload(app, person, model).await) {
+/// A model that a program needs no longer behind its answer.
+pub(crate) struct Past {
+    pub(crate) model: Vec<u8>,
+    /// The same, as text.
+    pub(crate) id: String,
+    /// How many questions to it there had been.
+    pub(crate) since: u64,
+    /// The program has not waited for the end.
+    pub(crate) given_up: bool,
+}
+
+/// Takes it out of memory. Where somebody else needs it it stays, and nobody is told: the model of
+/// another question is that one's to let go, also when it ends before the last try.
+pub(crate) async fn let_go(app: &App, person: PersonId, past: Past) {
+    let needed = || app.turns.is_needed(&past.id, past.since);
+    let told = unload_unless(app, person, &past.model, &needed).await;
+    let stays = told.is_err_and(|problem| problem.code() == Code::Conflict);
+    if past.given_up && stays {
         tokio::time::sleep(GIVEN_UP).await;
-        let _stays = unload(app, person, model).await;
+        let _stays = unload_unless(app, person, &past.model, &needed).await;
     }
 }
 
 /// Takes a model out of memory, unless somebody needs it there.
 pub(crate) async fn unload(app: &App, person: PersonId, model: &[u8]) -> Result<(), Problem> {
+    unload_unless(app, person, model, || false).await
+}
+
+async fn unload_unless(
+    app: &App,
+    person: PersonId,
+    model: &[u8],
+    needed: impl Fn() -> bool,
+) -> Result<(), Problem> {
     let question = v1::UnloadModel { id: model.to_vec() };
     let mut told = Ok(());
     for pause in LET_GO {
         tokio::time::sleep(pause).await;
+        if needed() {
+            break;
+        }
         let done = request::<_, v1::Empty>(app, person, topics::MODELS_UNLOAD, &question).await;
         told = done.map(drop).map_err(Problem::from);
         match &told {
@@ -164,4 +242,25 @@ pub(crate) async fn loaded(app: &App, person: PersonId) -> Result<Vec<Loaded>, P
         until_unix_ms: one.idle_until_unix_ms,
     });
     Ok(inside.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_needed_while_another_question_is_under_way_and_where_one_came_since() {
+        let turns = Turns::default();
+        let (first, second) = (turns.begin("one"), turns.begin("one"));
+        drop(first);
+        let since = turns.begun("one");
+        assert!(turns.is_needed("one", since), "the second is under way");
+        drop(second);
+        assert!(!turns.is_needed("one", since));
+        drop(turns.begin("other"));
+        assert!(!turns.is_needed("one", since));
+        drop(turns.begin("one"));
+        assert!(turns.is_needed("one", since), "a third had it");
+        assert!(!turns.is_needed("one", turns.begun("one")));
+    }
 }

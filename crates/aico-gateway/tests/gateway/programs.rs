@@ -425,6 +425,10 @@ async fn a_model_is_let_go_when_a_program_says_that_it_needs_it_no_longer() {
     let form = json!({"model": "other", "prompt": "one two", "keep_alive": "5m"});
     world.post("/api/generate", &named, form).await.expect(200);
     assert_eq!(unloaded().len(), 3);
+    // A question that never came to the model has nothing to let go.
+    let form = json!({"model": "lab/large/70b", "prompt": "one two", "keep_alive": 0});
+    let refused = world.post("/api/generate", &named, form).await;
+    assert_eq!(refused.status, 403);
     // Nor does one need it that has not waited for the end.
     let form = json!({"model": "other", "prompt": "wait", "keep_alive": 0});
     let mut stream = send(&world, &named, "/api/generate", form).await;
@@ -432,7 +436,28 @@ async fn a_model_is_let_go_when_a_program_says_that_it_needs_it_no_longer() {
     assert_eq!(unloaded().len(), 3);
     drop(stream);
     until("it is let go", || unloaded().len() == 4).await;
+    assert!(!unloaded().contains(&vec![8; 16]));
     assert_eq!(*world.models.dropped.lock(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_stays_while_another_question_has_it_and_goes_after_the_last() {
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    let unloaded = || world.models.unloaded.lock().clone();
+    let form = json!({"model": "other", "prompt": "wait", "keep_alive": 0});
+    let mut first = send(&world, &named, "/api/generate", form.clone()).await;
+    read_until(&mut first, "wait").await;
+    let mut second = send(&world, &named, "/api/generate", form).await;
+    read_until(&mut second, "wait").await;
+    drop(first);
+    until("it is given up", || *world.models.dropped.lock() == 1).await;
+    let form = json!({"model": "other", "prompt": "one two"});
+    world.post("/api/generate", &named, form).await.expect(200);
+    assert!(unloaded().is_empty());
+    drop(second);
+    until("it is let go", || !unloaded().is_empty()).await;
+    assert_eq!(unloaded(), [vec![6; 16]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,10 @@ pub(super) struct Channels {
     kind: Kind,
     state: State,
     held: String,
+    /// White space before a thought: text only if more text follows.
+    gap: String,
+    /// Something of the answer was told.
+    said: bool,
 }
 
 impl Channels {
@@ -67,16 +71,26 @@ impl Channels {
             kind,
             state: State::Begin,
             held: String::new(),
+            gap: String::new(),
+            said: false,
         }
     }
 
     pub(super) fn push(&mut self, text: &str, tools: &[Offered], out: &mut Vec<Part>) {
         self.held.push_str(text);
-        while match self.kind {
-            Kind::Harmony => self.harmony(tools, out),
-            Kind::Recipient => self.recipient(tools, out),
-            Kind::Gemma => self.gemma(tools, out),
-        } {}
+        loop {
+            let before = out.len();
+            let goes_on = match self.kind {
+                Kind::Harmony => self.harmony(tools, out),
+                Kind::Recipient => self.recipient(tools, out),
+                Kind::Gemma => self.gemma(tools, out),
+            };
+            let told = &out[before..];
+            self.said |= told.iter().any(|part| matches!(part, Part::Text(_)));
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// The answer is over.
@@ -85,7 +99,14 @@ impl Channels {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Body(to) => said(to, &rest, tools, true, out),
             // Its end may be the answer's.
-            State::Head(open) if open == CALL[0] => gemma_call(&rest, tools, out),
+            State::Head(open) if open == CALL[0] => self.gemma_call(&rest, "", tools, out),
+            State::Head(open) if open == THOUGHT[0] => {}
+            State::Between if self.kind == Kind::Gemma => {
+                let rest = rest.trim_start();
+                if !rest.is_empty() {
+                    say(out, Part::Text, format!("{}{rest}", self.gap));
+                }
+            }
             // What never became a message is the text that it is.
             State::Head(open) => say(out, Part::Text, format!("{open}{rest}")),
             State::Begin => say(out, Part::Text, rest),
@@ -196,19 +217,21 @@ impl Channels {
     }
 
     fn gemma(&mut self, tools: &[Offered], out: &mut Vec<Part>) -> bool {
-        let whole = |held: &mut String, at: usize, mark: &str| {
-            let rest = held.split_off(at + mark.len());
-            let mut body = std::mem::replace(held, rest);
-            body.truncate(at);
-            body
-        };
+        let opens = [THOUGHT[0], CALL[0]];
         match &self.state {
             State::Begin | State::Between => {
                 let begun = self.held.trim_start();
-                if begun.is_empty() {
+                if opens.iter().any(|open| open.starts_with(begun)) {
                     return false;
                 }
+                // What follows goes on behind what was told before.
+                if self.said && self.gap.is_empty() {
+                    self.gap = self.held[..self.held.len() - begun.len()].to_owned();
+                }
                 self.held = begun.to_owned();
+                if !opens.iter().any(|open| self.held.starts_with(open)) {
+                    self.held.insert_str(0, &std::mem::take(&mut self.gap));
+                }
                 self.state = State::Body(To::Person);
                 true
             }
@@ -217,13 +240,12 @@ impl Channels {
                     self.sure(&THOUGHT[1..], out);
                     return false;
                 };
-                let body = whole(&mut self.held, at, THOUGHT[1]);
+                let body = self.take(at, THOUGHT[1]);
                 said(To::Itself, &body, tools, true, out);
                 self.state = State::Between;
                 true
             }
             State::Body(_) => {
-                let opens = [THOUGHT[0], CALL[0]];
                 let found = opens
                     .iter()
                     .filter_map(|open| self.held.find(open).map(|at| (at, *open)))
@@ -232,8 +254,12 @@ impl Channels {
                     self.sure(&opens, out);
                     return false;
                 };
-                let body = whole(&mut self.held, at, open);
-                said(To::Person, &body, tools, true, out);
+                let body = self.take(at, open);
+                let text = body.trim_end();
+                if self.said || !text.is_empty() {
+                    self.gap.push_str(&body[text.len()..]);
+                }
+                say(out, Part::Text, text.to_owned());
                 self.state = State::Head(open);
                 true
             }
@@ -241,25 +267,40 @@ impl Channels {
                 let Some(at) = self.held.find(CALL[1]) else {
                     return false;
                 };
-                let body = whole(&mut self.held, at, CALL[1]);
-                gemma_call(&body, tools, out);
+                let body = self.take(at, CALL[1]);
+                self.gemma_call(&body, CALL[1], tools, out);
                 self.state = State::Between;
                 true
             }
             State::Head(_) => {
-                // The channel's name, on a line of its own; an empty thought may have no line.
-                let line = self.held.find('\n');
-                let end = self.held.find(THOUGHT[1]);
-                let length = match (line, end) {
-                    (Some(line), end) if end.is_none_or(|end| line < end) => line + 1,
-                    (_, Some(end)) => end,
-                    _ if self.held.len() > HEAD_LIMIT => 0,
-                    _ => return false,
-                };
-                self.held.drain(..length);
+                // The channel's name, and mostly a new line.
+                let name = |letter: char| letter.is_alphanumeric() || letter == '_';
+                let rest = self.held.trim_start_matches(name);
+                if rest.is_empty() && self.held.len() < HEAD_LIMIT {
+                    return false;
+                }
+                self.held = rest.trim_start().to_owned();
                 self.state = State::Body(To::Itself);
                 true
             }
+        }
+    }
+
+    /// What is held before a mark, which goes with it.
+    fn take(&mut self, at: usize, mark: &str) -> String {
+        let rest = self.held.split_off(at + mark.len());
+        let mut body = std::mem::replace(&mut self.held, rest);
+        body.truncate(at);
+        body
+    }
+
+    /// A call of Gemma's, or the text that it is.
+    fn gemma_call(&mut self, body: &str, close: &str, tools: &[Offered], out: &mut Vec<Part>) {
+        let gap = std::mem::take(&mut self.gap);
+        let call = super::literal::gemma(body.trim());
+        match call.filter(|call| tools.iter().any(|tool| tool.name == call.name)) {
+            Some(call) => out.push(Part::Call(call)),
+            None => say(out, Part::Text, format!("{gap}{}{body}{close}", CALL[0])),
         }
     }
 
@@ -331,15 +372,6 @@ fn said(to: To, body: &str, tools: &[Offered], whole: bool, out: &mut Vec<Part>)
             Some(call) => out.push(Part::Call(call)),
             None => say(out, Part::Text, format!("{head}{body}")),
         },
-    }
-}
-
-/// A call of Gemma's, or the text that it is.
-fn gemma_call(body: &str, tools: &[Offered], out: &mut Vec<Part>) {
-    let call = super::literal::gemma(body.trim());
-    match call.filter(|call| tools.iter().any(|tool| tool.name == call.name)) {
-        Some(call) => out.push(Part::Call(call)),
-        None => say(out, Part::Text, format!("{}{body}", CALL[0])),
     }
 }
 

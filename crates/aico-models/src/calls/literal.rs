@@ -142,8 +142,12 @@ impl<'a> Reader<'a> {
         let mut text = String::new();
         let mut letters = self.rest.char_indices();
         while let Some((at, letter)) = letters.next() {
-            if self.rest[at..].starts_with(quote) {
-                self.rest = &self.rest[at + quote.len()..];
+            let after = self.rest[at..].strip_prefix(quote);
+            // Models were taught to write texts without a backslash before a quote: one that nothing
+            // of a call can follow belongs to the text.
+            let ends = |after: &&str| after.trim_start().starts_with([',', ')', ']', '}', ':']);
+            if let Some(after) = after.filter(ends) {
+                self.rest = after;
                 return Some(Some(text));
             }
             if letter != '\\' {

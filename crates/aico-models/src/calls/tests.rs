@@ -340,6 +340,23 @@ fn gemma_thinks_and_calls_between_marks() {
         "Hello.",
         &[],
     );
+    // Around a thought the answer stays what it is; a call takes white space with it.
+    expect(
+        Style::Gemma,
+        "Hello.\n\n<|channel>thought\nhm<channel|>World",
+        "(hm) Hello.\n\nWorld",
+        &[],
+    );
+    expect(
+        Style::Gemma,
+        "Hello.<|channel>thought hm<channel|>\nWorld\n<|tool_call>call:clock{}<tool_call|>\n",
+        "(hm) Hello.\nWorld",
+        &[("clock", json!({}))],
+    );
+    let other = "Hello.\n<|tool_call>call:other{}<tool_call|>\nWorld";
+    expect(Style::Gemma, other, other, &[]);
+    // One that ends where a thought begins.
+    expect(Style::Gemma, "Hello.<|channel>thou", "Hello.", &[]);
     // Lists, objects, words for what is no text; the end of the answer in place of the mark's.
     let value = format!(
         "<|tool_call>call:weather{{city:{{a:[1,-2.5,true],{quoted}b{quoted}:null}},days:{quoted}a, }}b{quoted}}}"
@@ -351,8 +368,7 @@ fn gemma_thinks_and_calls_between_marks() {
         "<|tool_call>call:other{}<tool_call|>",
         "<|tool_call>weather<tool_call|>",
     ] {
-        let text = broken.strip_suffix("<tool_call|>").unwrap();
-        expect(Style::Gemma, broken, text, &[]);
+        expect(Style::Gemma, broken, broken, &[]);
     }
 }
 
@@ -374,6 +390,12 @@ fn calls_as_python_writes_them() {
     let value = r#"<|tool_call_start|>[weather(city="a\n\\d", days=[True, None, {'x': 1.5}])]<|tool_call_end|>"#;
     let wanted = json!({ "city": "a\n\\d", "days": [true, null, { "x": 1.5 }] });
     expect(Style::Pythonic, value, "", &[("weather", wanted)]);
+    let bare = "<|tool_call_start|>[weather(city='it's mine', days=1)]<|tool_call_end|>";
+    let wanted = json!({ "city": "it's mine", "days": 1 });
+    expect(Style::Pythonic, bare, "", &[("weather", wanted)]);
+    for told in ["<|tool_list_start|>[", "\"List of tools: [\""] {
+        assert_eq!(Style::of_template(told), Style::Pythonic);
+    }
     for broken in [
         "<|tool_call_start|>[weather(city=)]<|tool_call_end|>",
         "<|tool_call_start|>[weather(city='a)]<|tool_call_end|>",

@@ -149,6 +149,14 @@ impl Gguf {
                 }
             }
         }
+        // Many files have these as words of their own, which the library finds in any text as well.
+        for mark in calls::MARKS {
+            let alone = vocab.tokenize(mark.as_bytes(), false, true);
+            let known = marks.iter().any(|known| known == mark);
+            if !known && matches!(alone.as_slice(), [only] if text_of(*only) == *mark) {
+                marks.push((*mark).to_owned());
+            }
+        }
         // Longest first, so that a mark inside another one is met after it.
         marks.sort_by_key(|mark| std::cmp::Reverse(mark.len()));
         let think = [THINK_OPEN, THINK_CLOSE].map(|mark| {

@@ -418,7 +418,10 @@ fn describe(
     };
     Ok(Description {
         tools: template.contains("tools"),
-        thinking: template.contains("<think>") || template.contains("<|channel|>"),
+        // As the templates tell it; what fuzzes this file knows no others.
+        thinking: ["<think>", "<|channel|>", "<|channel>"]
+            .iter()
+            .any(|mark| template.contains(mark)),
         pooling: number("pooling_type").is_some_and(|kind| (1..=3).contains(&kind)),
         name: text("general.name"),
         license: text("general.license"),

@@ -229,9 +229,9 @@ impl Job {
         let found = tokio::task::spawn_blocking(move || {
             let there = std::fs::symlink_metadata(&target)
                 .is_ok_and(|found| found.is_file() && found.len() == size);
-            there && hash_file(&target, &meter, &stop).is_some_and(|found| found == sha256)
+            Ok(there && hash_file(&target, &meter, &stop)? == sha256)
         });
-        found.await.map_err(|_| PullError::Broken)
+        found.await.map_err(|_| PullError::Broken)?
     }
 
     /// Opens what there is and keeps what is whole of it.
@@ -309,24 +309,55 @@ impl Job {
     }
 }
 
-/// Blocks, as long as reading takes; nothing where that failed or was stopped.
-pub(super) fn hash_file(path: &Path, meter: &Meter, stop: &CancellationToken) -> Option<Hash> {
+/// Blocks, as long as reading takes. Where that failed or was stopped, nothing is known of what the
+/// file holds.
+pub(super) fn hash_file(
+    path: &Path,
+    meter: &Meter,
+    stop: &CancellationToken,
+) -> Result<Hash, PullError> {
     use std::io::Read as _;
 
     use sha2::Digest as _;
 
-    let mut file = std::fs::File::open(path).ok()?;
+    let failed = |error| PullError::disk(path, error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut sum = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut buffer).ok()?;
+        let read = file.read(&mut buffer).map_err(failed)?;
         if read == 0 {
-            return Some(sum.finalize().into());
+            return Ok(sum.finalize().into());
         }
         if stop.is_cancelled() {
-            return None;
+            return Err(PullError::Stopped);
         }
         sum.update(&buffer[..read]);
         meter.check(read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_not_be_read_to_its_end_has_no_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        let (meter, stop) = (Meter::new(3), CancellationToken::new());
+        // The one can't be opened, the other not be read.
+        for path in [path.as_path(), folder.path()] {
+            let none = hash_file(path, &meter, &stop);
+            assert!(matches!(none, Err(PullError::Disk { .. })), "{none:?}");
+        }
+        std::fs::write(&path, "abc").unwrap();
+        assert_eq!(
+            hex::encode(hash_file(&path, &meter, &stop).unwrap()),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        stop.cancel();
+        let none = hash_file(&path, &meter, &stop);
+        assert!(matches!(none, Err(PullError::Stopped)), "{none:?}");
     }
 }

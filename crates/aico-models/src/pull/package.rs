@@ -34,20 +34,26 @@ pub(super) fn is_here(models: &Path, entry: &Entry) -> bool {
 }
 
 /// Whether it is there and its files are what they should be, which reads them. Blocks.
-fn is_whole(models: &Path, job: &Job) -> bool {
+///
+/// # Errors
+/// Where a file can't be read: that is not to say that it is another one.
+fn is_whole(models: &Path, job: &Job) -> Result<bool, PullError> {
     let Some(package) = job
         .entry
         .package
         .as_ref()
         .filter(|_| is_here(models, &job.entry))
     else {
-        return false;
+        return Ok(false);
     };
     let folder = models.join(PACKAGES).join(&job.entry.name);
-    package.about.files.iter().all(|(name, facts)| {
-        let hash = hash_file(&folder.join(name), &job.meter, &job.stop);
-        hash.is_some_and(|hash| hex::encode(hash).eq_ignore_ascii_case(&facts.sha256))
-    })
+    for (name, facts) in &package.about.files {
+        let hash = hash_file(&folder.join(name), &job.meter, &job.stop)?;
+        if !hex::encode(hash).eq_ignore_ascii_case(&facts.sha256) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs the download; `job` is that of the graph.
@@ -63,7 +69,7 @@ pub(super) async fn run(job: Job, models: PathBuf) -> Result<(), PullError> {
     if job.stop.is_cancelled() {
         return Err(PullError::Stopped);
     }
-    if whole.map_err(|_| PullError::Broken)? {
+    if whole.map_err(|_| PullError::Broken)?? {
         return Ok(());
     }
     if !job.fetch {

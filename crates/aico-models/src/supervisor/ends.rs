@@ -1,4 +1,4 @@
-//! Why a model process ended by itself, and how often it did while it was asked something.
+//! Why a model process ended by itself, and how often it did while a question was with it.
 
 use std::collections::HashMap;
 use std::process::ExitStatus;
@@ -7,8 +7,8 @@ use aico_contracts::ids::ModelId;
 use aico_contracts::v1::Fault;
 use parking_lot::Mutex;
 
-/// Ends of a process that was asked something, without an answer in between that came to its end,
-/// after which its model is left alone.
+/// Ends of a process while a question was with it, without an answer in between that came to its
+/// end or was given up after its first words, after which its model is left alone.
 pub(super) const MOST: u32 = 3;
 
 const AGAIN: &str = "It is tried again after ten minutes, or when it is chosen: `aico model use`.";
@@ -144,8 +144,9 @@ fn ended_for_memory() -> Option<u64> {
     }
 }
 
-/// How often the process of each model ended while it was asked something, since one of its answers
-/// came to its end. It outlives the slot: another model may have its room in between.
+/// How often the process of each model ended while a question was with it, since it last answered.
+/// How long it ran counts for nothing: it may be idle, or hang, for longer than it answers. This
+/// outlives the slot: another model may have its room in between.
 #[derive(Debug, Default)]
 pub(super) struct Ends(Mutex<HashMap<ModelId, u32>>);
 

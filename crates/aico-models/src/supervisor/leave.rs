@@ -54,6 +54,10 @@ impl Manager {
             return Err(Fault::conflict("The model is pinned: it stays in memory")
                 .with_what_to_do("Let it go first: `aico model unpin NAME`."));
         }
+        if !slot.is_inside() {
+            // It takes nothing, and stays to say why it failed.
+            return Ok(());
+        }
         let in_use = || Fault::conflict("Somebody is being answered by this model");
         let loads = slot.process_id() != 0 && slot.status != v1::model_state::Status::Ready;
         let number = slot.number;

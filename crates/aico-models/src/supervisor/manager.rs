@@ -25,10 +25,15 @@ use super::prepare::Wish;
 use super::registry::{ModelRecord, ModelRegistryStore};
 use super::room::Awaited;
 use super::slot::{Due, Heard, Parts, Slot};
-use super::{MANAGER, ManagerConfig, ManagerError, Order, StartWhen, scratch};
+use super::{MANAGER, ManagerConfig, ManagerError, Order, StartWhen, scratch, transformers};
 use crate::clock;
 use crate::process::launch::Control;
 use crate::router::{BackendModel, Router, Topics as Routed};
+
+/// Questions for a model that may wait at once: more than all askers together have, of which those
+/// for vectors are the most. What waits before these has no order of urgency, and even who wants a
+/// model that is loaded would be kept out by others.
+const PREPARED_AT_ONCE: usize = 4 * transformers::AT_ONCE;
 
 pub(super) struct Manager {
     pub(super) parts: Arc<Parts>,
@@ -98,7 +103,7 @@ impl Topics {
             state: client.serve(topics::MODELS_GET_STATE, 16)?,
             recall: client.serve(topics::MODELS_RECALL, 16)?,
             discard: client.serve(topics::MODELS_DISCARD, 16)?,
-            prepare: client.serve(topics::MODELS_PREPARE, 64)?,
+            prepare: client.serve(topics::MODELS_PREPARE, PREPARED_AT_ONCE)?,
         })
     }
 }

@@ -31,6 +31,8 @@ use crate::router::table::{Flight, View};
 const LOAD_CRASHES: u32 = 3;
 /// What whoever was told that a model is ready gets to ask their question.
 const LEASE: Duration = Duration::from_secs(1);
+/// How long before the end of a process its last question may have gone: that is often heard first.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// What all slots share.
 pub(super) struct Parts {
@@ -387,8 +389,16 @@ impl Slot {
                 tracing::info!(slot = self.number, context, "The model answers.");
             }
             // Written into the log where it was heard.
-            News::Report(Report::Answered { outcome, .. }) => {
-                if matches!(outcome, Outcome::Stop | Outcome::Length) {
+            News::Report(Report::Answered {
+                outcome, written, ..
+            }) => {
+                // Some are never waited for to the end, and yet it answers.
+                let answers = match outcome {
+                    Outcome::Stop | Outcome::Length => true,
+                    Outcome::Cancelled => written > 0,
+                    Outcome::Busy | Outcome::Failed => false,
+                };
+                if answers {
                     parts.ends.forget(self.model.id);
                 }
             }
@@ -454,11 +464,7 @@ impl Slot {
         let well = self
             .ready_since
             .is_some_and(|at| since(at) >= backoff::WELL_AFTER);
-        // Of one that nobody asked nothing is known by its end.
-        let asked = self.ready_since.is_some_and(|ready| {
-            let last = self.flight.last();
-            last.is_some_and(|at| at >= ready)
-        });
+        let asked = self.was_being_asked(&parts.config);
         let was_ready = self.ready_since.take().is_some();
         if well {
             self.crashes = 0;
@@ -496,6 +502,21 @@ impl Slot {
         let wait = backoff::wait(self.crashes, backoff::chance());
         self.timer = Some(clock::now() + wait);
         self.status = Status::Starting;
+    }
+
+    /// Whether a question was with it when it ended. By the end of one that was idle nothing is known
+    /// of how it answers.
+    fn was_being_asked(&self, config: &ManagerConfig) -> bool {
+        // Whoever asked one that hangs may have gone long before it was killed.
+        let moment = match self.signs.hung {
+            true => MOMENT + config.pulse + config.hang_limit,
+            false => MOMENT,
+        };
+        self.ready_since.is_some_and(|ready| {
+            let last = self.flight.last();
+            let just = last.is_some_and(|at| at >= ready && since(at) <= moment);
+            just || self.flight.count() > 0
+        })
     }
 
     /// Its timer has come to an end.

@@ -100,11 +100,15 @@ impl Manager {
     pub(super) async fn load(&mut self, model: ModelRecord) {
         let config = &self.parts.config;
         let need = memory::need(&model, config.context, config.sequences);
-        // What failed before is told no longer.
+        // What failed before is told no longer. But whoever names no model goes on hearing why the
+        // chosen one is left alone, and does not start it.
+        let chosen = self.active.as_ref().map(|model| model.id);
+        let rests = |slot: &Slot| Some(slot.model.id) == chosen && self.is_left_out(&slot.model);
+        let stays = |slot: &Slot| slot.is_inside() || rests(slot);
         let old: Vec<_> = self
             .slots
             .iter()
-            .filter(|slot| slot.model.id == model.id || !slot.is_inside())
+            .filter(|&slot| slot.model.id == model.id || !stays(slot))
             .map(|slot| slot.number)
             .collect();
         for number in old {

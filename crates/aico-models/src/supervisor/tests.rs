@@ -18,9 +18,12 @@ use tokio::sync::{Notify, mpsc};
 
 use super::child::{Launcher, News, Run};
 use super::places::{Places, Seat};
+use super::vectors::{How, Vectors};
 use super::*;
 use crate::clock;
 use crate::process::launch::{Launch, Report};
+use crate::router::Router;
+use crate::router::table::{Flight, View};
 
 const GIB: u64 = 1 << 30;
 
@@ -414,6 +417,24 @@ impl House {
         names
     }
 
+    /// Its process ends by itself: what is told then.
+    async fn dies(&self) -> v1::ModelState {
+        self.die.notify_one();
+        let mut state = self.state.clone();
+        let gone = state.wait_for(|state| state.status() != Status::Ready);
+        let told = tokio::time::timeout(Duration::from_secs(60), gone).await;
+        told.unwrap().unwrap().clone()
+    }
+
+    /// The same in the middle of an answer of the chosen model: why it is left alone then, if it is.
+    async fn ends_when_asked(&self) -> v1::Fault {
+        let ant = self.ready("").await;
+        let asked = self.answering(ant).await;
+        let told = self.dies().await;
+        drop(asked);
+        told.fault.unwrap_or_default()
+    }
+
     /// An answer that goes on until it is finished.
     async fn answering(&self, model: ModelId) -> ReplyStream<v1::Generated> {
         let (first, stream) = self.asked(model).await;
@@ -645,6 +666,20 @@ async fn of_those_that_wait_for_room_the_urgent_come_first() {
 }
 
 #[tokio::test]
+async fn however_many_wait_for_room_who_wants_a_loaded_model_is_heard() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let _stream = house.answering(ant).await;
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        waiting.push(house.waiting_as(v1::Priority::Background, "bee").await);
+    }
+    house.awaited("bee").await;
+    let prepared = house.prepare_as(v1::Priority::Interactive, "ant").await;
+    assert_eq!(prepared.state.unwrap().name, "ant");
+}
+
+#[tokio::test]
 async fn who_has_no_place_yet_gives_way_to_the_more_urgent_that_wait_for_room() {
     let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
     let ant = house.ready("ant").await;
@@ -845,20 +880,9 @@ async fn who_waits_for_room_is_told_how_many_are_before() {
 #[tokio::test]
 async fn one_that_kept_ending_is_tried_by_one_question_after_ten_minutes() {
     let house = house(&[("ant", 1)], 60, 2).await;
-    let ends_when_asked = async || {
-        let ant = house.ready("").await;
-        let asked = house.answering(ant).await;
-        house.die.notify_one();
-        let mut state = house.state.clone();
-        let gone = state.wait_for(|state| state.status() != Status::Ready);
-        let told = tokio::time::timeout(Duration::from_secs(60), gone).await;
-        let told = told.unwrap().unwrap().clone();
-        drop(asked);
-        told.fault.unwrap_or_default()
-    };
-    assert_eq!(ends_when_asked().await, v1::Fault::default());
-    assert_eq!(ends_when_asked().await, v1::Fault::default());
-    let fault = ends_when_asked().await;
+    assert_eq!(house.ends_when_asked().await, v1::Fault::default());
+    assert_eq!(house.ends_when_asked().await, v1::Fault::default());
+    let fault = house.ends_when_asked().await;
     assert_eq!(
         (fault.code.as_str(), fault.title.as_str()),
         ("model-failed", "The model crashes whenever it is asked")
@@ -867,10 +891,119 @@ async fn one_that_kept_ending_is_tried_by_one_question_after_ten_minutes() {
     let told = house.prepare("").await.state.unwrap();
     assert_eq!((told.status(), told.fault), (Status::Failed, Some(fault)));
     minutes(2).await;
-    let fault = ends_when_asked().await;
+    let fault = house.ends_when_asked().await;
     assert!(fault.detail.contains("4 times"), "{}", fault.detail);
     let told = house.prepare("").await.state.unwrap();
     assert_eq!(told.status(), Status::Failed);
+}
+
+#[tokio::test]
+async fn one_that_kept_ending_rests_while_another_is_loaded_and_when_it_is_let_go() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 2).await;
+    house.ends_when_asked().await;
+    house.ends_when_asked().await;
+    let fault = house.ends_when_asked().await;
+    assert!(fault.detail.contains("3 times"), "{}", fault.detail);
+    house.ready("bee").await;
+    let told = house.prepare("").await.state.unwrap();
+    assert_eq!(told.status(), Status::Failed);
+    assert_eq!(told.fault.as_ref(), Some(&fault));
+    let unload = v1::UnloadModel { id: told.model };
+    let _: Empty = house.ask(topics::MODELS_UNLOAD, &unload).await;
+    let told = house.prepare("").await.state.unwrap();
+    assert_eq!((told.status(), told.fault), (Status::Failed, Some(fault)));
+    assert_eq!(house.inside().await, ["bee"]);
+    minutes(11).await;
+    house.ready("").await;
+}
+
+#[tokio::test]
+async fn one_that_ends_while_nobody_asks_it_is_started_again_however_often() {
+    let house = house(&[("ant", 1)], 60, 2).await;
+    for _ in 0..4 {
+        let ant = house.ready("").await;
+        let mut answered = house.answering(ant).await;
+        house.finish.notify_one();
+        while answered.next().await.is_some() {}
+        pass(Duration::from_secs(2)).await;
+        minutes(2).await;
+        let told = house.dies().await;
+        assert_eq!((told.status(), told.fault), (Status::Starting, None));
+    }
+}
+
+#[tokio::test]
+async fn texts_that_only_wait_give_way_to_a_more_urgent_question() {
+    let bus = Bus::new(Arc::new(AllowAll));
+    let client = bus.join(Identity::new("manager"));
+    let memory = Arc::new(Made(Mutex::new(GIB)));
+    let router = Router::new(
+        client.clone(),
+        Backends::default(),
+        memory,
+        1,
+        Guard::default(),
+    );
+    let vectors = Vectors {
+        client,
+        router: router.clone(),
+        registry: Arc::new(Registry::default()),
+    };
+    let topic = topics::slot(0, topics::slot_verb::EMBED);
+    let mut process = bus.join(Identity::new("process")).serve(&topic, 8).unwrap();
+    let slot = View {
+        number: 0,
+        model: ModelId::new(),
+        name: "ant".into(),
+        status: Status::Ready,
+        process_id: 1,
+        pinned: false,
+        idle_until: None,
+        places: 1,
+        restarts: 0,
+        loading_percent: None,
+        flight: Flight::default(),
+        device: None,
+        fallback: None,
+    };
+    let envelope = v1::Envelope {
+        person: PersonId::new().to_vec().into(),
+        ..v1::Envelope::default()
+    };
+    let how = How::of(&envelope, None).unwrap();
+    let mut ticket = router.asked(slot.model, &slot.name, "", &envelope);
+    ticket.queued();
+    let question = v1::Embed {
+        texts: vec!["one".into()],
+        ..v1::Embed::default()
+    };
+
+    let asked = vectors.piece(&slot, &question, &how, &mut ticket);
+    let waits = async {
+        let back = process.recv().await.unwrap().stream();
+        router.table.set_awaited(Some(v1::Priority::Interactive));
+        back
+    };
+    let (given_way, back) = tokio::join!(asked, waits);
+    assert_eq!(given_way.unwrap(), None);
+    // It waits there no longer.
+    let gone = tokio::time::timeout(Duration::from_secs(60), back.cancelled());
+    gone.await.unwrap();
+
+    // One that has begun is not lost.
+    router.table.set_awaited(None);
+    let asked = vectors.piece(&slot, &question, &how, &mut ticket);
+    let works = async {
+        let mut back = process.recv().await.unwrap().stream();
+        back.send(v1::Embedded::default()).await.unwrap();
+        router.table.set_awaited(Some(v1::Priority::Interactive));
+        back.end(v1::Embedded {
+            items: vec![v1::EmbeddedText::default()],
+            ..v1::Embedded::default()
+        });
+    };
+    let (done, ()) = tokio::join!(asked, works);
+    assert_eq!(done.unwrap().unwrap().len(), 1);
 }
 
 #[tokio::test]

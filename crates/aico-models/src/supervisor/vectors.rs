@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aico_bus::{Client, Meta, Request, RequestError};
+use aico_bus::{Client, Meta, ReplyStream, Request, RequestError};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{self, slot_verb};
 use aico_contracts::v1::model_state::Status;
@@ -119,15 +119,16 @@ impl Vectors {
             let done = loop {
                 // It stays where it is as long as a piece is with it.
                 let (slot, _flying) = self.loaded(record, how).await?;
-                let topic = topics::slot(slot.number, slot_verb::EMBED);
-                match self.piece(&topic, &question, how, ticket).await {
+                match self.piece(&slot, &question, how, ticket).await {
+                    Ok(Some(done)) => break done,
+                    // It is asked for anew, and its turn comes after the more urgent one's.
+                    Ok(None) => continue,
                     // A process that was just replaced serves a moment later than its state says.
                     Err(RequestError::NobodyServes { .. }) if tries < TRIES => tries += 1,
-                    done => break done,
+                    Err(error) => return Err(error.into_fault()),
                 }
                 tokio::time::sleep(AGAIN).await;
             };
-            let done = done.map_err(RequestError::into_fault)?;
             if done.len() != piece.len() {
                 return Err(Fault::model_failed(
                     "The model did not answer for each text",
@@ -139,23 +140,35 @@ impl Vectors {
         Ok(items)
     }
 
-    /// Asks a process. An answer without vectors tells that the question waits no more.
-    async fn piece(
+    /// Asks a process. An answer without vectors tells that the question waits no more; until then
+    /// it gives way to a more urgent one that waits for room, and that is `None`.
+    pub(super) async fn piece(
         &self,
-        topic: &str,
+        slot: &View,
         question: &v1::Embed,
         how: &How,
         ticket: &mut Ticket,
-    ) -> Result<Vec<EmbeddedText>, RequestError> {
-        let opened = self.client.open_stream(topic, question, how.meta());
-        let mut answers = opened.await?;
-        let mut items = Vec::new();
-        while let Some(answer) = answers.next().await {
-            let answer: v1::Embedded = answer?;
+    ) -> Result<Option<Vec<EmbeddedText>>, RequestError> {
+        let (table, topic) = (
+            &self.router.table,
+            topics::slot(slot.number, slot_verb::EMBED),
+        );
+        let opened = self.client.open_stream(&topic, question, how.meta());
+        let mut answers: ReplyStream<v1::Embedded> = opened.await?;
+        let (mut items, mut waits) = (Vec::new(), true);
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = answers.next() => next,
+                () = table.until_it_gives_way(slot, how.priority), if waits => return Ok(None),
+            };
+            let Some(answer) = next else {
+                return Ok(Some(items));
+            };
+            items.extend(answer?.items);
+            waits = false;
             ticket.started();
-            items.extend(answer.items);
         }
-        Ok(items)
     }
 
     /// Has it loaded, and its slot kept until the guard is dropped.
@@ -276,14 +289,14 @@ impl Vectors {
 }
 
 /// For whom vectors are made, and until when.
-struct How {
+pub(super) struct How {
     person: Option<PersonId>,
     priority: v1::Priority,
     deadline: Option<SystemTime>,
 }
 
 impl How {
-    fn of(envelope: &v1::Envelope, deadline: Option<SystemTime>) -> Result<Self, Fault> {
+    pub(super) fn of(envelope: &v1::Envelope, deadline: Option<SystemTime>) -> Result<Self, Fault> {
         let person = match &envelope.person[..] {
             [] => None,
             bytes => Some(

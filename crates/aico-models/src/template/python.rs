@@ -6,6 +6,13 @@ use std::borrow::Cow;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
+use super::OUTPUT_LIMIT;
+
+/// Bytes of a tag without arguments, at most.
+const TAG_LIMIT: usize = 48;
+/// Deepest nesting of a value that is written.
+const DEPTH: usize = 128;
+
 /// Makes an environment one in which such templates can be filled in.
 pub(super) fn prepare(environment: &mut Environment<'_>) {
     environment.set_trim_blocks(true);
@@ -22,7 +29,7 @@ pub(super) fn prepare(environment: &mut Environment<'_>) {
     });
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
-            out.write_str(&as_text(value)).map_err(Error::from)
+            out.write_str(&as_text(value)?).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
     });
@@ -34,13 +41,15 @@ pub(super) fn without_generation(source: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = source;
     while let Some(at) = rest.find("{%") {
-        let Some((inside, after)) = rest[at + 2..].split_once("%}") else {
-            break;
-        };
+        let tag = &rest[at + 2..];
+        // Not further than such a tag is long: there may be very many.
+        let near = &tag.as_bytes()[..tag.len().min(TAG_LIMIT)];
+        let end = near.windows(2).position(|two| two == b"%}");
+        let inside = end.map_or("", |end| &tag[..end]);
         let word = inside.trim_matches(|letter: char| letter.is_whitespace() || letter == '-');
         if !matches!(word, "generation" | "endgeneration") {
             out.push_str(&rest[..at + 2]);
-            rest = &rest[at + 2..];
+            rest = tag;
             continue;
         }
         let trims = |trims: bool| if trims { "-" } else { "" };
@@ -50,7 +59,7 @@ pub(super) fn without_generation(source: &str) -> Cow<'_, str> {
         out.push(' ');
         out.push_str(trims(inside.ends_with('-')));
         out.push_str("#}");
-        rest = after;
+        rest = &tag[inside.len() + 2..];
     }
     match out.is_empty() {
         true => Cow::Borrowed(source),
@@ -101,41 +110,48 @@ fn indent(
 }
 
 /// What Python's `str` makes of a value.
-fn as_text(value: &Value) -> String {
+fn as_text(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
             let mut out = String::new();
-            represent(value, &mut out);
-            out
+            represent(value, DEPTH, &mut out)?;
+            Ok(out)
         }
-        _ => value.to_string(),
+        _ => Ok(value.to_string()),
     }
 }
 
-/// What Python's `repr` makes of a value.
-fn represent(value: &Value, out: &mut String) {
-    let mut list = |open: char, close: char, write: &mut dyn FnMut(&Value, &mut String)| {
-        out.push(open);
-        for (number, item) in value.try_iter().into_iter().flatten().enumerate() {
-            if number > 0 {
-                out.push_str(", ");
-            }
-            write(&item, out);
-        }
-        out.push(close);
-    };
+/// What Python's `repr` makes of a value. A value may be in itself many times over: its length is
+/// bounded as that of all that is filled in.
+fn represent(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth == 0 || out.len() > OUTPUT_LIMIT {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "the value is too large",
+        ));
+    }
     match value.kind() {
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Seq => list('[', ']', &mut represent),
-        ValueKind::Map => list('{', '}', &mut |key, out| {
-            represent(key, out);
-            out.push_str(": ");
-            represent(&value.get_item(key).unwrap_or_default(), out);
-        }),
+        ValueKind::Seq | ValueKind::Map => {
+            let is_map = value.kind() == ValueKind::Map;
+            out.push(if is_map { '{' } else { '[' });
+            for (number, item) in value.try_iter()?.enumerate() {
+                if number > 0 {
+                    out.push_str(", ");
+                }
+                represent(&item, depth - 1, out)?;
+                if is_map {
+                    out.push_str(": ");
+                    represent(&value.get_item(&item)?, depth - 1, out)?;
+                }
+            }
+            out.push(if is_map { '}' } else { ']' });
+        }
         ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
         _ => out.push_str(&value.to_string()),
     }
+    Ok(())
 }
 
 /// A text in quotes, which are single ones unless it has such and no double ones.

@@ -105,6 +105,11 @@ fn endless_and_swelling_templates_end() {
         "{% set ns = namespace(t='aaaaaaaaaaaaaaaa') %}{% for i in range(9999) %}\
          {{ ns.t * 1000000 }}{% endfor %}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        // In itself 2^40 times, and 200 deep.
+        "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}\
+         {% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}\
+         {% endfor %}{{ ns.x | string }}",
     ] {
         let template = ChatTemplate::new(Some(source), "", "").unwrap();
         assert!(template.render(&turns()).is_err(), "{source}");
@@ -156,6 +161,9 @@ fn marks_of_what_is_trained_on_are_left_out() {
         filled(Some(&plain), &turns())
     );
     assert!(filled(Some(source), &turns()).starts_with("Be kind."));
+    // However many there are that are others.
+    let many = "{%".repeat(500_000) + "%}";
+    assert!(ChatTemplate::new(Some(&many), "", "").is_err());
     // One that breaks off is an error like any other.
     assert!(ChatTemplate::new(Some("a{% generation %}b{% endgeneration"), "", "").is_err());
 }

@@ -503,11 +503,23 @@ async fn what_is_no_archive_of_ollama_is_refused() {
             archive(&[program(), Part::Link("lib/x", "../share")]),
         ),
         (
+            "link through a folder",
+            archive(&[program(), Part::Link("lib/x", "y/../../bin")]),
+        ),
+        (
             "behind a link",
             archive(&[
                 program(),
                 Part::Link("lib/x", "y"),
                 Part::File("lib/x/z", b"x", 0o644),
+            ]),
+        ),
+        (
+            "behind a link in other letters",
+            archive(&[
+                program(),
+                Part::Link("lib/x", "y"),
+                Part::File("lib/X/z", b"x", 0o644),
             ]),
         ),
         (

@@ -232,8 +232,8 @@ async fn one_that_crashes_is_started_again() {
 async fn one_that_hangs_is_started_anew() {
     let world = World::new();
     let ollama = world.ollama(|config| {
-        config.limits.answer = Duration::from_millis(300);
-        config.limits.first_token = Duration::from_millis(300);
+        config.limits.answer = Duration::from_secs(2);
+        config.limits.first_token = Duration::from_secs(2);
     });
     ollama.models().await.unwrap();
     let first = world.starts()[0];

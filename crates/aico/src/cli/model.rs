@@ -55,7 +55,7 @@ pub(crate) enum Model {
     /// Forgets a model; its file stays. One for texts, and one of Ollama's (`ollama/NAME`), is
     /// removed with its files.
     Remove {
-        /// Its name or id, or a beginning that only it has.
+        /// Its whole name or id.
         model: String,
         /// Without asking.
         #[arg(long, short)]

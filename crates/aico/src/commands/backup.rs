@@ -320,7 +320,7 @@ async fn whole(
         false => context.places.serve(),
     };
     tell_restored(&restored, by_phrase, &serve);
-    if only_where_none_is {
+    if restored.drill {
         style::note(
             "The backups that there are stay with the AICO that it came from: who is erased in this \
              one stays in them. A folder that this one makes a backup in is its own.",

@@ -168,41 +168,20 @@ async fn remove(daemon: &Daemon, wanted: &str, yes: bool) -> Result<(), Failure>
     let all = daemon.get("/api/v1/models").await?;
     let packages = package::all(daemon).await?;
     let (models, packages) = (pull::list_of(&all["items"]), pull::list_of(&packages));
-    // A model for texts has no id: its name is its own.
-    let named = packages.iter().find(|one| one["name"] == wanted);
-    let found = match named {
-        Some(one) => Found {
-            model: one.clone(),
-            whole: true,
-        },
-        None => find::among(&[models, packages].concat(), wanted)?,
-    };
+    let found = find::named_whole(&[models, packages].concat(), wanted)?;
     let engine = found.model["engine"].as_str();
     match (engine, found.model["id"].as_str()) {
-        (Some(engine), _) if found.whole || !yes => {
-            return shelf::remove(daemon, engine, &found.model, yes).await;
-        }
-        (None, None) if found.whole => {
+        (Some(engine), _) => return shelf::remove(daemon, engine, &found.model, yes).await,
+        // A model for texts has no id.
+        (None, None) => {
             package::remove(daemon, found.name()).await?;
             style::note("It is gone, and its files are.");
         }
         (None, Some(id)) => {
-            found.tell();
             daemon
                 .delete(&format!("/api/v1/models/{}", checked_id(id)?))
                 .await?;
             style::note("Forgotten. Its file is where it was.");
-        }
-        // Nobody is asked, and it would be gone for good.
-        _ => {
-            let name = found.full_name();
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("That is only a beginning of {name}."),
-            )
-            .do_this(format!(
-                "Its files are deleted, so name it in full: aico model remove {name}"
-            )));
         }
     }
     Ok(())

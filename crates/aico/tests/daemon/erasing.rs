@@ -225,6 +225,24 @@ fn a_home_restored_beside_another_leaves_the_backups_to_that_one() {
 }
 
 #[test]
+fn a_home_restored_in_place_of_a_lost_one_reaches_its_backups() {
+    let mut world = World::ready();
+    let ben = add_ben(&world);
+    ben_says(&world, &ben, "I keep bees");
+    let near = world.path("near");
+    let archive = backup(&world, &["--to", string(&near)]);
+    world.stop();
+    std::fs::remove_dir_all(world.data()).unwrap();
+    let mut next = World::new();
+    let to = next.data();
+    let notes = opened(&world, &["restore", string(&archive), "--to", string(&to)]);
+    assert!(!notes.contains("stay with the AICO"), "{notes}");
+    next.serve();
+    erase(&next);
+    assert!(!verify(&next, &archive).contains("Ben"));
+}
+
+#[test]
 fn erasing_is_what_removing_was() {
     let world = World::ready();
     let ben = add_ben(&world);

@@ -39,7 +39,7 @@ use worker::{Job, QUEUE, Worker};
 pub(crate) const FOLDER: &str = "packages";
 /// Questions of one kind that are in progress: all that may wait for one model, and some to be
 /// told "busy". What waits before them has no order of urgency.
-const AT_ONCE: usize = 2 * QUEUE;
+pub(super) const AT_ONCE: usize = 2 * QUEUE;
 
 /// How transformers are run.
 #[derive(Debug, Clone)]

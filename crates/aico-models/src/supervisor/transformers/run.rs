@@ -13,6 +13,8 @@ use crate::transformers::wire::{ANSWER_LIMIT, Failure, Kind, Launch, Report, hea
 
 /// What a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the system may take to end one that was killed, and to give its memory back.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// Why a process did not answer.
 pub(super) enum RunError {
@@ -138,6 +140,11 @@ impl Run {
     /// Waits for its end.
     pub(super) async fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.wait().await.ok()
+    }
+
+    /// Ends it at once, and waits until it is gone.
+    pub(super) async fn kill(&mut self) {
+        let _unkillable = tokio::time::timeout(KILLED, self.child.kill()).await;
     }
 
     /// Lets it end, or ends it.

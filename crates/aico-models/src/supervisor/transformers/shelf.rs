@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aico_contracts::v1::Fault;
@@ -15,6 +16,15 @@ use crate::transformers::package::{
 
 /// Of a folder that is being filled; a name of a package can't begin so.
 const MAKING: &str = ".making-";
+/// Before the name of a package that makes way for another one of its name; as above.
+const ASIDE: &str = ".old-";
+
+/// Of whoever looks at all packages or moves one: for a moment of a replacement there is none.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Why a package can't be added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +82,14 @@ impl ShelfError {
 
 /// The packages in the folder, in the order in which they were added. Blocks.
 pub(super) fn look(folder: &Path) -> Vec<Package> {
+    let _turn = turn();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let aside = name.to_str().and_then(|name| name.strip_prefix(ASIDE));
+        if let Some(Err(error)) = aside.map(|name| settle(folder, name)) {
+            tracing::warn!(%error, "What a package replaced can't be cleared away.");
+        }
+    }
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -84,6 +102,9 @@ pub(super) fn look(folder: &Path) -> Vec<Package> {
             if old.is_ok_and(|old| old.elapsed().is_ok_and(|age| age.as_secs() > 24 * 3600)) {
                 let _tried_again_later = std::fs::remove_dir_all(entry.path());
             }
+            continue;
+        }
+        if name.to_string_lossy().starts_with(ASIDE) {
             continue;
         }
         match Package::read(&entry.path()) {
@@ -200,10 +221,49 @@ fn now() -> u64 {
     })
 }
 
+/// Ends a replacement that was cut off: what made way goes where the other one is in its place, and
+/// goes back where it is not. Needs [`TURN`].
+fn settle(folder: &Path, name: &str) -> io::Result<()> {
+    let (target, aside) = (folder.join(name), folder.join(format!("{ASIDE}{name}")));
+    let settled = match target.try_exists()? {
+        true => std::fs::remove_dir_all(&aside),
+        false => std::fs::rename(&aside, &target),
+    };
+    match settled {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives the folder the name of a package. One that has it is gone only when this one is there.
+/// Needs [`TURN`].
+fn replace(making: &Path, folder: &Path, name: &str) -> io::Result<()> {
+    let (target, aside) = (folder.join(name), folder.join(format!("{ASIDE}{name}")));
+    let made_way = match std::fs::rename(&target, &aside) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    if let Err(error) = std::fs::rename(making, &target) {
+        if made_way {
+            let _settled_later = std::fs::rename(&aside, &target);
+        }
+        return Err(error);
+    }
+    crate::pull::sync_folder(folder)?;
+    if made_way {
+        let _settled_later = std::fs::remove_dir_all(&aside);
+    }
+    Ok(())
+}
+
 /// Writes the description and gives the folder its name. One of the same name makes way: as an
 /// update of it, it keeps its turn among the others.
 fn finish(about: &Package, making: &Path, folder: &Path) -> Result<(), PlaceError> {
+    let _turn = turn();
     let target = folder.join(&about.name);
+    let at_target = |source| PlaceError::Disk(target.clone(), source);
+    settle(folder, &about.name).map_err(at_target)?;
     let mut about = about.clone();
     if let Ok(old) = Package::read(&target) {
         about.added_unix_ms = old.added_unix_ms;
@@ -215,17 +275,7 @@ fn finish(about: &Package, making: &Path, folder: &Path) -> Result<(), PlaceErro
     file.write_all(&text)
         .and_then(|()| file.sync_all())
         .map_err(failed)?;
-    let failed = |source| PlaceError::Disk(target.clone(), source);
-    match std::fs::remove_dir_all(&target) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    std::fs::rename(making, &target).map_err(failed)?;
-    #[cfg(unix)]
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)?;
-    Ok(())
+    replace(making, folder, &about.name).map_err(at_target)
 }
 
 fn open(from: &Path, name: &str) -> Result<std::fs::File, PlaceError> {
@@ -289,8 +339,11 @@ impl<R: Read> Read for Tee<'_, R> {
 /// Removes a package. Blocks.
 pub(super) fn remove(folder: &Path, name: &str) -> Result<(), ShelfError> {
     let path = folder.join(name);
-    // The description first: a folder without one is no package any more.
-    let removed = match std::fs::remove_file(path.join(DESCRIPTION)) {
+    let _turn = turn();
+    // What it replaced must not come back. Then the description: a folder without one is no package
+    // any more.
+    let description = || std::fs::remove_file(path.join(DESCRIPTION));
+    let removed = match settle(folder, name).and_then(|()| description()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => std::fs::remove_dir_all(&path),
     };
@@ -299,5 +352,78 @@ pub(super) fn remove(folder: &Path, name: &str) -> Result<(), ShelfError> {
             Err(ShelfError::Disk { path, source })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "tiny-bert";
+
+    /// A shelf with one package.
+    fn shelf() -> (tempfile::TempDir, Vec<Package>) {
+        let folder = tempfile::tempdir().unwrap();
+        add(&fixture(), folder.path()).unwrap();
+        let all = look(folder.path());
+        assert_eq!(all.len(), 1);
+        (folder, all)
+    }
+
+    fn fixture() -> PathBuf {
+        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transformers");
+        all.join(NAME)
+    }
+
+    fn aside(folder: &Path) -> PathBuf {
+        folder.join(format!("{ASIDE}{NAME}"))
+    }
+
+    /// What is there by its name.
+    fn there(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names = entries.map(|entry| name(entry).into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_package_makes_way_only_for_one_that_comes() {
+        let (folder, before) = shelf();
+        let folder = folder.path();
+        add(&fixture(), folder).unwrap();
+        assert_eq!(
+            (look(folder), there(folder)),
+            (before.clone(), vec![NAME.to_owned()])
+        );
+        let none = folder.join(format!("{MAKING}none"));
+        replace(&none, folder, NAME).unwrap_err();
+        assert_eq!(
+            (look(folder), there(folder)),
+            (before, vec![NAME.to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_replacement_that_was_cut_off_leaves_one_package() {
+        let (folder, before) = shelf();
+        let folder = folder.path();
+        let whole = (before, vec![NAME.to_owned()]);
+        // Before the other one came.
+        std::fs::rename(folder.join(NAME), aside(folder)).unwrap();
+        assert_eq!((look(folder), there(folder)), whole);
+        std::fs::rename(folder.join(NAME), aside(folder)).unwrap();
+        add(&fixture(), folder).unwrap();
+        assert_eq!(
+            (there(folder), look(folder)),
+            (whole.1.clone(), whole.0.clone())
+        );
+        // After it came.
+        std::fs::create_dir(aside(folder)).unwrap();
+        std::fs::write(aside(folder).join(DESCRIPTION), "{}").unwrap();
+        assert_eq!((look(folder), there(folder)), whole);
+        std::fs::create_dir(aside(folder)).unwrap();
+        remove(folder, NAME).unwrap();
+        assert_eq!((look(folder), there(folder)), (Vec::new(), Vec::new()));
     }
 }

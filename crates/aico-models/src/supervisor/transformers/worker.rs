@@ -20,6 +20,7 @@ use crate::router::packages::Packages;
 use crate::supervisor::backoff;
 use crate::supervisor::child::Starter;
 use crate::supervisor::places::{Places, Seat};
+use crate::supervisor::prepare::LOOK_AGAIN;
 use crate::transformers::package::Package;
 use crate::transformers::wire::{Failure, Launch, VERSION};
 
@@ -174,19 +175,14 @@ impl Inner {
 
     async fn work(&mut self) {
         loop {
-            while let Ok(job) = self.inbox.try_recv() {
-                self.take(job);
-            }
-            if self.queue.is_empty() {
+            if !self.anyone_waits() {
                 if !self.rest().await {
                     return;
                 }
                 continue;
             }
             if let Err(fault) = self.ready().await {
-                while let Ok(job) = self.inbox.try_recv() {
-                    self.take(job);
-                }
+                self.anyone_waits();
                 for doing in self.queue.drain(..) {
                     doing.to.fault(fault.clone());
                 }
@@ -194,6 +190,15 @@ impl Inner {
             }
             self.step().await;
         }
+    }
+
+    /// Takes those that have come; whether anybody waits for an answer.
+    fn anyone_waits(&mut self) -> bool {
+        while let Ok(job) = self.inbox.try_recv() {
+            self.take(job);
+        }
+        self.queue.retain(|doing| !doing.to.is_cancelled());
+        !self.queue.is_empty()
     }
 
     /// Takes a question into the queue. Where that is full, whoever is least urgent and came last
@@ -234,7 +239,7 @@ impl Inner {
             },
             status = ended(&mut self.run) => {
                 tracing::warn!(name = self.package.name, ?status, "The process of a package ended.");
-                self.lost();
+                self.lost().await;
             }
             () = until(idle) => {
                 tracing::info!(name = self.package.name, "Nobody asked for a while; the package is unloaded.");
@@ -269,8 +274,12 @@ impl Inner {
         self.tell(Status::Stopped, None);
     }
 
-    /// The process is gone.
-    fn lost(&mut self) {
+    /// The process is gone, or of no use any more.
+    async fn lost(&mut self) {
+        // Its memory is back before its seat is: nobody is refused for what a dying one has.
+        if let Some(run) = &mut self.run {
+            run.kill().await;
+        }
         self.run = None;
         self.seat = None;
         if self.used.elapsed() > backoff::WELL_AFTER {
@@ -280,7 +289,25 @@ impl Inner {
         self.tell(Status::Stopped, None);
     }
 
-    /// Sees to it that a process can be asked.
+    /// Waits for a seat. False: nobody waits for an answer any more, and nobody goes for that.
+    async fn enter(&mut self, need: u64) -> Result<bool, Fault> {
+        let (places, name) = (Arc::clone(&self.places), self.package.name.clone());
+        let entered = places.enter(&name, need);
+        tokio::pin!(entered);
+        while self.anyone_waits() {
+            match tokio::time::timeout(LOOK_AGAIN, &mut entered).await {
+                Ok(Ok(seat)) => {
+                    self.seat = Some(seat);
+                    return Ok(self.anyone_waits());
+                }
+                Ok(Err(fault)) => return Err(fault),
+                Err(_not_yet) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sees to it that a process can be asked, as long as anybody waits for it.
     async fn ready(&mut self) -> Result<(), Fault> {
         if self.run.is_some() {
             return Ok(());
@@ -292,16 +319,21 @@ impl Inner {
         }
         self.failed = None;
         let need = self.package.memory();
-        match self.places.enter(&self.package.name, need).await {
-            Ok(seat) => self.seat = Some(seat),
-            Err(fault) => {
-                self.tell(Status::Failed, Some(fault.clone()));
-                return Err(fault);
-            }
-        }
         loop {
+            // Without a seat: for one that has no process nobody has to go, or to wait.
             if self.crashes > 0 {
                 tokio::time::sleep(backoff::wait(self.crashes, backoff::chance())).await;
+            }
+            match self.enter(need).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.unload().await;
+                    return Ok(());
+                }
+                Err(fault) => {
+                    self.tell(Status::Failed, Some(fault.clone()));
+                    return Err(fault);
+                }
             }
             self.tell(Status::Starting, None);
             let launch = Launch {
@@ -322,8 +354,13 @@ impl Inner {
                 if let Some(seat) = &self.seat {
                     seat.runs(run.process_id());
                 }
-                run.ready(limit).await?;
-                Ok::<_, RunError>(run)
+                match run.ready(limit).await {
+                    Ok(()) => Ok::<_, RunError>(run),
+                    Err(error) => {
+                        run.kill().await;
+                        Err(error)
+                    }
+                }
             };
             let error = match loaded.await {
                 Ok(run) => {
@@ -336,6 +373,7 @@ impl Inner {
                 }
                 Err(error) => error,
             };
+            self.seat = None;
             self.crashes += 1;
             self.load_crashes += 1;
             if matches!(error, RunError::Ended) && self.load_crashes < LOAD_CRASHES {
@@ -348,7 +386,6 @@ impl Inner {
                 code = fault.code,
                 "A package can't be loaded."
             );
-            self.seat = None;
             self.failed = Some((fault.clone(), Instant::now()));
             self.tell(Status::Failed, Some(fault.clone()));
             return Err(fault);
@@ -439,7 +476,7 @@ impl Inner {
                     name = self.package.name,
                     "The process of a package said something strange."
                 );
-                self.lost();
+                self.lost().await;
                 let title = "The model answered something strange";
                 doing
                     .to
@@ -447,7 +484,7 @@ impl Inner {
             }
             Err(RunError::TooSlow) => {
                 tracing::warn!(name = self.package.name, "The process of a package hangs.");
-                self.lost();
+                self.lost().await;
                 let title = "The model took too long to answer";
                 doing
                     .to
@@ -458,7 +495,7 @@ impl Inner {
                     name = self.package.name,
                     "The process of a package ended while it worked."
                 );
-                self.lost();
+                self.lost().await;
                 let title = "The model's process ended while it worked";
                 doing
                     .to
@@ -508,5 +545,186 @@ mod tests {
         // A newcomer that is no more urgent than the others goes itself.
         assert_eq!(last_of_least(&[normal, interactive, normal]), Some(2));
         assert_eq!(last_of_least(&[]), None);
+    }
+
+    /// Processes that are scripts; the manager's side is the test's.
+    #[cfg(unix)]
+    mod played {
+        use std::path::{Path, PathBuf};
+        use std::pin::Pin;
+
+        use aico_bus::{AllowAll, Bus, Client, Identity, Meta, RequestError, Requests};
+        use aico_contracts::topics;
+        use aico_contracts::v1::{Embed, Embedded};
+
+        use super::*;
+        use crate::router::{Backends, Guard, Router, packages};
+        use crate::supervisor::SystemMemory;
+        use crate::supervisor::child::Program;
+        use crate::supervisor::places::{Entrance, Entry};
+
+        /// Longest wait for anything: generous, for a busy machine.
+        const SOON: Duration = Duration::from_secs(60);
+
+        struct Stage {
+            worker: Worker,
+            entrance: Entrance,
+            router: Router,
+            asker: Client,
+            inbox: Requests,
+            folder: tempfile::TempDir,
+            _bus: Bus,
+        }
+
+        type Asked = Pin<Box<dyn Future<Output = Result<Embedded, RequestError>>>>;
+
+        /// A worker whose process is this script, which finds the folder of packages in `$FOLDER`.
+        fn stage(script: &str) -> Stage {
+            let folder = tempfile::tempdir().unwrap();
+            let bus = Bus::new(Arc::new(AllowAll));
+            let client = bus.join(Identity::new("manager"));
+            let inbox = client.serve(topics::MODELS_EMBED, 8).unwrap();
+            let memory = Arc::new(SystemMemory);
+            let router = Router::new(client, Backends::default(), memory, 1, Guard::default());
+            let package = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/fixtures/transformers")
+                .join("tiny-bert");
+            let config = Config {
+                program: Program {
+                    path: PathBuf::from("/bin/sh"),
+                    arguments: vec!["-c".into(), script.into()],
+                    environment: vec![("FOLDER".into(), folder.path().into())],
+                },
+                folder: folder.path().to_owned(),
+                idle_limit: None,
+                load_limit: LOAD_LIMIT,
+                threads: 1,
+            };
+            let entrance = Entrance::new();
+            let worker = Worker::start(
+                Package::read(&package).unwrap(),
+                config,
+                Starter::new().unwrap(),
+                Arc::clone(&entrance.places),
+                router.packages.clone(),
+            );
+            Stage {
+                worker,
+                entrance,
+                router,
+                asker: bus.join(Identity::new("companion")),
+                inbox,
+                folder,
+                _bus: bus,
+            }
+        }
+
+        impl Stage {
+            /// Asks it something; who drops this waits no more.
+            async fn ask(&mut self) -> Asked {
+                let asker = self.asker.clone();
+                let mut asked: Asked = Box::pin(async move {
+                    let question = Embed {
+                        texts: vec!["a".into()],
+                        ..Embed::default()
+                    };
+                    let meta = Meta::default();
+                    asker.request(topics::MODELS_EMBED, &question, meta).await
+                });
+                let request = tokio::select! {
+                    _ = &mut asked => panic!("nobody was asked"),
+                    request = self.inbox.recv() => request.unwrap(),
+                };
+                let ask = Ask::Embed(request.decode().unwrap());
+                let (id, name) = (packages::id_of("tiny-bert"), "tiny-bert");
+                let engine = packages::ENGINE;
+                let ticket = self.router.asked(id, name, engine, &request.envelope);
+                self.worker.submit(Job::new(request, ask, ticket));
+                asked
+            }
+
+            /// It wants to be let in.
+            async fn entry(&mut self) -> Entry {
+                let entry = tokio::time::timeout(SOON, self.entrance.inbox.recv());
+                entry.await.unwrap().unwrap()
+            }
+
+            fn is_outside(&self) -> bool {
+                self.entrance.places.is_empty()
+            }
+        }
+
+        async fn refused(asked: Asked) -> Fault {
+            let told = tokio::time::timeout(SOON, asked).await;
+            told.unwrap().unwrap_err().into_fault()
+        }
+
+        async fn until(holds: impl Fn() -> bool) {
+            let waits = async {
+                while !holds() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(SOON, waits).await.unwrap();
+        }
+
+        #[tokio::test]
+        async fn its_seat_is_given_back_when_the_process_is_gone() {
+            // It is ready, and what it says then is no frame.
+            let script = r#"
+                echo $$ > "$FOLDER/process"
+                read -r line
+                printf '\005\000\000\000\007"ready"\011\000\000\000\000'
+                exec /bin/sleep 1000
+            "#;
+            let mut stage = stage(script);
+            let asked = stage.ask().await;
+            let entry = stage.entry().await;
+            stage.entrance.let_in(entry);
+            let told = refused(asked).await;
+            assert_eq!(told.title, "The model answered something strange");
+            assert!(stage.is_outside());
+            let process = std::fs::read_to_string(stage.folder.path().join("process")).unwrap();
+            let asks = format!("kill -0 {} 2>/dev/null", process.trim());
+            let there = std::process::Command::new("/bin/sh")
+                .args(["-c", &asks])
+                .status();
+            assert!(!there.unwrap().success(), "it is still there");
+            stage.worker.stop().await;
+        }
+
+        #[tokio::test]
+        async fn one_that_crashes_has_no_seat_until_it_is_started_again() {
+            let mut stage = stage("exit 1");
+            let asked = stage.ask().await;
+            for _ in 0..LOAD_CRASHES {
+                let entry = stage.entry().await;
+                assert!(stage.is_outside());
+                stage.entrance.let_in(entry);
+            }
+            let told = refused(asked).await;
+            assert_eq!(told.title, "The model crashes whenever it is loaded");
+            assert!(stage.is_outside());
+            stage.worker.stop().await;
+        }
+
+        #[tokio::test]
+        async fn none_is_loaded_for_who_waits_no_more() {
+            // It would load for ever.
+            let mut stage = stage("exec /bin/sleep 1000");
+            let asked = stage.ask().await;
+            let entry = stage.entry().await;
+            drop(asked);
+            until(|| entry.is_given_up()).await;
+            // The same when it is let in just then.
+            let asked = stage.ask().await;
+            let entry = stage.entry().await;
+            drop(asked);
+            stage.entrance.let_in(entry);
+            assert!(!stage.is_outside());
+            until(|| stage.is_outside()).await;
+            assert_eq!(stage.worker.state().status, Status::Stopped);
+            stage.worker.stop().await;
+        }
     }
 }

@@ -188,9 +188,13 @@ impl Making {
         let begin = || -> std::io::Result<Box<dyn FsFile>> {
             make_private(&folder)?;
             let lock = OsFilesystem.create(&folder.join(LOCK))?;
-            // Where there are no locks, what a kill leaves stays.
-            let _ = lock.try_lock();
-            Ok(lock)
+            // Where there are no locks, what a kill leaves stays. Whoever cleans up takes an unlocked
+            // one for abandoned: between these two calls it may have been removed.
+            let locked = lock.try_lock().unwrap_or(true);
+            match locked && OsFilesystem.probe(&folder.join(LOCK))?.is_some() {
+                true => Ok(lock),
+                false => Err(std::io::ErrorKind::ResourceBusy.into()),
+            }
         };
         let begun = unfinished.step(begin);
         let lock = begun.map_err(|error| refused(&folder, &error))?;

@@ -73,6 +73,27 @@ pub(super) fn among(all: &[Value], wanted: &str) -> Result<Found, Failure> {
     }
 }
 
+/// The one of these that is to go. A beginning does not do: what was a whole name once is only the
+/// beginning of another's when that one is gone.
+pub(super) fn named_whole(all: &[Value], wanted: &str) -> Result<Found, Failure> {
+    // One for texts has nothing but its name, and another program's can be named with that
+    // program: only ours are mistaken for it.
+    let for_texts = |one: &Value| one["id"].is_null() && is_called(one, wanted);
+    let only_ours = all.iter().any(for_texts);
+    let may_be = |one: &&Value| !only_ours || one["engine"].is_null();
+    let these: Vec<_> = all.iter().filter(may_be).cloned().collect();
+    let found = among(&these, wanted)?;
+    if found.whole {
+        return Ok(found);
+    }
+    let name = found.full_name();
+    Err(Failure::new(
+        Exit::Refused,
+        format!("That is only a beginning of {name}."),
+    )
+    .do_this(format!("Name it in full: aico model remove {name}")))
+}
+
 fn found(one: &Value, whole: bool) -> Found {
     Found {
         model: one.clone(),
@@ -114,6 +135,7 @@ fn several(what: impl Into<String>, these: &[&Value]) -> Failure {
     names.sort_unstable();
     let same = names.windows(2).any(|two| two[0] == two[1]);
     let told = |one: &&Value| match same {
+        true if one["id"].is_null() => format!("{} (for texts, without an id)", full_name(one)),
         true => format!("{} ({})", full_name(one), shown(&one["id"])),
         false => full_name(one),
     };
@@ -227,5 +249,46 @@ mod tests {
                 "{wanted}: {advice}"
             );
         }
+    }
+
+    #[test]
+    fn what_goes_is_named_whole() {
+        let mut all = all();
+        let gone = named_whole(&all, "qwen3-4b").unwrap();
+        assert_eq!(gone.model, all.remove(0));
+        for (wanted, told) in [
+            // The same once more: the beginning of another one's name by now.
+            ("qwen3-4b", "qwen3-4b-eve"),
+            ("0297b1a2", "Owl"),
+            ("ollama/ar", "ollama/aria:latest"),
+        ] {
+            let failure = named_whole(&all, wanted).unwrap_err();
+            assert_eq!(failure.exit, Exit::Refused, "{wanted}");
+            let advice = failure.what_to_do.unwrap();
+            assert!(
+                advice.ends_with(&format!("aico model remove {told}")),
+                "{wanted}: {advice}"
+            );
+            assert!(named_whole(&all, told).unwrap().whole, "{told}");
+        }
+    }
+
+    #[test]
+    fn of_several_of_one_name_none_goes() {
+        let id = "0297b1a2-0000-7000-8000-000000000003";
+        let text = json!({"name": "owl", "task": "embedding"});
+        let both = [all(), vec![text.clone()]].concat();
+        let failure = named_whole(&both, "owl").unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        let advice = failure.what_to_do.unwrap();
+        for told in [format!("Owl ({id})"), "owl (for texts".to_owned()] {
+            assert!(advice.contains(&told), "{advice}");
+        }
+        assert_eq!(named_whole(&both, id).unwrap().model["name"], "Owl");
+        // Another program's is named with that program.
+        let beside = json!({"id": id, "name": "owl", "engine": "lab"});
+        let both = [beside.clone(), text.clone()];
+        assert_eq!(named_whole(&both, "owl").unwrap().model, text);
+        assert_eq!(named_whole(&both, "lab/owl").unwrap().model, beside);
     }
 }

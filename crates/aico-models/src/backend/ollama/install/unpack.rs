@@ -79,6 +79,7 @@ struct Unpacking<'a> {
     /// Most entries.
     entries: usize,
     files: BTreeSet<PathBuf>,
+    /// In small letters: some file systems know no others.
     links: BTreeSet<PathBuf>,
     tell: &'a mut dyn FnMut(u64) -> bool,
 }
@@ -164,7 +165,8 @@ impl Unpacking<'_> {
                 false => Err(InstallError::Archive("a file has no name")),
             };
         };
-        let no_folder = |above| self.links.contains(above) || self.files.contains(above);
+        let no_folder =
+            |above: &Path| self.links.contains(&folded(above)) || self.files.contains(above);
         if path.ancestors().skip(1).any(no_folder) {
             return Err(InstallError::Archive("a file lies behind a link or a file"));
         }
@@ -201,11 +203,16 @@ impl Unpacking<'_> {
         let elsewhere = InstallError::Archive("a link leads elsewhere");
         let mut leads = path.clone();
         leads.pop();
+        let mut down = false;
         for part in to.components() {
             match part {
-                Component::Normal(part) => leads.push(part),
+                Component::Normal(part) => {
+                    leads.push(part);
+                    down = true;
+                }
                 Component::CurDir => {}
-                Component::ParentDir if leads.pop() => {}
+                // Above a folder that is a link itself lies another one.
+                Component::ParentDir if !down && leads.pop() => {}
                 _ => return Err(elsewhere),
             }
         }
@@ -214,7 +221,7 @@ impl Unpacking<'_> {
         }
         let target = self.folder.join(&path);
         link(to, &target).map_err(|error| InstallError::disk(&target, error))?;
-        self.links.insert(path);
+        self.links.insert(folded(&path));
         Ok(())
     }
 
@@ -261,6 +268,10 @@ impl Unpacking<'_> {
         }
         Ok(Some(path))
     }
+}
+
+fn folded(path: &Path) -> PathBuf {
+    path.to_string_lossy().to_lowercase().into()
 }
 
 fn write(
