@@ -72,6 +72,22 @@ async fn world(catalogue: Value, tokenizer: Vec<u8>) -> World {
 }
 
 impl World {
+    /// The graph of the package, in its place.
+    fn graph(&self) -> PathBuf {
+        let folder = self.daemon.folder.path();
+        folder.join("models/packages/tiny-bert/model.onnx")
+    }
+
+    /// Whether the catalogue has the package as here.
+    async fn is_here(&self) -> bool {
+        let told: v1::Catalogue = self
+            .daemon
+            .ask(topics::MODELS_CATALOGUE, &Empty {})
+            .await
+            .unwrap();
+        told.items[0].present
+    }
+
     async fn pull(&self) -> v1::Pull {
         let question = v1::PullModel {
             name: "tiny-bert".into(),
@@ -144,16 +160,10 @@ async fn a_package_is_pulled_asked_and_not_pulled_again() {
         "nothing is fetched twice"
     );
     // One of its files was cut: then it is not here.
-    let graph = world.daemon.folder.path();
-    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let graph = world.graph();
     let file = std::fs::File::options().write(true).open(&graph);
     file.unwrap().set_len(100).unwrap();
-    let told: v1::Catalogue = world
-        .daemon
-        .ask(topics::MODELS_CATALOGUE, &Empty {})
-        .await
-        .unwrap();
-    assert!(!told.items[0].present);
+    assert!(!world.is_here().await);
     assert_eq!(world.pull().await.state(), State::Done);
     assert_eq!(std::fs::read(graph).unwrap(), fixture("model.onnx"));
 }
@@ -162,8 +172,7 @@ async fn a_package_is_pulled_asked_and_not_pulled_again() {
 async fn a_package_that_only_looks_whole_is_fetched_again_when_somebody_agrees() {
     let world = world(catalogue(), fixture("tokenizer.json")).await;
     assert_eq!(world.pull().await.state(), State::Done);
-    let graph = world.daemon.folder.path();
-    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let graph = world.graph();
     let mut other = fixture("model.onnx");
     let middle = other.len() / 2;
     other[middle] ^= 1;
@@ -174,12 +183,7 @@ async fn a_package_that_only_looks_whole_is_fetched_again_when_somebody_agrees()
     assert_eq!(pull.fault.unwrap().code, "model-damaged");
     assert_eq!(world.server.asked().len(), before, "nobody agreed to that");
     assert_eq!(std::fs::read(&graph).unwrap(), other);
-    let told: v1::Catalogue = world
-        .daemon
-        .ask(topics::MODELS_CATALOGUE, &Empty {})
-        .await
-        .unwrap();
-    assert!(!told.items[0].present);
+    assert!(!world.is_here().await);
     assert_eq!(world.pull().await.state(), State::Done);
     assert_eq!(std::fs::read(graph).unwrap(), fixture("model.onnx"));
     assert_eq!(world.downloads(), [] as [PathBuf; 0]);
@@ -189,8 +193,7 @@ async fn a_package_that_only_looks_whole_is_fetched_again_when_somebody_agrees()
 async fn a_package_that_can_not_be_read_is_not_taken_for_a_damaged_one() {
     let world = world(catalogue(), fixture("tokenizer.json")).await;
     assert_eq!(world.pull().await.state(), State::Done);
-    let graph = world.daemon.folder.path();
-    let graph = graph.join("models/packages/tiny-bert/model.onnx");
+    let graph = world.graph();
     let allow = |mode| std::fs::set_permissions(&graph, Permissions::from_mode(mode)).unwrap();
     allow(0o000);
     if std::fs::read(&graph).is_ok() {

@@ -38,6 +38,33 @@ fn stands_still_at(point: FaultPoint) -> (FaultHook, mpsc::Receiver<()>, mpsc::S
     (hook, reached, go_on)
 }
 
+/// A store whose change of the key stands still at this point, what waits for the change, and what
+/// has it go on.
+async fn standing_still(
+    bench: &Bench,
+    point: FaultPoint,
+) -> (
+    Store,
+    tokio::task::JoinHandle<Result<(), StoreError>>,
+    mpsc::Sender<()>,
+) {
+    bench.filled(50).await;
+    let (hook, reached, go_on) = stands_still_at(point);
+    let options = OpenOptions {
+        fault: Some(hook),
+        ..OpenOptions::default()
+    };
+    let store = bench.open_with(&[NOTES], options).unwrap();
+    let changing = tokio::spawn({
+        let store = store.clone();
+        async move { store.rekey(next(), Progress::default()).await }
+    });
+    tokio::task::spawn_blocking(move || reached.recv().unwrap())
+        .await
+        .unwrap();
+    (store, changing, go_on)
+}
+
 #[tokio::test]
 async fn a_store_in_use_gets_another_key_and_nobody_notices() {
     let bench = Bench::new();
@@ -146,20 +173,7 @@ async fn a_registry_that_can_not_note_a_change_of_the_key_leaves_no_copy_on_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_the_key_that_nobody_waits_for_is_known_when_the_store_is_closed() {
     let bench = Bench::new();
-    bench.filled(50).await;
-    let (hook, reached, go_on) = stands_still_at(FaultPoint::RekeyBuilt);
-    let options = OpenOptions {
-        fault: Some(hook),
-        ..OpenOptions::default()
-    };
-    let store = bench.open_with(&[NOTES], options).unwrap();
-    let changing = tokio::spawn({
-        let store = store.clone();
-        async move { store.rekey(next(), Progress::default()).await }
-    });
-    tokio::task::spawn_blocking(move || reached.recv().unwrap())
-        .await
-        .unwrap();
+    let (store, changing, go_on) = standing_still(&bench, FaultPoint::RekeyBuilt).await;
     changing.abort();
     assert!(changing.await.unwrap_err().is_cancelled());
     go_on.send(()).unwrap();
@@ -285,20 +299,7 @@ async fn who_meets_a_swap_that_takes_long_is_told_and_nothing_of_it_is_done() {
 async fn who_checks_or_copies_while_the_key_changes_meets_no_damage() {
     for point in [FaultPoint::RekeyNoted, FaultPoint::RekeySwapped] {
         let bench = Bench::new();
-        bench.filled(50).await;
-        let (hook, reached, go_on) = stands_still_at(point);
-        let options = OpenOptions {
-            fault: Some(hook),
-            ..OpenOptions::default()
-        };
-        let store = bench.open_with(&[NOTES], options).unwrap();
-        let changing = tokio::spawn({
-            let store = store.clone();
-            async move { store.rekey(next(), Progress::default()).await }
-        });
-        tokio::task::spawn_blocking(move || reached.recv().unwrap())
-            .await
-            .unwrap();
+        let (store, changing, go_on) = standing_still(&bench, point).await;
         let (tell, told) = mpsc::channel();
         let looking = tokio::task::spawn_blocking({
             let store = store.clone();
