@@ -1,0 +1,87 @@
+//! AES-256-GCM by `ring`, for processors that compute two blocks in one instruction (VAES) and
+//! have no AVX-512: AMD's Zen 3, Intel's Core from the 12th generation on. AWS-LC uses wide AES
+//! together with AVX-512 only, and goes at half the speed there (`docs/benchmarks.md`).
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use zeroize::{Zeroize, zeroize_flat_type};
+
+use super::{Forged, NONCE, TAG};
+use crate::key::Key;
+
+/// More of the stack than a key is made on, in bytes.
+const STACK: usize = 8 * 1024;
+
+/// Whether this processor has the wide instructions, and AWS-LC would not use them.
+pub(super) fn is_faster() -> bool {
+    is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("vpclmulqdq")
+        && is_x86_feature_detected!("avx2")
+        && !(is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl"))
+}
+
+/// A key in a place of its own: moving it would leave copies behind, and `ring` wipes none.
+pub(crate) struct Cipher(Box<LessSafeKey>);
+
+impl Cipher {
+    pub(super) fn new(key: &Key) -> Self {
+        let made = Self::make(key);
+        wipe_stack();
+        made
+    }
+
+    #[inline(never)]
+    fn make(key: &Key) -> Self {
+        match UnboundKey::new(&AES_256_GCM, key.expose()) {
+            Ok(key) => Self(Box::new(LessSafeKey::new(key))),
+            // Only a key of another length can fail, and `Key` has no other length.
+            Err(_) => std::process::abort(),
+        }
+    }
+
+    /// `None` for more than 64 GiB.
+    pub(super) fn seal(
+        &self,
+        nonce: [u8; NONCE],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> Option<[u8; TAG]> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), data)
+            .ok()?
+            .as_ref()
+            .first_chunk()
+            .copied()
+    }
+
+    pub(super) fn open<'a>(
+        &self,
+        nonce: [u8; NONCE],
+        aad: &[u8],
+        data: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Forged> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .open_in_place(nonce, Aad::from(aad), data)
+            .map_err(|_| Forged)
+    }
+}
+
+impl Drop for Cipher {
+    fn drop(&mut self) {
+        // SAFETY: the key is plain numbers without anything to drop, which the assertion below
+        // holds fast, and is not used again.
+        unsafe { zeroize_flat_type(&raw mut *self.0) }
+    }
+}
+
+const _: () = assert!(!std::mem::needs_drop::<LessSafeKey>());
+
+/// Overwrites what making a key left below the caller's frame.
+#[inline(never)]
+fn wipe_stack() {
+    [0_u8; STACK].zeroize();
+}
