@@ -208,7 +208,7 @@ impl Manager {
                 Some(request) = self.topics.unload.recv() => self.unload_asked(request).await,
                 Some(wish) = self.later.1.recv() => self.wish(wish).await,
                 Some(entry) = self.entrance.inbox.recv() => {
-                    self.entrance.waiting.push_back(entry);
+                    self.entrance.take(entry);
                     self.admit().await;
                 }
                 () = until(look_again) => self.grant_wishes().await,

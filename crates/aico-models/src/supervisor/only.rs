@@ -1,6 +1,6 @@
 //! Why a model that was asked for by its name, and no other in its place, can't be had.
 
-use aico_contracts::v1::Fault;
+use aico_contracts::v1::{Fault, Priority};
 
 use super::files::{self, Presence};
 use super::manager::{Manager, presence};
@@ -39,7 +39,7 @@ impl Manager {
                 )
             });
         }
-        match self.room_for(model).await {
+        match self.room_for(model, Priority::Background).await {
             Room::Never(fault) => fault,
             // It could be had since.
             Room::After(_) | Room::Later => Fault::busy("The model could not be had just now"),

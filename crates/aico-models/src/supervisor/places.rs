@@ -5,13 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_contracts::v1::Fault;
+use aico_contracts::v1::{Fault, Priority};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::memory::gib;
 use super::room::{Holder, Resident};
+use crate::batch::queue::rank;
 use crate::clock;
 
 /// Packages that are loaded at once, as long as others are idle.
@@ -30,22 +31,30 @@ struct Place {
     /// 0: none yet.
     process_id: u32,
     used: Instant,
-    busy: bool,
-    leaving: bool,
+    /// How urgent what it does is; `None`: it has nothing to do.
+    work: Option<Priority>,
+    /// How urgent the one is that it leaves for.
+    leaving: Option<Priority>,
     leave: Arc<Notify>,
 }
 
 impl Places {
-    /// Waits until the manager lets a package of this need in.
+    /// Waits until the manager lets a package of this need in, whose work is so urgent.
     ///
     /// # Errors
     /// `model-too-large`, with the figures, when it does not fit; `busy` when others are asked for
     /// too long, or the manager has ended.
-    pub(super) async fn enter(&self, name: &str, need: u64) -> Result<Seat, Fault> {
+    pub(super) async fn enter(
+        &self,
+        name: &str,
+        need: u64,
+        urgency: Priority,
+    ) -> Result<Seat, Fault> {
         let (answer, answered) = oneshot::channel();
         let entry = Entry {
             name: name.to_owned(),
             need,
+            urgency,
             until: clock::now() + PATIENCE,
             answer,
         };
@@ -65,8 +74,9 @@ impl Places {
                 taken: 0,
                 used: place.used,
                 pinned: false,
-                busy: place.busy || place.leaving,
-                going: place.leaving,
+                busy: place.work.is_some() || place.leaving.is_some(),
+                work: place.work.filter(|_| place.leaving.is_none()),
+                going: place.leaving.is_some(),
             };
             (place.process_id, resident)
         };
@@ -80,20 +90,27 @@ impl Places {
     /// How many may be in memory with one more. Where all work, one more does too.
     pub(super) fn most(&self) -> usize {
         let places = self.inside.lock();
-        let working = places.values().filter(|place| place.busy).count();
+        let works = |place: &&Place| place.work.is_some();
+        let working = places.values().filter(works).count();
         MOST_LOADED.max(working + 1)
     }
 
-    /// Has a package leave, unless it works. False: it does, or is not there.
-    pub(super) fn send_away(&self, name: &str) -> bool {
+    /// Has a package leave for one that is so urgent, unless it works at what is no less. One that
+    /// works leaves after the piece it is at. False: it stays, or is not there.
+    pub(super) fn send_away(&self, name: &str, urgency: Priority) -> bool {
         match self.inside.lock().get_mut(name) {
-            Some(place) if !place.busy => {
-                place.leaving = true;
+            Some(place) if place.work.is_none_or(|work| rank(work) < rank(urgency)) => {
+                place.leaving = Some(urgency);
                 place.leave.notify_one();
                 true
             }
             _ => false,
         }
+    }
+
+    /// Whether there is still somebody who lets packages in.
+    pub(super) fn is_served(&self) -> bool {
+        !self.entries.is_closed()
     }
 }
 
@@ -101,6 +118,7 @@ impl Places {
 pub(super) struct Entry {
     name: String,
     pub(super) need: u64,
+    pub(super) urgency: Priority,
     until: Instant,
     answer: oneshot::Sender<Result<Seat, Fault>>,
 }
@@ -132,7 +150,7 @@ impl Entry {
 pub(super) struct Entrance {
     pub(super) places: Arc<Places>,
     pub(super) inbox: mpsc::Receiver<Entry>,
-    /// In their order.
+    /// The urgent first, then in their order.
     pub(super) waiting: VecDeque<Entry>,
 }
 
@@ -147,6 +165,15 @@ impl Entrance {
         }
     }
 
+    /// Takes in one that waits.
+    pub(super) fn take(&mut self, entry: Entry) {
+        let urgency = rank(entry.urgency);
+        let at = self
+            .waiting
+            .partition_point(|other| rank(other.urgency) >= urgency);
+        self.waiting.insert(at, entry);
+    }
+
     /// Gives it its place, which counts from now on.
     pub(super) fn let_in(&self, entry: Entry) {
         let leave = Arc::new(Notify::new());
@@ -154,8 +181,9 @@ impl Entrance {
             need: entry.need,
             process_id: 0,
             used: clock::now(),
-            busy: true,
-            leaving: false,
+            // What is being loaded stops for nobody.
+            work: Some(Priority::Interactive),
+            leaving: None,
             leave: Arc::clone(&leave),
         };
         self.places.inside.lock().insert(entry.name.clone(), place);
@@ -187,14 +215,30 @@ impl Seat {
         self.note(|place| place.process_id = process_id);
     }
 
-    /// Notes that it works, or no longer does.
-    pub(super) fn busy(&self, busy: bool) {
+    /// Notes that it works no longer.
+    pub(super) fn rests(&self) {
         self.note(|place| {
-            place.busy = busy;
+            place.work = None;
             place.used = clock::now();
-            // Who was asked just then stays.
-            place.leaving &= !busy;
         });
+    }
+
+    /// Notes that it works at something so urgent, unless it has to leave for what is more urgent:
+    /// how urgent that is.
+    pub(super) fn works(&self, urgency: Priority) -> Option<Priority> {
+        let mut leaves = None;
+        self.note(|place| {
+            leaves = place
+                .leaving
+                .filter(|leaving| rank(*leaving) > rank(urgency));
+            if leaves.is_none() {
+                place.work = Some(urgency);
+                place.used = clock::now();
+                // Who was asked just then stays.
+                place.leaving = None;
+            }
+        });
+        leaves
     }
 
     /// Returns when it has to leave.
@@ -202,7 +246,10 @@ impl Seat {
         loop {
             self.leave.notified().await;
             let places = self.places.inside.lock();
-            if places.get(&self.name).is_some_and(|place| place.leaving) {
+            if places
+                .get(&self.name)
+                .is_some_and(|place| place.leaving.is_some())
+            {
                 return;
             }
         }

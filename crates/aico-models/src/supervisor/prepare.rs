@@ -272,7 +272,7 @@ impl Manager {
                         name: model.name.clone(),
                         need: memory::need(&model, config.context, config.sequences),
                     };
-                    match self.ready_or_loading(model, named).await {
+                    match self.ready_or_loading(model, named, priority).await {
                         Some(state) => (state, starter),
                         None => {
                             self.awaited = Some(awaited);
@@ -318,6 +318,7 @@ impl Manager {
         &mut self,
         model: ModelRecord,
         named: bool,
+        priority: Priority,
     ) -> Option<v1::ModelState> {
         let may_pass = self.slot_of(model.id).is_some_and(Slot::may_pass);
         let again = !self.is_left_out(&model) && (may_pass || !model.active);
@@ -334,7 +335,7 @@ impl Manager {
         // A file that can't be loaded makes nobody go, and the start tells what is wrong with it.
         let there = matches!(presence(&model).await, Presence::Same | Presence::Touched);
         if there || model.starter {
-            match self.make_room(&model).await {
+            match self.make_room(&model, priority).await {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(fault) => {
@@ -412,7 +413,8 @@ impl Manager {
             Presence::Same | Presence::Touched => true,
             Presence::Changed | Presence::Missing => model.starter,
         };
-        there && !matches!(self.room_for(model).await, Room::Never(_))
+        let room = self.room_for(model, Priority::Background);
+        there && !matches!(room.await, Room::Never(_))
     }
 }
 

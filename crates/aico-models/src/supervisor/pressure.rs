@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aico_contracts::v1::Priority;
 use tokio::time::Instant;
 
 use super::manager::Manager;
@@ -55,7 +56,7 @@ impl Manager {
         let Some((_, longest)) = idle.min_by_key(|(_, one)| one.used) else {
             return;
         };
-        if self.unload_one(&longest.who) {
+        if self.unload_one(&longest.who, Priority::Background) {
             tracing::info!(
                 who = ?longest.who,
                 free = gib(free),

@@ -2,13 +2,15 @@
 //! who goes for it.
 //!
 //! Least recently used first, whichever kind it is; never one that answers, is being loaded or was
-//! promised to somebody, and never a pinned one. The manager decides, one after the other: whoever
-//! it let in counts from then on with all that it needs, and nobody else is given that.
+//! promised to somebody, and never a pinned one. Where the idle ones do not suffice, packages that
+//! do less urgent work stop between two pieces: a pile of that would keep everybody else out for
+//! ever. The manager decides, one after the other: whoever it let in counts from then on with all
+//! that it needs, and nobody else is given that.
 
 use std::sync::Arc;
 
 use aico_contracts::ids::ModelId;
-use aico_contracts::v1::Fault;
+use aico_contracts::v1::{Fault, Priority};
 use tokio::time::Instant;
 
 use super::manager::Manager;
@@ -17,6 +19,7 @@ use super::places::Entry;
 use super::prepare::LOOK_AGAIN;
 use super::registry::ModelRecord;
 use super::slot::Slot;
+use crate::batch::queue::rank;
 use crate::clock;
 
 /// What takes memory. Of each kind there may be so many at once.
@@ -59,6 +62,8 @@ pub(super) struct Resident {
     pub(super) pinned: bool,
     /// It can't go now.
     pub(super) busy: bool,
+    /// Though it stops for what is more urgent than this.
+    pub(super) work: Option<Priority>,
     /// It is on its way out.
     pub(super) going: bool,
 }
@@ -71,6 +76,7 @@ pub(super) struct Wanted {
     pub(super) need: u64,
     /// So many of its kind may be in memory.
     pub(super) most: usize,
+    pub(super) urgency: Priority,
 }
 
 /// The model that the first question waits to have room for.
@@ -102,11 +108,13 @@ pub(super) fn room(wanted: &Wanted, available: Option<u64>, inside: &[Resident])
         let stay = alike - gone.iter().filter(|one| is_like(one)).count();
         stay < most && free.is_none_or(|free| free.saturating_add(back) >= wanted.need)
     };
+    let stops = |work: Priority| rank(work) < rank(wanted.urgency);
     let mut idle: Vec<_> = inside
         .iter()
-        .filter(|one| !one.pinned && !one.busy)
+        .filter(|one| !one.pinned && (!one.busy || one.work.is_some_and(stops)))
         .collect();
-    idle.sort_by_key(|one| one.used);
+    // Nobody stops work where those that have none suffice.
+    idle.sort_by_key(|one| (one.busy, one.used));
     // Where their number is what it lacks, only one of its kind helps.
     let mut over = (alike + 1).saturating_sub(most);
     let (first, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(|one| {
@@ -200,6 +208,8 @@ impl Manager {
                 used: slot.used(),
                 pinned: slot.model.pinned,
                 busy: slot.is_busy(),
+                // Less urgent questions are kept from it by the table.
+                work: None,
                 going: false,
             };
             (slot.process_id(), resident)
@@ -214,6 +224,7 @@ impl Manager {
                 used: clock::now(),
                 pinned: false,
                 busy: true,
+                work: None,
                 going: true,
             };
             (leaving.process_id, resident)
@@ -228,13 +239,14 @@ impl Manager {
         self.inside().iter().any(|(_, one)| one.going)
     }
 
-    /// What there is to do for this model to be loaded.
-    pub(super) async fn room_for(&self, model: &ModelRecord) -> Room {
+    /// What there is to do for this model to be loaded, where that is so urgent.
+    pub(super) async fn room_for(&self, model: &ModelRecord, urgency: Priority) -> Room {
         let config = &self.parts.config;
         let wanted = Wanted {
             kind: Kind::Model,
             need: memory::need(model, config.context, config.sequences),
             most: usize::try_from(config.loaded).unwrap_or(usize::MAX),
+            urgency,
         };
         let own = self.slot_of(model.id).map(|slot| Holder::Slot(slot.number));
         let mut inside = self.inside();
@@ -248,6 +260,7 @@ impl Manager {
             kind: Kind::Package,
             need: entry.need,
             most: self.entrance.places.most(),
+            urgency: entry.urgency,
         };
         let mut inside = self.inside();
         // It takes nothing from a question that waits for room.
@@ -260,6 +273,7 @@ impl Manager {
                 used: clock::now(),
                 pinned: false,
                 busy: true,
+                work: None,
                 going: false,
             };
             (0, resident)
@@ -283,35 +297,39 @@ impl Manager {
         looked.await.unwrap_or(Room::Later)
     }
 
-    /// Makes room for a model. False: not now.
-    pub(super) async fn make_room(&mut self, model: &ModelRecord) -> Result<bool, Fault> {
-        let going = match self.room_for(model).await {
+    /// Makes room for a model, where that is so urgent. False: not now.
+    pub(super) async fn make_room(
+        &mut self,
+        model: &ModelRecord,
+        urgency: Priority,
+    ) -> Result<bool, Fault> {
+        let going = match self.room_for(model, urgency).await {
             Room::After(going) => going,
             Room::Later => return Ok(false),
             Room::Never(fault) => return Err(fault),
         };
-        self.send_away(&going);
+        self.send_away(&going, urgency);
         // There is room when they are gone.
         Ok(going.is_empty())
     }
 
-    fn send_away(&mut self, going: &[Holder]) {
+    fn send_away(&mut self, going: &[Holder], urgency: Priority) {
         for one in going {
-            if self.unload_one(one) {
+            if self.unload_one(one, urgency) {
                 tracing::info!(who = ?one, "It was unloaded to make room for another.");
             }
         }
     }
 
-    /// Has it leave. False: it is being asked.
-    pub(super) fn unload_one(&mut self, who: &Holder) -> bool {
+    /// Has it leave for what is so urgent. False: it is being asked.
+    pub(super) fn unload_one(&mut self, who: &Holder, urgency: Priority) -> bool {
         match who {
             Holder::Slot(number) => self.unload(*number),
-            Holder::Package(name) => self.entrance.places.send_away(name),
+            Holder::Package(name) => self.entrance.places.send_away(name, urgency),
         }
     }
 
-    /// Lets packages in, who came first first.
+    /// Lets packages in, in the order in which they wait.
     pub(super) async fn admit(&mut self) {
         while let Some(entry) = self.entrance.waiting.pop_front() {
             if entry.is_given_up() {
@@ -323,7 +341,7 @@ impl Manager {
                 _ if entry.is_over() => entry.refuse_busy(),
                 waits => {
                     if let Room::After(going) = waits {
-                        self.send_away(&going);
+                        self.send_away(&going, entry.urgency);
                     }
                     self.entrance.waiting.push_front(entry);
                     let again = || clock::now() + LOOK_AGAIN;
@@ -352,6 +370,7 @@ mod tests {
             used: begun + Duration::from_secs(used_s),
             pinned: false,
             busy: false,
+            work: None,
             going: false,
         }
     }
@@ -364,7 +383,12 @@ mod tests {
     }
 
     fn wanted(kind: Kind, need: u64, most: usize) -> Wanted {
-        Wanted { kind, need, most }
+        Wanted {
+            kind,
+            need,
+            most,
+            urgency: Priority::Normal,
+        }
     }
 
     /// For a model.
@@ -486,5 +510,42 @@ mod tests {
             panic!("it was not refused");
         };
         assert_eq!(fault.title, "The model does not fit into memory");
+    }
+
+    #[test]
+    fn a_package_that_does_less_urgent_work_stops_where_the_idle_ones_do_not_suffice() {
+        use Priority::{Background, Interactive, Normal, Unspecified};
+
+        let begun = Instant::now();
+        let reader = Holder::Package("reader".into());
+        let mut three = [
+            inside(0, 4, 9, begun),
+            package("reader", 3, 1, begun),
+            inside(1, 2, 5, begun),
+        ];
+        three[1].busy = true;
+        three[1].work = Some(Background);
+        three[2].busy = true;
+        let ask = |need: u64, most: usize, urgency: Priority, inside: &[Resident]| {
+            let wanted = Wanted {
+                urgency,
+                ..wanted(Kind::Model, need, most)
+            };
+            super::room(&wanted, Some(10 * GIB), inside)
+        };
+        assert_eq!(ask(5 * GIB, 9, Interactive, &three), after(&[0]));
+        let both = Room::After(vec![Holder::Slot(0), reader]);
+        for urgency in [Unspecified, Normal, Interactive] {
+            assert_eq!(ask(6 * GIB, 9, urgency, &three), both);
+        }
+        // What is as urgent waits for it, as ever.
+        assert_eq!(ask(6 * GIB, 9, Background, &three), Room::Later);
+        three[1].work = Some(Interactive);
+        assert_eq!(ask(6 * GIB, 9, Interactive, &three), Room::Later);
+        // Nobody stops where that alone does not help.
+        three[1].work = Some(Background);
+        assert_eq!(ask(9 * GIB, 9, Interactive, &three), Room::Later);
+        three[0].busy = true;
+        assert_eq!(ask(GIB, 2, Interactive, &three), Room::Later);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_contracts::ids::ModelId;
+use aico_contracts::v1::Priority;
 use aico_contracts::v1::model_state::Status;
 
 use super::ending::GRACE;
@@ -77,7 +78,8 @@ impl Manager {
         }
         let there = matches!(presence, Presence::Same | Presence::Touched);
         let room = match there {
-            true => self.make_room(&model).await,
+            // Who waits for it is not known here; it is nobody's background work.
+            true => self.make_room(&model, Priority::Normal).await,
             // Nobody has to go for one that can't be loaded.
             false => Ok(true),
         };

@@ -399,7 +399,17 @@ impl House {
 
     /// A package of this size in GiB that was loaded, and works.
     async fn package(&self, name: &str, gibs: u64) -> Result<Seat, v1::Fault> {
-        self.places.enter(name, gibs * GIB).await
+        self.package_as(v1::Priority::Normal, name, gibs).await
+    }
+
+    /// One that is let in for work that is so urgent.
+    async fn package_as(
+        &self,
+        urgency: v1::Priority,
+        name: &str,
+        gibs: u64,
+    ) -> Result<Seat, v1::Fault> {
+        self.places.enter(name, gibs * GIB, urgency).await
     }
 
     /// One that has nothing to do, and leaves when it has to.
@@ -445,7 +455,7 @@ impl House {
 
 /// A package that works no longer, and leaves when it has to.
 fn rests(seat: Seat) {
-    seat.busy(false);
+    seat.rests();
     tokio::spawn(async move { seat.sent_away().await });
 }
 
@@ -1111,7 +1121,7 @@ async fn a_fifth_package_takes_the_place_of_an_idle_one_and_waits_for_none_that_
 async fn a_package_that_is_asked_before_it_left_stays() {
     let house = house(&[], 8, 2).await;
     let reader = house.package("reader", 5).await.unwrap();
-    reader.busy(false);
+    reader.rests();
     let waiting = house.package("finder", 5);
     tokio::pin!(waiting);
     let told = tokio::time::timeout(Duration::from_secs(60), async {
@@ -1121,11 +1131,76 @@ async fn a_package_that_is_asked_before_it_left_stays() {
         }
     });
     told.await.unwrap();
-    reader.busy(true);
+    assert_eq!(reader.works(v1::Priority::Normal), None);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "reader works");
     rests(reader);
     let _finder = waiting.await.unwrap();
+    assert_eq!(house.packages(), ["finder"]);
+}
+
+#[tokio::test]
+async fn background_work_of_a_package_stops_for_a_question_that_waits_for_room() {
+    use v1::Priority::{Background, Interactive};
+
+    let house = house(&[("ant", 5)], 8, 2).await;
+    let reader = house.package("reader", 5).await.unwrap();
+    assert_eq!(reader.works(Background), None);
+    let person = house.prepare_as(Interactive, "ant");
+    tokio::pin!(person);
+    for _ in 0..2 {
+        let told = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                _ = &mut person => panic!("there is no room"),
+                () = reader.sent_away() => {}
+            }
+        });
+        told.await.unwrap();
+        // What is as urgent has its turn, and what is not then makes way again.
+        assert_eq!(reader.works(Interactive), None);
+        assert_eq!(reader.works(Background), None);
+    }
+    tokio::select! {
+        _ = &mut person => panic!("there is no room"),
+        () = reader.sent_away() => {}
+    }
+    assert_eq!(reader.works(Background), Some(Interactive));
+    // It wants to be let in again at once, and is after the question.
+    drop(reader);
+    let again = house.package_as(Background, "reader", 5);
+    tokio::pin!(again);
+    let prepared = tokio::select! {
+        prepared = &mut person => prepared,
+        _ = &mut again => panic!("it came before the question"),
+    };
+    assert_eq!(prepared.state.unwrap().name, "ant");
+    assert!(house.packages().is_empty());
+    // That one is theirs to ask for a moment; then there is room again.
+    pass(Duration::from_secs(2)).await;
+    let reader = again.await.unwrap();
+    assert!(house.inside().await.is_empty());
+
+    // For a package that a person waits for it stops as well, and that is before others.
+    assert_eq!(reader.works(Background), None);
+    let other = house.package_as(Background, "other", 5);
+    let finder = house.package_as(Interactive, "finder", 5);
+    tokio::pin!(other, finder);
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::select! {
+            biased;
+            _ = &mut other => panic!("there is no room"),
+            _ = &mut finder => panic!("there is no room"),
+            () = reader.sent_away() => {}
+        }
+    });
+    told.await.unwrap();
+    assert_eq!(reader.works(Background), Some(Interactive));
+    drop(reader);
+    let let_in = tokio::select! {
+        let_in = &mut finder => let_in,
+        _ = &mut other => panic!("it came before the person's"),
+    };
+    let _finder = let_in.unwrap();
     assert_eq!(house.packages(), ["finder"]);
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask::{Ask, Asker, Pieces};
 use super::run::{Run, RunError};
 use super::{Config, State};
+use crate::batch::queue::rank;
 use crate::router::Ticket;
 use crate::router::packages::Packages;
 use crate::supervisor::backoff;
@@ -94,6 +95,7 @@ impl Worker {
             crashes: 0,
             load_crashes: 0,
             failed: None,
+            gave_way: None,
         };
         Self {
             jobs,
@@ -129,6 +131,10 @@ fn busy() -> Fault {
     Fault::busy("Too many questions wait for this model")
 }
 
+fn urgency_of(priority: i32) -> Priority {
+    Priority::try_from(priority).unwrap_or(Priority::Normal)
+}
+
 /// Which one gives way: of the least urgent the one that came last.
 fn last_of_least(priorities: &[i32]) -> Option<usize> {
     let least = priorities.iter().min()?;
@@ -161,6 +167,9 @@ struct Inner {
     load_crashes: u32,
     /// Why it can't be loaded, and since when.
     failed: Option<(Fault, Instant)>,
+    /// How urgent the one was that it gave its place up for, with work undone; until it has one
+    /// again.
+    gave_way: Option<Priority>,
 }
 
 impl Inner {
@@ -188,8 +197,35 @@ impl Inner {
                 }
                 continue;
             }
+            if self.has_to_leave() {
+                tracing::info!(
+                    name = self.package.name,
+                    "A package stops its work for what is more urgent; it goes on when there is room."
+                );
+                self.unload().await;
+                continue;
+            }
             self.step().await;
         }
+    }
+
+    /// Notes how urgent its work is; whether it has to leave for what is more urgent, and its work
+    /// waits.
+    fn has_to_leave(&mut self) -> bool {
+        let Some(seat) = &self.seat else {
+            return false;
+        };
+        let Some(urgency) = seat.works(self.urgency()) else {
+            return false;
+        };
+        self.gave_way = Some(urgency);
+        true
+    }
+
+    /// How urgent its most urgent question is.
+    fn urgency(&self) -> Priority {
+        let most = self.queue.iter().map(|doing| doing.priority).max();
+        most.map_or(Priority::Background, urgency_of)
     }
 
     /// Takes those that have come; whether anybody waits for an answer.
@@ -223,7 +259,10 @@ impl Inner {
 
     /// Waits for a question. False: the daemon ends.
     async fn rest(&mut self) -> bool {
-        self.note_busy(false);
+        self.gave_way = None;
+        if let Some(seat) = &self.seat {
+            seat.rests();
+        }
         let idle = match (&self.run, self.config.idle_limit) {
             (Some(_), Some(limit)) => Some(tokio::time::Instant::from_std(self.used) + limit),
             _ => None,
@@ -231,10 +270,7 @@ impl Inner {
         self.known.rests(&self.package.name, idle);
         tokio::select! {
             job = self.inbox.recv() => match job {
-                Some(job) => {
-                    self.note_busy(true);
-                    self.take(job);
-                }
+                Some(job) => self.take(job),
                 None => return false,
             },
             status = ended(&mut self.run) => {
@@ -248,12 +284,6 @@ impl Inner {
             () = sent_away(self.seat.as_ref()) => self.unload().await,
         }
         true
-    }
-
-    fn note_busy(&self, busy: bool) {
-        if let Some(seat) = &self.seat {
-            seat.busy(busy);
-        }
     }
 
     fn tell(&self, status: Status, fault: Option<Fault>) {
@@ -292,19 +322,48 @@ impl Inner {
     /// Waits for a seat. False: nobody waits for an answer any more, and nobody goes for that.
     async fn enter(&mut self, need: u64) -> Result<bool, Fault> {
         let (places, name) = (Arc::clone(&self.places), self.package.name.clone());
-        let entered = places.enter(&name, need);
+        let mut urgency = self.urgency();
+        let entered = places.enter(&name, need, urgency);
         tokio::pin!(entered);
         while self.anyone_waits() {
+            if rank(self.urgency()) > rank(urgency) {
+                // It comes before others now.
+                urgency = self.urgency();
+                entered.set(places.enter(&name, need, urgency));
+            }
             match tokio::time::timeout(LOOK_AGAIN, &mut entered).await {
                 Ok(Ok(seat)) => {
                     self.seat = Some(seat);
                     return Ok(self.anyone_waits());
+                }
+                Ok(Err(fault)) if self.goes_on_waiting(&fault) => {
+                    urgency = self.urgency();
+                    entered.set(places.enter(&name, need, urgency));
                 }
                 Ok(Err(fault)) => return Err(fault),
                 Err(_not_yet) => {}
             }
         }
         Ok(false)
+    }
+
+    /// Whether it waits for a seat for as long as it takes: what gave way is not refused for that.
+    /// What is as urgent as the one it gave way to is told that there is no room.
+    fn goes_on_waiting(&mut self, fault: &Fault) -> bool {
+        self.anyone_waits();
+        let Some(urgency) = self.gave_way else {
+            return false;
+        };
+        if fault.code != "busy" || !self.places.is_served() {
+            return false;
+        }
+        let stays = |doing: &Doing| rank(urgency_of(doing.priority)) < rank(urgency);
+        let (stay, refused): (VecDeque<_>, VecDeque<_>) = self.queue.drain(..).partition(stays);
+        self.queue = stay;
+        for doing in refused {
+            doing.to.fault(fault.clone());
+        }
+        true
     }
 
     /// Sees to it that a process can be asked, as long as anybody waits for it.
@@ -366,6 +425,7 @@ impl Inner {
                 Ok(run) => {
                     tracing::info!(name = self.package.name, "A package is loaded.");
                     self.run = Some(run);
+                    self.gave_way = None;
                     self.load_crashes = 0;
                     self.used = Instant::now();
                     self.tell(Status::Ready, None);
@@ -550,18 +610,21 @@ mod tests {
     /// Processes that are scripts; the manager's side is the test's.
     #[cfg(unix)]
     mod played {
+        use std::io::Write as _;
         use std::path::{Path, PathBuf};
         use std::pin::Pin;
 
         use aico_bus::{AllowAll, Bus, Client, Identity, Meta, RequestError, Requests};
         use aico_contracts::topics;
-        use aico_contracts::v1::{Embed, Embedded};
+        use aico_contracts::v1::{Embed, Embedded, EmbeddedText};
+        use prost::Message as _;
 
         use super::*;
         use crate::router::{Backends, Guard, Router, packages};
         use crate::supervisor::SystemMemory;
         use crate::supervisor::child::Program;
         use crate::supervisor::places::{Entrance, Entry};
+        use crate::transformers::wire::{Kind, head};
 
         /// Longest wait for anything: generous, for a busy machine.
         const SOON: Duration = Duration::from_secs(60);
@@ -622,13 +685,18 @@ mod tests {
         impl Stage {
             /// Asks it something; who drops this waits no more.
             async fn ask(&mut self) -> Asked {
+                self.ask_as(Priority::Normal, 1).await
+            }
+
+            /// So many texts, by somebody to whom it is so urgent.
+            async fn ask_as(&mut self, priority: Priority, texts: usize) -> Asked {
                 let asker = self.asker.clone();
                 let mut asked: Asked = Box::pin(async move {
                     let question = Embed {
-                        texts: vec!["a".into()],
+                        texts: vec!["a".into(); texts],
                         ..Embed::default()
                     };
-                    let meta = Meta::default();
+                    let meta = Meta::default().priority(priority);
                     asker.request(topics::MODELS_EMBED, &question, meta).await
                 });
                 let request = tokio::select! {
@@ -724,6 +792,81 @@ mod tests {
             assert!(!stage.is_outside());
             until(|| stage.is_outside()).await;
             assert_eq!(stage.worker.state().status, Status::Stopped);
+            stage.worker.stop().await;
+        }
+
+        /// A frame as `printf` takes it.
+        fn frame(kind: Kind, bytes: &[u8]) -> String {
+            let all = [&head(kind, bytes.len())[..], bytes].concat();
+            let octal: Vec<_> = all.iter().map(|byte| format!("\\{byte:03o}")).collect();
+            octal.concat()
+        }
+
+        #[tokio::test]
+        async fn its_background_work_gives_way_between_two_pieces_and_waits() {
+            // Texts that it is handed at once.
+            let piece = 32;
+            let question = Embed {
+                texts: vec!["a".into(); piece],
+                ..Embed::default()
+            };
+            let answer = Embedded {
+                items: vec![EmbeddedText::default(); piece],
+                ..Embedded::default()
+            };
+            // It answers a piece for each line that it is told.
+            let script = format!(
+                r#"
+                read -r line
+                printf '{}'
+                while /usr/bin/head -c {} >"$FOLDER/asked" && [ -s "$FOLDER/asked" ]; do
+                    read -r line <"$FOLDER/go"
+                    printf '{}'
+                done
+                "#,
+                frame(Kind::Report, b"\"ready\""),
+                5 + question.encoded_len(),
+                frame(Kind::Embed, &answer.encode_to_vec()),
+            );
+            let mut stage = stage(&script);
+            let go = stage.folder.path().join("go");
+            let made = std::process::Command::new("mkfifo").arg(&go).status();
+            assert!(made.unwrap().success());
+            // Open both ways: neither side waits for the other.
+            let mut go = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(go)
+                .unwrap();
+            let asked_for = stage.folder.path().join("asked");
+
+            let work = stage.ask_as(Priority::Background, 2 * piece).await;
+            let entry = stage.entry().await;
+            stage.entrance.let_in(entry);
+            until(|| std::fs::metadata(&asked_for).is_ok_and(|file| file.len() > 0)).await;
+            let places = Arc::clone(&stage.entrance.places);
+            let sent = |urgency| places.send_away("tiny-bert", urgency);
+            assert!(!sent(Priority::Background));
+            assert!(sent(Priority::Interactive));
+            assert!(!stage.is_outside(), "it is at a piece");
+            go.write_all(b"\n").unwrap();
+
+            // It asks for a place anew, with one piece left.
+            let entry = stage.entry().await;
+            assert!(stage.is_outside());
+            assert_eq!(entry.urgency, Priority::Background);
+            let person = stage.ask_as(Priority::Interactive, 1).await;
+            let urgent = stage.entry().await;
+            assert_eq!(urgent.urgency, Priority::Interactive);
+            assert!(entry.is_given_up());
+            urgent.refuse_busy();
+            assert_eq!(refused(person).await.code, "busy");
+            let entry = stage.entry().await;
+            assert_eq!(entry.urgency, Priority::Background);
+            stage.entrance.let_in(entry);
+            go.write_all(b"\n").unwrap();
+            let done = tokio::time::timeout(SOON, work).await;
+            assert_eq!(done.unwrap().unwrap().items.len(), 2 * piece);
             stage.worker.stop().await;
         }
     }
