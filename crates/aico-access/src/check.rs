@@ -11,7 +11,7 @@ use aico_store::{CheckedFile, Identity, OpenError, Store, StoreError};
 use aico_vault::{PersonKeyError, Vault};
 
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
-use crate::stores::{person_key, system_key};
+use crate::stores::{person_key, steady_with_key, system_key};
 use crate::{ErrorKind, Home, HomeError, PartChecked, Person, Rescue, Stage, older_copy};
 
 /// In the audit's table.
@@ -345,8 +345,10 @@ impl Home {
             let identity = Identity::person(*id.as_bytes());
             Ok(match opened {
                 Ok(store) => {
-                    let looked = key_of(&vault, id, &database.path)
-                        .and_then(|key| Ok(store.check(key.expose(), full, home.while_ready())?));
+                    let looked = steady_with_key(&vault, &store, id, &database.path);
+                    let looked = looked.and_then(|(steady, _, key)| {
+                        Ok(steady.check(key.expose(), full, home.while_ready())?)
+                    });
                     looked_at(database, looked)
                 }
                 Err(error) => {

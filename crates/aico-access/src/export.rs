@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::backup::{self, BackupError};
+use crate::backup::BackupError;
 use crate::home::{PERSON_DB, blocking, person_folder};
 use crate::{Home, HomeError, Role, Source, stores};
 
@@ -109,9 +109,9 @@ impl Home {
         let vault = open.vault.clone();
         let exports = self.inner.config.person_exports.clone();
         blocking(move || {
-            let keys = backup::person_keys(&vault, *person.as_bytes())?;
-            let (_, key) = stores::person_key(&vault, &keys, &path)?;
-            let view = store.view(key.expose())?;
+            let (steady, _, key) = stores::steady_with_key(&vault, &store, person, &path)?;
+            let view = steady.view(key.expose())?;
+            drop(steady);
             let mut out = Out {
                 emit: &mut emit,
                 exported: Exported::default(),

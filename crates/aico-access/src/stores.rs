@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aico_contracts::ids::PersonId;
-use aico_store::{Identity, ModuleMigrations, NumberedKey, OpenError, Progress, Store, StoreError};
+use aico_store::{
+    Identity, ModuleMigrations, NumberedKey, OpenError, Progress, Steady, Store, StoreError,
+};
 use aico_vault::{Key, KeyId, Label, Owner, PersonKeys, Purpose, Vault};
 
 use crate::home::{HomeConfig, Open, PERSON_DB, SYSTEM_DB, blocking, person_folder};
@@ -61,6 +63,22 @@ pub(crate) fn person_key(
         // else is wrong with it is told by opening it.
         .or_else(|| with(KeyId::first_of(1)))
         .unwrap_or(present))
+}
+
+/// A person's open database, which stays under this key as long as it is held.
+pub(crate) fn steady_with_key<'a>(
+    vault: &Vault,
+    store: &'a Store,
+    person: PersonId,
+    path: &Path,
+) -> Result<(Steady<'a>, KeyId, Key), HomeError> {
+    // Before the key is looked up: a sign-in may bring a change of it to its end beside this, and
+    // a sound file that is opened with the key from before looks damaged.
+    let steady = store.steady();
+    let keys = backup::person_keys(vault, *person.as_bytes())?;
+    let (id, key) = person_key(vault, &keys, path)?;
+    // One who was locked meanwhile is told as that: their store is closed because of it.
+    Ok((steady?, id, key))
 }
 
 /// A person's database, and what it takes to open it.

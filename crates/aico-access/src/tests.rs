@@ -6,12 +6,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use aico_contracts::ids::PersonId;
+use aico_store::Progress;
 use aico_vault::keychain::Keychains;
 use aico_vault::{KdfCost, KeyId, Password, Purpose, WrapKind};
 use jiff::Timestamp;
 
 use crate::backup::BackupRequest;
 use crate::home::{PERSON_DB, person_folder};
+use crate::stores::steady_with_key;
 use crate::{
     ErrorKind, Home, HomeConfig, HomeError, Person, PersonName, Rotate, SetupProof, Source, Stage,
 };
@@ -417,6 +419,51 @@ async fn the_folder_of_somebody_who_is_being_added_is_not_swept() {
     assert!(!keyring(&home, stray).exists());
 }
 
+/// What a sign-in does beside a check or a backup, which look up the key and then open the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_persons_key_waits_for_who_has_looked_up_the_one_from_before() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await.id;
+    let store = home.store_of(ben).await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let looking = tokio::task::spawn_blocking({
+        let (home, store) = (home.clone(), store.clone());
+        move || {
+            let (vault, path) = (home.vault().unwrap(), database(&home, ben));
+            let held = steady_with_key(&vault, &store, ben, &path);
+            let (steady, _, key) = held.unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            let changing = runtime.spawn(async move {
+                let changed = home.rekey_person(ben, true, Progress::default()).await;
+                tell.send(()).ok();
+                changed
+            });
+            // It is done at once, or waits.
+            let early = told.recv_timeout(Duration::from_millis(300)).is_ok();
+            let found = steady.check(key.expose(), true, || true);
+            (changing, early, found)
+        }
+    });
+    let (changing, early, found) = looking.await.unwrap();
+    changing.await.unwrap().unwrap();
+    assert!(!early, "{found:?}");
+    assert!(found.unwrap().findings.is_empty());
+    assert!(!store.health().damaged);
+
+    // And afterwards it is the next one that is looked up.
+    let tally = home.check_stores(true, |_| true).await.unwrap();
+    assert_eq!(tally.damaged + tally.unchecked, 0, "{tally:?}");
+    let to = tempfile::tempdir().unwrap();
+    let request = BackupRequest {
+        folder: Some(to.path().to_owned()),
+        ..BackupRequest::default()
+    };
+    let made = home.create_backup(request, |_| true).await.unwrap();
+    assert!(made.left_out.is_empty());
+    home.stop().await.unwrap();
+}
+
 /// Paths of the archives that the system's store knows.
 async fn noted_archives(home: &Home) -> Vec<PathBuf> {
     let open = home.opened().unwrap();
@@ -470,6 +517,45 @@ async fn an_archive_whose_making_ends_as_it_gets_its_name_is_within_reach_of_an_
     drop(open);
     let made = home.create_backup(request(), |_| true).await.unwrap();
     assert_eq!(noted_archives(&home).await, [made.path]);
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_an_archive_whose_maker_ended_early_is_noted_by_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let away = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await;
+    let request = BackupRequest {
+        folder: Some(to.path().to_owned()),
+        ..BackupRequest::default()
+    };
+    let archive = home.create_backup(request, |_| true).await.unwrap().path;
+    // As it is when the process ends between the archive's name and the note of who is in it.
+    let open = home.opened().unwrap();
+    let nobody = open.system.write(|tx| {
+        tx.execute("DELETE FROM backup_archive_person", [])?;
+        Ok(())
+    });
+    nobody.await.unwrap();
+    let elsewhere = away.path().join("archive");
+    std::fs::rename(&archive, &elsewhere).unwrap();
+    let erased = home.erase_person(ben.id, &password(OWNER), "test").await;
+    assert!(erased.unwrap().dropped.is_empty());
+
+    // Its disk is there again: the next start finishes the erasure in it.
+    std::fs::rename(&elsewhere, &archive).unwrap();
+    let before = std::fs::metadata(&archive).unwrap().len();
+    home.sweep().await.unwrap();
+    assert!(std::fs::metadata(&archive).unwrap().len() < before);
+    let inside = open.system.read(|db| {
+        let mut query = db.prepare("SELECT person FROM backup_archive_person")?;
+        let persons = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        Ok(persons.collect::<Result<Vec<_>, _>>()?)
+    });
+    assert_eq!(inside.await.unwrap(), [open.owner.as_bytes().to_vec()]);
+    drop(open);
     home.stop().await.unwrap();
 }
 

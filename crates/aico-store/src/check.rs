@@ -15,6 +15,7 @@ use crate::{
     inspect,
     place::{self, PAGE, Place},
     registry::{StoreRecord, StoreRegistry},
+    rekey::Steady,
     store::Store,
 };
 
@@ -92,27 +93,7 @@ impl Store {
         full: bool,
         go_on: impl Fn() -> bool + Send + 'static,
     ) -> Result<CheckedFile, StoreError> {
-        let steady = self.steady()?;
-        // Before the view: a commit comes before its note.
-        let (id, registry) = self.registered();
-        let record = match registry.get(id) {
-            Ok(record) => record.ok_or(StoreError::Closed)?,
-            Err(error) => return Err(StoreError::Registry(error)),
-        };
-        let mut connection = steady.open(self.path(), key)?;
-        drop(steady);
-        connection.progress_handler(10_000, Some(move || !go_on()))?;
-        let mut found = CheckedFile::default();
-        let looked = look(&connection, &record, self.identity(), full, &mut found);
-        if let Err(error) = looked {
-            found
-                .findings
-                .push(as_finding(connection::refine(&connection, error))?);
-        }
-        if !found.findings.is_empty() {
-            self.met_damage();
-        }
-        Ok(found)
+        self.steady()?.check(key, full, go_on)
     }
 
     /// Looks at a database that nobody has open, as far as that goes: without the key whether it
@@ -157,6 +138,41 @@ impl Store {
             && place::hash(place.path())? != expected
         {
             found.findings.push(Finding::Changed);
+        }
+        Ok(found)
+    }
+}
+
+impl Steady<'_> {
+    /// [`Store::check`] with the key that it is under now. Lets go of it before it takes long.
+    ///
+    /// # Errors
+    /// Those of [`Store::check`].
+    pub fn check(
+        self,
+        key: &[u8; 32],
+        full: bool,
+        go_on: impl Fn() -> bool + Send + 'static,
+    ) -> Result<CheckedFile, StoreError> {
+        let store = self.store;
+        // Before the view: a commit comes before its note.
+        let (id, registry) = store.registered();
+        let record = match registry.get(id) {
+            Ok(record) => record.ok_or(StoreError::Closed)?,
+            Err(error) => return Err(StoreError::Registry(error)),
+        };
+        let mut connection = self.open(store.path(), key)?;
+        drop(self);
+        connection.progress_handler(10_000, Some(move || !go_on()))?;
+        let mut found = CheckedFile::default();
+        let looked = look(&connection, &record, store.identity(), full, &mut found);
+        if let Err(error) = looked {
+            found
+                .findings
+                .push(as_finding(connection::refine(&connection, error))?);
+        }
+        if !found.findings.is_empty() {
+            store.met_damage();
         }
         Ok(found)
     }

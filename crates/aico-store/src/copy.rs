@@ -26,7 +26,7 @@ use crate::{
     place::{self, PAGE, Place, beside, io_error},
     platform,
     registry::{StoreRecord, StoreRegistry},
-    rekey::{self, NumberedKey},
+    rekey::{self, NumberedKey, Steady},
     schema::{self, ModuleMigrations},
     shared::Shared,
     snapshot,
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// Those of [`StoreError`].
     pub fn view(&self, key: &[u8; 32]) -> Result<StoreView, StoreError> {
-        StoreView::begin(self, key)
+        self.steady()?.view(key)
     }
 
     /// Makes a database out of a copy: every page is authenticated on the way, the salt is a new
@@ -191,9 +191,19 @@ impl Store {
     }
 }
 
+impl Steady<'_> {
+    /// [`Store::view`] with the key that it is under now.
+    ///
+    /// # Errors
+    /// Those of [`StoreError`].
+    pub fn view(&self, key: &[u8; 32]) -> Result<StoreView, StoreError> {
+        StoreView::begin(self, key)
+    }
+}
+
 impl StoreView {
-    fn begin(store: &Store, key: &[u8; 32]) -> Result<Self, StoreError> {
-        let steady = store.steady()?;
+    fn begin(steady: &Steady<'_>, key: &[u8; 32]) -> Result<Self, StoreError> {
+        let store = steady.store;
         let connection = steady.open(store.path(), key)?;
         // The first read takes hold; until the connection closes it sees nothing newer.
         connection.execute_batch("BEGIN")?;

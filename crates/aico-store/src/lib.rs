@@ -89,7 +89,7 @@ pub use identity::{Identity, StoreKind};
 pub use outbox::{OutboxEvent, enqueue};
 pub use progress::{MigrationProgress, MigrationWatch};
 pub use registry::{RegistryError, StoreRecord, StoreRegistry};
-pub use rekey::{NumberedKey, Progress};
+pub use rekey::{NumberedKey, Progress, Steady};
 pub use schema::{Migration, ModuleMigrations};
 pub use shared::Health;
 pub use store::{OpenOptions, Store};

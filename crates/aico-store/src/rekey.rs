@@ -33,6 +33,7 @@ use crate::{
     reader::ReadWork,
     registry::{StoreRecord, StoreRegistry},
     shared::Shared,
+    store::Store,
     threads::to_store_error,
 };
 
@@ -169,9 +170,11 @@ impl Pause {
     }
 }
 
-/// Keeps the file of an open store in its place while it is opened once more, beside the store's
-/// own connections, which a change of the key pauses.
-pub(crate) struct Steady<'a> {
+/// Keeps the file of an open store in its place, and with that under its key, while the key is
+/// looked up and the file is opened once more, beside the store's own connections, which a change
+/// of the key pauses. Hold it for a moment only: such a change waits for it, and everybody for that.
+pub struct Steady<'a> {
+    pub(crate) store: &'a Store,
     _held: RwLockReadGuard<'a, ()>,
     /// It was just being replaced.
     waited: bool,
@@ -179,7 +182,11 @@ pub(crate) struct Steady<'a> {
 
 impl<'a> Steady<'a> {
     /// Waits for a change that is under way.
-    pub(crate) fn of(shared: &'a Shared, patience: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn of(
+        store: &'a Store,
+        shared: &'a Shared,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let (held, waited) = match shared.in_place.try_read() {
             Some(held) => (held, false),
             None => {
@@ -192,6 +199,7 @@ impl<'a> Steady<'a> {
             return Err(StoreError::Closed);
         }
         Ok(Self {
+            store,
             _held: held,
             waited,
         })

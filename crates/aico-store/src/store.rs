@@ -451,9 +451,13 @@ impl Store {
         self.inner.shared.clone()
     }
 
-    /// Its file stays in its place while this is held: for a moment.
-    pub(crate) fn steady(&self) -> Result<Steady<'_>, StoreError> {
-        Steady::of(&self.inner.shared, self.inner.patience)
+    /// Keeps it under the key that it is under, for whoever looks up which one that is: a key that
+    /// was looked up before may be the one from before a change. Blocks while it is being changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`]; [`StoreError::Busy`] while its file is being replaced.
+    pub fn steady(&self) -> Result<Steady<'_>, StoreError> {
+        Steady::of(self, &self.inner.shared, self.inner.patience)
     }
 
     /// The name of its record, and where that is.

@@ -111,6 +111,7 @@ impl Home {
     /// Tries again what an earlier erasure could not reach, if there is anything.
     pub(crate) async fn drop_pending(&self) -> Result<(), HomeError> {
         let open = self.opened()?;
+        self.note_who_is_in(&open).await?;
         let pending = open.system.read(|db| {
             let sql =
                 "SELECT count(*) FROM backup_archive_person JOIN access_tombstone USING (person)";
@@ -128,6 +129,54 @@ impl Home {
             );
         }
         Ok(())
+    }
+
+    /// Notes who is in the archives that are there and that nobody is noted as in: their maker ended
+    /// between their name and that note, and an erasure may not have reached them since.
+    async fn note_who_is_in(&self, open: &Open) -> Result<(), HomeError> {
+        let untold = open.system.read(|db| {
+            let sql = "SELECT id, path, key FROM backup_archive WHERE NOT EXISTS
+                       (SELECT 1 FROM backup_archive_person WHERE archive = id)";
+            let mut query = db.prepare(sql)?;
+            let rows = query.query_map([], |row| {
+                let id: [u8; 16] = row.get(0)?;
+                Ok((id, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+            })?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        let untold = untold.await?;
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let vault = open.vault.clone();
+        let found = blocking(move || {
+            let found = untold.into_iter().filter_map(|(id, path, key)| {
+                let keys = ArchiveKeys::from([(id, key)]);
+                // One that does not open now is looked at again.
+                let archive = open_ours(&vault, Path::new(&path), &keys).ok()??;
+                let persons = set::persons_in(&archive);
+                // Of one person who was erased there is nothing left in it.
+                (archive.id() == id && !persons.is_empty()).then_some((id, persons))
+            });
+            Ok(found.collect::<Vec<_>>())
+        })
+        .await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let noted = open.system.write(move |tx| {
+            for (archive, persons) in &found {
+                for person in persons {
+                    tx.execute(
+                        "INSERT OR IGNORE INTO backup_archive_person (archive, person)
+                         SELECT id, ?2 FROM backup_archive WHERE id = ?1",
+                        rusqlite::params![archive, person.as_bytes()],
+                    )?;
+                }
+            }
+            Ok(())
+        });
+        Ok(noted.await?)
     }
 
     /// Where the archives are that were made of this home, oldest first, within reach or not. They

@@ -315,7 +315,8 @@ pub(crate) fn retain(
     Ok(retained)
 }
 
-fn persons_in(archive: &Archive) -> Vec<PersonId> {
+/// Whose pieces are in an archive.
+pub(crate) fn persons_in(archive: &Archive) -> Vec<PersonId> {
     let owners = archive
         .parts()
         .iter()

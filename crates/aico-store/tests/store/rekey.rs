@@ -324,6 +324,46 @@ async fn who_checks_or_copies_while_the_key_changes_meets_no_damage() {
     }
 }
 
+/// Nor when the change would come to its end between the look-up of the key and the opening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_looked_up_while_the_file_is_steady_stays_the_one_it_is_under() {
+    let bench = Bench::new();
+    bench.filled(50).await;
+    let store = bench.open().unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let looking = tokio::task::spawn_blocking({
+        let store = store.clone();
+        move || {
+            let steady = store.steady().unwrap();
+            let (tell, told) = mpsc::channel();
+            let changing = runtime.spawn({
+                let store = store.clone();
+                async move {
+                    let changed = store.rekey(next(), Progress::default()).await;
+                    tell.send(()).ok();
+                    changed
+                }
+            });
+            // It is done at once, or waits.
+            let early = told.recv_timeout(Duration::from_millis(300));
+            let viewed = steady.view(&KEY).map(|view| view.sequence());
+            let found = steady.check(&KEY, true, || true);
+            (changing, early, viewed, found)
+        }
+    });
+    let (changing, early, viewed, found) = looking.await.unwrap();
+    changing.await.unwrap().unwrap();
+    assert!(early.is_err(), "{found:?}, {viewed:?}");
+    viewed.unwrap();
+    let found = found.unwrap();
+    assert!(found.findings.is_empty(), "{found:?}");
+    assert!(!store.health().damaged);
+    assert_eq!(store.key(), 2);
+    let found = store.steady().unwrap().check(&NEXT, true, || true);
+    assert_eq!(found.unwrap().findings, []);
+    store.close().await.unwrap();
+}
+
 /// Neither when the change comes to nothing after the key was looked up for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_checks_while_a_change_of_the_key_can_not_be_gone_on_with_is_told_so() {

@@ -7,7 +7,6 @@ use aico_vault::{Key, KeyId, Vault};
 use jiff::Timestamp;
 
 use super::{BackupRequest, LeftOut, Scope};
-use crate::backup::keys;
 use crate::backup::set::{self, ListKey};
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::{Home, HomeError, Person, stores};
@@ -137,10 +136,9 @@ fn hold_person(
     let store = match store {
         None => None,
         Some(store) => {
-            let keys = keys::person_keys(vault, id)?;
             let path = person_folder(root, person.id).join(PERSON_DB);
-            let (which, key) = stores::person_key(vault, &keys, &path)?;
-            let view = store.view(key.expose())?;
+            let (steady, which, key) = stores::steady_with_key(vault, store, person.id, &path)?;
+            let view = steady.view(key.expose())?;
             Some(Held { view, key, which })
         }
     };
