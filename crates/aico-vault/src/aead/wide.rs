@@ -22,8 +22,8 @@ pub(super) fn is_faster() -> bool {
             && is_x86_feature_detected!("avx512vl"))
 }
 
-/// A key in a place of its own: moving it would leave copies behind, and `ring` wipes none.
-pub(crate) struct Cipher(Box<LessSafeKey>);
+/// A key in a place of its own: moving it would leave copies behind.
+pub(crate) struct Cipher(Box<Expanded>);
 
 impl Cipher {
     pub(super) fn new(key: &Key) -> Self {
@@ -35,7 +35,7 @@ impl Cipher {
     #[inline(never)]
     fn make(key: &Key) -> Self {
         match UnboundKey::new(&AES_256_GCM, key.expose()) {
-            Ok(key) => Self(Box::new(LessSafeKey::new(key))),
+            Ok(key) => Self(Box::new(Expanded(LessSafeKey::new(key)))),
             // Only a key of another length can fail, and `Key` has no other length.
             Err(_) => std::process::abort(),
         }
@@ -50,6 +50,7 @@ impl Cipher {
     ) -> Option<[u8; TAG]> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
+            .0
             .seal_in_place_separate_tag(nonce, Aad::from(aad), data)
             .ok()?
             .as_ref()
@@ -65,16 +66,20 @@ impl Cipher {
     ) -> Result<&'a mut [u8], Forged> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
+            .0
             .open_in_place(nonce, Aad::from(aad), data)
             .map_err(|_| Forged)
     }
 }
 
-impl Drop for Cipher {
+/// What the key is expanded to, wiped when it is dropped: `ring` does not.
+struct Expanded(LessSafeKey);
+
+impl Drop for Expanded {
     fn drop(&mut self) {
         // SAFETY: the key is plain numbers without anything to drop, which the assertion below
         // holds fast, and is not used again.
-        unsafe { zeroize_flat_type(&raw mut *self.0) }
+        unsafe { zeroize_flat_type(&raw mut self.0) }
     }
 }
 
@@ -84,4 +89,24 @@ const _: () = assert!(!std::mem::needs_drop::<LessSafeKey>());
 #[inline(never)]
 fn wipe_stack() {
     [0_u8; STACK].zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_key_stays_where_it_was() {
+        let Cipher(made) = Cipher::new(&Key::random());
+        let mut place = MaybeUninit::new(*made);
+        let at = place.as_ptr().cast::<u8>();
+        // SAFETY: it was made a line ago and is not used again; wiping it wrote each of its bytes.
+        let left = unsafe {
+            place.assume_init_drop();
+            std::slice::from_raw_parts(at, size_of::<Expanded>())
+        };
+        assert!(left.iter().all(|byte| *byte == 0));
+    }
 }
