@@ -74,6 +74,9 @@ pub(crate) fn leave_to_the_other(tx: &Transaction<'_>) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Stands alone of an archive that nobody is left in: it need not be looked into again.
+const NOBODY: [u8; 16] = [0xff; 16];
+
 impl Home {
     /// Drops everybody who was erased out of the archives that can be reached: those that are
     /// known as this home's, and whatever lies in the folders of those. What could not be done is
@@ -111,7 +114,9 @@ impl Home {
     /// Tries again what an earlier erasure could not reach, if there is anything.
     pub(crate) async fn drop_pending(&self) -> Result<(), HomeError> {
         let open = self.opened()?;
-        self.note_who_is_in(&open).await?;
+        if let Err(error) = self.note_who_is_in(&open).await {
+            tracing::warn!(%error, "who is in some of the archives could not be noted");
+        }
         let pending = open.system.read(|db| {
             let sql =
                 "SELECT count(*) FROM backup_archive_person JOIN access_tombstone USING (person)";
@@ -155,8 +160,11 @@ impl Home {
                 // One that does not open now is looked at again.
                 let archive = open_ours(&vault, Path::new(&path), &keys).ok()??;
                 let persons = set::persons_in(&archive);
-                // Of one person who was erased there is nothing left in it.
-                (archive.id() == id && !persons.is_empty()).then_some((id, persons))
+                let mut persons: Vec<_> = persons.iter().map(|one| *one.as_bytes()).collect();
+                if persons.is_empty() {
+                    persons.push(NOBODY);
+                }
+                (archive.id() == id).then_some((id, persons))
             });
             Ok(found.collect::<Vec<_>>())
         })
@@ -170,7 +178,7 @@ impl Home {
                     tx.execute(
                         "INSERT OR IGNORE INTO backup_archive_person (archive, person)
                          SELECT id, ?2 FROM backup_archive WHERE id = ?1",
-                        rusqlite::params![archive, person.as_bytes()],
+                        rusqlite::params![archive, person],
                     )?;
                 }
             }

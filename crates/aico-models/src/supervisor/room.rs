@@ -99,50 +99,60 @@ pub(super) enum Room {
 
 /// Decides, where `available` bytes are free by the system's word.
 pub(super) fn room(wanted: &Wanted, available: Option<u64>, inside: &[Resident]) -> Room {
-    let free = available.map(|bytes| free(bytes, inside));
+    let claimed = claimed(inside);
     let is_like = |one: &Resident| one.who.kind() == wanted.kind;
     let alike = inside.iter().filter(|one| is_like(one)).count();
     let most = wanted.most.max(1);
     let fits = |gone: &[&Resident]| {
         let back: u64 = gone.iter().map(|one| one.need.max(one.taken)).sum();
         let stay = alike - gone.iter().filter(|one| is_like(one)).count();
-        stay < most && free.is_none_or(|free| free.saturating_add(back) >= wanted.need)
+        // Sums and no difference: what is promised can be more than what is free.
+        let enough = |free: u64| free.saturating_add(back) >= claimed.saturating_add(wanted.need);
+        stay < most && available.is_none_or(enough)
     };
     let stops = |work: Priority| rank(work) < rank(wanted.urgency);
     let mut idle: Vec<_> = inside
         .iter()
         .filter(|one| !one.pinned && (!one.busy || one.work.is_some_and(stops)))
         .collect();
-    // Nobody stops work where those that have none suffice.
-    idle.sort_by_key(|one| (one.busy, one.used));
+    // Nobody stops work where those that have none, or less urgent work, suffice.
+    idle.sort_by_key(|one| (one.busy, one.work.map_or(0, rank), one.used));
+    // There will be room for somebody by those that go already.
+    let going: Vec<_> = inside.iter().filter(|one| one.going).collect();
+    let staying = alike - going.iter().filter(|one| is_like(one)).count();
     // Where their number is what it lacks, only one of its kind helps.
-    let mut over = (alike + 1).saturating_sub(most);
+    let mut over = (staying + 1).saturating_sub(most);
     let (first, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(|one| {
         let goes_first = over > 0 && is_like(one);
         over -= usize::from(goes_first);
         goes_first
     });
     let idle = [first, others].concat();
+    if fits(&[]) {
+        return Room::After(Vec::new());
+    }
     for count in 0..=idle.len() {
-        if fits(&idle[..count]) {
-            // Somebody goes already, and there will be room: nobody else has to.
-            if count > 0 && inside.iter().any(|one| one.going) {
-                return Room::Later;
-            }
-            return Room::After(idle[..count].iter().map(|one| one.who.clone()).collect());
+        let next = &idle[..count];
+        if fits(&[&going, next].concat()) {
+            return match next {
+                // Nobody else has to.
+                [] => Room::Later,
+                next => Room::After(next.iter().map(|one| one.who.clone()).collect()),
+            };
         }
     }
     let movable: Vec<_> = inside.iter().filter(|one| !one.pinned).collect();
     if fits(&movable) {
         return Room::Later;
     }
+    let free = available.map(|bytes| bytes.saturating_sub(claimed));
     Room::Never(refusal(wanted, free, inside))
 }
 
-/// What is free when those in memory have all that they need.
-fn free(available: u64, inside: &[Resident]) -> u64 {
-    let claimed = inside.iter().map(|one| one.need.saturating_sub(one.taken));
-    available.saturating_sub(claimed.sum())
+/// What those in memory will take beyond what they have.
+fn claimed(inside: &[Resident]) -> u64 {
+    let of_one = |one: &Resident| one.need.saturating_sub(one.taken);
+    inside.iter().map(of_one).sum()
 }
 
 fn refusal(wanted: &Wanted, free: Option<u64>, inside: &[Resident]) -> Fault {
@@ -338,7 +348,8 @@ impl Manager {
             match self.room_for_package(&entry).await {
                 Room::Never(fault) => entry.refuse(fault),
                 Room::After(going) if going.is_empty() => self.entrance.let_in(entry),
-                _ if entry.is_over() => entry.refuse_busy(),
+                // Not while somebody makes room, which ends with the piece that they are at.
+                _ if entry.is_over() && !self.is_anyone_going() => entry.refuse_busy(),
                 waits => {
                     if let Room::After(going) = waits {
                         self.send_away(&going, entry.urgency);
@@ -547,5 +558,38 @@ mod tests {
         assert_eq!(ask(9 * GIB, 9, Interactive, &three), Room::Later);
         three[0].busy = true;
         assert_eq!(ask(GIB, 2, Interactive, &three), Room::Later);
+        // Nor where more is promised already than is free.
+        three[0].need = 9 * GIB;
+        assert_eq!(ask(2 * GIB, 9, Interactive, &three), Room::Later);
+        // While it is at its last piece, an idle one goes where it alone does not make the room.
+        three[0] = inside(0, 4, 9, begun);
+        three[1].work = None;
+        three[1].going = true;
+        assert_eq!(ask(GIB, 2, Interactive, &three), after(&[0]));
+        assert_eq!(ask(4 * GIB, 9, Interactive, &three), Room::Later);
+        assert_eq!(ask(6 * GIB, 9, Interactive, &three), after(&[0]));
+    }
+
+    #[test]
+    fn of_packages_that_work_the_least_urgent_one_stops() {
+        let begun = Instant::now();
+        let works = |name: &str, used_s: u64, work: Priority| Resident {
+            busy: true,
+            work: Some(work),
+            ..package(name, 4, used_s, begun)
+        };
+        let two = [
+            works("normal", 1, Priority::Normal),
+            works("background", 2, Priority::Background),
+        ];
+        let person = Wanted {
+            urgency: Priority::Interactive,
+            ..wanted(Kind::Model, 4 * GIB, 9)
+        };
+        let stops = vec![Holder::Package("background".into())];
+        assert_eq!(
+            super::room(&person, Some(9 * GIB), &two),
+            Room::After(stops)
+        );
     }
 }

@@ -326,8 +326,8 @@ impl Inner {
         let entered = places.enter(&name, need, urgency);
         tokio::pin!(entered);
         while self.anyone_waits() {
-            if rank(self.urgency()) > rank(urgency) {
-                // It comes before others now.
+            if rank(self.urgency()) != rank(urgency) {
+                // Others come before it now, or it before them.
                 urgency = self.urgency();
                 entered.set(places.enter(&name, need, urgency));
             }
