@@ -542,7 +542,13 @@ async fn who_is_in_an_archive_whose_maker_ended_early_is_noted_by_the_next_start
     let elsewhere = away.path().join("archive");
     std::fs::rename(&archive, &elsewhere).unwrap();
     let erased = home.erase_person(ben.id, &password(OWNER), "test").await;
-    assert!(erased.unwrap().dropped.is_empty());
+    let erased = erased.unwrap();
+    assert!(erased.dropped.is_empty());
+    let [left] = erased.out_of_reach.as_slice() else {
+        panic!("{:?}", erased.out_of_reach);
+    };
+    assert_eq!(left.path, archive);
+    assert!(left.why.contains("may be"), "{}", left.why);
 
     // Its disk is there again: the next start finishes the erasure in it.
     std::fs::rename(&elsewhere, &archive).unwrap();

@@ -30,8 +30,32 @@ use aico_models::text::Thinking;
 use gguf_writer::{Shape, Weights};
 use uuid::Uuid;
 
-const PROMPT: usize = 32;
-const ANSWER: usize = 128;
+/// What is asked at once: how many streams, how many tokens each has read before, and writes.
+#[derive(Clone, Copy)]
+struct Load {
+    streams: usize,
+    prompt: usize,
+    answer: usize,
+}
+
+const ONE: Load = Load {
+    streams: 1,
+    prompt: 32,
+    answer: 128,
+};
+const FOUR: Load = Load { streams: 4, ..ONE };
+/// As much text in one stream as in four together: what the goal of twice was taken from.
+const ONE_LONG: Load = Load {
+    streams: 1,
+    prompt: 128,
+    answer: 48,
+};
+const FOUR_SHORT: Load = Load {
+    streams: 4,
+    prompt: 32,
+    ..ONE_LONG
+};
+
 /// Tokens of a conversation when its second turn comes, and of what is said then.
 const HISTORY: usize = 400;
 const QUESTION: usize = 8;
@@ -58,17 +82,17 @@ fn main() {
         engine: model.open(&config).unwrap(),
     };
 
-    let mut speeds: [[Vec<f64>; 2]; 2] = Default::default();
+    let mut speeds: [[Vec<f64>; 2]; 4] = Default::default();
     for round in 0..=rounds {
-        for (index, streams) in [1, 4].into_iter().enumerate() {
+        for (index, load) in [ONE, FOUR, ONE_LONG, FOUR_SHORT].into_iter().enumerate() {
             let mut measured = [0.0; 2];
             // In turn, and each side first in every other round.
             for turn in 0..2 {
                 let side = (turn + round) % 2;
                 measured[side] = if side == 0 {
-                    ours(&batcher, streams)
+                    ours(&batcher, load)
                 } else {
-                    own.decode(streams)
+                    own.decode(load)
                 };
             }
             // The first round warms up.
@@ -78,7 +102,7 @@ fn main() {
             }
         }
     }
-    let [one, four] = speeds.map(|sides| sides.map(median));
+    let [one, four, one_long, four_short] = speeds.map(|sides| sides.map(median));
     println!("decode, tokens/s over all streams, median of {rounds} rounds:");
     for (name, [ours, own]) in [("1 stream ", one), ("4 streams", four)] {
         println!(
@@ -90,6 +114,13 @@ fn main() {
         "  4 to 1     ours {:8.2}   own {:8.2}",
         four[0] / one[0],
         four[1] / one[1]
+    );
+    println!(
+        "  4 to 1     ours {:8.2}   own {:8.2}   with {} tokens before each of the four, {} before the one",
+        four_short[0] / one_long[0],
+        four_short[1] / one_long[1],
+        FOUR_SHORT.prompt,
+        ONE_LONG.prompt
     );
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
@@ -119,8 +150,7 @@ fn turns(batcher: &Batcher, round: usize) -> [f64; 2] {
             person: Some(person),
             cache_key: b"conversation".to_vec(),
             prompt: said.clone(),
-            answer_limit: 1,
-            ..request(Vec::new())
+            ..request(Vec::new(), 1)
         });
         // What is said next.
         said.extend((0..QUESTION).map(|i| Token(((i * 13 + 5000) % 32_000) as i32)));
@@ -135,14 +165,14 @@ fn turns(batcher: &Batcher, round: usize) -> [f64; 2] {
     [ask(), ask()]
 }
 
-fn request(prompt: Vec<Token>) -> Request {
+fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
     Request {
         id: Uuid::now_v7(),
         person: None,
         priority: Priority::Interactive,
         cache_key: Vec::new(),
         prompt,
-        answer_limit: ANSWER,
+        answer_limit,
         sampling: GREEDY,
         stops: Vec::new(),
         thinking: Thinking::None,
@@ -167,16 +197,16 @@ fn model_file() -> PathBuf {
     path
 }
 
-fn prompt(stream: usize) -> Vec<Token> {
-    (0..PROMPT)
+fn prompt(stream: usize, length: usize) -> Vec<Token> {
+    (0..length)
         .map(|i| Token(((i * 7 + stream * 1013 + 300) % 32_000) as i32))
         .collect()
 }
 
 /// Tokens a second from the first token of the last stream to begin until the first to end.
-fn ours(batcher: &Batcher, streams: usize) -> f64 {
-    let mut generations: Vec<Generation> = (0..streams)
-        .map(|stream| batcher.submit(request(prompt(stream))))
+fn ours(batcher: &Batcher, load: Load) -> f64 {
+    let mut generations: Vec<Generation> = (0..load.streams)
+        .map(|stream| batcher.submit(request(prompt(stream, load.prompt), load.answer)))
         .collect();
     // All prompts are computed in the same steps, so all begin together.
     let first = Instant::now();
@@ -194,7 +224,7 @@ fn ours(batcher: &Batcher, streams: usize) -> f64 {
         .collect();
     let whole = first.elapsed();
     let begun = ends.iter().map(|end| end.first_token).max().unwrap();
-    ((ANSWER - 1) * streams) as f64 / (whole - begun).as_secs_f64()
+    ((load.answer - 1) * load.streams) as f64 / (whole - begun).as_secs_f64()
 }
 
 /// llama.cpp's own loop.
@@ -203,12 +233,17 @@ struct Own<E: Engine> {
 }
 
 impl<E: Engine> Own<E> {
-    fn decode(&mut self, streams: usize) -> f64 {
+    fn decode(&mut self, load: Load) -> f64 {
+        let Load {
+            streams,
+            prompt: before,
+            answer,
+        } = load;
         let mut batch = Vec::new();
         for stream in 0..streams {
             self.engine.keep(stream, 0);
-            for (position, token) in prompt(stream).into_iter().enumerate() {
-                let output = position + 1 == PROMPT;
+            for (position, token) in prompt(stream, before).into_iter().enumerate() {
+                let output = position + 1 == before;
                 batch.push(Entry {
                     token,
                     position,
@@ -222,13 +257,13 @@ impl<E: Engine> Own<E> {
         let mut last: Vec<Token> = samplers
             .iter_mut()
             .enumerate()
-            .map(|(stream, sampler)| self.engine.sample(sampler, (stream + 1) * PROMPT - 1))
+            .map(|(stream, sampler)| self.engine.sample(sampler, (stream + 1) * before - 1))
             .collect();
         let began = Instant::now();
-        for step in 1..ANSWER {
+        for step in 1..answer {
             batch.clear();
             for (stream, token) in last.iter().enumerate() {
-                let position = PROMPT + step - 1;
+                let position = before + step - 1;
                 batch.push(Entry {
                     token: *token,
                     position,
@@ -241,6 +276,6 @@ impl<E: Engine> Own<E> {
                 last[stream] = self.engine.sample(sampler, stream);
             }
         }
-        ((ANSWER - 1) * streams) as f64 / began.elapsed().as_secs_f64()
+        ((answer - 1) * streams) as f64 / began.elapsed().as_secs_f64()
     }
 }

@@ -93,7 +93,7 @@ impl Store {
         full: bool,
         go_on: impl Fn() -> bool + Send + 'static,
     ) -> Result<CheckedFile, StoreError> {
-        self.steady()?.check(key, full, go_on)
+        self.steady_under_a_key()?.check(key, full, go_on)
     }
 
     /// Looks at a database that nobody has open, as far as that goes: without the key whether it

@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// Those of [`StoreError`].
     pub fn view(&self, key: &[u8; 32]) -> Result<StoreView, StoreError> {
-        self.steady()?.view(key)
+        self.steady_under_a_key()?.view(key)
     }
 
     /// Makes a database out of a copy: every page is authenticated on the way, the salt is a new

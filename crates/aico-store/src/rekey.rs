@@ -176,18 +176,18 @@ impl Pause {
 pub struct Steady<'a> {
     pub(crate) store: &'a Store,
     _held: RwLockReadGuard<'a, ()>,
-    /// It was just being replaced.
-    waited: bool,
+    /// It was just being replaced, and the key was looked up before or during that.
+    key_may_be_old: bool,
 }
 
 impl<'a> Steady<'a> {
-    /// Waits for a change that is under way.
+    /// For a key that has been looked up already. Waits for a change that is under way.
     pub(crate) fn of(
         store: &'a Store,
         shared: &'a Shared,
         patience: Duration,
     ) -> Result<Self, StoreError> {
-        let (held, waited) = match shared.in_place.try_read() {
+        let (held, key_may_be_old) = match shared.in_place.try_read() {
             Some(held) => (held, false),
             None => {
                 let held = shared.in_place.try_read_for(patience);
@@ -201,8 +201,16 @@ impl<'a> Steady<'a> {
         Ok(Self {
             store,
             _held: held,
-            waited,
+            key_may_be_old,
         })
+    }
+
+    /// For a key that is looked up from now on.
+    pub(crate) fn before_the_key(self) -> Self {
+        Self {
+            key_may_be_old: false,
+            ..self
+        }
     }
 
     /// A connection that reads, and from then on keeps to the file that is there now.
@@ -213,7 +221,7 @@ impl<'a> Steady<'a> {
         match read.map_err(StoreError::from) {
             Ok(()) => Ok(connection),
             // The key may have been looked up for a change that then was none.
-            Err(StoreError::Damaged { .. }) if self.waited => Err(StoreError::Busy),
+            Err(StoreError::Damaged { .. }) if self.key_may_be_old => Err(StoreError::Busy),
             // Whoever asks meets it anew; this connection would go on about the first page.
             Err(_) => connection::open(path, key, Mode::Read),
         }

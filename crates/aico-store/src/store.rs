@@ -457,6 +457,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Closed`]; [`StoreError::Busy`] while its file is being replaced.
     pub fn steady(&self) -> Result<Steady<'_>, StoreError> {
+        Ok(self.steady_under_a_key()?.before_the_key())
+    }
+
+    /// The same, for a key that has been looked up already.
+    pub(crate) fn steady_under_a_key(&self) -> Result<Steady<'_>, StoreError> {
         Steady::of(self, &self.inner.shared, self.inner.patience)
     }
 

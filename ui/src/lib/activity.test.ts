@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { ModelsActivity } from '../api/types';
-import { ceiling, grid, joined, lines, strokes } from './activity';
+import type { ModelActivity, ModelsActivity } from '../api/types';
+import { ceiling, grid, joined, lines, onlyReads, strokes } from './activity';
 
 const NOW = Date.parse('2026-11-27T10:00:00Z');
 const at = (seconds: number) => new Date(NOW - seconds * 1000).toISOString();
@@ -51,6 +51,12 @@ describe('what models did', () => {
     expect(lines(cells, new Map([['b', 'B']]), () => 1)).toEqual([]);
     const old = grid([sample(60, 1)], NOW, 5000, 600);
     expect(old.at(-1)).toEqual({ at: NOW, sample: null });
+  });
+
+  it('tells who only reads from who writes, as soon as they did', () => {
+    const model = (prompt_tokens: number, answer_tokens: number) =>
+      ({ totals: { prompt_tokens, answer_tokens } }) as ModelActivity;
+    expect([model(0, 0), model(900, 0), model(9, 3)].map(onlyReads)).toEqual([false, true, false]);
   });
 
   it('is drawn below a round number', () => {

@@ -1,4 +1,4 @@
-import type { ActivitySample, ModelsActivity } from '../api/types';
+import type { ActivitySample, ModelActivity, ModelsActivity } from '../api/types';
 
 /** A line of a plot: values by time, `null` where there is nothing to show. */
 export interface Line {
@@ -47,6 +47,11 @@ export function grid(
     if (cell) cell.sample = sample;
   }
   return cells;
+}
+
+/** Whether it only reads (vectors, names, moods), which goes many times as fast as writing. */
+export function onlyReads({ totals }: ModelActivity): boolean {
+  return totals.prompt_tokens > 0 && totals.answer_tokens === 0;
 }
 
 type Figure = (of: ActivitySample['models'][number]) => number | null;

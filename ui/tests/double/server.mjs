@@ -87,6 +87,7 @@ function engineFor(person, status) {
 const epoch = uuid7();
 const STARTER = '01970000-0000-7000-8000-000000000001';
 const SECOND = '01970000-0000-7000-8000-000000000002';
+const READER = '01970000-0000-7000-8000-000000000003';
 const pinned = new Set();
 const modelState = {
   status: 'stopped',
@@ -113,7 +114,7 @@ const models = [
   },
 ];
 
-/** What the models did in the last ten minutes: two of them, one asked again and again. */
+/** What the models did in the last ten minutes: one asked again and again, one that only reads. */
 function activity(person, after) {
   const now = Date.now();
   const every = 5000;
@@ -139,6 +140,7 @@ function activity(person, after) {
       available_bytes: 9e9 - (busy ? 1e8 : 0),
       models: [
         model(STARTER, busy ? 1 + (beat % 4) : 0, 21 - beat, 310e6),
+        model(READER, beat % 6 === 0 ? 1 : 0, 1800, 140e6),
         ...(back < 50 ? [model(SECOND, beat > 15 ? 1 : 0, 8.5, 2.6e9)] : []),
       ],
     });
@@ -194,6 +196,20 @@ function activity(person, after) {
         memory_bytes: 310e6,
       }),
       figures('Qwen3 4B', SECOND, {}),
+      figures('MiniLM L6', READER, {
+        memory_bytes: 140e6,
+        totals: {
+          completed: 40,
+          cancelled: 0,
+          refused: 0,
+          failed: 0,
+          prompt_tokens: 61_000,
+          cached_tokens: 0,
+          answer_tokens: 0,
+          first_token_ms: null,
+          tokens_per_second: 1800,
+        },
+      }),
     ],
     samples: every_sample,
     requests: answers.reverse().map((one, index) => ({

@@ -23,14 +23,18 @@ test('what models do is drawn, read aloud and can be looked at closely', async (
   const starter = page.getByRole('listitem').filter({ hasText: 'In use' });
   await expect(starter).toContainText('310 MB · 2 of 4 places taken · 1 question waits');
   await expect(starter).toContainText('12 answers · 1 failed · first word after 840 ms');
-  const speed = page.getByRole('img', { name: /^Speed: Starter 135M: .*Qwen3 4B: / });
+  const speed = page.getByRole('img', { name: /^Speed of writing: Starter 135M: .*Qwen3 4B: / });
   await expect(speed).toBeVisible();
+  // What only reads is many times as fast, and has a plot of its own.
+  await expect(speed).not.toHaveAccessibleName(/MiniLM/);
+  const reading = page.getByRole('img', { name: /^Speed of reading: MiniLM L6: / });
+  await expect(reading).toBeVisible();
   await expectAccessible(page, 'activity');
 
   // A look at an earlier time tells the figures of that time.
   const figure = page
     .getByRole('figure')
-    .filter({ has: page.getByRole('heading', { name: 'Speed' }) });
+    .filter({ has: page.getByRole('heading', { name: 'Speed of writing' }) });
   await expect(figure).toContainText('now');
   await expect(figure).toContainText(/Starter 135M [\d.]+ tokens\/s/);
   await speed.hover({ position: { x: 100, y: 40 } });

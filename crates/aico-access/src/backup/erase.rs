@@ -24,7 +24,7 @@ use crate::{Home, HomeError, swap};
 pub struct Erased {
     /// Archives that their pieces were dropped from.
     pub dropped: Vec<Dropped>,
-    /// Archives that they are still in.
+    /// Archives that they are still in, or may be.
     pub out_of_reach: Vec<OutOfReach>,
 }
 
@@ -37,7 +37,7 @@ pub struct Dropped {
     pub created_at: Option<Timestamp>,
 }
 
-/// An archive that somebody who was erased is still in.
+/// An archive that somebody who was erased is still in, or may be.
 #[derive(Clone, Debug)]
 pub struct OutOfReach {
     /// Where it was when it was last seen.
@@ -56,6 +56,8 @@ struct Known {
     key: Vec<u8>,
     /// Persons in it who were erased.
     erased: Vec<PersonId>,
+    /// Who is in it was never noted: its maker ended before that.
+    untold: bool,
     /// It is left to the home that this one was restored beside.
     of_another: bool,
 }
@@ -98,12 +100,22 @@ impl Home {
             blocking(move || Ok(reach(&vault, &list, &known, &folders, &erased))).await?;
         let forget = open.system.write(move |tx| {
             for (archive, persons) in &cleaned {
+                let mut gone = 0;
                 for person in persons {
-                    tx.execute(
+                    gone += tx.execute(
                         "DELETE FROM backup_archive_person WHERE archive = ?1 AND person = ?2",
                         rusqlite::params![archive, person.as_bytes()],
                     )?;
                 }
+                if gone == 0 {
+                    continue;
+                }
+                tx.execute(
+                    "INSERT INTO backup_archive_person (archive, person)
+                     SELECT id, ?2 FROM backup_archive WHERE id = ?1 AND NOT EXISTS
+                     (SELECT 1 FROM backup_archive_person WHERE archive = id)",
+                    rusqlite::params![archive, NOBODY],
+                )?;
             }
             Ok(())
         });
@@ -272,8 +284,9 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
         })
         .await?;
     let mut of: BTreeMap<Vec<u8>, Vec<PersonId>> = BTreeMap::new();
-    let mut of_another = BTreeSet::new();
+    let (mut told, mut of_another) = (BTreeSet::new(), BTreeSet::new());
     for (archive, person) in persons {
+        told.insert(archive.clone());
         if person == OF_ANOTHER {
             of_another.insert(archive);
             continue;
@@ -286,6 +299,7 @@ async fn known_archives(open: &Open, erased: &Erasures) -> Result<Vec<Known>, Ho
     let known = archives.into_iter().map(|(id, path, created_ms, key)| {
         Ok(Known {
             erased: of.remove(&id).unwrap_or_default(),
+            untold: !told.contains(&id),
             of_another: of_another.contains(&id),
             id: id.try_into().map_err(|_| StoreError::Conversion)?,
             path: path.into(),
@@ -343,14 +357,16 @@ fn reach(
         }
     }
     for archive in known {
-        if !archive.erased.is_empty() && !clean.contains_key(&archive.id) {
+        let may_be_in_it = archive.untold || !archive.erased.is_empty();
+        if may_be_in_it && !clean.contains_key(&archive.id) {
             let why = failed.remove(&archive.path);
-            let otherwise = match archive.of_another {
-                true => {
-                    "it is left to the AICO that this one was restored from. The next backup of \
-                     this one that goes to its folder takes them out"
-                }
-                false => "it is not there now",
+            let otherwise = if archive.of_another {
+                "it is left to the AICO that this one was restored from. The next backup of this \
+                 one that goes to its folder takes them out"
+            } else if archive.untold {
+                "it is not there now. AICO ended before it noted who is in it, so they may be"
+            } else {
+                "it is not there now"
             };
             done.out_of_reach.push(OutOfReach {
                 path: archive.path.clone(),

@@ -109,7 +109,7 @@ pub(crate) struct HeldBackup {
 pub(crate) struct Erased {
     /// They were dropped from these.
     pub(crate) dropped: Vec<HeldBackup>,
-    /// They are still in these: destroy them, or bring them back into reach.
+    /// They are still in these, or may be: destroy them, or bring them back into reach.
     pub(crate) out_of_reach: Vec<HeldBackup>,
 }
 

@@ -364,6 +364,32 @@ async fn a_key_that_is_looked_up_while_the_file_is_steady_stays_the_one_it_is_un
     store.close().await.unwrap();
 }
 
+/// What does not open under a key that is looked up after the change is damaged, though it was
+/// waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_that_is_met_right_after_a_change_of_the_key_is_told() {
+    let bench = Bench::new();
+    let (store, changing, go_on) = standing_still(&bench, FaultPoint::RekeyNoted).await;
+    let (tell, told) = mpsc::channel();
+    let looking = tokio::task::spawn_blocking({
+        let store = store.clone();
+        move || {
+            tell.send(()).unwrap();
+            let steady = store.steady().unwrap();
+            // As a first page that no key opens.
+            steady.check(&KEY, false, || true)
+        }
+    });
+    told.recv().unwrap();
+    // Until it waits: one that comes later meets the damage in any case.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    go_on.send(()).unwrap();
+    changing.await.unwrap().unwrap();
+    let found = looking.await.unwrap().unwrap();
+    assert!(!found.findings.is_empty(), "{found:?}");
+    let _ = store.close().await;
+}
+
 /// Neither when the change comes to nothing after the key was looked up for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_checks_while_a_change_of_the_key_can_not_be_gone_on_with_is_told_so() {
