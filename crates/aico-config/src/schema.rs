@@ -206,7 +206,8 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Integer(1, 1_048_576),
         default: "256",
         description: "MiB of these that one person's prompts may take; no more than \
-                      models.prompt_cache_megabytes.",
+                      models.prompt_cache_megabytes. Qwen3-4B takes 144 KiB a token; of a longer \
+                      conversation the beginning is kept.",
     },
     Key {
         name: "models.prompt_cache_least_ms",

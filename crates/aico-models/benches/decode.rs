@@ -4,9 +4,9 @@
 //! `cargo bench … --bench decode` (docs/benchmarks.md)
 //!
 //! "Own" is the plainest loop there is: `llama_decode` and a greedy sampler, one batch a step,
-//! the same context parameters. Printed are tokens a second of each side (the median over the
-//! rounds) and the ratios: ours to own, four streams to one, and what the prefix cache leaves of
-//! reading a conversation of 400 tokens when its second turn comes.
+//! the same context parameters, by the same calls (`engine/llama.rs`). Printed are tokens a second of
+//! each side (the median over the rounds) and the ratios: ours to own, four streams to one, and what
+//! the prefix cache leaves of reading a conversation of 400 tokens when its second turn comes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

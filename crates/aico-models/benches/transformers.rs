@@ -112,6 +112,7 @@ fn main() {
                         vectors[1] = made;
                     }
                 }
+                assert_eq!(vectors[0].len(), vectors[1].len());
                 let pairs = vectors[0].iter().flatten().zip(vectors[1].iter().flatten());
                 apart = pairs.fold(apart, |most, (one, other)| most.max((one - other).abs()));
             }
@@ -128,6 +129,7 @@ fn main() {
             "batch {batch:2}: ours {own:7.1}/s, sentence-transformers {theirs:7.1}/s, {ratio:.2} times; \
              largest difference {apart:.1e}"
         );
+        assert!(apart < 1e-4, "these are not the same vectors");
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
-use aico_models::batch::{Event, Generation, QUEUE_LIMIT, Request, Saved};
+use aico_models::batch::{Event, Generation, Larger, QUEUE_LIMIT, Request, Saved};
 use aico_models::engine::{SamplingPlan, Vocabulary};
 use support::gguf_writer::Shape;
 use support::{finish, load, load_starter, request};
@@ -427,7 +427,12 @@ fn a_prompt_that_was_saved_goes_on_in_another_process_as_if_it_had_been_read() {
     let before = load_starter(2);
     let first = said("My name is Mira and I live in Lisbon.");
     let (answer, _) = before.answer(of(ann, b"c", request(before.tokens(&first), 60)));
-    let saved = wait(before.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    let saved = wait(
+        before
+            .batcher
+            .save(ann, b"c".to_vec(), MOST, Larger::Refuse),
+    )
+    .unwrap();
     assert!(saved.tokens.starts_with(&before.tokens(&first)));
     let second = format!("{first}{answer}<|im_end|>\n{}", said("What is my name?"));
     let second = before.tokens(&second);
@@ -450,12 +455,28 @@ fn what_was_saved_of_one_person_serves_nobody_else() {
     let loaded = load(&Shape::tiny(), 4);
     let tokens = loaded.tokens(LONG);
     loaded.answer(of(ann, b"c", request(tokens.clone(), 3)));
-    let save = |person, key: &[u8]| wait(loaded.batcher.save(person, key.to_vec(), MOST));
+    let save = |person, key: &[u8]| {
+        wait(
+            loaded
+                .batcher
+                .save(person, key.to_vec(), MOST, Larger::Refuse),
+        )
+    };
     assert!(save(ben, b"c").is_none() && save(ann, b"d").is_none());
     assert!(save(ann, b"").is_none());
     let saved = save(ann, b"c").unwrap();
-    let too_small = saved.state.len() - 1;
-    assert!(wait(loaded.batcher.save(ann, b"c".to_vec(), too_small)).is_none());
+    let with = |most| {
+        wait(
+            loaded
+                .batcher
+                .save(ann, b"c".to_vec(), most, Larger::Refuse),
+        )
+    };
+    assert!(with(1).is_none(), "nothing of it fits");
+    assert!(
+        with(MOST).unwrap().tokens == saved.tokens,
+        "it is still there"
+    );
 
     let other = load(&Shape::tiny(), 4);
     wait(other.batcher.restore(ann, b"c".to_vec(), copy(&saved))).unwrap();
@@ -474,12 +495,41 @@ fn what_was_saved_of_one_person_serves_nobody_else() {
 }
 
 #[test]
+fn of_a_prompt_that_is_too_large_its_beginning_is_saved_and_serves() {
+    let ann = PersonId::new();
+    let loaded = load(&Shape::tiny(), 2);
+    let ask = |loaded: &support::Loaded| of(ann, b"c", request(loaded.tokens(LONG), 8));
+    loaded.answer(ask(&loaded));
+    let save = |most| wait(loaded.batcher.save(ann, b"c".to_vec(), most, Larger::Cut)).unwrap();
+    let whole = save(MOST);
+    let most = whole.state.len() / 2;
+    let cut = save(most);
+    let each = whole.state.len() / whole.tokens.len();
+    assert!(cut.state.len() <= most && cut.state.len() + 2 * each > most);
+    assert!(whole.tokens.starts_with(&cut.tokens));
+    // What is saved next is this, and so is what is held.
+    assert!(save(MOST).tokens == cut.tokens);
+    assert_eq!(wait(loaded.batcher.held())[0].tokens, cut.tokens.len());
+
+    let other = load(&Shape::tiny(), 2);
+    let tokens = cut.tokens.len();
+    wait(other.batcher.restore(ann, b"c".to_vec(), cut)).unwrap();
+    let (_, end) = other.answer(ask(&other));
+    assert_eq!(end.cached_tokens as usize, tokens);
+}
+
+#[test]
 fn a_state_that_is_none_is_refused_and_nothing_is_harmed() {
     let ann = PersonId::new();
     let loaded = load(&Shape::tiny(), 2);
     let tokens = loaded.tokens(LONG);
     let (text, _) = loaded.answer(of(ann, b"c", request(tokens.clone(), 8)));
-    let saved = wait(loaded.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    let saved = wait(
+        loaded
+            .batcher
+            .save(ann, b"c".to_vec(), MOST, Larger::Refuse),
+    )
+    .unwrap();
     loaded.batcher.forget(None);
     let refused = |what: &str, saved: Saved| {
         let taken = wait(loaded.batcher.restore(ann, b"c".to_vec(), saved));
@@ -505,7 +555,7 @@ fn a_state_that_is_none_is_refused_and_nothing_is_harmed() {
         2,
     );
     wider.answer(of(ann, b"c", request(wider.tokens(LONG), 8)));
-    let foreign = wait(wider.batcher.save(ann, b"c".to_vec(), MOST)).unwrap();
+    let foreign = wait(wider.batcher.save(ann, b"c".to_vec(), MOST, Larger::Refuse)).unwrap();
     refused("of another model", foreign);
 
     let again = loaded.answer(of(ann, b"c", request(tokens, 8)));

@@ -80,6 +80,7 @@ async fn it_ends_with_the_pipe_while_it_answers() {
         context: 256,
         sequences: 1,
         most_kept: 0,
+        still_ms: 60_000,
         gpu: None,
     };
     let mut child = start();

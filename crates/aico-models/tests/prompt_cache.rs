@@ -278,10 +278,15 @@ fn nothing_stays_under_a_key_that_is_no_longer_theirs_nor_of_who_is_gone() {
 
 /// A daemon in miniature whose model answers, and which keeps prompts.
 async fn keeping(home: &Home, limits: Limits) -> (Daemon, v1::Model) {
+    keeping_after(home, limits, Duration::from_millis(200)).await
+}
+
+/// One that takes a conversation for quiet after so long.
+async fn keeping_after(home: &Home, limits: Limits, quiet: Duration) -> (Daemon, v1::Model) {
     let cache = home.cache(limits);
     let daemon = daemon_with("modelservice", |config| {
         config.prompts = Some(cache);
-        config.quiet = Duration::from_millis(200);
+        config.quiet = quiet;
     })
     .await;
     let path = home.folder.path().join("a.gguf");
@@ -303,8 +308,12 @@ async fn keeping(home: &Home, limits: Limits) -> (Daemon, v1::Model) {
 }
 
 async fn prepare(daemon: &Daemon, person: PersonId) {
+    recall(daemon, person, b"c").await;
+}
+
+async fn recall(daemon: &Daemon, person: PersonId, key: &[u8]) {
     let question = v1::RecallPrompt {
-        cache_key: b"c".to_vec(),
+        cache_key: key.to_vec(),
         ..v1::RecallPrompt::default()
     };
     let meta = Meta::for_person(person).deadline_in(SOON);
@@ -371,6 +380,90 @@ async fn stopping_keeps_what_there_is_and_the_next_daemon_goes_on() {
         home.files(home.ann).is_empty(),
         "the process had forgotten it"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_long_conversation_the_beginning_is_kept_that_there_is_room_for() {
+    let home = home();
+    let small = Limits {
+        person: 48 << 10,
+        ..limits()
+    };
+    let (daemon, _) = keeping(&home, small).await;
+    let long = TEXT.repeat(4);
+    let first = daemon.generate_for(home.ann, &long, 8).await.end.unwrap();
+    assert!(first.prompt_tokens > 150, "{first:?}");
+    daemon.manager.stop().await;
+    let kept = home.files(home.ann);
+    assert_eq!(kept.len(), 1);
+    let size = kept[0].metadata().unwrap().len();
+    assert!((32 << 10..=small.person).contains(&size), "{size}");
+
+    let (daemon, _) = keeping(&home, small).await;
+    prepare(&daemon, home.ann).await;
+    let again = daemon.generate_for(home.ann, &long, 8).await.end.unwrap();
+    let cached = again.cached_tokens;
+    assert!(cached > 40 && cached < again.prompt_tokens / 2, "{again:?}");
+    daemon.manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
+    let home = home();
+    let (daemon, model) = keeping_after(&home, limits(), Duration::from_secs(3600)).await;
+    asked_in(&daemon, &model, home.ann, b"c").await;
+    daemon.manager.stop().await;
+    let size = home.files(home.ann)[0].metadata().unwrap().len();
+
+    // For one of them and a half.
+    let home = self::home();
+    let small = Limits {
+        person: size * 3 / 2,
+        ..limits()
+    };
+    let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
+    for key in [b"older", b"later"] {
+        assert_eq!(asked_in(&daemon, &model, home.ann, key).await, 0);
+    }
+    daemon.manager.stop().await;
+    let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
+    let mut cached = Vec::new();
+    for key in [b"older", b"later"] {
+        recall(&daemon, home.ann, key).await;
+        cached.push(asked_in(&daemon, &model, home.ann, key).await);
+    }
+    assert!(cached[1] > cached[0] && cached[1] > 40, "{cached:?}");
+    daemon.manager.stop().await;
+}
+
+/// The later one is on the disk already when the process ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_beginning_of_an_older_conversation_takes_what_later_ones_leave() {
+    let home = home();
+    let (daemon, model) = keeping(&home, limits()).await;
+    asked_in(&daemon, &model, home.ann, b"c").await;
+    daemon.manager.stop().await;
+    let size = home.files(home.ann)[0].metadata().unwrap().len();
+
+    let home = self::home();
+    let small = Limits {
+        person: size * 3 / 2,
+        ..limits()
+    };
+    let (daemon, model) = keeping(&home, small).await;
+    let long = TEXT.repeat(6);
+    said_in(&daemon, &model, home.ann, b"older", &long).await;
+    asked_in(&daemon, &model, home.ann, b"later").await;
+    until("the later one is kept", || home.files(home.ann).len() == 1).await;
+    daemon.manager.stop().await;
+    assert_eq!(home.files(home.ann).len(), 2);
+    let (daemon, model) = keeping(&home, small).await;
+    recall(&daemon, home.ann, b"later").await;
+    assert!(asked_in(&daemon, &model, home.ann, b"later").await > 40);
+    recall(&daemon, home.ann, b"older").await;
+    let cached = said_in(&daemon, &model, home.ann, b"older", &long).await;
+    assert!((10..150).contains(&cached), "{cached}");
+    daemon.manager.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -485,9 +578,25 @@ async fn ready(daemon: &Daemon, model: &v1::Model, other_than: u32) -> u32 {
 
 /// Tokens that this model had still in its cache.
 async fn asked(daemon: &Daemon, model: &v1::Model, person: PersonId) -> u32 {
+    asked_in(daemon, model, person, b"c").await
+}
+
+/// In the conversation of this key.
+async fn asked_in(daemon: &Daemon, model: &v1::Model, person: PersonId, key: &[u8]) -> u32 {
+    said_in(daemon, model, person, key, TEXT).await
+}
+
+async fn said_in(
+    daemon: &Daemon,
+    model: &v1::Model,
+    person: PersonId,
+    key: &[u8],
+    text: &str,
+) -> u32 {
     let question = v1::Generate {
         model: model.id.clone(),
-        ..daemon::question(TEXT, 8)
+        cache_key: key.to_vec(),
+        ..daemon::question(text, 8)
     };
     let meta = Meta::for_person(person);
     let mut stream: aico_bus::ReplyStream<v1::Generated> = daemon

@@ -126,27 +126,81 @@ async fn one_that_makes_vectors_alone_is_replaced_as_well() {
     let path = daemon.folder.path().join("bert.gguf");
     Bert::new(Some(1)).write(&path);
     let model = daemon.add(&path).await.unwrap();
-    let embed = async || -> Result<v1::Embedded, RequestError> {
-        let question = v1::Embed {
-            model: model.name.clone(),
-            texts: vec!["the dog ran".into()],
-            dimensions: 0,
-        };
-        let meta = Meta::for_person(PersonId::new()).deadline_in(4 * LIMIT);
-        let asked = daemon.asker.request(topics::MODELS_EMBED, &question, meta);
-        asked.await
+    embed(&daemon, &model).await.unwrap();
+    let process_id = process(&daemon, &model).await;
+    stop(process_id);
+    assert!(embed(&daemon, &model).await.is_err());
+    until("it was killed", || !alive(process_id)).await;
+    embed(&daemon, &model).await.unwrap();
+    daemon.manager.stop().await;
+}
+
+async fn embed(daemon: &Daemon, model: &v1::Model) -> Result<v1::Embedded, RequestError> {
+    let question = v1::Embed {
+        model: model.name.clone(),
+        texts: vec!["the dog ran".into()],
+        dimensions: 0,
     };
-    embed().await.unwrap();
+    let meta = Meta::for_person(PersonId::new()).deadline_in(4 * LIMIT);
+    let asked = daemon.asker.request(topics::MODELS_EMBED, &question, meta);
+    asked.await
+}
+
+async fn process(daemon: &Daemon, model: &v1::Model) -> u32 {
     let look = v1::ReadActivity::default();
     let meta = Meta::for_person(PersonId::new());
     let asked = daemon.asker.request(topics::MODELS_ACTIVITY, &look, meta);
     let seen: v1::ModelsActivity = asked.await.unwrap();
     let mut seen = seen.models.into_iter();
-    let process_id = seen.find(|one| one.model == model.id).unwrap().process_id;
-    stop(process_id);
-    assert!(embed().await.is_err());
-    until("it was killed", || !alive(process_id)).await;
-    embed().await.unwrap();
+    seen.find(|one| one.model == model.id).unwrap().process_id
+}
+
+/// Its other threads go on: they answer whatever they are asked.
+#[cfg(target_os = "linux")]
+fn halt(process_id: u32, thread: &str) {
+    let mut halted = 0;
+    for task in std::fs::read_dir(format!("/proc/{process_id}/task")).unwrap() {
+        let task = task.unwrap().path();
+        // Others may end meanwhile.
+        let Ok(name) = std::fs::read_to_string(task.join("comm")) else {
+            continue;
+        };
+        if name.trim() == thread {
+            let id: i32 = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            let process_id = i32::try_from(process_id).unwrap();
+            // SAFETY: a process that this test started, and which handles this signal.
+            let sent = unsafe { libc::syscall(libc::SYS_tgkill, process_id, id, libc::SIGUSR1) };
+            assert_eq!(sent, 0);
+            halted += 1;
+        }
+    }
+    assert!(halted > 0, "there is no thread {thread}");
+}
+
+/// One that makes vectors alone, and one that converses too.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_which_only_the_thread_for_vectors_hangs_is_replaced() {
+    let both = Shape {
+        pooling: Some(3),
+        ..Shape::tiny()
+    };
+    let (daemon, talker) = chosen(&both, |config| {
+        config.program.arguments = vec!["modelservice-halting".into()];
+    })
+    .await;
+    let path = daemon.folder.path().join("bert.gguf");
+    Bert::new(Some(1)).write(&path);
+    let reader = daemon.add(&path).await.unwrap();
+    let replaced = async |model: v1::Model| {
+        embed(&daemon, &model).await.unwrap();
+        let process_id = process(&daemon, &model).await;
+        halt(process_id, "aico-embed");
+        assert!(embed(&daemon, &model).await.is_err());
+        until("it was killed", || !alive(process_id)).await;
+        embed(&daemon, &model).await.unwrap();
+    };
+    tokio::join!(replaced(reader), replaced(talker));
     daemon.manager.stop().await;
 }
 

@@ -12,8 +12,11 @@ use aico_contracts::v1::turn::Role;
 const BYTES: f64 = 3.0;
 /// What a turn takes around its text, in tokens.
 const TURN: u32 = 8;
-/// What an image takes.
+/// What an image takes, where older turns are weighed against it.
 const IMAGE: u32 = 1024;
+/// What it takes at least. Models differ more than tenfold, so a question is not refused for the
+/// larger guess: whether it fits is for the program to say, which counts.
+const SMALL_IMAGE: u32 = 64;
 /// Of the context, what an answer can count on where no length is asked for.
 const ANSWER_SHARE: u32 = 4;
 /// A count below this says little.
@@ -95,11 +98,11 @@ impl Budget {
         };
         let room = context.saturating_sub(answer);
         let size = |turn: &v1::Turn| turn.text.len() + calls(turn);
-        let cost = |turn: &v1::Turn| {
+        let cost = |turn: &v1::Turn, image: u32| {
             let images = u32::try_from(turn.images.len()).unwrap_or(u32::MAX);
             tokens(size(turn))
                 .saturating_add(TURN)
-                .saturating_add(images.saturating_mul(IMAGE))
+                .saturating_add(images.saturating_mul(image))
         };
         let end = question.turns.len().checked_sub(1)?;
         // What tools answered after it is of no use without it.
@@ -109,13 +112,14 @@ impl Budget {
             .rposition(|turn| turn.role() == Role::User)
             .unwrap_or(end);
         let stays = |index: usize, turn: &v1::Turn| index >= last || turn.role() == Role::System;
-        let mut needed = tokens(fixed);
+        let (mut needed, mut least) = (tokens(fixed), tokens(fixed));
         for (index, turn) in question.turns.iter().enumerate() {
             if stays(index, turn) {
-                needed = needed.saturating_add(cost(turn));
+                needed = needed.saturating_add(cost(turn, IMAGE));
+                least = least.saturating_add(cost(turn, SMALL_IMAGE));
             }
         }
-        if needed > room {
+        if least > room {
             return None;
         }
         // From the newest back, until one does not fit: no turn is left out of the middle.
@@ -124,7 +128,7 @@ impl Budget {
             if stays(index, turn) {
                 continue;
             }
-            needed = needed.saturating_add(cost(turn));
+            needed = needed.saturating_add(cost(turn, IMAGE));
             if needed > room {
                 break;
             }
@@ -265,6 +269,27 @@ mod tests {
         assert_eq!(Budget::default().choose("m", &one, 0, 512, 0), None);
         let none = question(Vec::new());
         assert_eq!(Budget::default().choose("m", &none, 0, 512, 0), None);
+    }
+
+    #[test]
+    fn a_guess_at_what_images_take_leaves_turns_out_and_refuses_no_question() {
+        let chosen = |images: usize| {
+            let mut shown = turn(Role::User, "What is it?");
+            shown.images = vec![vec![0]; images];
+            let mut asked = question(vec![
+                turn(Role::User, "Hello."),
+                turn(Role::Assistant, "Hello."),
+                shown,
+            ]);
+            asked.max_tokens = 0;
+            let chosen = Budget::default().choose("m", &asked, 0, 4096, 0);
+            chosen.map(|chosen| chosen.turns.len())
+        };
+        assert_eq!(chosen(2), Some(3));
+        assert_eq!(chosen(3), Some(1));
+        assert_eq!(chosen(11), Some(1));
+        // More than fit into any model's context of this length.
+        assert_eq!(chosen(12), None);
     }
 
     #[test]

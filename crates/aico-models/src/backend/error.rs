@@ -25,6 +25,12 @@ pub enum BackendError {
         /// Host and port.
         address: String,
     },
+    /// Nobody listens at its address on this machine, and there is none that could be started.
+    #[error("nobody listens at {address}, and none is installed")]
+    NotInstalled {
+        /// Host and port.
+        address: String,
+    },
     /// The name of its host is not known, or the network does not lead there.
     #[error("{address} can't be reached")]
     Unreachable {
@@ -204,6 +210,14 @@ impl BackendError {
                 Fault::new("engine-absent", format!("{backend} does not run"))
                     .with_detail(format!("Nobody listens at {address}."))
                     .with_what_to_do(format!("Start {backend}, or choose another model."))
+            }
+            Self::NotInstalled { address } => {
+                Fault::new("engine-absent", format!("{backend} does not run"))
+                    .with_detail(format!("Nobody listens at {address}, and none was found."))
+                    .with_what_to_do(
+                        "Install it with `aico engine install ollama`, start one that you have, or \
+                         choose another model.",
+                    )
             }
             Self::Unreachable { address } => {
                 Fault::new("engine-unreachable", format!("{backend} can't be reached"))

@@ -42,10 +42,19 @@ pub struct Saved {
     pub revision: u64,
 }
 
+/// What becomes of a state that is larger than wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Larger {
+    /// It is not handed out, and stays as it is.
+    Refuse,
+    /// It is cut to its beginning that fits, and the cache holds no more of it from then on.
+    Cut,
+}
+
 /// Asks the loop.
 pub(super) enum Ask {
     Held(oneshot::Sender<Vec<Held>>),
-    Save(Owner, usize, oneshot::Sender<Option<Saved>>),
+    Save(Owner, usize, Larger, oneshot::Sender<Option<Saved>>),
     Restore(Owner, Saved, oneshot::Sender<Option<u64>>),
 }
 
@@ -55,13 +64,19 @@ impl Batcher {
         self.ask(Ask::Held).await.unwrap_or_default()
     }
 
-    /// The state of a person's prompt, unless it is larger than `most` bytes, busy or not there.
-    pub async fn save(&self, person: PersonId, key: Vec<u8>, most: usize) -> Option<Saved> {
+    /// The state of a person's prompt, at most so many bytes, unless it is busy or not there.
+    pub async fn save(
+        &self,
+        person: PersonId,
+        key: Vec<u8>,
+        most: usize,
+        larger: Larger,
+    ) -> Option<Saved> {
         let owner = Owner {
             person: Some(person),
             key,
         };
-        self.ask(|answer| Ask::Save(owner, most, answer))
+        self.ask(|answer| Ask::Save(owner, most, larger, answer))
             .await
             .flatten()
     }

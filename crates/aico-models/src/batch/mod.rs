@@ -33,7 +33,7 @@ use crate::engine::{Engine, EngineConfig, EngineError, Model, SamplingPlan, Toke
 use crate::structured::Structure;
 use crate::text::Thinking;
 
-pub use kept::{Held, Saved};
+pub use kept::{Held, Larger, Saved};
 
 /// Requests that may wait for a slot; one more is refused.
 pub const QUEUE_LIMIT: usize = 64;

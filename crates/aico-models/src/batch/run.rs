@@ -162,8 +162,9 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
                 }
                 let _gone = answer.send(held);
             }
-            Ask::Save(owner, most, answer) => {
-                let _gone = answer.send(self.slots.save(&self.engine, &owner, most));
+            Ask::Save(owner, most, larger, answer) => {
+                let saved = self.slots.save(&mut self.engine, &owner, most, larger);
+                let _gone = answer.send(saved);
             }
             Ask::Restore(owner, saved, answer) => {
                 let fits = saved.tokens.len() <= self.engine.context_length();

@@ -6,7 +6,7 @@
 
 use aico_contracts::ids::PersonId;
 
-use super::kept::{Held, Saved};
+use super::kept::{Held, Larger, Saved};
 use crate::engine::{Engine, Token};
 
 /// Who may reuse what a slot holds.
@@ -146,26 +146,60 @@ impl Slots {
         theirs.collect()
     }
 
-    /// The state of what was used last of an owner's.
-    pub(super) fn save<E: Engine>(&self, engine: &E, owner: &Owner, most: usize) -> Option<Saved> {
+    /// The state of what was used last of an owner's, at most so many bytes. What is cut is cut here
+    /// as well: an engine hands out a sequence as it is, or not at all.
+    pub(super) fn save<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        owner: &Owner,
+        most: usize,
+        larger: Larger,
+    ) -> Option<Saved> {
         let theirs = |slot: &Slot| {
             !slot.busy && !slot.tokens.is_empty() && slot.owner.as_ref() == Some(owner)
         };
-        let (index, slot) = self
+        let (index, _) = self
             .slots
             .iter()
             .enumerate()
             .filter(|(_, slot)| theirs(slot))
             .max_by_key(|(_, slot)| slot.used)?;
         // Asked before memory is taken for it.
-        if owner.key.is_empty() || engine.state_size(index) > most {
+        let fits = match larger {
+            Larger::Refuse => engine.state_size(index) <= most,
+            Larger::Cut => self.cut(engine, index, most),
+        };
+        if owner.key.is_empty() || !fits {
             return None;
         }
+        let slot = &self.slots[index];
         Some(Saved {
             tokens: slot.tokens.clone(),
             state: engine.save(index)?,
             revision: slot.used,
         })
+    }
+
+    /// Cuts what a slot holds until its state has at most so many bytes. False: nothing of it fits.
+    fn cut<E: Engine>(&mut self, engine: &mut E, index: usize, most: usize) -> bool {
+        loop {
+            let (size, held) = (engine.state_size(index), self.slots[index].tokens.len());
+            if size <= most {
+                return true;
+            }
+            // Nearly all of a state is the same for each token: this is close, and one less at least.
+            let length = held as u128 * most as u128 / size as u128;
+            let length = usize::try_from(length).unwrap_or(0);
+            if length == 0 {
+                return false;
+            }
+            if engine.keep(index, length) < length {
+                // It can keep all or nothing.
+                self.empty(engine, index);
+                return false;
+            }
+            self.slots[index].tokens.truncate(length);
+        }
     }
 
     /// Puts what was saved of an owner's into a slot. `None`: there is none free, the engine
@@ -207,5 +241,122 @@ impl Slots {
         slot.tokens.clear();
         slot.owner = None;
         engine.keep(index, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineError, Entry, SamplingPlan};
+
+    /// Tokens of one sequence, each of which takes so many bytes.
+    struct Fixed {
+        held: usize,
+        each: usize,
+        /// It can forget the end of a sequence.
+        cuts: bool,
+    }
+
+    impl Engine for Fixed {
+        type Sampler = ();
+
+        fn sequences(&self) -> usize {
+            1
+        }
+        fn context_length(&self) -> usize {
+            4096
+        }
+        fn batch_limit(&self) -> usize {
+            512
+        }
+        fn sampler(&self, _: &SamplingPlan) {}
+        fn decode(&mut self, _: &[Entry]) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn sample(&mut self, _: &mut (), _: usize) -> Token {
+            Token(0)
+        }
+        fn sample_among(
+            &mut self,
+            _: &mut (),
+            _: usize,
+            _: &dyn Fn(Token) -> bool,
+        ) -> Option<Token> {
+            None
+        }
+        fn keep(&mut self, _: usize, length: usize) -> usize {
+            self.held = if self.cuts { length } else { 0 };
+            self.held
+        }
+        fn state_size(&self, _: usize) -> usize {
+            300 + self.held * (self.each + 8)
+        }
+        fn save(&self, _: usize) -> Option<Vec<u8>> {
+            Some(Vec::new())
+        }
+        fn restore(&mut self, _: usize, _: &[u8], _: usize) -> bool {
+            false
+        }
+    }
+
+    /// A whole conversation of a model with 36 layers, 8 heads for keys and 128 numbers each, at 16
+    /// bits, as those have that are recommended: 576 MiB.
+    fn whole(cuts: bool) -> (Slots, Fixed, Owner) {
+        let owner = Owner {
+            person: Some(PersonId::new()),
+            key: b"c".to_vec(),
+        };
+        let engine = Fixed {
+            held: 4096,
+            each: 4 * 36 * 8 * 128,
+            cuts,
+        };
+        let mut slots = Slots::new(1);
+        slots.slots[0] = Slot {
+            owner: Some(owner.clone()),
+            tokens: (0..4096).map(Token).collect(),
+            used: 7,
+            busy: false,
+        };
+        (slots, engine, owner)
+    }
+
+    #[test]
+    fn of_a_long_conversation_the_beginning_is_handed_out_that_fits() {
+        let (mut slots, mut engine, owner) = whole(true);
+        let most = 256 << 20;
+        let saved = slots.save(&mut engine, &owner, most, Larger::Cut).unwrap();
+        let first: Vec<_> = (0..1820).map(Token).collect();
+        assert_eq!(saved.tokens, first);
+        // What is left in the slot is that as well, and no more would have fitted.
+        assert_eq!((slots.slots[0].tokens.len(), engine.held), (1820, 1820));
+        let size = engine.state_size(0);
+        assert!(size <= most && size + engine.each + 8 > most);
+        let again = slots.save(&mut engine, &owner, size, Larger::Cut).unwrap();
+        assert_eq!((again.tokens.len(), engine.state_size(0)), (1820, size));
+        assert!(slots.save(&mut engine, &owner, 99, Larger::Cut).is_none());
+        assert_eq!(
+            slots.slots[0].tokens.len(),
+            1820,
+            "nothing would have fitted"
+        );
+    }
+
+    #[test]
+    fn what_an_engine_can_not_cut_is_not_handed_out() {
+        let (mut slots, mut engine, owner) = whole(false);
+        assert!(
+            slots
+                .save(&mut engine, &owner, 256 << 20, Larger::Refuse)
+                .is_none()
+        );
+        assert_eq!(engine.held, 4096, "it is left as it is");
+        assert!(
+            slots
+                .save(&mut engine, &owner, 256 << 20, Larger::Cut)
+                .is_none()
+        );
+        assert_eq!((slots.slots[0].tokens.len(), engine.held), (0, 0));
+        assert!(slots.slots[0].owner.is_none());
     }
 }

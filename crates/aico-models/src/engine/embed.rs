@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
@@ -15,6 +16,7 @@ use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::llama::{Gguf, backend};
@@ -95,6 +97,50 @@ pub enum EmbedError {
     Failed,
 }
 
+/// How the thread gets on, seen from outside: one that hangs could not be asked.
+#[derive(Default)]
+pub(crate) struct Progress(Mutex<Work>);
+
+#[derive(Default)]
+struct Work {
+    /// What was given to the thread, and is not done yet.
+    open: usize,
+    /// When it last came on, or got something to do.
+    moved: Option<Instant>,
+}
+
+impl Progress {
+    /// Counts as something that the thread has to do until it is dropped: also where nobody waits
+    /// for it any more.
+    pub(crate) fn open(this: &Arc<Self>) -> Open {
+        let mut work = this.0.lock();
+        if work.open == 0 {
+            work.moved = Some(Instant::now());
+        }
+        work.open += 1;
+        Open(Arc::clone(this))
+    }
+
+    /// Whether there is something to do, and for so long nothing came of it.
+    pub(crate) fn stands_still(&self, limit: Duration) -> bool {
+        let work = self.0.lock();
+        work.open > 0 && work.moved.is_some_and(|at| at.elapsed() >= limit)
+    }
+
+    fn moved(&self) {
+        self.0.lock().moved = Some(Instant::now());
+    }
+}
+
+/// See [`Progress::open`].
+pub(crate) struct Open(Arc<Progress>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.lock().open -= 1;
+    }
+}
+
 struct Job {
     texts: std::vec::IntoIter<String>,
     /// The next text, which did not fit into the batch before.
@@ -106,6 +152,7 @@ struct Job {
     /// Told when the first batch begins.
     begun: Option<oneshot::Sender<()>>,
     answer: oneshot::Sender<Result<Vec<Embedding>, EmbedError>>,
+    open: Open,
 }
 
 impl Job {
@@ -135,6 +182,7 @@ impl Waiting for Job {
 #[derive(Clone)]
 pub struct Embedder {
     jobs: mpsc::SyncSender<Job>,
+    progress: Arc<Progress>,
 }
 
 impl Embedder {
@@ -143,12 +191,24 @@ impl Embedder {
     /// # Errors
     /// When the model makes no embeddings, or there is no memory for a context.
     pub fn start(model: Arc<Gguf>, threads: u32) -> Result<Self, EngineError> {
+        Self::start_seen(model, threads, Arc::default())
+    }
+
+    /// Does so, and `progress` tells how the thread gets on: from making its context on.
+    pub(crate) fn start_seen(
+        model: Arc<Gguf>,
+        threads: u32,
+        progress: Arc<Progress>,
+    ) -> Result<Self, EngineError> {
+        let unopened = Progress::open(&progress);
+        let seen = Arc::clone(&progress);
         let (jobs, inbox) = mpsc::sync_channel::<Job>(WAITING);
         let (opened, opening) = mpsc::channel();
         std::thread::Builder::new()
             .name("aico-embed".into())
-            .spawn(move || match Context::open(&model, threads) {
+            .spawn(move || match Context::open(&model, threads, seen) {
                 Ok(mut context) => {
+                    drop(unopened);
                     let _starter_gone = opened.send(Ok(()));
                     work(&inbox, |job| context.step(job));
                 }
@@ -158,7 +218,7 @@ impl Embedder {
             })
             .map_err(EngineError::Thread)?;
         opening.recv().map_err(|_| EngineError::Backend)??;
-        Ok(Self { jobs })
+        Ok(Self { jobs, progress })
     }
 
     /// The vectors of `texts`, in their order, for this person, or for nobody. `begun` is told when
@@ -184,6 +244,7 @@ impl Embedder {
             arrival: 0,
             begun: Some(begun),
             answer,
+            open: Progress::open(&self.progress),
         };
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => EmbedError::Busy,
@@ -222,6 +283,7 @@ fn work(inbox: &mpsc::Receiver<Job>, mut step: impl FnMut(&mut Job) -> Result<()
         if job.answer.is_closed() {
             continue;
         }
+        job.open.0.moved();
         if let Some(begun) = job.begun.take() {
             let _nobody_minds = begun.send(());
         }
@@ -254,10 +316,11 @@ struct Context<'m> {
     step: usize,
     /// What the tokenizer puts after every text.
     end: Option<LlamaToken>,
+    progress: Arc<Progress>,
 }
 
 impl<'m> Context<'m> {
-    fn open(model: &'m Gguf, threads: u32) -> Result<Self, EngineError> {
+    fn open(model: &'m Gguf, threads: u32, progress: Arc<Progress>) -> Result<Self, EngineError> {
         let pooling = model.pooling().ok_or(EngineError::NoEmbeddings)?;
         let limit = model.trained_context().clamp(2, TEXT_LIMIT);
         // A token that sees what follows needs all of its text in one step, and so does a mean.
@@ -300,6 +363,7 @@ impl<'m> Context<'m> {
             step: step as usize,
             // One token alone stands before the text.
             end: around.get(1..).and_then(|rest| rest.last().copied()),
+            progress,
         })
     }
 
@@ -379,6 +443,7 @@ impl<'m> Context<'m> {
                 }
                 at_exit::compute(|| self.inner.decode(&mut self.batch))
                     .map_err(|_| failed(i32::MIN))?;
+                self.progress.moved();
                 self.batch.clear();
                 for (sequence, read) in ended.drain(..) {
                     let vector = self.inner.embeddings_seq_ith(sequence);
@@ -426,6 +491,7 @@ mod tests {
             arrival: 0,
             begun: None,
             answer,
+            open: Progress::open(&Arc::default()),
         };
         (job, answered)
     }
@@ -468,6 +534,33 @@ mod tests {
         for (answer, count) in [(&mut slow, 3), (&mut beside, 2), (&mut quick, 2)] {
             assert_eq!(answer.try_recv().unwrap().unwrap().len(), count);
         }
+    }
+
+    #[test]
+    fn what_is_with_the_thread_counts_until_it_is_done_and_each_batch_is_progress() {
+        let progress = Arc::<Progress>::default();
+        let (none, long) = (Duration::ZERO, Duration::from_secs(30));
+        assert!(!progress.stands_still(none), "nothing is asked of it");
+        let (jobs, inbox) = mpsc::sync_channel(WAITING);
+        let (mut first, gone) = job(&["a1", "a2"], Priority::Normal);
+        first.open = Progress::open(&progress);
+        jobs.send(first).unwrap();
+        drop(gone);
+        assert!(progress.stands_still(none), "the thread still has it");
+        assert!(!progress.stands_still(long));
+        // One that was begun long ago, in batches that each came on.
+        let (mut second, _answered) = job(&["b1", "b2", "b3"], Priority::Normal);
+        second.open = Progress::open(&progress);
+        jobs.send(second).unwrap();
+        drop(jobs);
+        work(&inbox, |job| {
+            assert!(!progress.stands_still(long), "it has just come on");
+            note(job, &mut Vec::new());
+            progress.0.lock().moved = Instant::now().checked_sub(2 * long);
+            assert!(progress.stands_still(long));
+            Ok(())
+        });
+        assert!(!progress.stands_still(none));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Vectors of texts: `models.slot.<n>.embed`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aico_bus::Request;
 use aico_contracts::ids::{ModelId, PersonId};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::engine::EngineError;
-use crate::engine::embed::{EmbedError, Embedder};
+use crate::engine::embed::{EmbedError, Embedder, Progress};
 use crate::engine::llama::Gguf;
 
 use super::launch::Outcome;
@@ -18,6 +19,8 @@ use super::launch::Outcome;
 const TEXTS_LIMIT: usize = 256;
 /// Bytes of all its texts.
 const BYTES_LIMIT: usize = 1 << 20;
+/// How often one that stands still is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The model of this process, as one that embeds.
 #[derive(Clone)]
@@ -27,18 +30,25 @@ pub struct Embeds {
     threads: u32,
     /// Its context takes memory: made when it is first needed.
     embedder: Arc<Mutex<Option<Embedder>>>,
+    /// How its thread gets on.
+    progress: Arc<Progress>,
+    /// For how long nothing may come of what it computes.
+    limit: Duration,
 }
 
 impl Embeds {
-    /// `None`: its vectors stand for no text.
+    /// `None`: its vectors stand for no text. It is taken for one that hangs when nothing comes of
+    /// what it computes for as long as `limit`.
     #[must_use]
-    pub fn of(model: &Arc<Gguf>, id: ModelId, threads: u32) -> Option<Self> {
+    pub fn of(model: &Arc<Gguf>, id: ModelId, threads: u32, limit: Duration) -> Option<Self> {
         model.pooling()?;
         Some(Self {
             id,
             model: Arc::clone(model),
             threads,
             embedder: Arc::default(),
+            progress: Arc::default(),
+            limit,
         })
     }
 
@@ -56,8 +66,17 @@ impl Embeds {
         if let Some(made) = &*embedder {
             return Ok(made.clone());
         }
-        let made = Embedder::start(Arc::clone(&self.model), self.threads)?;
+        let (model, progress) = (Arc::clone(&self.model), Arc::clone(&self.progress));
+        let made = Embedder::start_seen(model, self.threads, progress)?;
         Ok(embedder.insert(made).clone())
+    }
+
+    /// Returns when its thread gets on, or has nothing to do; not while it hangs. A question of many
+    /// texts takes long, but something comes of it with each batch.
+    pub(super) async fn gets_on(&self) {
+        while self.progress.stands_still(self.limit) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     pub(super) async fn answer(self, request: Request) -> Outcome {

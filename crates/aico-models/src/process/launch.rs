@@ -16,7 +16,7 @@ use crate::gpu::device::{Device, Lack, Offload};
 
 /// Of this protocol; a difference means that the program file was replaced while the daemon ran, or
 /// that the executable for a graphics device was built with another version.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Longest line in either direction.
 pub const LINE_LIMIT: usize = 64 * 1024;
 
@@ -49,6 +49,9 @@ pub struct Launch {
     pub sequences: u32,
     /// Most bytes of a prompt's state that is handed out or taken back; 0: none is.
     pub most_kept: u64,
+    /// Milliseconds for which nothing may come of the vectors that it computes: then it does not
+    /// tell any more that it is well.
+    pub still_ms: u64,
     /// The graphics device that is to compute; `None`: the processor does.
     pub gpu: Option<Offload>,
 }

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use aico_bus::link;
 use aico_contracts::ids::ModelId;
@@ -124,6 +125,7 @@ async fn work(
         context,
         sequences,
         most_kept,
+        still_ms,
         gpu,
         ..
     } = launch;
@@ -163,7 +165,8 @@ async fn work(
                 .map_err(|_| of_adapter(Failure::Refused(String::new())))?;
         }
         let files = (&*model, adapter.as_ref().map(|adapter| &*adapter.path));
-        load(files, id, (config, layers), most_kept, far)
+        let limits = (most_kept, Duration::from_millis(still_ms));
+        load(files, id, (config, layers), limits, far)
     });
     let loaded = tokio::select! {
         loaded = loading => loaded.map_err(|_| Failure::Refused(String::new()))??,
@@ -233,7 +236,7 @@ fn load(
     (model, adapter): (&Path, Option<&Path>),
     id: ModelId,
     (config, layers): (EngineConfig, Option<Layers>),
-    most_kept: u64,
+    (most_kept, still): (u64, Duration),
     mut far: Loading,
 ) -> Result<Loaded, Failure> {
     let failed = |error: EngineError| match error {
@@ -250,7 +253,7 @@ fn load(
             .map_err(|error| of_adapter(failed(error)))?;
     }
     let gguf = Arc::new(gguf);
-    let embeds = Embeds::of(&gguf, id, config.threads);
+    let embeds = Embeds::of(&gguf, id, config.threads, still);
     if !gguf.speaks() {
         let embeds = embeds.ok_or_else(|| Failure::Refused(String::new()))?;
         embeds.open().map_err(failed)?;

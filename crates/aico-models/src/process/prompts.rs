@@ -11,11 +11,18 @@ use aico_contracts::ids::PersonId;
 use aico_contracts::v1::restored_prompt::Outcome;
 use aico_contracts::v1::{self, Fault, prompt_piece};
 
-use crate::batch::{Batcher, Saved};
+use crate::batch::{Batcher, Larger, Saved};
 use crate::engine::Token;
 
 /// Bytes of a piece on the bus: of an exchange's 64 on the way, a link bears a quarter of its limit.
 pub(crate) const PIECE: usize = 256 << 10;
+
+/// The purpose of a `ListPrompts` that looks whether this process still answers.
+pub(crate) const PULSE: &str = "pulse";
+
+/// The purpose of a `SavePrompt` that wants the beginning of a state that is too large: the rest is
+/// given up, for the process is about to end.
+pub(crate) const CUT: &str = "prompt-cache-cut";
 
 /// The prompts of this process.
 #[derive(Clone)]
@@ -76,7 +83,12 @@ impl Prompts {
         };
         let wanted = usize::try_from(question.most_bytes).unwrap_or(usize::MAX);
         let most = self.most.min(wanted);
-        let Some(saved) = self.batcher.save(person, question.cache_key, most).await else {
+        let larger = match &*request.envelope.purpose == CUT {
+            true => Larger::Cut,
+            false => Larger::Refuse,
+        };
+        let saved = self.batcher.save(person, question.cache_key, most, larger);
+        let Some(saved) = saved.await else {
             return request.fault(Fault::not_found("Nothing of it is in the cache"));
         };
         let tokens = saved.tokens.iter();

@@ -20,7 +20,7 @@ use crate::text;
 
 use super::embed::Embeds;
 use super::launch::{Outcome, Report};
-use super::prompts::Prompts;
+use super::prompts::{PULSE, Prompts};
 
 /// Questions for vectors at once: all that may wait in their queue, and some to be told "busy".
 const EMBED_LIMIT: usize = 2 * WAITING;
@@ -61,7 +61,7 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
         requests.ready().await?;
     }
     let embedding = {
-        let embeds = loaded.embeds;
+        let embeds = loaded.embeds.clone();
         async move {
             if let (Some(embeds), Some(mut requests)) = (embeds, embed) {
                 while let Some(request) = requests.recv().await {
@@ -74,7 +74,7 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
     let context = loaded.context;
     match loaded.speaker {
         Some(speaker) => tokio::select! {
-            ended = speak(link, slot, speaker, context) => ended,
+            ended = speak(link, slot, speaker, loaded.embeds, context) => ended,
             () = embedding => Ok(()),
         },
         None => {
@@ -84,7 +84,11 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
             // It keeps no prompts; that it answers is what is asked for.
             let alive = async {
                 while let Some(look) = looks.recv().await {
-                    look.reply(v1::PromptList::default());
+                    let embeds = loaded.embeds.clone();
+                    tokio::spawn(async move {
+                        gets_on(embeds.as_ref(), &look).await;
+                        look.reply(v1::PromptList::default());
+                    });
                 }
             };
             tokio::select! {
@@ -96,7 +100,22 @@ pub async fn serve(link: &Client, slot: u32, loaded: Loaded) -> Result<(), BusEr
     }
 }
 
-async fn speak(link: &Client, slot: u32, speaker: Speaker, context: u32) -> Result<(), BusError> {
+/// Who looks for that waits for the thread that makes vectors too, nobody else does.
+async fn gets_on(embeds: Option<&Embeds>, asked: &Request) {
+    if let Some(embeds) = embeds
+        && &*asked.envelope.purpose == PULSE
+    {
+        embeds.gets_on().await;
+    }
+}
+
+async fn speak(
+    link: &Client,
+    slot: u32,
+    speaker: Speaker,
+    embeds: Option<Embeds>,
+    context: u32,
+) -> Result<(), BusError> {
     let serve = |verb, most| link.serve(&topics::slot(slot, verb), most);
     // All that may wait in the loop's queue, all that run, and some to be told "busy".
     let mut generate = serve(verb::GENERATE, 2 * QUEUE_LIMIT)?;
@@ -140,7 +159,11 @@ async fn speak(link: &Client, slot: u32, speaker: Speaker, context: u32) -> Resu
                 });
             }
             Some(request) = list.recv() => {
-                tokio::spawn(prompts.clone().list(request));
+                let (prompts, embeds) = (prompts.clone(), embeds.clone());
+                tokio::spawn(async move {
+                    gets_on(embeds.as_ref(), &request).await;
+                    prompts.list(request).await;
+                });
             }
             Some(request) = save.recv() => {
                 tokio::spawn(prompts.clone().save(request));

@@ -50,28 +50,35 @@ impl<'a> Folders<'a> {
         Self { home, limits }
     }
 
-    /// Makes room for a file at `path`, and its folder; what lies there already will be replaced.
-    pub(super) fn make_room(&self, path: &Path, bytes: u64) -> Result<(), KeepError> {
+    /// Whether a file may be written for `path`, beside what is there until it is; makes its folder.
+    pub(super) fn admit(&self, path: &Path, bytes: u64) -> Result<(), KeepError> {
         let folder = path.parent().ok_or(KeepError::Malformed)?;
         if bytes > self.limits.person || bytes > self.limits.all {
             return Err(KeepError::NoRoom);
         }
         make_private(folder)?;
+        match aico_vault::fs::free_bytes(folder) {
+            Some(free) if free < self.limits.free.saturating_add(bytes) => Err(KeepError::NoRoom),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes room for a file that was [admitted](Self::admit); what lies at `path` is replaced.
+    pub(super) fn make_room(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let Some(folder) = path.parent() else {
+            return Ok(());
+        };
         let others = |folder: &Path| -> io::Result<Vec<Kept>> {
             let mut kept = list(folder)?;
             kept.retain(|kept| kept.path != path);
             Ok(kept)
         };
-        shrink(others(folder)?, self.limits.person - bytes)?;
+        shrink(others(folder)?, self.limits.person.saturating_sub(bytes))?;
         let mut all = Vec::new();
         for folder in self.folders()? {
             all.extend(others(&folder)?);
         }
-        shrink(all, self.limits.all - bytes)?;
-        match aico_vault::fs::free_bytes(folder) {
-            Some(free) if free < self.limits.free.saturating_add(bytes) => Err(KeepError::NoRoom),
-            _ => Ok(()),
-        }
+        shrink(all, self.limits.all.saturating_sub(bytes))
     }
 
     /// Removes what is too old, too much, or was never finished.

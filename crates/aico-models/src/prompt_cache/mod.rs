@@ -24,6 +24,16 @@ pub use format::Fingerprint;
 use files::Folders;
 use format::{Head, LONGEST_KEY};
 
+/// What a file has beside its state: the seal and the tokens take less than one part in so many of
+/// it, and its head less than so many bytes.
+const PARTS: u64 = 64;
+const HEAD: u64 = 4 << 10;
+
+/// Most bytes of a state whose file takes no more than so many.
+pub(crate) fn fitting(file: u64) -> u64 {
+    file.saturating_sub(HEAD) / (PARTS + 1) * PARTS
+}
+
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -93,10 +103,10 @@ impl PromptCache {
         self.limits
     }
 
-    /// Most bytes of one state.
+    /// Most bytes of one state: its file may take all that one person's may.
     #[must_use]
     pub fn most(&self) -> u64 {
-        self.limits.person
+        fitting(self.limits.person)
     }
 
     /// What was kept of a conversation, computed by the same. What can't be used is removed.
@@ -152,11 +162,27 @@ impl PromptCache {
         })
     }
 
-    /// Begins to keep a conversation's prompt; what was kept of it before stays until the new one
-    /// is [finished](KeptWriter::finish). Room is made for it first.
+    /// What is kept of a conversation counts as used then.
+    pub fn used(&self, person: PersonId, key: &[u8], when: SystemTime) {
+        if let Ok(keys) = self.vault.open_person(*person.as_bytes()) {
+            let (path, _) = self.place(&keys, key);
+            let _not_there = files::touch(&path, when);
+        }
+    }
+
+    /// Bytes of the file in which a conversation is kept, if it is.
+    #[must_use]
+    pub fn size(&self, person: PersonId, key: &[u8]) -> Option<u64> {
+        let keys = self.vault.open_person(*person.as_bytes()).ok()?;
+        let (path, _) = self.place(&keys, key);
+        Some(std::fs::metadata(path).ok()?.len())
+    }
+
+    /// Begins to keep a conversation's prompt. What was kept of it before stays until the new one
+    /// is [finished](KeptWriter::finish), and what has to make room for it as well.
     ///
     /// # Errors
-    /// [`KeepError`]; nothing has changed then, but for what was removed to make room.
+    /// [`KeepError`]; nothing has changed then.
     pub fn begin(
         &self,
         person: PersonId,
@@ -184,11 +210,17 @@ impl PromptCache {
             .map_err(|_| KeepError::Key)?;
         let (path, file) = self.place(&keys, key);
         let bytes = files::sealed_size((head.len() as u64).saturating_add(state));
-        Folders::new(self.vault.data(), &self.limits).make_room(&path, bytes)?;
+        Folders::new(self.vault.data(), &self.limits).admit(&path, bytes)?;
         let file_key = keys.file_key(Purpose::PromptCache, file);
         let mut file = EncryptedFile::create(&file_key, &path)?;
         head.write(&mut file)?;
-        Ok(KeptWriter { file, left: state })
+        Ok(KeptWriter {
+            cache: self.clone(),
+            path,
+            bytes,
+            file,
+            left: state,
+        })
     }
 
     /// Removes what was kept of a conversation.
@@ -252,7 +284,12 @@ impl KeptPrompt {
 
 /// A prompt that is being kept. Dropped, it leaves nothing.
 pub struct KeptWriter {
+    cache: PromptCache,
+    path: PathBuf,
+    /// Of the file.
+    bytes: u64,
     file: EncryptedFile,
+    /// Of the state, not yet written.
     left: u64,
 }
 
@@ -269,7 +306,7 @@ impl KeptWriter {
         Ok(self.file.write_all(piece)?)
     }
 
-    /// Puts it in place of what was kept before.
+    /// Puts it in place of what was kept before, and makes room for it.
     ///
     /// # Errors
     /// [`KeepError::Malformed`] when it is less than was announced; what the system says.
@@ -278,6 +315,12 @@ impl KeptWriter {
             return Err(KeepError::Malformed);
         }
         self.file.finish()?;
+        let limits = &self.cache.limits;
+        let folders = Folders::new(self.cache.vault.data(), limits);
+        if let Err(error) = folders.make_room(&self.path, self.bytes) {
+            // The next tidying does it.
+            tracing::debug!(%error, "Older kept prompts could not be removed.");
+        }
         Ok(())
     }
 }

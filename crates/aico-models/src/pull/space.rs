@@ -27,14 +27,22 @@ pub(super) fn free(folder: &Path) -> Option<u64> {
     Some((about.f_bavail as u64).saturating_mul(about.f_frsize as u64))
 }
 
-/// Bytes that can be written; this system is not asked.
-#[cfg(not(unix))]
+/// The same on Windows, where a quota of this user counts too.
+#[cfg(windows)]
 #[must_use]
-pub(super) fn free(_folder: &Path) -> Option<u64> {
-    None
+pub(super) fn free(folder: &Path) -> Option<u64> {
+    use std::os::windows::ffi::OsStrExt as _;
+
+    use windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW;
+
+    let path: Vec<u16> = folder.as_os_str().encode_wide().chain([0]).collect();
+    let (mut free, none) = (0, std::ptr::null_mut());
+    // SAFETY: the path ends with a zero, and one number is written.
+    let told = unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, none, none) } != 0;
+    told.then_some(free)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #[test]
     fn there_is_room_somewhere() {

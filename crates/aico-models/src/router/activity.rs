@@ -55,6 +55,8 @@ struct Stats {
     speed: f32,
     /// Processor time of its process, at the last sample.
     cpu: Option<(u32, Duration)>,
+    /// Bytes that another program said it holds of it, and when.
+    beside: Option<(u64, Instant)>,
 }
 
 #[derive(Default)]
@@ -125,6 +127,7 @@ impl Stats {
             changed: clock::now(),
             speed: 0.0,
             cpu: None,
+            beside: None,
         }
     }
 
@@ -242,17 +245,20 @@ impl Activity {
                 _ => Duration::ZERO,
             };
             stats.cpu = cpu;
+            let beside = stats.beside.filter(|(_, at)| now - *at < 2 * EVERY);
             let quiet = window.busy.is_zero() && window.completed + window.failed == 0;
-            if process.is_none() && quiet && window.waiting == 0 {
+            let is_there = process.is_some() || beside.is_some();
+            if !is_there && quiet && window.waiting == 0 {
                 continue;
             }
+            let held = process.and_then(|one| one.memory);
             let of = |time: Duration| time.as_secs_f32() / since.as_secs_f32().max(0.001);
             models.push(v1::ModelSample {
                 model: id.to_vec(),
                 running: of(window.busy),
                 waiting: window.waiting,
                 tokens_per_second: stats.speed,
-                memory_bytes: process.and_then(|one| one.memory).unwrap_or(0),
+                memory_bytes: held.or(beside.map(|(bytes, _)| bytes)).unwrap_or(0),
                 processors: of(used),
                 completed: window.completed,
                 failed: window.failed,
@@ -268,6 +274,15 @@ impl Activity {
             available_bytes: available.unwrap_or(0),
             models,
         });
+    }
+
+    /// Another program said that it holds so many bytes of this model. Samples tell it for as long
+    /// as somebody looks: nobody asks that program otherwise.
+    pub fn held_beside(&self, model: ModelId, name: &str, engine: &str, bytes: u64) {
+        let mut log = self.log();
+        let stats = log.models.entry(model);
+        let stats = stats.or_insert_with(|| Stats::new(name, engine));
+        stats.beside = Some((bytes, clock::now()));
     }
 
     /// Samples that were taken after that, the oldest first.
@@ -605,6 +620,23 @@ mod tests {
         let totals = activity.models().remove(0).1.totals.unwrap();
         assert_eq!((totals.completed, totals.prompt_tokens), (1, 400));
         assert!(about(totals.tokens_per_second, 200.0));
+    }
+
+    #[test]
+    fn what_another_program_holds_is_in_the_samples_while_somebody_looks() {
+        let (activity, model) = (Activity::default(), ModelId::new());
+        let held = || {
+            clock::advance(EVERY);
+            activity.sample(None, &[]);
+            let sample = activity.samples(0).pop().unwrap();
+            let models = sample.models.iter();
+            models.map(|one| one.memory_bytes).collect::<Vec<_>>()
+        };
+        assert!(held().is_empty());
+        activity.held_beside(model, "m", "ollama", 7);
+        assert_eq!(held(), [7]);
+        // Nobody looks any more.
+        assert!(held().is_empty());
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn stays(error: &BackendError) -> bool {
     matches!(
         error,
         BackendError::Absent { .. }
+            | BackendError::NotInstalled { .. }
             | BackendError::Unreachable { .. }
             | BackendError::Certificate { .. }
             | BackendError::OtherProgram { .. }

@@ -302,12 +302,15 @@ impl Router {
         };
         let mut known: HashMap<ModelId, v1::ModelActivity> =
             self.activity.models().into_iter().collect();
-        for (model, _) in beside {
+        for (model, held) in beside {
+            let engine = model.engine.backend.name();
+            self.activity
+                .held_beside(model.id, &model.name, engine, held.bytes);
             // Its figures may be gone from the log; it is there all the same.
             known.entry(model.id).or_insert_with(|| v1::ModelActivity {
                 model: model.id.to_vec(),
                 name: model.name.clone(),
-                engine: model.engine.backend.name().to_owned(),
+                engine: engine.to_owned(),
                 ..v1::ModelActivity::default()
             });
         }

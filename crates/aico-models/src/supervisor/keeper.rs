@@ -3,9 +3,9 @@
 //!
 //! All of it saves time and nothing else: whatever fails is logged and left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aico_bus::{Client, Meta, RequestError};
 use aico_contracts::ids::PersonId;
@@ -16,8 +16,9 @@ use aico_contracts::v1::{self, Priority};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::process::prompts::PIECE;
-use crate::prompt_cache::{Fingerprint, KeepError, PromptCache};
+use crate::batch::Larger;
+use crate::process::prompts::{CUT, PIECE};
+use crate::prompt_cache::{Fingerprint, KeepError, PromptCache, fitting};
 
 /// How long a process may take for one answer about its prompts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,8 +52,8 @@ struct Parts {
 
 #[derive(Default)]
 struct Known {
-    /// In this revision it is on the disk, or not worth it.
-    settled: HashMap<Of, u64>,
+    /// In this revision it was kept, or was not worth it (`false`).
+    settled: HashMap<Of, (u64, bool)>,
     /// In this revision it was seen the last time somebody looked.
     seen: HashMap<Of, u64>,
 }
@@ -100,7 +101,7 @@ impl Keeper {
         match self.restore(person, &key).await {
             Ok(Some(revision)) => {
                 // What came from the disk is there.
-                known.settled.insert((person, key), revision);
+                known.settled.insert((person, key), (revision, true));
             }
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "A kept prompt was not brought back."),
@@ -114,9 +115,12 @@ impl Keeper {
             Ok(listed) => listed,
             Err(error) => return tracing::debug!(%error, "The prompts were not listed."),
         };
+        let listed = latest(listed);
         let mut quiet = listed.clone();
         quiet.retain(|prompt| known.seen.get(&prompt.of) == Some(&prompt.revision));
-        self.keep(&mut known, quiet).await;
+        // A larger one is left whole as long as its process lives: there it saves more than on the
+        // disk. What was kept of it when it was shorter still serves.
+        self.keep(&mut known, quiet, Larger::Refuse).await;
         let seen = listed
             .into_iter()
             .map(|prompt| (prompt.of, prompt.revision));
@@ -125,11 +129,12 @@ impl Keeper {
         let _tidied = tokio::task::spawn_blocking(move || cache.tidy()).await;
     }
 
-    /// Keeps what there is, the latest first: the process is about to end.
+    /// Keeps what there is, the latest first: the process is about to end. Of a prompt that is too
+    /// large it is the beginning.
     pub(super) async fn keep_all(&self) {
         let mut known = self.parts.known.lock().await;
         match self.list().await {
-            Ok(listed) => self.keep(&mut known, listed).await,
+            Ok(listed) => self.keep(&mut known, latest(listed), Larger::Cut).await,
             Err(error) => tracing::debug!(%error, "The prompts were not listed."),
         }
     }
@@ -177,43 +182,92 @@ impl Keeper {
         prompts.collect()
     }
 
-    async fn keep(&self, known: &mut Known, mut prompts: Vec<Prompt>) {
+    /// The latest first, and the older ones in what these leave: they would push them out.
+    async fn keep(&self, known: &mut Known, prompts: Vec<Prompt>, larger: Larger) {
         let limits = self.parts.cache.limits();
-        prompts.sort_by_key(|prompt| std::cmp::Reverse(prompt.revision));
+        let mut left_of: HashMap<PersonId, u64> = HashMap::new();
+        let mut left = limits.all;
+        let mut there = Vec::new();
         for prompt in prompts {
-            if prompt.busy || known.settled.get(&prompt.of) == Some(&prompt.revision) {
-                continue;
-            }
-            let fast = prompt.prefill.is_some_and(|time| time < limits.least);
-            let worth = !fast && prompt.bytes > 0 && prompt.bytes <= self.parts.cache.most();
-            let kept = match worth {
-                true => self.save(&prompt).await,
-                false => Ok(prompt.revision),
+            let theirs = left_of.entry(prompt.of.0).or_insert(limits.person);
+            let settled = known.settled.get(&prompt.of);
+            let settled = settled.filter(|(revision, _)| *revision == prompt.revision);
+            // Others may have pushed it out since.
+            let mut bytes = match settled {
+                Some((_, false)) => continue,
+                Some((_, true)) => self.size(&prompt.of).await,
+                None => None,
             };
-            match kept {
-                Ok(revision) => {
-                    known.settled.insert(prompt.of, revision);
+            if bytes.is_none() {
+                let most = fitting(left.min(*theirs));
+                let fast = prompt.prefill.is_some_and(|time| time < limits.least);
+                let is_larger = prompt.bytes > most;
+                // As long as the process lives there may be room for it later.
+                if is_larger && !fast && (larger == Larger::Refuse || most == 0) {
+                    continue;
                 }
-                Err(error) => {
+                let kept = match !fast && prompt.bytes > 0 {
+                    true => self
+                        .save(&prompt, most, larger)
+                        .await
+                        .map(|kept| (kept, true)),
+                    false => Ok((prompt.revision, false)),
+                };
+                let kept = kept.unwrap_or_else(|error| {
                     tracing::debug!(%error, "A prompt was not kept.");
                     // Not again until it changes; a full disk would be tried for ever.
-                    known.settled.insert(prompt.of, prompt.revision);
+                    (prompt.revision, false)
+                });
+                known.settled.insert(prompt.of.clone(), kept);
+                if !kept.1 {
+                    continue;
                 }
+                there.push(prompt.of.clone());
+                self.arrange(there.clone()).await;
+                bytes = self.size(&prompt.of).await;
+            } else {
+                there.push(prompt.of);
             }
+            *theirs = theirs.saturating_sub(bytes.unwrap_or(0));
+            left = left.saturating_sub(bytes.unwrap_or(0));
         }
     }
 
-    /// From the process to the disk. Tells the revision that is there now.
-    async fn save(&self, prompt: &Prompt) -> Result<u64, Trouble> {
+    /// Bytes of what is kept of it.
+    async fn size(&self, of: &Of) -> Option<u64> {
+        let (cache, (person, key)) = (self.parts.cache.clone(), of.clone());
+        let looked = tokio::task::spawn_blocking(move || cache.size(person, &key));
+        looked.await.ok().flatten()
+    }
+
+    /// What was written last would count as used last, and that is the oldest.
+    async fn arrange(&self, latest_first: Vec<Of>) {
+        let (cache, now) = (self.parts.cache.clone(), SystemTime::now());
+        let arranged = tokio::task::spawn_blocking(move || {
+            for ((person, key), before) in latest_first.iter().zip(0..) {
+                let when = now - Duration::from_millis(before);
+                cache.used(*person, key, when);
+            }
+        });
+        let _only_the_order = arranged.await;
+    }
+
+    /// From the process to the disk, at most so many bytes of its state. Tells the revision that is
+    /// there now.
+    async fn save(&self, prompt: &Prompt, most: u64, larger: Larger) -> Result<u64, Trouble> {
         let (person, key) = prompt.of.clone();
         let question = v1::SavePrompt {
             cache_key: key.clone(),
-            most_bytes: self.parts.cache.most(),
+            most_bytes: most,
+        };
+        let asking = match larger {
+            Larger::Cut => meta(person).purpose(CUT),
+            Larger::Refuse => meta(person),
         };
         let mut pieces: aico_bus::ReplyStream<v1::PromptPiece> = self
             .parts
             .bus
-            .open_stream(&self.topic(verb::SAVE_PROMPT), &question, meta(person))
+            .open_stream(&self.topic(verb::SAVE_PROMPT), &question, asking)
             .await?;
         let Some(Piece::Head(head)) = pieces.next().await.ok_or(Trouble::Malformed)??.piece else {
             return Err(Trouble::Malformed);
@@ -299,6 +353,16 @@ struct Prompt {
     revision: u64,
     prefill: Option<Duration>,
     busy: bool,
+}
+
+/// Those that can be kept, the latest first. A conversation that is asked twice at once stands in
+/// two places of the process: it is the latest that is handed out.
+fn latest(mut listed: Vec<Prompt>) -> Vec<Prompt> {
+    listed.retain(|prompt| !prompt.busy);
+    listed.sort_by_key(|prompt| std::cmp::Reverse(prompt.revision));
+    let mut seen = HashSet::new();
+    listed.retain(|prompt| seen.insert(prompt.of.clone()));
+    listed
 }
 
 fn meta(person: PersonId) -> Meta {

@@ -1,5 +1,10 @@
 //! Whether a model fits into memory, before it is loaded.
 
+#[cfg_attr(target_os = "linux", path = "memory/linux.rs")]
+#[cfg_attr(target_os = "macos", path = "memory/macos.rs")]
+#[cfg_attr(windows, path = "memory/windows.rs")]
+mod system;
+
 use std::time::Duration;
 
 use super::registry::ModelRecord;
@@ -61,7 +66,8 @@ pub trait MemoryProbe: Send + Sync {
 pub struct Usage {
     /// Bytes that it has in memory, of files too.
     pub resident: u64,
-    /// Bytes of them that are its alone: they count as taken. A file's pages count as free.
+    /// Bytes of them that the system counts as taken: those that are the process's alone. A file's
+    /// pages count as free; on Windows not while a process has them.
     pub anonymous: u64,
     /// Processor time since it began.
     pub cpu: Duration,
@@ -81,70 +87,22 @@ impl MemoryProbe for SystemMemory {
     }
 
     fn process(&self, process_id: u32) -> Option<Usage> {
-        usage(process_id)
+        system::process(process_id)
     }
-}
-
-#[cfg(target_os = "linux")]
-fn usage(process_id: u32) -> Option<Usage> {
-    /// Of the clock by which Linux tells processor time, everywhere.
-    const TICKS: u64 = 100;
-    let folder = std::path::PathBuf::from(format!("/proc/{process_id}"));
-    let status = std::fs::read_to_string(folder.join("status")).ok()?;
-    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-    // The name, in brackets, may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    Some(Usage {
-        resident: field(&status, "VmRSS:")?,
-        anonymous: field(&status, "RssAnon:")?,
-        cpu: Duration::from_millis(ticks.saturating_mul(1000 / TICKS)),
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn usage(_process_id: u32) -> Option<Usage> {
-    None
 }
 
 /// Bytes that can be had without swapping, by the machine and by the limits of a container or a
 /// service; `None` where the system does not tell.
 #[must_use]
 pub fn available() -> Option<u64> {
-    let machine = told("MemAvailable:")?;
-    #[cfg(target_os = "linux")]
-    let machine = super::group::limit().map_or(machine, |limit| machine.min(limit.available));
-    Some(machine)
+    system::available()
 }
 
 /// Bytes of memory that there are, by the machine and by such limits; `None` where the system does
 /// not tell.
 #[must_use]
 pub fn total() -> Option<u64> {
-    let machine = told("MemTotal:")?;
-    #[cfg(target_os = "linux")]
-    let machine = super::group::limit().map_or(machine, |limit| machine.min(limit.total));
-    Some(machine)
-}
-
-fn told(what: &str) -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        field(&text, what)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _not_told = what;
-        None
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn field(text: &str, what: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(what))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib.saturating_mul(1024))
+    system::total()
 }
 
 /// As people read it.
@@ -156,7 +114,6 @@ pub(super) fn gib(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_process_is_told_with_its_memory_and_its_time() {
         let me = SystemMemory.process(std::process::id()).unwrap();

@@ -130,7 +130,8 @@ pub struct ManagerConfig {
     pub memory: Arc<dyn MemoryProbe>,
     /// How often it is looked whether a process still answers.
     pub pulse: Duration,
-    /// What it may take for that before it is killed and started again.
+    /// What it may take for that before it is killed and started again. It does not answer while
+    /// nothing came of the vectors that it computes for as long.
     pub hang_limit: Duration,
     /// How long a program beside us may say nothing.
     pub guard: Guard,

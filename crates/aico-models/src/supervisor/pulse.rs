@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::slot::Parts;
+use crate::process::prompts::PULSE;
 
 /// Looks now and then. Dropping it ends that.
 pub(super) struct Pulse(JoinHandle<()>);
@@ -19,7 +20,8 @@ impl Drop for Pulse {
 
 impl Pulse {
     /// Asks the process of a slot now and then for something small, which its loop answers between
-    /// two steps; tells `parts.hung` when it does not.
+    /// two steps, and not while its thread that makes vectors stands still; tells `parts.hung` when
+    /// it does not.
     pub(super) fn new(parts: &Parts, number: u32, process: u32) -> Self {
         let (client, hung) = (parts.client.clone(), parts.hung.clone());
         let (every, limit) = (parts.config.pulse, parts.config.hang_limit);
@@ -32,7 +34,7 @@ impl Pulse {
                 let asked = client.request::<_, v1::PromptList>(
                     &topic,
                     &v1::ListPrompts {},
-                    Meta::default(),
+                    Meta::default().purpose(PULSE),
                 );
                 let hangs = match tokio::time::timeout(limit, asked).await {
                     Ok(Ok(_)) => {

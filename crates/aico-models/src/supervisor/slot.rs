@@ -272,6 +272,7 @@ impl Slot {
             context: config.context,
             sequences: config.sequences,
             most_kept: config.prompts.as_ref().map_or(0, PromptCache::most),
+            still_ms: u64::try_from(config.hang_limit.as_millis()).unwrap_or(u64::MAX),
             gpu: pick.offload,
         };
         let begun =
@@ -509,7 +510,8 @@ impl Slot {
     fn was_being_asked(&self, config: &ManagerConfig) -> bool {
         // Whoever asked one that hangs may have gone long before it was killed.
         let moment = match self.signs.hung {
-            true => MOMENT + config.pulse + config.hang_limit,
+            // A thread that makes vectors may have stood still for as long before that shows.
+            true => MOMENT + config.pulse + 2 * config.hang_limit,
             false => MOMENT,
         };
         self.ready_since.is_some_and(|ready| {

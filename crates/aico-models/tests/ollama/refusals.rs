@@ -1,7 +1,9 @@
 //! Everything that goes wrong has a meaning of its own.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aico_models::backend::ollama::{Start, find};
 use aico_models::backend::{Asker, Backend, BackendError, Wait};
 
 use crate::double::{Dialect, Double, Fault};
@@ -13,9 +15,26 @@ async fn each_failure_is_another_one_and_says_what_to_do() {
     let nobody = Double::start(Dialect::Old).await;
     let address = nobody.address.to_string();
     let absent = of(&nobody);
+    let none_installed = with(&nobody, |config| {
+        config.start = Start::Auto;
+        config.path = None;
+    });
     drop(nobody);
     let mut seen = vec![ask(&absent, "chat", &question("Hi")).await.1.unwrap_err()];
-    assert_eq!(seen[0], BackendError::Absent { address });
+    let at = || address.clone();
+    assert_eq!(seen[0], BackendError::Absent { address: at() });
+    let hint = seen[0].to_fault("ollama").what_to_do;
+    assert!(!hint.contains("install"), "AICO may not start it: {hint}");
+    let none = BackendError::NotInstalled { address: at() };
+    // Where one is installed it would be started.
+    if find(Path::new("/nowhere/at/all"), None).is_none() {
+        let told = ask(&none_installed, "chat", &question("Hi")).await.1;
+        assert_eq!(told.unwrap_err(), none);
+    }
+    let fault = none.to_fault("ollama");
+    assert_eq!(fault.code, "engine-absent");
+    let hint = fault.what_to_do;
+    assert!(hint.contains("`aico engine install ollama`"), "{hint}");
     for dialect in BOTH {
         let cases = [
             ("/api/version", Fault::OtherProgram),

@@ -274,6 +274,8 @@ async fn each_fault_is_told_apart() {
     let config = ServerConfig::new("lab", format!("http://{address}"));
     let server = Server::new(config, Arc::new(Key(None))).unwrap();
     let absent = BackendError::Absent { address };
+    let hint = absent.to_fault("lab").what_to_do;
+    assert_eq!(hint, "Start lab, or choose another model.");
     assert_eq!(server.models().await, Err(absent));
     // The secret that the configuration names is not set.
     let config = ServerConfig {

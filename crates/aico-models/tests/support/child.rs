@@ -17,6 +17,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments[1].as_str() {
         "modelservice" => aico_models::process::run_model_process(),
+        // The same, but a thread that gets a signal stands still for ever, alone.
+        #[cfg(target_os = "linux")]
+        "modelservice-halting" => {
+            // SAFETY: the handler only waits.
+            unsafe { libc::signal(libc::SIGUSR1, stand_still as *const () as usize) };
+            aico_models::process::run_model_process()
+        }
         // Ends as soon as it has read its first line, as a process that crashes while loading.
         "crash" => {
             let mut line = String::new();
@@ -53,6 +60,14 @@ fn main() -> ExitCode {
             )
         }
         _ => ExitCode::from(64),
+    }
+}
+
+#[cfg(target_os = "linux")]
+extern "C" fn stand_still(_signal: libc::c_int) {
+    loop {
+        // SAFETY: nothing is looked at.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
     }
 }
 

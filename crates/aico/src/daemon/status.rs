@@ -3,6 +3,7 @@
 use aico_access::Home;
 use aico_gateway::{ProcessStatus, StatusSource};
 use aico_logging::Logging;
+use aico_models::supervisor::{MemoryProbe as _, SystemMemory};
 use jiff::Timestamp;
 
 /// Asks the parts when it is asked.
@@ -79,22 +80,14 @@ impl Status {
 #[async_trait::async_trait]
 impl StatusSource for Status {
     async fn status(&self) -> ProcessStatus {
+        let process = std::process::id();
+        let usage = SystemMemory.process(process);
         ProcessStatus {
-            pid: std::process::id(),
+            pid: process,
             started_at: self.started_at,
-            resident_bytes: resident_bytes().unwrap_or(0),
+            resident_bytes: usage.map_or(0, |usage| usage.resident),
             persons_open: u32::try_from(self.home.open_persons().await).unwrap_or(u32::MAX),
             warnings: self.warnings().await,
         }
     }
-}
-
-/// Memory that the daemon takes, where the system tells it as a file; 0 elsewhere.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 
 use super::OllamaConfig;
 use super::find::{Found, Place};
+#[cfg(windows)]
+use super::job::Job;
 
 /// Longest line of its that is read at once.
 const LINE_LIMIT: u64 = 64 << 10;
@@ -151,6 +153,8 @@ impl Starter {
         }
         Ok(Process {
             group: child.id().unwrap_or(0),
+            #[cfg(windows)]
+            job: job_around(&child),
             child,
         })
     }
@@ -190,10 +194,28 @@ fn start(program: &std::path::Path, environment: &Environment) -> std::io::Resul
     command.spawn()
 }
 
+/// In it end those too that Ollama starts to run its models.
+#[cfg(windows)]
+fn job_around(child: &Child) -> Option<Job> {
+    // It has ended where it has no handle any more.
+    match Job::around(child.raw_handle()?) {
+        Ok(job) => Some(job),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "Ollama can't be put into a job; processes that run its models may outlive it."
+            );
+            None
+        }
+    }
+}
+
 /// A running process. Dropping it ends it.
 pub(super) struct Process {
     child: Child,
     group: u32,
+    #[cfg(windows)]
+    job: Option<Job>,
 }
 
 impl Process {
@@ -255,9 +277,12 @@ impl Process {
         }
     }
 
-    #[cfg(not(unix))]
-    fn signal(&mut self, _group: bool) {
+    #[cfg(windows)]
+    fn signal(&mut self, group: bool) {
         let _ended = self.child.start_kill();
+        if group {
+            self.job = None;
+        }
     }
 }
 
@@ -372,6 +397,8 @@ mod tests {
     fn it_is_told_the_policy_and_nothing_of_ours() {
         let mut config = OllamaConfig::new("/data/engines/ollama".into());
         config.keep_alive = None;
+        let below = |name: &str| config.folder.join(name).display().to_string();
+        let (home, models) = (below("home"), below("models"));
         let found = Found {
             program: "/x/ollama".into(),
             place: Place::Ours,
@@ -388,8 +415,8 @@ mod tests {
             ("OLLAMA_KEEP_ALIVE", "-1"),
             ("OLLAMA_NOPRUNE", "1"),
             ("OLLAMA_NO_CLOUD", "1"),
-            ("HOME", "/data/engines/ollama/home"),
-            ("OLLAMA_MODELS", "/data/engines/ollama/models"),
+            ("HOME", home.as_str()),
+            ("OLLAMA_MODELS", models.as_str()),
         ] {
             assert_eq!(value(name), Some(expected), "{name}");
         }

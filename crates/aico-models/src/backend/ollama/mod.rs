@@ -15,6 +15,8 @@ mod embed;
 mod find;
 mod http;
 pub mod install;
+#[cfg(windows)]
+mod job;
 mod launch;
 mod name;
 mod parts;

@@ -92,6 +92,18 @@ pub(super) fn of(status: u16, said: &Said) -> BackendError {
     if said.has(&["file does not exist"]) || (said.has(&["model"]) && said.has(&["not found"])) {
         return BackendError::ModelMissing;
     }
+    // An image that it can't decode: a fault of one question, which it tells as its own. One that
+    // is cut ends in the words of a connection that is.
+    if said.has(&[
+        "failed to process inputs",
+        "image: unknown format",
+        "png: invalid",
+        "png: unsupported",
+        "invalid jpeg",
+        "unsupported jpeg",
+    ]) {
+        return BackendError::Refused { status: 400 };
+    }
     // Where its models come from.
     if said.has(&[
         "no such host",
@@ -195,6 +207,31 @@ mod tests {
                 500,
                 "max retries exceeded: unexpected EOF",
                 BackendError::RegistryUnreachable,
+            ),
+            (
+                500,
+                "Failed to create new sequence: failed to process inputs: image: unknown format",
+                BackendError::Refused { status: 400 },
+            ),
+            (
+                500,
+                "Failed to create new sequence: failed to process inputs: unexpected EOF",
+                BackendError::Refused { status: 400 },
+            ),
+            (
+                500,
+                "png: invalid format: invalid checksum",
+                BackendError::Refused { status: 400 },
+            ),
+            (
+                500,
+                "invalid JPEG format: short Huffman data",
+                BackendError::Refused { status: 400 },
+            ),
+            (
+                500,
+                "failed to process inputs: this model is missing data required for image input",
+                BackendError::NotCapable { what: "images" },
             ),
             (
                 400,

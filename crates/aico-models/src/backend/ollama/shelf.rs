@@ -194,6 +194,7 @@ fn trouble(error: &BackendError, host: &str) -> Trouble {
     let passes = matches!(
         error,
         BackendError::Absent { .. }
+            | BackendError::NotInstalled { .. }
             | BackendError::CutOff
             | BackendError::TimedOut { .. }
             | BackendError::RegistryUnreachable

@@ -220,7 +220,10 @@ impl Supervisor {
             return Err(why);
         }
         if installed(&config).await.is_none() {
-            return Err(why);
+            return Err(match why {
+                BackendError::Absent { address } => BackendError::NotInstalled { address },
+                other => other,
+            });
         }
         if !matches!(why, BackendError::Absent { .. }) {
             tracing::warn!(error = %why, "What is at Ollama's address can't be used; one of its own is started.");

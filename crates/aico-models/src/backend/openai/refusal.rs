@@ -38,11 +38,11 @@ pub(super) fn of(
             (None, Some(words)) if words.has(&["loading"]) => BackendError::Busy,
             (None, _) => BackendError::Failed { status: 503 },
         },
-        (status @ 400..500, Some(words)) => {
-            words.meaning().unwrap_or(BackendError::Refused { status })
-        }
+        (status @ 400..500, Some(words)) => words
+            .meaning(status)
+            .unwrap_or(BackendError::Refused { status }),
         (status @ 400..500, None) => BackendError::Refused { status },
-        (status @ 500.., words) => match words.and_then(|words| words.meaning()) {
+        (status @ 500.., words) => match words.and_then(|words| words.meaning(status)) {
             Some(known) => known,
             None => BackendError::Failed { status },
         },
@@ -60,7 +60,7 @@ pub(super) fn amid(error: &Value) -> BackendError {
         .and_then(|code| u16::try_from(code).ok())
         .filter(|code| (400..600).contains(code))
         .unwrap_or(500);
-    let meaning = Words::read(error, true).meaning();
+    let meaning = Words::read(error, true).meaning(status);
     meaning.unwrap_or(match status {
         429 => BackendError::Busy,
         400..500 => BackendError::Refused { status },
@@ -108,7 +108,27 @@ impl Words {
         all.iter().all(|part| self.text.contains(part))
     }
 
-    fn meaning(&self) -> Option<BackendError> {
+    /// Whether it says that the model sees nothing at all, and not that it does not take one
+    /// image, or so many.
+    fn sees_nothing(&self) -> bool {
+        if self.has(&["mmproj"])
+            || self.has(&["not a multimodal"])
+            || self.has(&["at most 0 image"])
+            || self.has(&["unknown variant", "image"])
+        {
+            return true;
+        }
+        // What is supported instead is told of a format and a number as well.
+        let of_one = self.has(&["format"]) || self.has(&["unsupported image"]);
+        self.is_of_images() && self.has(&["support"]) && !of_one && !self.has(&["at most"])
+    }
+
+    fn is_of_images(&self) -> bool {
+        self.has(&["image"]) || self.has(&["multimodal"])
+    }
+
+    /// `status`: what it came with. `None`: the status tells.
+    fn meaning(&self, status: u16) -> Option<BackendError> {
         let capable = |what| Some(BackendError::NotCapable { what });
         if self.has(&["context", "length"])
             || self.has(&["exceed", "context"])
@@ -126,8 +146,12 @@ impl Words {
         {
             return Some(BackendError::ModelMissing);
         }
-        if self.has(&["image"]) || self.has(&["multimodal"]) || self.has(&["mmproj"]) {
+        if self.sees_nothing() {
             return capable("images");
+        }
+        // An image that can't be read is a fault of one question, whatever it is told with.
+        if self.is_of_images() && status >= 500 {
+            return Some(BackendError::Refused { status });
         }
         if self.has(&["tool choice"])
             || self.has(&["tool-call-parser"])
@@ -214,6 +238,48 @@ mod tests {
             (
                 400,
                 None,
+                r#"{"object":"error","message":"facebook/opt-125m is not a multimodal model"}"#,
+                NotCapable { what: "images" },
+            ),
+            (
+                400,
+                None,
+                r#"{"message":"At most 0 image(s) may be provided in one prompt.","object":"error"}"#,
+                NotCapable { what: "images" },
+            ),
+            (
+                422,
+                None,
+                r#"{"error":{"message":"unknown variant `image_url`, expected `text`"}}"#,
+                NotCapable { what: "images" },
+            ),
+            (
+                400,
+                None,
+                r#"{"message":"At most 1 image(s) may be provided in one request.","object":"error"}"#,
+                Refused { status: 400 },
+            ),
+            (
+                400,
+                None,
+                r#"{"message":"The model only supports at most 1 image items","object":"error"}"#,
+                Refused { status: 400 },
+            ),
+            (
+                400,
+                None,
+                r#"{"error":{"message":"You uploaded an unsupported image."}}"#,
+                Refused { status: 400 },
+            ),
+            (
+                500,
+                None,
+                r#"{"error":{"message":"Failed to load image or audio file"}}"#,
+                Refused { status: 500 },
+            ),
+            (
+                400,
+                None,
                 r#"{"message":"\"auto\" tool choice requires --enable-auto-tool-choice","object":"error"}"#,
                 NotCapable { what: "tools" },
             ),
@@ -253,6 +319,10 @@ mod tests {
         let failed = Some(BackendError::Failed { status: 500 });
         assert_eq!(of(r#"{"error":{"message":"x","code":500}}"#), failed);
         assert_eq!(of(r#"{"error":"x"}"#), failed);
+        assert_eq!(
+            of(r#"{"error":"failed to process image"}"#),
+            Some(BackendError::Refused { status: 500 })
+        );
         assert_eq!(
             of(r#"{"object":"error","message":"x","code":429}"#),
             Some(BackendError::Busy)
