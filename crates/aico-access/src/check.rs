@@ -12,7 +12,7 @@ use aico_vault::{PersonKeyError, Vault};
 
 use crate::home::{Open, PERSON_DB, blocking, person_folder};
 use crate::stores::{person_key, steady_with_key, system_key};
-use crate::{ErrorKind, Home, HomeError, PartChecked, Person, Rescue, Stage, older_copy};
+use crate::{ErrorKind, Home, HomeError, PartChecked, Person, Rescue, Stage, older_copy, secrets};
 
 /// In the audit's table.
 const CHECKED: &str = "store.check";
@@ -26,6 +26,8 @@ pub enum CheckedPart {
     Registry,
     /// `system.db`.
     System,
+    /// The secrets of the configuration.
+    Secrets,
     /// A person's keyring.
     Keyring,
     /// A person's database.
@@ -44,6 +46,7 @@ impl CheckedPart {
             Self::Header => "header",
             Self::Registry => "registry",
             Self::System => "system",
+            Self::Secrets => "secrets",
             Self::Keyring => "keyring",
             Self::Database => "database",
             Self::Journal => "journal",
@@ -204,8 +207,9 @@ impl Checked {
 impl Home {
     /// Looks whether everything is sound, and tells of each thing as it is known. Quick: structure,
     /// identity and what the registry knows of each store. Full: every page and record is
-    /// authenticated too. What is met of a person's that does not open is told, and the others'
-    /// are looked at all the same. `told` stops it with `false`.
+    /// authenticated too; the configuration's secrets are, either way. What is met of a person's
+    /// that does not open is told, and the others' are looked at all the same. `told` stops it with
+    /// `false`.
     ///
     /// # Errors
     /// While locked; while keys are changed or another check runs; when nobody listens any more.
@@ -266,7 +270,9 @@ impl Home {
             let database = Checked::new(CheckedPart::System, root.join(crate::home::SYSTEM_DB));
             let looked = system_key(&vault)
                 .and_then(|(_, key)| Ok(system.check(key.expose(), full, home.while_ready())?));
-            Ok([header, registry, looked_at(database, looked)])
+            let mut checks = vec![header, registry, looked_at(database, looked)];
+            checks.extend(secrets_of(&vault));
+            Ok(checks)
         });
         for checked in checks.await? {
             telling.tell(checked)?;
@@ -439,6 +445,30 @@ impl Home {
     }
 }
 
+/// The secrets of the configuration, if there are any, and those that a change of keys set aside.
+fn secrets_of(vault: &Vault) -> Vec<Checked> {
+    let there = Checked::new(CheckedPart::Secrets, secrets::path(vault));
+    let mut found = match secrets::check(vault) {
+        Ok(true) => vec![there],
+        Ok(false) => Vec::new(),
+        Err(error) => vec![there.met(&error)],
+    };
+    if let Some(path) = secrets::set_aside_at(vault) {
+        let what_to_do = format!(
+            "Set each secret that the configuration names again: aico config secret set NAME. Then \
+             remove this file: rm '{}'",
+            path.display()
+        );
+        found.push(Checked {
+            state: CheckState::Damaged,
+            problems: vec![ASIDE.to_owned()],
+            what_to_do: Some(what_to_do),
+            ..Checked::new(CheckedPart::Secrets, path)
+        });
+    }
+    found
+}
+
 fn key_of(
     vault: &Vault,
     person: PersonId,
@@ -476,6 +506,7 @@ fn lying_there(
     }
 }
 
+const ASIDE: &str = "the secrets were damaged when the keys were changed, and were set aside";
 const SET_ASIDE: &str = "It is set aside at the next start. Modules that had not read it miss what \
     it held; the stores have it.";
 const LOST_WORDS: &str = "What comes before the damage is still read, and nothing but the log had \

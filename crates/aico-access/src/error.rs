@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aico_store::{OpenError, RegistryError, StoreError};
+use aico_store::{MigrationProgress, OpenError, RegistryError, StoreError};
 use aico_vault::archive::ArchiveError;
 use aico_vault::{
     EncryptedFileError, FileError, KeychainError, KeychainState, OwnerPasswordError, PasswordError,
@@ -13,6 +13,7 @@ use aico_vault::{
 use crate::backup::{self, BackupError};
 use crate::keys;
 use crate::older_copy;
+use crate::secrets;
 use crate::{GrantError, ModuleNameError, NameError, Rescue, SecretError, Stage};
 
 /// A failure of [`crate::Home`]. Texts never hold a name, a password or chat.
@@ -126,6 +127,9 @@ pub enum HomeError {
     /// A database at opening.
     #[error("a store can't be opened")]
     Open(#[source] OpenError),
+    /// The store of who asks is being brought up to this program's version.
+    #[error("your data is being updated for this version of AICO")]
+    Updating(MigrationProgress),
     /// A person's database or keyring is damaged; nobody else's is.
     #[error("a person's data is damaged")]
     PersonDamaged {
@@ -332,6 +336,7 @@ impl HomeError {
             Self::Keyring(PersonKeyError::Sealed { .. }) => ErrorKind::PersonLocked,
             Self::Keyring(error) => keyring_kind(error),
             Self::Open(error) => open_kind(error),
+            Self::Updating(_) => ErrorKind::Busy,
             Self::Store(error) => store_kind(error),
             Self::PersonDamaged { .. } => ErrorKind::Damaged,
             Self::Folder { source, .. } => io_kind(source).unwrap_or(ErrorKind::FolderUnusable),
@@ -345,6 +350,22 @@ impl HomeError {
             Self::Secrets(_) => ErrorKind::Damaged,
             Self::Crypto | Self::Task => ErrorKind::Other,
         }
+    }
+
+    /// A sentence about how far it is, where waiting is all there is to do.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        let Self::Updating(now) = self else {
+            return None;
+        };
+        let percent = now.percent;
+        Some(match now.left {
+            Some(left) => format!(
+                "{percent} % is done, and it takes about {} s more.",
+                left.as_secs().max(1)
+            ),
+            None => format!("{percent} % is done."),
+        })
     }
 
     /// What the person can do about it.
@@ -361,6 +382,14 @@ impl HomeError {
         }
         if let Self::Store(StoreError::ReadOnly) = self {
             return Some(older_copy::DECIDE.to_owned());
+        }
+        if let Self::Updating(_) = self {
+            return Some(UPDATING.to_owned());
+        }
+        if let Self::Secrets(error) = self
+            && let Some(advice) = secrets::advice(error)
+        {
+            return Some(advice);
         }
         let text = match self.kind() {
             ErrorKind::TargetUnusable => {
@@ -462,6 +491,9 @@ impl HomeError {
         }
     }
 }
+
+const UPDATING: &str =
+    "It goes on by itself. What you asked for was not done: try again in a moment.";
 
 const READ_ONLY: &str = "What is there can be read. See why the system took the disk to be \
     read-only (its log tells), then make it writable; AICO goes on by itself.";

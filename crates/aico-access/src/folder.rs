@@ -102,7 +102,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
 
 /// The same with what is missing above it, and so that a power cut does not take it away again with
 /// all that is put into it.
-fn create_durable(path: &Path) -> io::Result<()> {
+pub(crate) fn create_durable(path: &Path) -> io::Result<()> {
     let path = std::path::absolute(path)?;
     let missing = path.ancestors().take_while(|above| !above.exists());
     let missing: Vec<_> = missing.filter_map(Path::parent).collect();
@@ -125,6 +125,12 @@ fn open_private(path: &Path) -> io::Result<File> {
 
 #[cfg(unix)]
 fn check_private(path: &Path) -> Result<(), HomeError> {
+    check_private_of(aico_vault::current_uid(), path)
+}
+
+/// The same for a user by their number: only root could make a folder that is another's.
+#[cfg(unix)]
+fn check_private_of(me: u32, path: &Path) -> Result<(), HomeError> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = path.display();
     let wrong = |why, mend: String| HomeError::UnsafeFolder {
@@ -149,7 +155,6 @@ fn check_private(path: &Path) -> Result<(), HomeError> {
             "Choose another one with --data.".to_owned(),
         ));
     }
-    let me = aico_vault::current_uid();
     if about.uid() != me {
         return Err(wrong(
             "belongs to another user",
@@ -229,6 +234,25 @@ mod tests {
         let link = temp.path().join("link");
         symlink(&path, &link).unwrap();
         assert!(mend(DataFolder::claim(&link).unwrap_err()).contains("--data"));
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused_with_what_mends_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("data");
+        create_private(&path).unwrap();
+        check_private(&path).unwrap();
+        let other = aico_vault::current_uid() ^ 1;
+        match check_private_of(other, &path) {
+            Err(HomeError::UnsafeFolder { why, mend, .. }) => {
+                assert_eq!(why, "belongs to another user");
+                assert!(
+                    mend.contains(&format!("sudo chown -R {other} {}", path.display())),
+                    "{mend}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -108,18 +108,35 @@ impl Home {
     /// it goes on all the same.
     ///
     /// # Errors
-    /// Unknown person, a sealed one who has not signed in; damage; [`ErrorKind::Busy`].
+    /// Unknown person, a sealed one who has not signed in; damage; [`ErrorKind::Busy`], which is
+    /// [`HomeError::Updating`] while it is brought up to this program's version.
     pub async fn store_of(&self, person: PersonId) -> Result<Store, HomeError> {
-        match tokio::time::timeout(PATIENCE, self.store_in_time(person)).await {
+        self.store_within(person, PATIENCE).await
+    }
+
+    pub(crate) async fn store_within(
+        &self,
+        person: PersonId,
+        patience: Duration,
+    ) -> Result<Store, HomeError> {
+        match tokio::time::timeout(patience, self.store_in_time(person)).await {
             Ok(opened) => opened,
-            Err(_) => Err(HomeError::Store(StoreError::Busy)),
+            Err(_) => Err(match self.inner.updating.of(person) {
+                Some(progress) => HomeError::Updating(progress),
+                None => HomeError::Store(StoreError::Busy),
+            }),
         }
     }
 
     /// The same, however long it takes: for work that nobody waits for.
     pub(crate) async fn store_in_time(&self, person: PersonId) -> Result<Store, HomeError> {
-        let open = self.opened()?;
         self.used();
+        self.store_unasked(person).await
+    }
+
+    /// The same where nobody has asked for it: it keeps nothing from being locked.
+    pub(crate) async fn store_unasked(&self, person: PersonId) -> Result<Store, HomeError> {
+        let open = self.opened()?;
         if let Some(store) = open.persons.get(person) {
             return Ok(store);
         }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use aico_vault::file::Claim;
+use aico_vault::file::{Claim, Form};
+use aico_vault::fs::{self, Context as _};
 use aico_vault::{EncryptedFile, EncryptedFileError, Owner, Purpose, Vault};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ const FILE_LONGEST: u64 = (SECRETS_MOST * (SECRET_LONGEST + 256) * 6) as u64;
 
 /// In the home.
 const FILE: &str = "secrets";
+/// What a change of keys makes of a damaged one.
+const DAMAGED: &str = "secrets.damaged";
 /// The file's id: there is one.
 const ID: [u8; 16] = *b"aico-secrets\0\0\0\0";
 const VERSION: u32 = 1;
@@ -159,16 +162,27 @@ impl Home {
         .await
     }
 
-    /// Puts the file under the present root key; one that is there already stays as it is.
+    /// Puts the file under the present root key; one that is there already stays as it is. A
+    /// damaged one is set aside: it would keep the root key from being changed for good, and what
+    /// is in it can be set again.
     pub(crate) async fn seal_secrets_anew(&self, open: &Open) -> Result<(), HomeError> {
         let vault = open.vault.clone();
         self.held(move || {
             let _one = WRITING.lock();
-            let path = path(&vault);
-            if !path.exists() || Claim::read(&path)?.epoch == vault.key_epoch() {
-                return Ok(());
+            match under_another_key(&vault) {
+                Ok(Some(all)) => write(&vault, &all),
+                Ok(None) => Ok(()),
+                Err(HomeError::Secrets(error)) if damaged(&error).is_some() => {
+                    set_aside(&vault)?;
+                    tracing::error!(
+                        %error,
+                        "The secrets of the configuration are damaged and were set aside. Set each \
+                         of them again: aico config secret set NAME"
+                    );
+                    Ok(())
+                }
+                Err(error) => Err(error),
             }
-            write(&vault, &read(&vault)?)
         })
         .await
     }
@@ -211,31 +225,95 @@ pub(crate) fn to_archive(vault: &Vault) -> Result<Option<Zeroizing<String>>, Hom
     Ok(Some(Zeroizing::new(text)))
 }
 
-/// The same back from one, into a home that is being made.
-pub(crate) fn put_back(vault: &Vault, text: &str) -> Result<(), HomeError> {
-    let damaged = |_| EncryptedFileError::DamagedHeader {
-        path: path(vault),
-        reason: "what the backup has of it makes no sense",
+/// The same back from one, into a home that is being made. `no_sense`: what the backup has of them
+/// is nothing of the kind.
+pub(crate) fn put_back(
+    vault: &Vault,
+    text: &str,
+    no_sense: impl FnOnce() -> HomeError,
+) -> Result<(), HomeError> {
+    let Ok(all) = serde_json::from_str::<Secrets>(text) else {
+        return Err(no_sense());
     };
-    let all: Secrets = serde_json::from_str(text).map_err(damaged)?;
     let _one = WRITING.lock();
     write(vault, &all)
 }
 
-fn path(vault: &Vault) -> PathBuf {
+/// Where they are.
+pub(crate) fn path(vault: &Vault) -> PathBuf {
     vault.data().join(FILE)
 }
 
-/// All of it, authenticated before any of it is used.
-fn read(vault: &Vault) -> Result<Secrets, HomeError> {
-    let path = path(vault);
-    if !path.exists() {
-        return Ok(Secrets {
-            version: VERSION,
-            ..Secrets::default()
-        });
+/// Where those are that a change of keys has set aside, if it did.
+pub(crate) fn set_aside_at(vault: &Vault) -> Option<PathBuf> {
+    let path = vault.data().join(DAMAGED);
+    path.exists().then_some(path)
+}
+
+/// Opens them and authenticates all of them; `false`: there are none.
+pub(crate) fn check(vault: &Vault) -> Result<bool, HomeError> {
+    let _one = WRITING.lock();
+    Ok(read_there(vault)?.is_some())
+}
+
+/// What can be done about it, where the file is damaged.
+pub(crate) fn advice(error: &EncryptedFileError) -> Option<String> {
+    let path = damaged(error)?.display();
+    Some(format!(
+        "Move the file away, then set each secret again with `aico config secret set NAME`: \
+         mv '{path}' '{path}.aside'"
+    ))
+}
+
+/// The file, if it is at fault. A disk that can't be read now says nothing about the file, and one
+/// of a newer program is not ours to set aside.
+fn damaged(error: &EncryptedFileError) -> Option<&Path> {
+    match error {
+        EncryptedFileError::NotEncrypted { path }
+        | EncryptedFileError::Foreign { path, .. }
+        | EncryptedFileError::WrongKey { path }
+        | EncryptedFileError::DamagedHeader { path, .. }
+        | EncryptedFileError::Damaged { path, .. }
+        | EncryptedFileError::Cut { path, .. } => Some(path),
+        _ => None,
     }
-    let text = text_of(vault, &path)?;
+}
+
+/// Gives a damaged file a name under which nothing reads it any more. One that has the name goes:
+/// the root key that it was under is forgotten since.
+fn set_aside(vault: &Vault) -> Result<(), HomeError> {
+    let (fs, path) = (vault.filesystem(), path(vault));
+    fs.rename(&path, &vault.data().join(DAMAGED))
+        .on("rename", &path)
+        .and_then(|()| fs::sync_parent(&*fs, &path))?;
+    Ok(())
+}
+
+/// What is there under a root key from before.
+fn under_another_key(vault: &Vault) -> Result<Option<Secrets>, HomeError> {
+    match Claim::read(&path(vault)) {
+        Ok(claim) if claim.epoch == vault.key_epoch() => Ok(None),
+        Ok(_) => read_there(vault),
+        Err(EncryptedFileError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(vault: &Vault) -> Result<Secrets, HomeError> {
+    let none = || Secrets {
+        version: VERSION,
+        ..Secrets::default()
+    };
+    Ok(read_there(vault)?.unwrap_or_else(none))
+}
+
+/// All of it, authenticated before any of it is used; `None`: there is no file.
+fn read_there(vault: &Vault) -> Result<Option<Secrets>, HomeError> {
+    let path = path(vault);
+    let text = match text_of(vault, &path) {
+        Err(HomeError::Secrets(EncryptedFileError::Absent { .. })) => return Ok(None),
+        text => text?,
+    };
     let damaged = || {
         HomeError::Secrets(EncryptedFileError::DamagedHeader {
             path: path.clone(),
@@ -250,14 +328,21 @@ fn read(vault: &Vault) -> Result<Secrets, HomeError> {
             known: VERSION as u16,
         }));
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 fn text_of(vault: &Vault, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    let claim = Claim::read(path)?;
+    if claim.form != Form::Finished {
+        return Err(EncryptedFileError::Foreign {
+            path: path.to_owned(),
+            what: "form",
+        }
+        .into());
+    }
     // Under the key before, as long as a rotation has not come to it.
-    let epoch = Claim::read(path)?.epoch;
     let key = vault
-        .file_key_of(epoch, Purpose::Configuration, Owner::System, ID)
+        .file_key_of(claim.epoch, Purpose::Configuration, Owner::System, ID)
         .ok_or_else(|| EncryptedFileError::WrongKey {
             path: path.to_owned(),
         })?;

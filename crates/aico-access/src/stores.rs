@@ -131,7 +131,7 @@ impl Home {
     pub(crate) async fn open_system(&self, vault: &Vault) -> Result<Store, HomeError> {
         let (vault, path) = (vault.clone(), self.root().join(SYSTEM_DB));
         let modules = modules_of_system(&self.inner.config);
-        let options = self.inner.updating.options();
+        let options = self.inner.updating.options(None);
         blocking(move || {
             let (_, key) = system_key(&vault)?;
             let registry = Arc::new(vault);
@@ -177,7 +177,7 @@ impl Home {
         person: PersonId,
         keys: PersonKeys,
     ) -> Result<Store, HomeError> {
-        let options = self.inner.updating.options();
+        let options = self.inner.updating.options(Some(person));
         self.on_person_file(vault, person, keys, |it| {
             let key = it.key.expose();
             Store::open_with(&it.path, key, &it.identity, &it.modules, it.vault, options)

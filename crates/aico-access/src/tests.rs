@@ -6,16 +6,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use aico_contracts::ids::PersonId;
-use aico_store::Progress;
+use aico_store::{Migration, ModuleMigrations, Progress};
 use aico_vault::keychain::Keychains;
 use aico_vault::{KdfCost, KeyId, Password, Purpose, WrapKind};
 use jiff::Timestamp;
 
-use crate::backup::BackupRequest;
+use crate::backup::{BackupRequest, Keep, RestoreSecret, restore_person};
 use crate::home::{PERSON_DB, person_folder};
 use crate::stores::steady_with_key;
 use crate::{
-    ErrorKind, Home, HomeConfig, HomeError, Person, PersonName, Rotate, SetupProof, Source, Stage,
+    CheckState, Checked, CheckedPart, ErrorKind, Home, HomeConfig, HomeError, Person, PersonName,
+    Rotate, SetupProof, Source, Stage,
 };
 
 const OWNER: &str = "velvet harbour moss lantern";
@@ -26,9 +27,8 @@ fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
 
-/// Set up, and open.
-async fn home(data: &Path) -> Home {
-    let home = Home::open(HomeConfig {
+fn config(data: &Path) -> HomeConfig {
+    HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::minimum(),
         keychains: Arc::new(Keychains::new(Vec::new())),
@@ -38,8 +38,16 @@ async fn home(data: &Path) -> Home {
         system_migrations: Vec::new(),
         person_migrations: Vec::new(),
         person_exports: Vec::new(),
-    })
-    .unwrap();
+    }
+}
+
+/// Set up, and open.
+async fn home(data: &Path) -> Home {
+    set_up(config(data)).await
+}
+
+async fn set_up(config: HomeConfig) -> Home {
+    let home = Home::open(config).unwrap();
     let done = home
         .set_up(SetupProof::LocalSocket, "Ada", &password(OWNER), "test")
         .await;
@@ -183,6 +191,226 @@ async fn a_damaged_keyring_of_the_owner_keeps_no_master_password_from_being_chan
     let state = home.rotation();
     assert!(state.failed.is_none(), "{:?}", state.failed);
     assert_eq!(epoch_of_database(&home, owner).await, Some(2));
+}
+
+/// What a check says of the secrets.
+async fn secrets_checked(home: &Home) -> Vec<Checked> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let checked = home.check_stores(false, move |checked| {
+        if checked.part == CheckedPart::Secrets {
+            tell.send(checked).unwrap();
+        }
+        true
+    });
+    checked.await.unwrap();
+    told.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_secrets_keep_no_keys_from_being_changed_and_a_check_tells_of_them() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let path = home.root().join("secrets");
+    let aside = home.root().join("secrets.damaged");
+    let states = |all: &[Checked]| all.iter().map(|one| one.state).collect::<Vec<_>>();
+    assert!(secrets_checked(&home).await.is_empty());
+    home.set_secret("openai", "one").await.unwrap();
+    assert_eq!(states(&secrets_checked(&home).await), [CheckState::Sound]);
+
+    damage(&path);
+    let bad = std::fs::read(&path).unwrap();
+    let found = secrets_checked(&home).await;
+    assert_eq!(states(&found), [CheckState::Damaged]);
+    let command = format!("mv '{0}' '{0}.aside'", path.display());
+    assert!(found[0].what_to_do.as_ref().unwrap().contains(&command));
+    // What can't be read is not written over, and what helps is told.
+    let error = home.set_secret("other", "two").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.what_to_do().unwrap().contains(&command));
+    assert_eq!(std::fs::read(&path).unwrap(), bad);
+
+    rotate(&home, false).await;
+    assert!(!path.exists());
+    assert_eq!(std::fs::read(&aside).unwrap(), bad);
+    home.set_secret("openai", "one").await.unwrap();
+    let found = secrets_checked(&home).await;
+    assert_eq!(states(&found), [CheckState::Sound, CheckState::Damaged]);
+    assert_eq!(found[1].path, aside);
+    let advice = found[1].what_to_do.as_ref().unwrap();
+    assert!(advice.contains("aico config secret set"), "{advice}");
+    std::fs::remove_file(&aside).unwrap();
+    assert_eq!(states(&secrets_checked(&home).await), [CheckState::Sound]);
+
+    // Nothing of it keeps the next one, and what is whole goes along.
+    rotate(&home, false).await;
+    assert_eq!(*home.secret("openai").await.unwrap(), "one");
+    assert!(!aside.exists());
+    home.stop().await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_can_not_be_used_now_are_not_taken_for_damaged() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let path = home.root().join("secrets");
+    home.set_secret("openai", "one").await.unwrap();
+    let open_to = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, mode).unwrap();
+    };
+    open_to(0o644);
+    let root = || Rotate {
+        root: true,
+        ..Rotate::default()
+    };
+    let begun = home.rotate(root(), Some(&password(OWNER)), "test").await;
+    begun.map(drop).unwrap();
+    until("the change of keys", async || !home.rotation().running).await;
+    let failed = home.rotation().failed.unwrap();
+    assert_eq!(failed.kind, ErrorKind::FolderUnusable, "{failed:?}");
+    assert!(path.exists() && !home.root().join("secrets.damaged").exists());
+
+    open_to(0o600);
+    assert!(goes_on(&home, root()).await);
+    assert_eq!(*home.secret("openai").await.unwrap(), "one");
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_the_damaged_secrets_says_so_and_removes_no_older_one() {
+    let data = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    home.set_secret("openai", "one").await.unwrap();
+    let request = || BackupRequest {
+        folder: Some(to.path().to_owned()),
+        keep: Keep {
+            daily: Some(1),
+            weekly: None,
+        },
+        ..BackupRequest::default()
+    };
+    let whole = home.create_backup(request(), |_| true).await.unwrap();
+    assert!(whole.secrets_left_out.is_none() && !whole.nothing_removed);
+    damage(&home.root().join("secrets"));
+    let made = home.create_backup(request(), |_| true).await.unwrap();
+    let why = made.secrets_left_out.unwrap();
+    assert!(why.contains("damaged"), "{why}");
+    assert!(made.nothing_removed && made.removed.is_empty());
+    assert!(made.left_out.is_empty() && whole.path.exists());
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyring_out_of_a_backup_stays_only_with_everything_else_of_it() {
+    const NOTES: ModuleMigrations = ModuleMigrations {
+        module: "notes",
+        migrations: &[Migration {
+            version: 1,
+            name: "notes",
+            sql: "CREATE TABLE notes_note (id INTEGER PRIMARY KEY) STRICT;",
+        }],
+    };
+    let data = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let with = |person_migrations| HomeConfig {
+        person_migrations,
+        ..config(data.path())
+    };
+    let home = set_up(with(vec![NOTES])).await;
+    let ben = add(&home, "Ben").await.id;
+    let request = BackupRequest {
+        folder: Some(to.path().to_owned()),
+        ..BackupRequest::default()
+    };
+    let archive = home.create_backup(request, |_| true).await.unwrap().path;
+    let keyring = keyring(&home, ben);
+    let on_system = async |home: Home, sql: &'static str| {
+        let open = home.opened().unwrap();
+        let done = open.system.write(|tx| Ok(tx.execute_batch(sql)?));
+        done.await.unwrap();
+        drop(open);
+        home.stop().await.unwrap();
+    };
+    let can_not_be_noted = "CREATE TRIGGER refuse BEFORE INSERT ON access_audit
+                            WHEN NEW.action = 'backup.restore-person'
+                            BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    on_system(home, can_not_be_noted).await;
+
+    let restored = |modules| {
+        let secret = RestoreSecret::Password(password(OWNER));
+        restore_person(with(modules), archive.clone(), secret, "Ben", |_| true)
+    };
+    // A program that does not know the database of then refuses it, after the keyring is in place.
+    let fails = async || {
+        let refused = restored(Vec::new()).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NewerData, "{refused}");
+    };
+    std::fs::write(&keyring, "no keyring").unwrap();
+    fails().await;
+    assert_eq!(std::fs::read(&keyring).unwrap(), b"no keyring");
+    let aside = keyring.with_file_name("keyring.before-restore");
+    assert!(!aside.exists());
+    std::fs::remove_file(&keyring).unwrap();
+    fails().await;
+    let note = keyring.with_file_name("keyring.from-backup");
+    assert!(!keyring.exists() && !note.exists());
+
+    // The database is the one of then, so its keyring stays: without it nothing would open.
+    restored(vec![NOTES]).await.map(drop).unwrap_err();
+    let before = keyring.with_file_name("person.db.before-restore");
+    assert!(keyring.exists() && before.exists());
+    // It has yet to be told that the password of then counts: the next one does, as after a kill.
+    let home = Home::open(with(vec![NOTES])).unwrap();
+    home.unlock(&password(OWNER), "test").await.unwrap();
+    on_system(home, "DROP TRIGGER refuse").await;
+    let done = restored(vec![NOTES]).await.unwrap();
+    assert!(done.password_of_then && keyring.exists() && !note.exists());
+    let done = restored(vec![NOTES]).await.unwrap();
+    assert!(!done.password_of_then);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_changes_single_keys_without_a_password_and_never_the_root_key() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let open = home.opened().unwrap();
+    let key = async || home.store_of(open.owner).await.unwrap().key();
+    let (system, owners) = (open.system.key(), key().await);
+    let what = Rotate {
+        purposes: vec![
+            Purpose::SystemDatabase,
+            Purpose::PersonDatabase,
+            Purpose::SigningKey,
+        ],
+        ..Rotate::default()
+    };
+    let begun = home.rotate(what, None, "test").await.unwrap();
+    assert!(begun.phrase.is_none());
+    until("the change of keys", async || !home.rotation().running).await;
+    let state = home.rotation();
+    assert!(state.failed.is_none(), "{:?}", state.failed);
+    assert_ne!(open.system.key(), system);
+    assert_ne!(key().await, owners);
+
+    let epoch = open.vault.key_epoch();
+    for compromised in [false, true] {
+        let what = Rotate {
+            root: true,
+            compromised,
+            ..Rotate::default()
+        };
+        let refused = home.rotate(what, None, "test").await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WrongPassword);
+        assert!(!home.rotation().running);
+    }
+    assert_eq!(open.vault.key_epoch(), epoch);
+    assert_eq!(open.vault.earlier_epoch(), None);
+    drop(open);
+    home.stop().await.unwrap();
 }
 
 /// Cuts off what changes keys: these steps are left.
@@ -506,11 +734,13 @@ async fn an_archive_whose_making_ends_as_it_gets_its_name_is_within_reach_of_an_
     let dropped = erased.unwrap().dropped;
     assert!(dropped.iter().any(|one| one.path == archive));
 
-    // One that was never there is forgotten with the next backup to its folder.
+    // One that was never there is forgotten with the next backup to its folder, where nobody was
+    // erased since it was noted.
     std::fs::remove_file(&archive).unwrap();
     let open = home.opened().unwrap();
     let nobody = open.system.write(|tx| {
         tx.execute("DELETE FROM backup_archive_person", [])?;
+        tx.execute("UPDATE access_tombstone SET erased_ms = 0", [])?;
         Ok(())
     });
     nobody.await.unwrap();
@@ -527,11 +757,11 @@ async fn who_is_in_an_archive_whose_maker_ended_early_is_noted_by_the_next_start
     let away = tempfile::tempdir().unwrap();
     let home = home(data.path()).await;
     let ben = add(&home, "Ben").await;
-    let request = BackupRequest {
+    let request = || BackupRequest {
         folder: Some(to.path().to_owned()),
         ..BackupRequest::default()
     };
-    let archive = home.create_backup(request, |_| true).await.unwrap().path;
+    let archive = home.create_backup(request(), |_| true).await.unwrap().path;
     // As it is when the process ends between the archive's name and the note of who is in it.
     let open = home.opened().unwrap();
     let nobody = open.system.write(|tx| {
@@ -548,7 +778,11 @@ async fn who_is_in_an_archive_whose_maker_ended_early_is_noted_by_the_next_start
         panic!("{:?}", erased.out_of_reach);
     };
     assert_eq!(left.path, archive);
-    assert!(left.why.contains("may be"), "{}", left.why);
+    assert!(left.why.contains("may be in it"), "{}", left.why);
+
+    // What was told as out of reach is not forgotten by a backup to its folder meanwhile.
+    let made = home.create_backup(request(), |_| true).await.unwrap().path;
+    assert_eq!(noted_archives(&home).await, [archive.clone(), made]);
 
     // Its disk is there again: the next start finishes the erasure in it.
     std::fs::rename(&elsewhere, &archive).unwrap();
@@ -556,7 +790,7 @@ async fn who_is_in_an_archive_whose_maker_ended_early_is_noted_by_the_next_start
     home.sweep().await.unwrap();
     assert!(std::fs::metadata(&archive).unwrap().len() < before);
     let inside = open.system.read(|db| {
-        let mut query = db.prepare("SELECT person FROM backup_archive_person")?;
+        let mut query = db.prepare("SELECT DISTINCT person FROM backup_archive_person")?;
         let persons = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
         Ok(persons.collect::<Result<Vec<_>, _>>()?)
     });

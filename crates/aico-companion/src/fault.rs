@@ -64,7 +64,12 @@ pub(crate) fn from_home(error: HomeError) -> Fault {
         ErrorKind::StorageFull => Fault::storage_full(),
         ErrorKind::StorageReadOnly => Fault::storage_read_only(),
         ErrorKind::StorageFailing => Fault::storage_failing(),
-        ErrorKind::Busy => Fault::busy("Your conversations can't be reached just now"),
+        ErrorKind::Busy => match error.detail() {
+            Some(how_far) => Fault::busy("Your data is being updated for this version of AICO")
+                .with_detail(how_far)
+                .with_what_to_do(error.what_to_do().unwrap_or_default()),
+            None => Fault::busy("Your conversations can't be reached just now"),
+        },
         ErrorKind::NewerData => Fault::new(
             "newer-data",
             "Your conversations were written by a newer AICO",
@@ -105,4 +110,26 @@ pub(crate) fn unknown() -> Fault {
 
 pub(crate) fn invalid_id() -> Fault {
     Fault::invalid("An id is malformed")
+}
+
+#[cfg(test)]
+mod tests {
+    use aico_access::MigrationProgress;
+
+    use super::*;
+
+    #[test]
+    fn an_update_of_the_data_is_told_with_how_far_it_is() {
+        let now = MigrationProgress {
+            percent: 40,
+            left: None,
+        };
+        let fault = from_home(HomeError::Updating(now));
+        assert_eq!(fault.code, "busy");
+        assert!(fault.title.contains("updated"), "{}", fault.title);
+        assert_eq!(fault.detail, "40 % is done.");
+        assert!(fault.what_to_do.contains("by itself"));
+        let otherwise = from_home(HomeError::Store(StoreError::Busy));
+        assert_eq!((&*otherwise.code, &*otherwise.detail), ("busy", ""));
+    }
 }

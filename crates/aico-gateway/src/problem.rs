@@ -483,6 +483,11 @@ impl From<HomeError> for Problem {
                 problem.detail = Some(chain(&error).into_owned());
             }
             Code::Conflict => problem.title = Some(sentence(&error.to_string())),
+            // Why it takes so long, and how far it is.
+            Code::Busy if matches!(error, HomeError::Updating(_)) => {
+                problem.title = Some(sentence(&error.to_string()));
+                problem.detail = error.detail();
+            }
             // How much, for a change of keys.
             Code::StorageFull if matches!(error, HomeError::NoRoom { .. }) => {
                 problem.detail = Some(sentence(&error.to_string()));
@@ -597,6 +602,27 @@ mod tests {
             Problem::from(Fault::new("brand-new", "x")).code(),
             Code::Internal
         );
+    }
+
+    #[test]
+    fn an_update_of_the_data_is_told_with_how_far_it_is() {
+        let now = aico_access::MigrationProgress {
+            percent: 40,
+            left: Some(Duration::from_secs(35)),
+        };
+        let document = Problem::from(HomeError::Updating(now)).document();
+        assert_eq!((document.status, document.code), (503, Code::Busy));
+        assert_eq!(
+            document.title,
+            "Your data is being updated for this version of AICO"
+        );
+        let detail = document.detail.unwrap();
+        assert!(
+            detail.contains("40 %") && detail.contains("35 s"),
+            "{detail}"
+        );
+        assert!(document.what_to_do.unwrap().contains("by itself"));
+        assert_eq!(document.retry_after_seconds, Some(2));
     }
 
     #[test]

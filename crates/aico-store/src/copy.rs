@@ -150,7 +150,15 @@ impl Store {
         opening.exchange(&record)
     }
 
-    /// The same with a copy that nobody here can open: it takes the place as it lies, and `record`,
+    /// Whether what [`Self::put_back`] began is decided and will be finished by the next opening,
+    /// after it failed.
+    #[must_use]
+    pub fn will_be_put_back(identity: &Identity, registry: &dyn StoreRegistry) -> bool {
+        let noted = registry.get(&snapshot::restore_id(&identity.store_id()));
+        !matches!(noted, Ok(None))
+    }
+
+    /// As [`Self::put_back`], with a copy that nobody here can open: it takes the place as it lies, and `record`,
     /// with its hash, is what is known of it. Nothing of it is checked but that hash. Blocks.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ fn before_id(id: &str) -> String {
     format!("{id}/before-migration")
 }
 
-fn restore_id(id: &str) -> String {
+pub(crate) fn restore_id(id: &str) -> String {
     format!("{id}/restore")
 }
 

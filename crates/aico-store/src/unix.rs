@@ -21,7 +21,11 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 /// The command that makes the file private, or `None` when it is.
 pub(crate) fn privacy_fault(path: &Path, metadata: &Metadata) -> Option<String> {
     // SAFETY: geteuid has no arguments, no failure and no effect.
-    let user = unsafe { libc::geteuid() };
+    privacy_fault_of(unsafe { libc::geteuid() }, path, metadata)
+}
+
+/// The same for a user by their number: only root could make a file that is another's.
+fn privacy_fault_of(user: u32, path: &Path, metadata: &Metadata) -> Option<String> {
     if metadata.uid() != user {
         return Some(format!("chown {user} '{}'", path.display()));
     }
@@ -85,4 +89,24 @@ pub(crate) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Res
 /// Writes all of it.
 pub(crate) fn write_all_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(data, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_another_user_is_refused_with_what_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("person.db");
+        let about = create_private(&path).unwrap().metadata().unwrap();
+        let owner = about.uid();
+        assert_eq!(privacy_fault(&path, &about), None);
+        assert_eq!(privacy_fault_of(owner, &path, &about), None);
+        let other = owner ^ 1;
+        assert_eq!(
+            privacy_fault_of(other, &path, &about),
+            Some(format!("chown {other} '{}'", path.display()))
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use crate::container::{Container, Form, Unreadable};
 use crate::derive::{self, Label, Owner, Purpose};
 use crate::error::{PersonKeyError, UnlockError, VaultError};
+use crate::fs::FileError;
 use crate::fs::faulty::{Dice, Faulty};
 use crate::kdf::KdfCost;
 use crate::key::Key;
@@ -353,6 +354,33 @@ fn a_missing_registry_beside_encrypted_data_is_an_error() {
         by_phrase(&fs),
         Err(UnlockError::Registry(crate::RegistryError::Missing { .. }))
     ));
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused_with_what_mends_it() {
+    let fs = MADE.fs.fork();
+    let insecure = |error: FileError| match error {
+        FileError::Insecure { path, mend, .. } => (path, mend),
+        other => panic!("{other}"),
+    };
+    for path in [data(), &header_path(), &data().join("registry")] {
+        fs.set_foreign(path, true);
+        let refused = match by_phrase(&fs).map(drop) {
+            Err(UnlockError::File(error)) => insecure(error),
+            other => panic!("{}: {other:?}", path.display()),
+        };
+        assert_eq!(refused.0, path);
+        #[cfg(unix)]
+        assert!(refused.1.contains("chown"), "{}", refused.1);
+        fs.set_foreign(path, false);
+    }
+    let vault = by_phrase(&fs).unwrap();
+    fs.set_foreign(&keyring_path(), true);
+    let refused = match vault.open_person(PERSON).map(drop) {
+        Err(PersonKeyError::File(error)) => insecure(error),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused.0, keyring_path());
 }
 
 #[test]

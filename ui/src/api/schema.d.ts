@@ -2735,7 +2735,7 @@ export interface components {
         Erased: {
             /** @description They were dropped from these. */
             dropped: components["schemas"]["HeldBackup"][];
-            /** @description They are still in these: destroy them, or bring them back into reach. */
+            /** @description They are still in these, or may be: destroy them, or bring them back into reach. */
             out_of_reach: components["schemas"]["HeldBackup"][];
         };
         /** @description What happened to a person's conversations, or to the model. */

@@ -12,8 +12,15 @@ export function problemText(error: unknown): string {
   // The daemon speaks of a person to others; this is that person.
   if (error.code === 'person-locked') return t('problem.person-locked');
   const { detail, title, what_to_do } = error.problem;
-  const parts = [codeText(error.code, title), detail, what_to_do];
-  return [...new Set(parts.filter((part): part is string => Boolean(part)))].join(' ');
+  return sentences([codeText(error.code, title), detail, what_to_do]);
+}
+
+/** One after the other, each once: a title ends without a full stop. */
+export function sentences(parts: readonly (string | null | undefined)[]): string {
+  const said = [...new Set(parts.filter((part): part is string => Boolean(part)))];
+  return said
+    .map((part, at) => (at === said.length - 1 || /[.!?…:]$/.test(part) ? part : `${part}.`))
+    .join(' ');
 }
 
 export function codeText(code: string, title?: string | null): string {

@@ -1,7 +1,7 @@
 import { ApiError, api, call } from '../api/client';
 import type { Character, Conversation, Message, MessagePart, Model } from '../api/types';
 import { t } from '../i18n';
-import { codeText, problemText } from '../i18n/problem';
+import { codeText, problemText, sentences } from '../i18n/problem';
 import { LONGEST_FRAME, size } from '../lib/message';
 import { uuid7 } from '../lib/uuid7';
 import { words } from '../markdown/parse';
@@ -38,6 +38,8 @@ class ChatStore {
   /** Why they could not be read the last time. */
   modelsProblem = $state('');
   listFailed = $state(false);
+  /** Why what is the person's own can't be read yet; it is asked for again until it can. */
+  heldUp = $state('');
   older = $state<string | null>(null);
   listing = $state(false);
   current = $state<string | null>(null);
@@ -105,6 +107,7 @@ class ChatStore {
     notices.forget();
     this.listing = false;
     this.listFailed = false;
+    this.heldUp = '';
     this.older = null;
     this.current = null;
     this.stopping = null;
@@ -300,7 +303,10 @@ class ChatStore {
     const mine = this.#connection;
     const page = await call(
       api.GET('/api/v1/conversations', { params: { query: { limit: PAGE } } }),
-    ).catch(() => null);
+    ).catch((error: unknown) => {
+      if (this.#connection === mine && this.#isHeldUp(error)) this.#listSoon();
+      return null;
+    });
     // What was asked for by who has signed out meanwhile is nobody's.
     if (this.#connection !== mine) return;
     this.listing = false;
@@ -308,6 +314,9 @@ class ChatStore {
       this.listFailed = true;
       return;
     }
+    this.heldUp = '';
+    // Where the list was out of reach, whom one talks with was as well.
+    if (!characters.loaded) void characters.load().catch(() => {});
     this.older = page.next ?? null;
     this.#dispatch({ type: 'listed', conversations: page.items, whole: true });
   }
@@ -425,6 +434,27 @@ class ChatStore {
     if (shown && next.threads[shown]?.stale) this.#readSoon(shown, SETTLE_MS);
   }
 
+  /** Notes why, where it passes by itself: their data is being updated, say. */
+  #isHeldUp(error: unknown): boolean {
+    const passes = error instanceof ApiError && error.code === 'busy';
+    // Without what to do: the page does it.
+    this.heldUp = passes
+      ? sentences([codeText(error.code, error.problem.title), error.problem.detail])
+      : '';
+    return passes;
+  }
+
+  #listSoon(): void {
+    if (this.#timers.has(NEW)) return;
+    const again = () => {
+      this.#timers.delete(NEW);
+      // Older ones are being read just now: the list itself is still due.
+      if (this.listing) this.#listSoon();
+      else void this.loadList();
+    };
+    this.#timers.set(NEW, setTimeout(again, READ_AGAIN_MS));
+  }
+
   #readSoon(conversation: string, wait: number): void {
     if (this.#timers.has(conversation)) return;
     this.#timers.set(
@@ -494,9 +524,7 @@ interface Change {
 function whyNot(problem: SendProblem | ApiError): string {
   if (problem.code === 'too-long') return t('chat.toolong');
   if (problem instanceof ApiError) return problemText(problem);
-  return [codeText(problem.code, problem.title), problem.detail, problem.what_to_do]
-    .filter(Boolean)
-    .join(' ');
+  return sentences([codeText(problem.code, problem.title), problem.detail, problem.what_to_do]);
 }
 
 function finishedText(message: Message): string {

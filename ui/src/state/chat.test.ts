@@ -141,6 +141,38 @@ describe('what the page keeps of the daemon', () => {
     await vi.waitFor(() => expect(chat.modelsProblem).toBe(''));
   });
 
+  it('tells how far the update of the person’s data is, and reads it when that is done', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const problem = {
+        code: 'busy',
+        title: 'Your data is being updated for this version of AICO',
+        detail: '40 % is done.',
+        what_to_do: 'Try again in a moment.',
+      };
+      void chat.loadList();
+      (await asked('GET', '/conversations')).answer(problem, 503);
+      await vi.waitFor(() => expect(chat.heldUp).toBe(`${problem.title}. ${problem.detail}`));
+      requests = [];
+      // Older ones are being read in the moment in which it would be read again.
+      chat.older = ID;
+      void chat.loadOlder();
+      const older = await asked('GET', '/conversations');
+      vi.advanceTimersByTime(2000);
+      older.answer(problem, 503);
+      await vi.waitFor(() => expect(chat.listing).toBe(false));
+      requests = [];
+      vi.advanceTimersByTime(2000);
+      (await asked('GET', '/conversations')).answer({ items: [conversation(ID)], next: null });
+      await vi.waitFor(() => expect(chat.heldUp).toBe(''));
+      expect(chat.list.map((one) => one.id)).toEqual([ID]);
+      // Whom one talks with was out of reach as well.
+      await asked('GET', '/characters');
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('believes the newest reading of the models, and the stream above it', async () => {
     void chat.loadModels();
     const older = await asked('GET', '/models');

@@ -364,7 +364,7 @@ fn reach(
                 "it is left to the AICO that this one was restored from. The next backup of this \
                  one that goes to its folder takes them out"
             } else if archive.untold {
-                "it is not there now. AICO ended before it noted who is in it, so they may be"
+                "it is not there now. AICO ended before it noted who is in it: they may be in it"
             } else {
                 "it is not there now"
             };

@@ -1,20 +1,22 @@
 //! One person's data put back into the home that it came from. Everybody else's stays as it is.
 
-use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use aico_store::{Identity, OpenError, Store};
 use aico_vault::archive::{Archive, ArchiveError};
 use aico_vault::fs::OsFilesystem;
 use aico_vault::{PersonKeyError, PersonKeys, Vault};
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::BackupStep;
 use super::create::STAGING;
 use super::error::BackupError;
-use super::files::{at, unpack};
+use super::files::{at, new_private, sha256_of, unpack};
 use super::keys;
 use super::manifest::{PersonEntry, PersonRow};
 use super::noted::read_tombstones;
@@ -33,7 +35,8 @@ pub struct PutBack {
     pub rows: u64,
     /// The files that what was there before is kept in, if there was anything.
     pub kept: Vec<PathBuf>,
-    /// Their keyring was damaged or gone and is the archive's: their password is the one of then.
+    /// Their keyring was damaged or gone and is the archive's: their password is the one of then. Of
+    /// a call that was cut off in between the next one says it.
     pub password_of_then: bool,
 }
 
@@ -46,7 +49,9 @@ const PUT_BACK: &str = "backup.restore-person";
 /// earlier call has kept stays.
 ///
 /// # Errors
-/// [`BackupError`]; whatever is wrong with archive, password or disk. Then their data is as it was.
+/// [`BackupError`]; whatever is wrong with archive, password or disk. Then their data is as it was;
+/// it is put back where only the note of it in the system's store fails, and the same call again
+/// finishes that.
 pub async fn restore_person(
     config: HomeConfig,
     archive: PathBuf,
@@ -110,41 +115,49 @@ async fn put_back(
     let modules = home.inner.config.person_migrations.clone();
     let id = entry.id;
     let to = person_folder(home.root(), id).join(PERSON_DB);
-    let (row, kept, password_of_then) = blocking(move || {
+    let root = home.root().to_owned();
+    let (row, mut kept, put) = blocking(move || {
         let random = uuid::Uuid::new_v4().simple().to_string();
         let staging = Scratch(data.join(format!("{STAGING}{}", &random[..16])));
         folder::create_private(&staging.0).map_err(at(&staging.0))?;
         let from = staging.0.join("unpacked.db");
         let (row, keyring, mut reader) = open_piece(&archive, entry.id)?;
         unpack(&mut reader, &from, &mut |_| true)?;
-        let Keys {
-            keys,
-            from_archive,
-            aside,
-        } = keys_of(&vault, &entry, &keyring)?;
-        let Some(keys) = keys else {
-            let mut kept = put_sealed(&vault, &from, &to, &entry, &archive)?;
-            kept.extend(aside);
-            return Ok((row, kept, from_archive));
+        let (keys, mut put) = keys_of(&vault, &entry, &keyring)?;
+        let key = match &keys {
+            Some(keys) => Some(keys::person_key(keys, entry.database.key)?),
+            None => None,
         };
-        let key = keys::person_key(&keys, entry.database.key)?;
-        let expected = entry.database.rows;
-        let mut kept = Store::put_back(
-            &from,
-            &to,
-            &key,
-            &Identity::person(*entry.id.as_bytes()),
-            &modules,
-            Arc::new(vault),
-            // Of one who was sealed then nothing was counted.
-            &|said| entry.sealed || said.rows == expected,
-        )?;
-        kept.extend(aside);
-        Ok((row, kept, from_archive))
+        // Before their data is exchanged: it can be lost at any moment, and after that it would be
+        // of other data.
+        working::remove_from(&root, entry.id)?;
+        let (identity, registry) = (Identity::person(*entry.id.as_bytes()), vault.clone());
+        let done = match key {
+            Some(key) => Store::put_back(
+                &from,
+                &to,
+                &key,
+                &identity,
+                &modules,
+                Arc::new(vault),
+                // Of one who was sealed then nothing was counted.
+                &|said| entry.sealed || said.rows == entry.database.rows,
+            )
+            .map_err(HomeError::from),
+            None => put_sealed(&vault, &from, &to, &entry, &archive),
+        };
+        if let Some(put) = &mut put {
+            // Where it failed once it was decided, the next opening finishes it.
+            put.stays = done.is_ok() || Store::will_be_put_back(&identity, &registry);
+        }
+        Ok((row, done?, put))
     })
     .await?;
-    working::remove_from(home.root(), id)?;
+    // An owner signs in with the master password, which opens whatever keyring they have.
+    let has_own_password = row.role != "owner";
     know_again(system, row).await?;
+    let password_of_then = put.is_some() && has_own_password;
+    kept.extend(put.and_then(PutKeyring::end));
     Ok(PutBack {
         created_at,
         rows,
@@ -153,19 +166,80 @@ async fn put_back(
     })
 }
 
-/// What opens a person's data.
-struct Keys {
-    /// `None` when only they can open it.
-    keys: Option<PersonKeys>,
-    /// It is the archive's keyring.
-    from_archive: bool,
+/// The archive's keyring in the place of a person's. Until their data is the archive's as well it
+/// goes again when it is dropped: of a restore that failed nobody is told that the password of then
+/// counts. A note beside it says that this has yet to be told, to the call after one that was cut
+/// off, too.
+struct PutKeyring {
+    path: PathBuf,
     /// Where the one that was damaged is.
     aside: Option<PathBuf>,
+    stays: bool,
+}
+
+impl PutKeyring {
+    /// The one that an earlier call has put there and not told of.
+    fn left_by_an_earlier(path: &Path) -> Option<Self> {
+        let noted = fs::read(note_beside(path)).ok()?;
+        // Another file since: whoever signed in and changed it knows the password.
+        (noted == sha256_of(path).ok()?).then(|| Self {
+            path: path.to_owned(),
+            aside: None,
+            stays: true,
+        })
+    }
+
+    /// Notes that this keyring is about to be put there.
+    fn note(&self, keyring: &[u8]) -> io::Result<()> {
+        let (note, hash) = (note_beside(&self.path), digest(&SHA256, keyring));
+        // The folder may be gone with everything in it.
+        note.parent().map_or(Ok(()), folder::create_durable)?;
+        remove_if_there(&note)?;
+        let mut file = new_private(&note)?;
+        file.write_all(hash.as_ref())?;
+        file.sync_all()?;
+        note.parent().map_or(Ok(()), folder::sync_folder)
+    }
+
+    /// All is done and it is told. Answers where the one that was damaged is.
+    fn end(mut self) -> Option<PathBuf> {
+        if let Err(error) = remove_if_there(&note_beside(&self.path)) {
+            tracing::warn!(%error, "the next restore tells once more of a password of then");
+        }
+        self.aside.take()
+    }
+
+    fn take_back(&self) -> io::Result<()> {
+        match &self.aside {
+            Some(aside) => fs::rename(aside, &self.path)?,
+            None => remove_if_there(&self.path)?,
+        }
+        remove_if_there(&note_beside(&self.path))?;
+        self.path.parent().map_or(Ok(()), folder::sync_folder)
+    }
+}
+
+impl Drop for PutKeyring {
+    fn drop(&mut self) {
+        if !self.stays
+            && let Err(error) = self.take_back()
+        {
+            tracing::error!(
+                %error,
+                path = %self.path.display(),
+                "a keyring from a backup could not be taken back; it has the password of then"
+            );
+        }
+    }
 }
 
 /// The person's key: from their keyring as it is; where that is damaged or gone from the archive's,
-/// which then takes its place.
-fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<Keys, HomeError> {
+/// which then takes its place. `None` for a key that only they can open.
+fn keys_of(
+    vault: &Vault,
+    entry: &PersonEntry,
+    keyring: &[u8],
+) -> Result<(Option<PersonKeys>, Option<PutKeyring>), HomeError> {
     let id = *entry.id.as_bytes();
     let opened = || match keys::person_keys(vault, id) {
         Ok(keys) => Ok(Some(keys)),
@@ -174,13 +248,7 @@ fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<Keys, H
     };
     let path = vault.person_folder(id).join("keyring");
     match opened() {
-        Ok(keys) => {
-            return Ok(Keys {
-                keys,
-                from_archive: false,
-                aside: None,
-            });
-        }
+        Ok(keys) => return Ok((keys, PutKeyring::left_by_an_earlier(&path))),
         Err(HomeError::Keyring(
             error @ (PersonKeyError::Absent { .. }
             | PersonKeyError::Damaged { .. }
@@ -198,19 +266,29 @@ fn keys_of(vault: &Vault, entry: &PersonEntry, keyring: &[u8]) -> Result<Keys, H
             fs::rename(&path, &aside).map_err(at(&path))?;
             Some(aside)
         }
-        Err(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(at(&path)(error)),
     };
-    if let Err(error) = vault.put_keyring(id, keyring) {
-        if let Some(aside) = &aside {
-            fs::rename(aside, &path).map_err(at(&path))?;
-        }
-        return Err(HomeError::Keyring(error));
-    }
-    Ok(Keys {
-        keys: opened()?,
-        from_archive: true,
+    let put = PutKeyring {
+        path,
         aside,
-    })
+        stays: false,
+    };
+    put.note(keyring).map_err(at(&put.path))?;
+    vault.put_keyring(id, keyring).map_err(HomeError::Keyring)?;
+    Ok((opened()?, Some(put)))
+}
+
+/// The hash of a keyring that is out of an archive, which has yet to be told.
+fn note_beside(keyring: &Path) -> PathBuf {
+    keyring.with_file_name("keyring.from-backup")
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A name for a keyring that is replaced, which nothing has yet: what an earlier restore kept stays.

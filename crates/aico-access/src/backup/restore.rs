@@ -248,7 +248,8 @@ impl Building<'_> {
         let modules = self.system(&rows, erased).await?;
         let configuration = self.configuration()?;
         if let Some(secrets) = &self.manifest.secrets {
-            secrets::put_back(&self.vault, secrets)?;
+            let no_sense = || self.damaged("what it has of secrets makes no sense");
+            secrets::put_back(&self.vault, secrets, no_sense)?;
         }
         fs::remove_dir_all(&self.scratch).map_err(at(&self.scratch))?;
         let restored = Restored {

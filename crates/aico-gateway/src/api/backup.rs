@@ -39,12 +39,16 @@ pub(crate) struct BackupMade {
     pub(crate) persons: usize,
     /// Who is not, though they belong here.
     pub(crate) left_out: Vec<LeftOut>,
+    /// Why the secrets of the configuration are not in it, as a sentence without its end, where
+    /// they belong in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secrets_left_out: Option<String>,
     /// Older ones that were removed.
     pub(crate) removed: Vec<String>,
     /// Older ones that were to go and could not be removed.
     pub(crate) not_removed: Vec<String>,
-    /// Removing older ones was asked for and not done, because somebody was left out or is in it
-    /// with an older copy of their data.
+    /// Removing older ones was asked for and not done, because somebody or the secrets were left
+    /// out, or somebody is in it with an older copy of their data.
     pub(crate) nothing_removed: bool,
 }
 
@@ -71,6 +75,7 @@ impl From<access::BackupMade> for BackupMade {
                     why: one.why,
                 })
                 .collect(),
+            secrets_left_out: made.secrets_left_out,
             removed: paths(&made.removed),
             not_removed: paths(&made.not_removed),
             nothing_removed: made.nothing_removed,

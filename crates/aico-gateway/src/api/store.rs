@@ -25,7 +25,7 @@ pub(crate) struct Accepted {
 /// What was found of one thing.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CheckedStore {
-    /// `header`, `registry`, `system`, `keyring`, `database`, `journal` or `log`.
+    /// `header`, `registry`, `system`, `secrets`, `keyring`, `database`, `journal` or `log`.
     #[schema(value_type = String)]
     pub(crate) part: &'static str,
     /// `sound`, `damaged`, `locked` (only its person can open it; the rest is sound) or `unchecked`

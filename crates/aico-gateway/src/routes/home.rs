@@ -27,7 +27,10 @@ pub(crate) async fn state(
         stage: app.stage().into(),
         version: env!("CARGO_PKG_VERSION"),
         keychain: app.home.waits().map(Into::into),
-        updating: app.home.updating().map(Into::into),
+        updating: app
+            .home
+            .updating(caller.principal().person())
+            .map(Into::into),
     }))
 }
 

@@ -6,7 +6,7 @@
 //! old one or the new one.
 //! After a number of operations that the test chooses, everything fails as if the process were gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,8 @@ struct Disk {
     no_sync: bool,
     /// Nothing can be changed.
     read_only: bool,
+    /// Names whose files and folders belong to another user.
+    foreign: BTreeSet<PathBuf>,
 }
 
 /// The file system; clones are the same one.
@@ -133,6 +135,15 @@ impl Faulty {
     /// From now on nothing can be changed, as on a disk that was remounted; or again.
     pub fn set_read_only(&self, read_only: bool) {
         self.disk().read_only = read_only;
+    }
+
+    /// From now on what has this name belongs to another user; or no longer.
+    pub fn set_foreign(&self, path: &Path, foreign: bool) {
+        let mut disk = self.disk();
+        match foreign {
+            true => disk.foreign.insert(path.to_path_buf()),
+            false => disk.foreign.remove(path),
+        };
     }
 
     /// The disk as a new process finds it after this one was killed.
@@ -378,7 +389,7 @@ impl Filesystem for Faulty {
             Entry {
                 kind,
                 len,
-                mine: true,
+                mine: !disk.foreign.contains(path),
                 open_to_others: false,
             }
         }))

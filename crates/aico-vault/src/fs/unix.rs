@@ -10,8 +10,12 @@ use super::quoted;
 /// Whether it is this user's, and whether others may do anything with it.
 pub(super) fn access(metadata: &Metadata) -> (bool, bool) {
     // SAFETY: takes nothing, can't fail.
-    let me = unsafe { libc::geteuid() };
-    (metadata.uid() == me, metadata.mode() & 0o077 != 0)
+    access_of(unsafe { libc::geteuid() }, metadata)
+}
+
+/// The same of a user by their number: only root could make a file that is another's.
+fn access_of(user: u32, metadata: &Metadata) -> (bool, bool) {
+    (metadata.uid() == user, metadata.mode() & 0o077 != 0)
 }
 
 /// Whether the system's error number says that a disk could not be read or written.
@@ -111,4 +115,19 @@ pub(super) fn mend_owner(path: &Path) -> String {
     // SAFETY: takes nothing, can't fail.
     let me = unsafe { libc::geteuid() };
     format!("sudo chown -R {me} {}", quoted(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_its_owners_and_nobody_elses() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let about = file.as_file().metadata().unwrap();
+        let me = crate::current_uid();
+        assert_eq!(access(&about), (true, false));
+        assert_eq!(access_of(me, &about), (true, false));
+        assert_eq!(access_of(me ^ 1, &about), (false, false));
+    }
 }

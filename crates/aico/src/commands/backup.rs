@@ -69,23 +69,35 @@ async fn create(context: &Context, what: &CreateBackup) -> Result<(), Failure> {
         told(&made, what);
     }
     let left_out = list_of(&made["left_out"]);
-    if left_out.is_empty() {
-        return Ok(());
-    }
+    let secrets = made["secrets_left_out"].as_str();
+    let said = match (left_out.is_empty(), secrets) {
+        (true, None) => return Ok(()),
+        (true, Some(_)) => {
+            "The backup was made, but the secrets of the configuration are not in it."
+        }
+        (false, None) => "The backup was made, but not everybody is in it.",
+        (false, Some(_)) => {
+            "The backup was made, but neither everybody nor the secrets of the configuration are \
+             in it."
+        }
+    };
     let mut lines = String::new();
     for one in &left_out {
         let text = |key: &str| one[key].as_str().unwrap_or_default();
         lines.push_str(&format!("{}: {}. ", text("name"), text("why")));
     }
-    let mut failure = Failure::new(
-        Exit::Damaged,
-        "The backup was made, but not everybody is in it.",
-    );
+    if let Some(why) = secrets {
+        lines.push_str(&sentence(why));
+    }
+    let mut failure = Failure::new(Exit::Damaged, said);
     failure.why = Some(lines.trim_end().to_owned());
-    failure.what_to_do = Some(
-        "Their data may be in an older backup, of which none was removed: aico backup list"
-            .to_owned(),
-    );
+    let mut what_to_do = "What is not in it may be in an older backup, of which none was removed: \
+                          aico backup list"
+        .to_owned();
+    if secrets.is_some() {
+        what_to_do.push_str(". What helps the secrets: aico store check");
+    }
+    failure.what_to_do = Some(what_to_do);
     Err(failure)
 }
 
@@ -106,8 +118,8 @@ fn told(made: &Value, what: &CreateBackup) {
     }
     if made["nothing_removed"] == true {
         style::warning(
-            "no older backup was removed, because somebody is not in this one, or with an older \
-             copy of their data",
+            "no older backup was removed, because this one lacks somebody or the secrets of the \
+             configuration, or has an older copy of somebody's data",
         );
     }
     for path in list_of(&made["not_removed"]) {
@@ -374,8 +386,8 @@ fn tell_restored(restored: &Restored, by_phrase: bool, serve: &str) {
         ));
     }
     style::note(
-        "All sessions and named tokens have ended, and no keychain opens it: it starts with the \
-         master password of then.",
+        "All sessions and named tokens have ended, servers have to be allowed again, and no \
+         keychain opens it: it starts with the master password of then.",
     );
     if by_phrase {
         style::note("To set another master password by the phrase: aico vault recover");

@@ -319,11 +319,17 @@ fn machine() -> Vec<Found> {
     let mut found = Vec::new();
     if let Some(swap) = swap::unencrypted() {
         found.push(Found::Odd(
-            format!("memory may be written to unencrypted swap ({swap})"),
+            format!("memory may be written to unencrypted swap ({swap}), also by hibernation"),
             Some("encrypt the swap, or use zram".into()),
         ));
     }
     if !cfg!(target_os = "linux") {
+        found.push(Found::Odd(
+            "whether memory is written to a disk that does not encrypt (page file, hibernation) is \
+             not looked at on this system"
+                .into(),
+            Some("encrypt the whole disk: FileVault, BitLocker".into()),
+        ));
         found.push(Found::Odd(
             "the model process is isolated against crashes only; its sandbox exists on Linux"
                 .into(),

@@ -104,7 +104,7 @@ fn tell_erased(erased: &Value) {
     for one in &left {
         let why = one["why"].as_str().unwrap_or_default();
         style::warning(&format!(
-            "still in the backup {}: {}",
+            "not taken out of the backup {}: {}",
             held(one),
             style::harmless(why)
         ));

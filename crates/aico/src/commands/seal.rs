@@ -161,5 +161,7 @@ pub(super) async fn recover(
     let session = daemon.post("/api/v1/persons/recover", &body).await?;
     daemon.takes(&session);
     style::note("The new password counts. Their other sessions have ended.");
+    style::note("Backups and copies of the data folder made before still open with the old one.");
+    style::note("The phrase stays as it is.");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{World, alive, send, text, until};
+use crate::support::{World, alive, nothing_unfinished, send, text, until};
 
 fn kills() -> usize {
     std::env::var("AICO_TEST_KILLS")
@@ -18,6 +18,19 @@ fn kills() -> usize {
 /// A different moment each time, the same in each run.
 fn moment(round: usize) -> Duration {
     Duration::from_millis((round as u64).wrapping_mul(2_654_435_761) % 160)
+}
+
+/// Puts there what a kill in the midst of replacing something leaves. Those moments are too short to
+/// be met by chance.
+fn leave_unfinished(world: &World) {
+    for name in [".next-0123456789abcdef", ".backup-0123456789abcdef"] {
+        let folder = world.data().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("half"), "of it").unwrap();
+    }
+    for name in ["vault.hdr.tmp", "registry.tmp"] {
+        std::fs::write(world.home().join(name), "half of it").unwrap();
+    }
 }
 
 #[test]
@@ -56,8 +69,10 @@ fn no_acknowledged_message_is_lost_when_the_daemon_is_killed() {
                 (!alive(child)).then_some(())
             });
         }
+        leave_unfinished(&world);
         world.serve();
         let shown = world.said(&["conversation", "show", &conversation, "--json"]);
+        nothing_unfinished(&world, &format!("after kill {round}"));
         let shown: Value = serde_json::from_str(&shown).unwrap();
         let there: Vec<_> = shown["messages"]
             .as_array()

@@ -7,7 +7,7 @@ use aico_vault::{Password, Vault};
 use serde_json::Value;
 
 use crate::backups::{backup, opened, restore, verify};
-use crate::support::{PASSWORD, World, fails, text, until};
+use crate::support::{PASSWORD, World, fails, nothing_unfinished, text, until};
 
 const BEN: &str = "copper Ben meadow trumpet glass";
 
@@ -391,6 +391,14 @@ fn one_that_was_cut_off_is_finished_before_another_that_is_asked_for() {
     whole(&world, &conversation);
 }
 
+/// Keeps a secret of the configuration.
+fn keep_secret(world: &World) {
+    let value = std::fs::File::open(world.write("secret", "sk-medlar-nine")).unwrap();
+    let mut set = world.command(&["config", "secret", "set", "openai"]);
+    let done = set.stdin(value).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
 /// Row 19: killed with SIGKILL at each step. The next start goes on, and nothing is lost.
 #[test]
 fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
@@ -402,8 +410,11 @@ fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
         ("keyring", true),
         ("keyrings", true),
         ("system", true),
+        ("sealed-keys", true),
         ("person-key", true),
         ("person-store", true),
+        // A step of its own change alone, which leaves the root key.
+        ("working-memory", false),
         ("logs", true),
         ("journal", true),
         ("bus-key", true),
@@ -412,13 +423,19 @@ fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
     ];
     let mut world = World::ready();
     let conversation = family(&world);
+    keep_secret(&world);
+    let archive = backup(&world, &[]);
     let mut epoch = 1;
     for (point, begun) in points {
         world.stop();
         world.set("AICO_TEST_ROTATION_FAULT", point);
         world.serve();
         world.set("AICO_TEST_ROTATION_FAULT", "");
-        let cut = rotate(&world, &["--compromised"]);
+        let what: &[&str] = match point {
+            "working-memory" => &["--purpose", point],
+            _ => &["--compromised"],
+        };
+        let cut = rotate(&world, what);
         assert!(!cut.status.success(), "{point}: {}", text(&cut.stderr));
         use std::os::unix::process::ExitStatusExt as _;
         assert_eq!(world.ended().signal(), Some(9), "{point}");
@@ -427,7 +444,16 @@ fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
         epoch += u32::from(begun);
         assert_eq!(status(&world)["key_epoch"], epoch, "{point}");
         whole(&world, &conversation);
+        // All of them are read for that, and authenticated.
+        let secrets = world.said(&["config", "secret", "list"]);
+        assert!(secrets.contains("openai"), "{point}: {secrets}");
     }
+    // The archive from before is whole, and its key, which is sealed here, is still known.
+    assert!(verify(&world, &archive).contains("Ben"));
+    let password = path(&world, "password");
+    world.said(&["person", "erase", "Ben", "--password-file", &password]);
+    let left = verify(&world, &archive);
+    assert!(left.contains("Mia") && !left.contains("Ben"), "{left}");
     // A phrase that was shown counts, whatever happened afterwards.
     world.stop();
     let recovered = world.aico(&[
@@ -483,6 +509,7 @@ fn killed_at_random_moments_it_goes_on() {
         world.serve();
         finished(&world);
         whole(&world, &conversation);
+        nothing_unfinished(&world, &format!("after the kills of round {round}"));
     }
 }
 

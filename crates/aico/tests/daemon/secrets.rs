@@ -129,6 +129,13 @@ fn a_damaged_file_of_secrets_is_refused_whole_and_everything_else_goes_on() {
     }
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     fails(&world, &["config", "secret", "list"], 10, "damaged");
+    fails(&world, &["store", "check"], 26, "aico config secret set");
+    fails(
+        &world,
+        &["backup", "create"],
+        10,
+        "the secrets of the configuration are not in it",
+    );
     world.chat(None, "Hello");
     std::fs::write(&path, &whole).unwrap();
     assert_eq!(list(&world).len(), 1);

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -178,10 +179,21 @@ impl World {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            let _ = say.send(read.map(|_| line));
+        });
+        let Ok(line) = said.recv_timeout(PATIENCE) else {
+            end(child, "KILL");
+            panic!(
+                "the daemon is not ready after {PATIENCE:?}, nor has it ended; its log: {}",
+                self.log()
+            );
+        };
+        let line = line.unwrap();
         if line.is_empty() {
             return Err(child.wait().unwrap().code());
         }
@@ -310,6 +322,37 @@ pub(crate) fn done(output: &str) -> Value {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What lies in a folder under a name that nothing has for long: what was in the making when
+/// somebody was killed. Kept prompts are not looked at, of which one in the making goes within the
+/// hour.
+fn unfinished(folder: &Path) -> Vec<PathBuf> {
+    const BEGINNINGS: [&str; 3] = [".next-", ".new-home-", ".backup-"];
+    const ENDINGS: [&str; 5] = [".tmp", ".new", ".copying", ".rekeyed", ".before-migration"];
+    let mut all = Vec::new();
+    // It may be gone by now: somebody may be at work there.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if BEGINNINGS.iter().any(|begins| name.starts_with(begins))
+            || ENDINGS.iter().any(|ends| name.ends_with(ends))
+            || name == "next"
+        {
+            all.push(entry.path());
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != "prompt-cache" {
+            all.extend(unfinished(&entry.path()));
+        }
+    }
+    all
+}
+
+/// Nothing that was in the making is left in the data folder.
+pub(crate) fn nothing_unfinished(world: &World, when: &str) {
+    let left = unfinished(&world.data());
+    // What is just being replaced has such a name too, for a moment.
+    until(&format!("nothing is left {when} of {left:?}"), || {
+        unfinished(&world.data()).is_empty().then_some(())
+    });
 }
 
 /// Waits until something holds.

@@ -71,12 +71,15 @@ pub struct BackupMade {
     pub persons: usize,
     /// Who is not.
     pub left_out: Vec<LeftOut>,
+    /// Why the secrets of the configuration are not in it, as a sentence without its end, where
+    /// they belong in it.
+    pub secrets_left_out: Option<String>,
     /// Older archives that were removed.
     pub removed: Vec<PathBuf>,
     /// Older archives that were to go and could not be removed.
     pub not_removed: Vec<PathBuf>,
-    /// Removing older ones was asked for and not done, because somebody was left out or is in it
-    /// with an older copy of their data.
+    /// Removing older ones was asked for and not done, because somebody or the secrets were left
+    /// out, or somebody is in it with an older copy of their data.
     pub nothing_removed: bool,
 }
 
@@ -119,10 +122,12 @@ impl Home {
             }
         };
         self.note_archive(&open, &made, now).await;
-        let left_out = made.left_out;
+        let (left_out, secrets_left_out) = (made.left_out, made.secrets_left_out);
         // An older copy of somebody's data is in it as it is; what it replaced may be in others only.
         let older = |store: &Store| store.health().read_only;
-        let complete = left_out.is_empty() && !open.persons.all().iter().any(older);
+        let complete = left_out.is_empty()
+            && secrets_left_out.is_none()
+            && !open.persons.all().iter().any(older);
         // What was left out may be in nothing but the archives that would go.
         let retain = if complete { keep } else { Keep::default() };
         // It is made, whatever becomes of the others: the next one tries that again.
@@ -155,6 +160,7 @@ impl Home {
             persons: made.persons.len(),
             nothing_removed: !complete && !keep.is_everything(),
             left_out,
+            secrets_left_out,
             removed,
             not_removed,
         })
@@ -195,11 +201,14 @@ impl Home {
     }
 
     /// Forgets archives of a folder that never got their names: nobody was noted as in them, and
-    /// they are not there, though the folder is.
+    /// they are not there, though the folder is. One that somebody was erased after may have been
+    /// moved away, and that erasure has told of it: it is known until it can be looked into.
     async fn forget_unnamed(&self, open: &Open, folder: PathBuf) {
         let noted = open.system.read(|db| {
             let sql = "SELECT path FROM backup_archive WHERE NOT EXISTS
-                       (SELECT 1 FROM backup_archive_person WHERE archive = id)";
+                       (SELECT 1 FROM backup_archive_person WHERE archive = id)
+                       AND NOT EXISTS
+                       (SELECT 1 FROM access_tombstone WHERE erased_ms >= created_ms)";
             let mut query = db.prepare(sql)?;
             let paths = query.query_map([], |row| row.get::<_, String>(0))?;
             Ok(paths.collect::<Result<Vec<_>, _>>()?)
@@ -211,7 +220,7 @@ impl Home {
                 let about = fs::symlink_metadata(path);
                 about.is_err_and(|error| error.kind() == ErrorKind::NotFound)
             };
-            let here = noted.filter(|path| path.parent() == Some(&folder));
+            let here = noted.filter(|path| path.parent() == Some(&folder) && folder.is_dir());
             Ok(here.filter(is_gone).collect::<Vec<_>>())
         });
         if let Ok(gone) = gone.await

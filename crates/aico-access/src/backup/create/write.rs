@@ -49,6 +49,8 @@ pub(super) struct Written {
     pub(super) key: Vec<u8>,
     pub(super) persons: Vec<PersonId>,
     pub(super) left_out: Vec<LeftOut>,
+    /// Why the configuration's secrets are not in it, as a sentence without its end.
+    pub(super) secrets_left_out: Option<String>,
 }
 
 /// Hears how far it is and says whether it goes on.
@@ -99,6 +101,14 @@ impl Plan {
         pour(&copy, &mut part, &mut |bytes| meter.add(bytes))?;
         part.finish()?;
         remove(&copy)?;
+        let (secrets, secrets_left_out) = match self.secrets() {
+            Ok(secrets) => (secrets, None),
+            // A backup without them is better than none.
+            Err(error) => {
+                tracing::warn!(%error, "the configuration's secrets could not be taken into a backup");
+                (None, Some(told(&error)))
+            }
+        };
         let mut manifest = Manifest {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             created: self.now,
@@ -107,7 +117,7 @@ impl Plan {
             left_out: Vec::new(),
             list_key: *self.list.bytes(),
             configuration: None,
-            secrets: self.secrets(),
+            secrets,
         };
         let mut first = None;
         for held in &self.persons {
@@ -149,6 +159,7 @@ impl Plan {
                 key,
                 persons: manifest.persons.iter().map(|person| person.id).collect(),
                 left_out: self.left_out,
+                secrets_left_out,
             },
         })
     }
@@ -258,16 +269,12 @@ impl Plan {
         })
     }
 
-    fn secrets(&self) -> Option<String> {
+    fn secrets(&self) -> Result<Option<String>, HomeError> {
         if self.scope == Scope::OnePerson {
-            return None;
+            return Ok(None);
         }
-        // A backup without them is better than none.
-        let text = secrets::to_archive(&self.vault).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the configuration's secrets could not be taken into a backup");
-            None
-        });
-        text.map(|text| text.as_str().to_owned())
+        let text = secrets::to_archive(&self.vault)?;
+        Ok(text.map(|text| text.as_str().to_owned()))
     }
 
     fn write_configuration(

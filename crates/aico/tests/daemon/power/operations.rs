@@ -1,7 +1,9 @@
 //! The power goes at every write of each operation.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use aico_access::{DataFolder, HomeConfig, SetupProof, Source};
 use aico_store::ModuleMigrations;
@@ -18,13 +20,20 @@ use crate::support::{PASSWORD, World, text, until};
 /// What is not recorded.
 const SKIPPED: [&str; 3] = ["data/run", "data/models", "stderr"];
 pub(super) const NEW: &str = "orbit candle walnut harp";
-const BEN: &str = "copper Ben meadow trumpet glass";
+pub(super) const BEN: &str = "copper Ben meadow trumpet glass";
 
 /// A world whose every change is recorded.
 pub(super) struct Recorded {
     pub(super) world: World,
     pub(super) recorder: Recorder,
     base: Medium,
+}
+
+/// Puts Ben's data back from an archive; no daemon runs.
+pub(super) fn put_ben_back(world: &World, archive: &Path) -> Output {
+    let password = world.path("password");
+    let restore = ["--person", "Ben", "restore", string(archive)];
+    world.aico(&[&restore[..], &["--password-file", string(&password)]].concat())
 }
 
 /// What was recorded. The world's folder is there until this is dropped.
@@ -83,6 +92,14 @@ impl Recorded {
             .said(&["person", "add", "Ben", "--password-file", &ben]);
         this.world.chat(None, "a word of Mia's: medlar");
         this
+    }
+
+    /// Says something as Ben.
+    pub(super) fn ben_says(&self, words: &str) {
+        let ben = self.path("ben");
+        let chat = ["--person", "Ben", "chat", "--once", words];
+        self.world
+            .said(&[&chat[..], &["--password-file", &ben]].concat());
     }
 
     /// Records up to now.
@@ -483,6 +500,54 @@ fn the_power_goes_while_a_backup_is_made() {
         .world
         .aico(&[&verified[..], &[string(&password)]].concat());
     assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
+/// Everybody's but Ben's.
+fn of_others(seen: &Seen) -> Vec<(&String, &BTreeSet<u64>)> {
+    let all = seen.rows.iter();
+    all.filter(|(table, _)| !table.starts_with("Ben/"))
+        .collect()
+}
+
+#[test]
+fn the_power_goes_while_one_person_is_put_back() {
+    const KEPT: &str = "Ben/companion_part";
+    let mut recorded = Recorded::ready();
+    recorded.ben_says("a word of Ben's: quince");
+    recorded.world.chat(None, "My dog is called Rex");
+    let archive = backup(&recorded.world, &[]);
+    recorded.ben_says("a later word of Ben's: damson");
+    recorded.world.chat(None, "He is old");
+    recorded.world.stop();
+    let from = recorded.here();
+    let done = put_ben_back(&recorded.world, &archive);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let acknowledged = recorded.here();
+    let ended = recorded.end();
+    let (old, new) = (ended.seen(from), ended.seen(acknowledged));
+    assert!(old.holds(&new, KEPT) && !new.holds(&old, KEPT));
+    assert!(!new.rows[KEPT].is_empty());
+    assert_eq!(of_others(&old), of_others(&new), "everybody else's stays");
+    let (mut as_before, mut as_after) = (0, 0);
+    let mut real = Sample(0);
+    ended.cut(from, acknowledged, 50, |cut| {
+        let seen = look(&cut.tree, With::Key).unwrap();
+        let is_new = seen.same_rows(&new);
+        assert!(
+            is_new || seen.same_rows(&old),
+            "neither the one nor the other"
+        );
+        assert!(is_new || cut.after < acknowledged, "acknowledged");
+        *(if is_new {
+            &mut as_after
+        } else {
+            &mut as_before
+        }) += 1;
+        if real.wants(cut, from, acknowledged) {
+            goes_on(&cut.tree, true, |_| {});
+        }
+    });
+    assert!(as_before > 0 && as_after > 0, "{as_before} {as_after}");
 }
 
 #[test]
