@@ -62,17 +62,28 @@ impl Input {
     /// The same for a body with a file in it.
     pub(crate) async fn json_up_to<T: DeserializeOwned>(self, limit: usize) -> Result<T, Problem> {
         let bytes = self.read(limit).await?;
-        // Serde would take a list for a structure, its items for the members in their order.
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Problem::from(Code::Malformed).with_detail("The body is no JSON object."));
+        parse(&bytes)
+    }
+
+    /// The same for a body with images in texts, and how many bytes it had. Beside its texts it
+    /// has no more than any other.
+    pub(crate) async fn json_with_images<T: DeserializeOwned>(
+        self,
+        limit: usize,
+    ) -> Result<(T, usize), Problem> {
+        let usual = self.app.limits.body;
+        let bytes = self
+            .read(limit)
+            .await
+            .map_err(|problem| match problem.code() {
+                Code::TooLong => too_long_with_images(usual, limit),
+                _ => problem,
+            })?;
+        // A text takes no more memory once it is parsed; anything else takes many times its bytes.
+        if bytes.len() > usual && beside_texts(&bytes) > usual {
+            return Err(too_long_with_images(usual, limit));
         }
-        serde_json::from_slice(&bytes).map_err(|error| {
-            Problem::from(Code::Malformed).with_detail(format!(
-                "The body does not fit at line {}, column {}.",
-                error.line(),
-                error.column()
-            ))
-        })
+        Ok((parse(&bytes)?, bytes.len()))
     }
 
     async fn read(mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
@@ -114,9 +125,46 @@ impl Input {
     }
 }
 
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Serde would take a list for a structure, its items for the members in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::from(Code::Malformed).with_detail("The body is no JSON object."));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        Problem::from(Code::Malformed).with_detail(format!(
+            "The body does not fit at line {}, column {}.",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// Bytes of JSON that are not in its texts. Quotes count: texts may be empty, and many.
+fn beside_texts(json: &[u8]) -> usize {
+    let (mut beside, mut within, mut escaped) = (0, false, false);
+    for byte in json {
+        let quote = *byte == b'"' && !escaped;
+        escaped = within && *byte == b'\\' && !escaped;
+        if quote {
+            within = !within;
+        }
+        beside += usize::from(quote || !within);
+    }
+    beside
+}
+
 /// 413, with the limit in words.
 pub(crate) fn too_long(limit: usize) -> Problem {
     Problem::from(Code::TooLong).with_detail(format!("At most {} KiB are taken.", limit / 1024))
+}
+
+/// The same where images may be more than the usual.
+pub(crate) fn too_long_with_images(usual: usize, limit: usize) -> Problem {
+    Problem::from(Code::TooLong).with_detail(format!(
+        "At most {} KiB are taken, and with images {} KiB in all.",
+        usual / 1024,
+        limit / 1024
+    ))
 }
 
 /// The ids in a path, unread.
@@ -186,5 +234,25 @@ fn wiped<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Zeroizing<String>,
 impl Secret {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_a_text_is_counted() {
+        for (json, beside) in [
+            (r#"{"a":[1,"bc"]}"#, 11),
+            (r#"["",""]"#, 7),
+            (r#"["\"\"x"]"#, 4),
+            (r#"["x\\",1]"#, 6),
+            (r#"["\\\"x",1]"#, 6),
+            (r#"["never ends"#, 2),
+            ("", 0),
+        ] {
+            assert_eq!(beside_texts(json.as_bytes()), beside, "{json}");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod answer;
 mod companion;
 pub(crate) mod course;
 pub(crate) mod embeddings;
+mod images;
 pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod ollama;

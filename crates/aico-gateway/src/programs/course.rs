@@ -83,6 +83,13 @@ pub(crate) async fn answer<S: Shape>(
     {
         return Err(Refusal::does_not(S::DIALECT, &asked.model, "chat"));
     }
+    if let Askable::Model(known) = &whom
+        && asked.question.as_ref().is_some_and(Question::has_images)
+        && !known.sees()
+    {
+        // Before it is loaded for that.
+        return Err(Refusal::sees_nothing(&asked.model));
+    }
     let shape = shape(&whom);
     let Some(question) = asked.question else {
         let moved = moved(app, pass, &whom, asked.leave).await?;
@@ -93,7 +100,10 @@ pub(crate) async fn answer<S: Shape>(
     }
     let answer = Answer::begin(app, pass, &whom, &question, &S::DEFAULT, asked.leave)
         .await
-        .map_err(|problem| refused::<S>(problem, &asked.model))?;
+        .map_err(|problem| match problem.code() {
+            Code::EngineRefused if question.has_images() => Refusal::of_images(&problem),
+            _ => refused::<S>(problem, &asked.model),
+        })?;
     if asked.stream {
         return Ok(streamed(answer, shape));
     }

@@ -50,6 +50,16 @@ impl Known {
         self.can("embeddings")
     }
 
+    /// Whether images can be sent to it. Those of servers are believed to take them: nothing tells
+    /// beforehand, and a server refuses by itself.
+    pub(crate) fn sees(&self) -> bool {
+        match self.model.engine.as_str() {
+            "" => self.can("images"),
+            OLLAMA => self.model.capabilities.is_empty() || self.can("images"),
+            _ => true,
+        }
+    }
+
     fn can(&self, what: &str) -> bool {
         self.model.capabilities.iter().any(|one| one == what)
     }
@@ -283,6 +293,26 @@ mod tests {
         assert_eq!(base(&model("aico:latest", "ollama", 0)), "ollama/aico");
         assert_eq!(base(&model("Qwen/Qwen3-8B", "lab", 0)), "lab/Qwen/Qwen3-8B");
         assert_eq!(base(&model("aico", "lab", 0)), "lab/aico");
+    }
+
+    #[test]
+    fn images_go_where_nothing_says_that_they_are_not_seen() {
+        let sees = |engine: &str, capabilities: &[&str]| {
+            let capabilities = capabilities.iter().map(|&one| one.to_owned()).collect();
+            let known = Known {
+                name: "m".to_owned(),
+                model: v1::Model {
+                    capabilities,
+                    ..model("m", engine, 0)
+                },
+                allowed: true,
+            };
+            known.sees()
+        };
+        assert!(!sees("", &["chat"]) && !sees("", &[]));
+        assert!(sees(OLLAMA, &["chat", "images"]) && !sees(OLLAMA, &["chat", "tools"]));
+        // An Ollama that does not tell, and a server, of which no more is known than that.
+        assert!(sees(OLLAMA, &[]) && sees("lab", &["chat"]));
     }
 
     #[test]

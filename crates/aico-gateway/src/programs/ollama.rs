@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::Dialect;
 use super::course;
 use super::embeddings;
+use super::images;
 use super::memory;
 use super::models::{self, Askable};
 use super::pass::Pass;
@@ -112,8 +113,10 @@ pub(crate) async fn chat(
     input: Input,
 ) -> Result<Response, Refusal> {
     let pass = Pass::new(&app, &caller, Action::ProgramAsk)?;
-    let form: Chat = input.json().await?;
-    answer(&app, pass, form.check()?, Kind::Chat).await
+    let (form, length): (Chat, _) = input.json_with_images(images::BODY).await?;
+    let wanted = form.check()?;
+    images::are_what_is_large(length, wanted.asked.question.as_ref(), app.limits.body)?;
+    answer(&app, pass, wanted, Kind::Chat).await
 }
 
 /// Answers a prompt.
@@ -127,8 +130,10 @@ pub(crate) async fn generate(
     input: Input,
 ) -> Result<Response, Refusal> {
     let pass = Pass::new(&app, &caller, Action::ProgramAsk)?;
-    let form: Generate = input.json().await?;
-    answer(&app, pass, form.check()?, Kind::Generate).await
+    let (form, length): (Generate, _) = input.json_with_images(images::BODY).await?;
+    let wanted = form.check()?;
+    images::are_what_is_large(length, wanted.asked.question.as_ref(), app.limits.body)?;
+    answer(&app, pass, wanted, Kind::Generate).await
 }
 
 async fn answer(

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Dialect;
 use super::course;
 use super::embeddings;
+use super::images;
 use super::models;
 use super::pass::Pass;
 use super::refusal::Refusal;
@@ -75,8 +76,9 @@ pub(crate) async fn chat(
     input: Input,
 ) -> Result<Response, Refusal> {
     let pass = Pass::new(&app, &caller, Action::ProgramAsk)?;
-    let chat: Chat = input.json().await?;
+    let (chat, length): (Chat, _) = input.json_with_images(images::BODY).await?;
     let (asked, usage) = chat.check()?;
+    images::are_what_is_large(length, asked.question.as_ref(), app.limits.body)?;
     course::answer(&app, pass, asked, |whom| Completion::new(whom, usage)).await
 }
 

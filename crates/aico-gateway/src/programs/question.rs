@@ -93,8 +93,18 @@ fn plain(turn: &v1::Turn) -> bool {
 }
 
 impl Question {
+    /// Whether a model has to see for it.
+    pub(crate) fn has_images(&self) -> bool {
+        self.turns.iter().any(|turn| !turn.images.is_empty())
+    }
+
     /// Refuses what the companion can't be asked for.
     pub(crate) fn for_companion(&self) -> Result<(), Refusal> {
+        if self.has_images() {
+            let message = "`aico` is the companion: it takes no images. Ask a model that does; \
+                           `/api/show` tells which have `vision`.";
+            return Err(Refusal::unsupported("messages", message));
+        }
         let spoken = self.turns.iter().all(plain);
         if !self.extras.tools.is_empty() || !spoken {
             let message = "`aico` is the companion: it calls no tools of other programs. Ask a \
@@ -120,8 +130,12 @@ impl Question {
         for turn in &self.turns {
             match merged.last_mut() {
                 Some(last) if last.role == turn.role && plain(last) && plain(turn) => {
-                    last.text.push_str("\n\n");
+                    // An image may come without a word.
+                    if !last.text.is_empty() && !turn.text.is_empty() {
+                        last.text.push_str("\n\n");
+                    }
                     last.text.push_str(&turn.text);
+                    last.images.extend_from_slice(&turn.images);
                 }
                 _ => merged.push(turn.clone()),
             }
@@ -136,6 +150,10 @@ impl Question {
             hasher.update(turn.role.to_be_bytes());
             hasher.update((turn.text.len() as u64).to_be_bytes());
             hasher.update(&turn.text);
+            for image in &turn.images {
+                hasher.update((image.len() as u64).to_be_bytes());
+                hasher.update(image);
+            }
             if turn.role() == Role::User {
                 break;
             }

@@ -129,6 +129,23 @@ impl Refusal {
         Self::unsupported("model", message)
     }
 
+    /// A model that images can't be sent to: with the code that other modules have for it too.
+    pub(crate) fn sees_nothing(name: &str) -> Self {
+        let detail = format!("`{}` has nothing for images.", short(name));
+        Self::Ours(Problem::from(Code::ModelNotCapable).with_detail(detail))
+    }
+
+    /// What a program that runs models says of a question with images. That it can't read one is
+    /// likelier than that it is too old, and asking again is of no use.
+    pub(crate) fn of_images(problem: &Problem) -> Self {
+        let message = format!(
+            "{} Or send other images: one of these may be damaged, or they are too many for the \
+             model.",
+            problem.sentences()
+        );
+        Self::new(StatusCode::BAD_REQUEST, problem.code().as_str(), message)
+    }
+
     /// The companion's model is not one program's to unload.
     pub(crate) fn stays() -> Self {
         Self::new(

@@ -2,6 +2,8 @@
 
 use aico_contracts::v1::Priority;
 use aico_gateway::Limits;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -590,6 +592,117 @@ async fn failures_have_the_shapes_and_statuses_of_the_imitated() {
     let reply = world.call("PUT", "/api/chat", Some(&named), None).await;
     assert_eq!(reply.status, 405);
     assert!(reply.json()["error"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_go_to_models_that_see_and_to_nobody_else() {
+    const PNG: &str = "iVBORw0KGgo=";
+    let (world, owner) = World::ready().await;
+    let named = token(&world, &owner, "Editor").await;
+    let url = format!("data:image/png;base64,{PNG}");
+    let forms = |model: &str| {
+        let parts = json!([{"type": "text", "text": "one two"},
+            {"type": "image_url", "image_url": {"url": url}}]);
+        let of = |content: Value| json!({"role": "user", "content": content});
+        let mut shown = of("one two".into());
+        shown["images"] = json!([PNG]);
+        [
+            (
+                "/v1/chat/completions",
+                json!({"model": model, "messages": [of(parts)]}),
+            ),
+            (
+                "/api/chat",
+                json!({"model": model, "messages": [shown], "stream": false}),
+            ),
+            (
+                "/api/generate",
+                json!({"model": model, "prompt": "one two", "images": [PNG], "stream": false}),
+            ),
+        ]
+    };
+    for (path, form) in forms("other") {
+        world.post(path, &named, form).await.expect(200);
+        let (asked, _) = world.models.asked.lock().pop().unwrap();
+        let [turn] = &asked.turns[..] else {
+            panic!("{path}: {} turns", asked.turns.len());
+        };
+        assert_eq!(turn.text, "one two", "{path}");
+        assert_eq!(turn.images, [b"\x89PNG\r\n\x1a\n"], "{path}");
+    }
+    // Larger than a question may be in words.
+    let photo = [b"\x89PNG\r\n\x1a\n".to_vec(), vec![7; 3 << 20]].concat();
+    let image = STANDARD.encode(&photo);
+    let message = json!({"role": "user", "content": "one", "images": [image]});
+    let form = json!({"model": "other", "messages": [message], "stream": false});
+    world.post("/api/chat", &named, form).await.expect(200);
+    let (asked, _) = world.models.asked.lock().pop().unwrap();
+    assert!(asked.turns[0].images == [photo]);
+
+    // What is no text stays as small as of any other question, and is refused before it is read.
+    let numbers = format!("[0{}]", ",0".repeat(3 << 19));
+    let long = "x".repeat(9 << 20);
+    let head = [
+        ("host", world.address.to_string()),
+        ("authorization", format!("Bearer {named}")),
+    ];
+    for (path, member) in [
+        ("/v1/chat/completions", "messages"),
+        ("/api/chat", "messages"),
+        ("/api/generate", "prompt"),
+    ] {
+        for body in [
+            format!("{{\"{member}\":{numbers}}}"),
+            format!("{{\"{member}\":\"{long}\"}}"),
+        ] {
+            let reply = world.send("POST", path, &head, body.into()).await;
+            assert_eq!((reply.status, reply.code().as_str()), (413, "too-long"));
+            let body = String::from_utf8_lossy(&reply.body).into_owned();
+            let limits = "At most 1024 KiB are taken, and with images 8192 KiB in all.";
+            assert!(body.contains(limits), "{body}");
+        }
+    }
+
+    // One that can't be decoded is told by whoever runs the model, and is the question's fault.
+    for (path, mut form) in forms("other") {
+        let text = match path {
+            "/v1/chat/completions" => &mut form["messages"][0]["content"][0]["text"],
+            "/api/chat" => &mut form["messages"][0]["content"],
+            _ => &mut form["prompt"],
+        };
+        *text = "fault engine-refused".into();
+        let reply = world.post(path, &named, form).await;
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (400, "engine-refused")
+        );
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(body.contains("may be damaged"), "{body}");
+    }
+    world.models.asked.lock().clear();
+
+    let show = world
+        .post("/api/show", &named, json!({"model": "other"}))
+        .await;
+    let capabilities = json!(["completion", "vision"]);
+    assert_eq!(show.expect(200).json()["capabilities"], capabilities);
+
+    // Refused by name, before a model is loaded for it.
+    world.models.prepared.lock().clear();
+    for (model, code, words) in [
+        ("starter-tiny", "model-not-capable", "`starter-tiny` has"),
+        ("aico", "unsupported_parameter", "takes no images"),
+    ] {
+        for (path, form) in forms(model) {
+            let reply = world.post(path, &named, form).await;
+            let told = (reply.status, reply.code());
+            assert_eq!(told, (400, code.to_owned()), "{path}");
+            let body = String::from_utf8_lossy(&reply.body).into_owned();
+            assert!(body.contains(words) && !body.contains(PNG), "{body}");
+        }
+    }
+    assert!(world.models.asked.lock().is_empty());
+    assert!(world.models.prepared.lock().is_empty());
 }
 
 /// Each has a code and a status of its own at both doors, and keeps its words.

@@ -852,7 +852,10 @@ fn the_list() -> v1::ModelList {
     v1::ModelList {
         items: vec![
             model(the_model().to_vec(), "Starter (tiny)", true),
-            model(vec![6; 16], "Other", false),
+            v1::Model {
+                capabilities: vec!["chat".to_owned(), "images".to_owned()],
+                ..model(vec![6; 16], "Other", false)
+            },
             // Its file is gone.
             v1::Model {
                 present: false,

@@ -4,6 +4,7 @@ Called by programs.rs with the name of a part. AICO_ADDRESS is host and port, AI
 token, AICO_SESSION the token of a session.
 """
 
+import base64
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ ADDRESS = "http://" + os.environ["AICO_ADDRESS"]
 TOKEN = os.environ["AICO_TOKEN"]
 # How an answer may end: a model of a megabyte does not always find an end of its own.
 ENDS = ("stop", "length")
+# What a PNG begins with.
+PNG = base64.b64decode("iVBORw0KGgo=")
 
 
 def openai_client(token=TOKEN):
@@ -32,6 +35,11 @@ def ollama_client(token=TOKEN):
 
 def said(text):
     return [{"role": "user", "content": text}]
+
+
+def shown(url="data:image/png;base64," + base64.b64encode(PNG).decode()):
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return said([{"type": "text", "text": "What is it?"}, image])
 
 
 def fails(kind, status, work):
@@ -134,8 +142,15 @@ def refused():
             lambda: chat.create(model=name, messages=said("x"), **more),
         )
         assert error.param == param and error.type == "invalid_request_error", error.body
-    picture = [{"type": "image_url", "image_url": {"url": "data:,"}}]
-    fails(openai.BadRequestError, 400, lambda: chat.create(model=name, messages=said(picture)))
+    # The starter sees nothing, the companion takes none, and nothing is fetched for anybody.
+    for asked, messages, code in [
+        (name, shown(), "model-not-capable"),
+        ("aico", shown(), "unsupported_parameter"),
+        (name, shown("https://example.org/a.png"), "invalid_value"),
+        (name, shown("data:image/png;base64,"), "invalid_value"),
+    ]:
+        picture = lambda: chat.create(model=asked, messages=messages)
+        assert fails(openai.BadRequestError, 400, picture).code == code
     too_long = lambda: chat.create(model=name, messages=said("word " * 20_000))
     assert fails(openai.BadRequestError, 400, too_long).code == "context_length_exceeded"
     too_large = lambda: chat.create(model=name, messages=said("x" * (2 << 20)))
@@ -148,6 +163,9 @@ def refused():
     fails(ollama.ResponseError, 400, lambda: client.embed(name, "Hello"))
     fails(ollama.ResponseError, 400, lambda: client.chat(name, messages=said("x"), tools=[tool]))
     fails(ollama.ResponseError, 400, lambda: client.chat(name, messages=said("x"), think=True))
+    for asked in [name, "aico"]:
+        picture = lambda: client.generate(asked, "What is it?", images=[PNG])
+        assert "images" in str(fails(ollama.ResponseError, 400, picture))
     broken = {"type": "string", "pattern": "(("}
     fails(ollama.ResponseError, 400, lambda: client.generate(name, "x", format=broken))
     fails(ollama.ResponseError, 400, lambda: client.generate("aico", "x", format="json"))
@@ -466,6 +484,21 @@ def ollama_beside():
     refused = fails(ollama.ResponseError, 400, lambda: client.chat("vectors", messages=said("x")))
     assert "does not support chat" in str(refused), refused
     assert len(client.embed("vectors", "x").embeddings) == 1
+
+
+def ollama_sees():
+    """Each shape sends one image to the model that sees; the other one is sent none."""
+    client, asked = ollama_client(), "clever:8b"
+    messages = [{"role": "user", "content": "What is it?", "images": [PNG]}]
+    assert client.chat(asked, messages=messages).message.content == "Hello there."
+    assert client.generate(asked, "What is it?", images=[PNG]).response == "Hello there."
+    chat = openai_client().chat.completions
+    whole = chat.create(model=asked, messages=shown())
+    assert whole.choices[0].message.content == "Hello there.", whole
+    refused = fails(ollama.ResponseError, 400, lambda: client.chat("chat", messages=messages))
+    assert "`chat` has nothing for images" in str(refused), refused
+    picture = lambda: chat.create(model="chat", messages=shown())
+    assert fails(openai.BadRequestError, 400, picture).code == "model-not-capable"
 
 
 def well_again():

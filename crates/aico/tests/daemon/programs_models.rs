@@ -150,6 +150,13 @@ fn the_models_of_an_ollama_are_asked_by_its_names_and_its_faults_are_told_apart(
     let said = double.last("/api/chat");
     assert_eq!(said["messages"][0]["content"], "Hello");
     assert!(egress(&world).trim() == "[]", "it is on this machine");
+    python.run("ollama_sees", &token);
+    let asked = double.asked("/api/chat");
+    let images = asked
+        .iter()
+        .filter_map(|one| one.pointer("/messages/0/images"));
+    let sent = serde_json::json!(["iVBORw0KGgo="]);
+    assert_eq!(images.collect::<Vec<_>>(), [&sent; 3]);
 
     // What goes wrong with it, and what programs are told: whole answers by their status, streams
     // by their last piece; what came before it is kept.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::programs::course::Asked;
 use crate::programs::embeddings;
+use crate::programs::images;
 use crate::programs::question::{self, Extras, Question, Sampling, within};
 use crate::programs::refusal::{Refusal, short};
 
@@ -127,7 +128,8 @@ impl Chat {
         let mut turns: Vec<_> = self
             .messages
             .into_iter()
-            .map(|message| message.turn(&model))
+            .enumerate()
+            .map(|(at, message)| message.turn(at))
             .collect::<Result<_, _>>()?;
         if !turns.is_empty() && !turns.iter().any(|turn| turn.role() == Role::User) {
             let message = "messages need one with the role user";
@@ -149,18 +151,15 @@ impl Generate {
                 "context",
                 self.context.is_some_and(|context| !context.is_empty()),
             ),
-            (
-                "images",
-                self.images.is_some_and(|images| !images.is_empty()),
-            ),
         ] {
             if given {
                 let message = format!("{} does not support {name}", quoted(&model));
                 return Err(Refusal::unsupported(name, message));
             }
         }
+        let images = seen("images", "images", self.images)?;
         let mut turns = Vec::new();
-        if !self.prompt.is_empty() {
+        if !self.prompt.is_empty() || !images.is_empty() {
             if !self.system.is_empty() {
                 turns.push(v1::Turn {
                     role: Role::System.into(),
@@ -171,6 +170,7 @@ impl Generate {
             turns.push(v1::Turn {
                 role: Role::User.into(),
                 text: self.prompt,
+                images,
                 ..v1::Turn::default()
             });
         }
@@ -320,12 +320,26 @@ fn quoted(model: &str) -> String {
     format!("\"{}\"", short(model))
 }
 
-impl Message {
-    fn turn(self, model: &str) -> Result<v1::Turn, Refusal> {
-        let lacks = |what: &str| {
-            let message = format!("{} does not support {what}", quoted(model));
-            Refusal::unsupported("messages", message)
+/// Images, each in base64; `place` is where their list stands.
+fn seen(
+    param: &'static str,
+    place: &str,
+    all: Option<Vec<Value>>,
+) -> Result<Vec<Vec<u8>>, Refusal> {
+    let all = all.unwrap_or_default().into_iter().enumerate();
+    let image = |(at, image): (usize, Value)| {
+        let read = match image.as_str() {
+            Some(text) => images::of_base64(text),
+            None => Err("is not base64"),
         };
+        read.map_err(|wrong| images::refused(param, &format!("{place}[{at}]"), wrong))
+    };
+    all.map(image).collect()
+}
+
+impl Message {
+    /// `at`: which message it is.
+    fn turn(self, at: usize) -> Result<v1::Turn, Refusal> {
         let role = match self.role.to_ascii_lowercase().as_str() {
             "system" => Role::System,
             "user" => Role::User,
@@ -337,8 +351,11 @@ impl Message {
             }
         };
         let tool_calls = question::calls(self.tool_calls.unwrap_or_default())?;
-        if self.images.is_some_and(|images| !images.is_empty()) {
-            return Err(lacks("images"));
+        let place = format!("messages[{at}].images");
+        let images = seen("messages", &place, self.images)?;
+        if !images.is_empty() {
+            images::may_come_with(role)
+                .map_err(|wrong| images::refused("messages", &format!("{place}[0]"), wrong))?;
         }
         Ok(v1::Turn {
             role: role.into(),
@@ -349,7 +366,7 @@ impl Message {
                 true => self.name,
                 false => self.tool_name,
             },
-            ..v1::Turn::default()
+            images,
         })
     }
 }
@@ -509,8 +526,25 @@ mod tests {
                 "names its function",
             ),
             (
-                json!({"messages": [{"role": "user", "images": ["x"]}]}),
-                "images",
+                json!({"messages": [{"role": "user", "content": "a"},
+                    {"role": "user", "images": ["iVBORw0KGgo=", "x"]}]}),
+                "messages[1].images[1] is not base64",
+            ),
+            (
+                json!({"messages": [{"role": "user", "images": [""]}]}),
+                "messages[0].images[0] is empty",
+            ),
+            (
+                json!({"messages": [{"role": "user", "images": [7]}]}),
+                "messages[0].images[0] is not base64",
+            ),
+            (
+                json!({"messages": [{"role": "user", "images": ["R0lGODlh"]}]}),
+                "messages[0].images[0] is neither PNG nor JPEG",
+            ),
+            (
+                json!({"messages": [{"role": "system", "images": ["/9j/"]}]}),
+                "messages[0].images[0] is out of place",
             ),
             (
                 json!({"messages": [{"role": "system", "content": "x"}]}),
@@ -531,6 +565,14 @@ mod tests {
         };
         let asked = generate(json!({"system": "s", "stream": false})).unwrap();
         assert_eq!(asked.asked.question.unwrap().turns.len(), 2);
+        let pictured = generate(json!({"images": ["/9j/"]})).unwrap();
+        let question = pictured.asked.question.unwrap();
+        assert_eq!(question.turns[0].images, [b"\xff\xd8\xff"]);
+        assert_eq!(question.turns[0].text, "Hello");
+        let alone = generate(json!({"prompt": "", "images": ["/9j/"]})).unwrap();
+        assert!(alone.asked.question.unwrap().has_images());
+        let refused = generate(json!({"images": ["/9j/", "?"]})).err().unwrap();
+        assert!(refused.contains("images[1] is not base64"), "{refused}");
         for name in ["suffix", "template"] {
             assert!(generate(json!({name: "x"})).err().unwrap().contains(name));
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::programs::course::Asked;
 use crate::programs::embeddings::{self, Wanted};
+use crate::programs::images;
 use crate::programs::question::{self, Extras, Question, Sampling, within};
 use crate::programs::refusal::Refusal;
 
@@ -87,6 +88,8 @@ struct Part {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
+    /// Its `detail` is read over: how closely to look is the model's affair.
+    image_url: Option<Value>,
 }
 
 impl Chat {
@@ -103,7 +106,8 @@ impl Chat {
             .ok_or_else(|| missing("messages", "`messages` needs at least one message."))?;
         let mut turns: Vec<_> = messages
             .into_iter()
-            .map(Message::turn)
+            .enumerate()
+            .map(|(at, message)| message.turn(at))
             .collect::<Result<_, _>>()?;
         question::name_tools(&mut turns);
         if !turns.iter().any(|turn| turn.role() == Role::User) {
@@ -271,7 +275,8 @@ fn limit(tokens: Option<i64>) -> Result<u32, Refusal> {
 }
 
 impl Message {
-    fn turn(self) -> Result<v1::Turn, Refusal> {
+    /// `at`: which message it is.
+    fn turn(self, at: usize) -> Result<v1::Turn, Refusal> {
         let refuse = |message: &str| Err(Refusal::unsupported("messages", message));
         let role = match self.role.as_str() {
             "system" | "developer" => Role::System,
@@ -285,22 +290,37 @@ impl Message {
             }
         };
         let tool_calls = question::calls(self.tool_calls.unwrap_or_default())?;
-        let text = match self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text,
+        let (mut text, mut seen) = (String::new(), Vec::new());
+        match self.content {
+            None => {}
+            Some(Content::Text(whole)) => text = whole,
             Some(Content::Parts(parts)) => {
-                let mut text = String::new();
-                for part in parts {
-                    match (part.kind.as_str(), part.text) {
-                        ("text", Some(piece)) => text.push_str(&piece),
-                        _ => return refuse("Messages are text: the model takes no other parts."),
+                for (number, part) in parts.into_iter().enumerate() {
+                    match (part.kind.as_str(), part.text, part.image_url) {
+                        ("text", Some(piece), _) => text.push_str(&piece),
+                        ("image_url", _, Some(image)) => {
+                            // Some clients send the URL itself.
+                            let url = image.as_str().or_else(|| image["url"].as_str());
+                            let url = url.unwrap_or_default();
+                            let read =
+                                images::may_come_with(role).and_then(|()| images::of_url(url));
+                            let image = read.map_err(|wrong| {
+                                let place = format!("`messages[{at}].content[{number}]`");
+                                images::refused("messages", &place, wrong)
+                            })?;
+                            seen.push(image);
+                        }
+                        _ => {
+                            return refuse(
+                                "Messages are text and images: the model takes no other parts.",
+                            );
+                        }
                     }
                 }
-                text
             }
-        };
-        if text.is_empty() && role == Role::User {
-            let message = "A message of the user needs at least one character.";
+        }
+        if text.is_empty() && seen.is_empty() && role == Role::User {
+            let message = "A message of the user needs at least one character or an image.";
             return Err(Refusal::invalid("messages", message));
         }
         Ok(v1::Turn {
@@ -308,6 +328,7 @@ impl Message {
             text,
             tool_calls,
             tool_call: self.tool_call_id.unwrap_or_default(),
+            images: seen,
             ..v1::Turn::default()
         })
     }
@@ -454,6 +475,74 @@ mod tests {
         let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "strict": true,
             "schema": { "type": "object", "properties": {} } } });
         assert_eq!(format(schema), r#"{"type":"object","properties":{}}"#);
+    }
+
+    #[test]
+    fn images_come_along_and_one_that_can_not_be_taken_is_named() {
+        let content = json!([
+            {"type": "text", "text": "What "},
+            {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/", "detail": "low"}},
+            {"type": "text", "text": "is it?"},
+        ]);
+        let alone = json!([{"type": "image_url",
+            "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]);
+        let messages = json!([
+            {"role": "user", "content": alone}, {"role": "user", "content": content}
+        ]);
+        let question = |messages: Value| {
+            let asked = check(json!({ "messages": messages })).ok().unwrap().0;
+            asked.question.unwrap()
+        };
+        let asked = question(messages.clone());
+        let merged = asked.merged();
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].text, "What is it?");
+        let images: Vec<_> = merged[0].images.iter().map(Vec::len).collect();
+        assert_eq!(images, [8, 3]);
+        assert!(asked.has_images() && asked.for_companion().is_err());
+        let mut bare = messages.clone();
+        bare[0]["content"][0]["image_url"] = "data:image/png;base64,iVBORw0KGgo=".into();
+        assert!(question(bare).turns == asked.turns);
+        // Another image is the beginning of another conversation.
+        let mut others = messages;
+        others[0]["content"] = json!([{"type": "image_url",
+            "image_url": {"url": "data:image/jpeg;base64,/9j/"}}]);
+        assert_ne!(question(others).cache_key(), asked.cache_key());
+
+        for (role, url, words) in [
+            (
+                "user",
+                json!("https://example.org/a.png"),
+                "fetches no images",
+            ),
+            ("user", json!(null), "fetches no images"),
+            ("user", json!("data:image/png;base64,?"), "not base64"),
+            ("user", json!("data:image/png;base64,"), "empty"),
+            (
+                "user",
+                json!("data:image/gif;base64,R0lGODlh"),
+                "neither PNG nor JPEG",
+            ),
+            (
+                "assistant",
+                json!("data:image/jpeg;base64,/9j/"),
+                "out of place",
+            ),
+        ] {
+            let body = json!({"model": "m", "messages": [
+                {"role": "user", "content": "Look."},
+                {"role": role, "content": [{"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": url}}]},
+            ]});
+            let chat: Chat = serde_json::from_value(body).unwrap();
+            let told = chat.check().err().unwrap();
+            let told = told.json(crate::programs::Dialect::OpenAi);
+            assert!(told.contains("messages[1].content[1]"), "{told}");
+            assert!(
+                told.contains(words) && told.contains("invalid_value"),
+                "{told}"
+            );
+        }
     }
 
     #[test]
