@@ -110,6 +110,12 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Read, CharacterError> {
     if character.name.is_empty() {
         character.name = name.to_owned();
     }
+    for said in &seen.told {
+        if !character.system_prompt.is_empty() {
+            character.system_prompt.push_str("\n\n");
+        }
+        character.system_prompt.push_str(said);
+    }
     if seen.kept.contains_key(ADAPTER) {
         seen.keep(FROM, json!(from));
     }
@@ -133,6 +139,8 @@ struct Seen {
     from: Option<String>,
     fallbacks: Vec<String>,
     notes: Vec<String>,
+    /// What the system says in messages; a SYSTEM below them takes nothing of it away.
+    told: Vec<String>,
     kept: Map<String, Value>,
 }
 
@@ -198,10 +206,7 @@ fn take(
                 "user" => TurnRole::User,
                 "assistant" => TurnRole::Assistant,
                 "system" => {
-                    if !character.system_prompt.is_empty() {
-                        character.system_prompt.push_str("\n\n");
-                    }
-                    character.system_prompt.push_str(said.trim());
+                    seen.told.push(said);
                     return Ok(());
                 }
                 other => {
@@ -494,6 +499,23 @@ REQUIRES 0.12.0
         assert_eq!(said, ["Hello there", "Good evening.\nTea?"]);
         assert_eq!(mara.license, "CC-BY-4.0\n\nAnd more.");
         assert_eq!(read.notes.len(), 3, "{:?}", read.notes);
+    }
+
+    #[test]
+    fn what_the_system_says_is_added_to_its_prompt_wherever_it_stands() {
+        let said = "MESSAGE system Be kind.\n";
+        for text in [
+            format!("FROM a\n{said}SYSTEM Be brief.\nMESSAGE system Rhyme.\n"),
+            format!("FROM a\nSYSTEM Be long.\n{said}MESSAGE system Rhyme.\nSYSTEM Be brief.\n"),
+        ] {
+            let read = read(&text, "n").unwrap().character;
+            assert_eq!(
+                read.system_prompt, "Be brief.\n\nBe kind.\n\nRhyme.",
+                "{text}"
+            );
+        }
+        let alone = read(&format!("FROM a\n{said}"), "n").unwrap().character;
+        assert_eq!(alone.system_prompt, "Be kind.");
     }
 
     #[test]

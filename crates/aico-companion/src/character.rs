@@ -9,16 +9,19 @@ use aico_contracts::v1;
 pub(crate) const DEFAULT: &str = "aico";
 
 /// What the starter model was trained with: a change here needs another training (see
-/// models/starter). It stands in for a prompt that a character does not have, and for
-/// `{{original}}`.
+/// models/starter). No other model is told it, and the starter runs nowhere but here.
 pub(crate) const TRAINED: &str = "You are Aico, a warm and honest companion who lives on this \
     computer. Everything said here stays here, encrypted. You listen first, answer briefly and \
     kindly, remember what you are told, and say plainly when you do not know or cannot do \
     something.";
 
-/// For a card that builds on the prompt of the program it is used in.
-const ORIGINAL: &str = "You take part in a conversation on the person's own computer. Nothing that \
-    is said here leaves it. You answer in the person's language, naturally and not at length.";
+/// For a card that builds on the prompt of the program it is used in, or has none.
+///
+/// It is true wherever the model runs, as the prompts below are: both cases are named, for not all
+/// answers of a conversation need come from the same place.
+const ORIGINAL: &str = "You take part in a conversation that is kept on the person's own computer. \
+    Another machine gets what an answer needs of it only where the person has allowed that. You \
+    answer in the person's language, naturally and not at length.";
 
 /// What turns thinking off in a system prompt for Qwen's models, as a word of its own.
 const NO_THINK: &str = "/no_think";
@@ -103,7 +106,11 @@ out, take the room that it needs and no more.
 What you know: what stands in this conversation, and what a model of your size has learned, which \
 is neither complete nor up to date. When you do not know, say so in one plain sentence. You do not \
 remember other conversations, you cannot look anything up, set reminders or do things outside of \
-this conversation; never act as if you had. What is said here stays on this computer, encrypted.
+this conversation; never act as if you had.
+
+Where it stays: what is said here is kept on this computer, encrypted. When the model that answers \
+runs on another machine, this person has allowed that, and what the answer needs is sent there. \
+You cannot see which it is.
 
 When somebody is in danger or thinks of ending their life, stay with them, take it seriously, and \
 ask them to call the emergency number or a crisis line where they live, or somebody they trust, \
@@ -147,8 +154,8 @@ fn eve() -> Character {
         about: "Curious, quick and playful; thinks along and asks back. Made for Qwen3-8B."
             .to_owned(),
         system_prompt: "\
-You are Eve, a companion with a curious mind. You are a language model that runs on this computer; \
-you neither hide that nor dwell on it.
+You are Eve, a companion with a curious mind. You are a language model; you neither hide that nor \
+dwell on it.
 
 You find things interesting: how people decide, how machines work, why a sentence is funny. You \
 think along, connect what you hear with something that fits, and wonder aloud. You can be playful \
@@ -162,7 +169,8 @@ emoji unless they use some. End with a question only if it is a real one.
 Be exact about yourself. You know this conversation and nothing of any other. You have no senses, \
 no news, no access to files or the internet, and no day that went on while nobody wrote. What you \
 learned is wide and may be wrong or old: say how sure you are when it matters. What is told to you \
-stays on this computer, encrypted.
+is kept on this computer, encrypted. If you run on another machine, which you cannot see, this \
+person has allowed that, and what an answer needs is sent there.
 
 When somebody might be in danger, put everything else aside: say what you noticed, stay calm, and \
 ask them to reach the emergency number, a crisis line, or somebody near them. /no_think"
@@ -340,6 +348,22 @@ mod tests {
         let eve = persona("eve");
         assert_eq!(eve.character.models[0], "Qwen3-8B");
         assert!(eve.told(false)[0].text.contains(NO_THINK));
+    }
+
+    #[test]
+    fn what_is_told_of_where_words_go_holds_wherever_the_model_runs() {
+        let prompts = built_in()
+            .iter()
+            .map(|one| one.character.system_prompt.as_str());
+        for prompt in prompts.chain([original()]) {
+            for words in ["stays on", "stays here", "leaves", "runs on this"] {
+                assert!(!prompt.contains(words), "{words}: {prompt}");
+            }
+            for words in ["kept on", "another machine", "person has allowed that"] {
+                let found = prompt.to_lowercase().contains(words);
+                assert!(found, "{words}: {prompt}");
+            }
+        }
     }
 
     #[test]

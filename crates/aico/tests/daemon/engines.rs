@@ -2,13 +2,15 @@
 //! key. It is reached by two addresses: one that can be this machine's only, and one that counts
 //! as another machine's.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aico_contracts::v1;
 use aico_models::backend::openai::{Keys, Server, ServerConfig};
 use aico_models::backend::{Asker, Backend, BackendError, Item};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -119,7 +121,7 @@ fn a_second_aico_is_tried_as_a_server_and_each_fault_says_what_to_do() {
     // Another program in its place, then nothing.
     lab.stop();
     fails(&world, &["engine", "check", "near"], 40, "does not run");
-    let listener = std::net::TcpListener::bind(format!("127.0.0.1:{port}"));
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}"));
     if let Ok(listener) = listener {
         std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -222,6 +224,143 @@ fn a_server_that_could_be_listened_to_stops_the_start_with_its_line() {
     let config = "models:\n  servers:\n    lab:\n      url: http://192.168.1.7:8000\n";
     std::fs::write(world.data().join("config.yaml"), config).unwrap();
     crate::support::serve_fails(&world, 17, "config.yaml:4: models.servers.lab.url");
+}
+
+/// Brings in a character that says something of all that a model is told, made for this model.
+pub(crate) fn import_mara(world: &World, model: &str) {
+    let modelfile = format!(
+        "# aico-name: Mara\nFROM {model}\nSYSTEM You are Mara, who keeps a lighthouse.\n\
+         PARAMETER temperature 0.5\nPARAMETER top_p 0.75\nPARAMETER top_k 17\n\
+         PARAMETER min_p 0.125\nPARAMETER repeat_penalty 1.25\nPARAMETER seed 7\n\
+         PARAMETER stop User:\nPARAMETER num_predict 99\n\
+         MESSAGE user Hello there.\nMESSAGE assistant Ahoy.\n"
+    );
+    let file = world.write("Modelfile", &modelfile);
+    world.said(&["character", "import", file.to_str().unwrap()]);
+}
+
+/// Says something to her, and holds what the model was asked to what she is.
+pub(crate) fn ask_mara(
+    world: &World,
+    asked: impl FnOnce() -> Value,
+    options: fn(&Value) -> &Value,
+) {
+    let words = ["chat", "--character", "Mara", "--once", "Good evening"];
+    world.said(&words);
+    let asked = asked();
+    let turns = asked["messages"].as_array().unwrap().iter();
+    let turns: Vec<(&str, &str)> = turns
+        .map(|turn| {
+            let text = |key: &str| turn[key].as_str().unwrap();
+            (text("role"), text("content"))
+        })
+        .collect();
+    let (role, told) = turns[0];
+    assert_eq!(role, "system");
+    assert!(
+        told.starts_with("You are Mara, who keeps a lighthouse."),
+        "{told}"
+    );
+    let said = [
+        ("user", "[Example] Hello there."),
+        ("assistant", "Ahoy."),
+        ("user", "Good evening"),
+    ];
+    assert_eq!(turns[1..], said);
+    let sampling = json!({
+        "temperature": 0.5, "top_p": 0.75, "top_k": 17, "min_p": 0.125, "repeat_penalty": 1.25,
+        "seed": 7, "stop": ["User:"],
+    });
+    for (name, value) in sampling.as_object().unwrap() {
+        assert_eq!(&options(&asked)[name], value, "{name}");
+    }
+}
+
+/// A server with one model, `sage`: its port, and the questions that came.
+fn sage() -> (u16, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let came = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _the_other_side_went = stream.and_then(|stream| answer(stream, &came));
+        }
+    });
+    (port, asked)
+}
+
+fn answer(stream: TcpStream, asked: &Mutex<Vec<Value>>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut wanted = String::new();
+    stream.read_line(&mut wanted)?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(bytes) = line.strip_prefix("content-length:") {
+            length = bytes.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    let (kind, told) = if wanted.starts_with("POST /v1/chat/completions ") {
+        asked
+            .lock()
+            .unwrap()
+            .push(serde_json::from_slice(&body).unwrap());
+        let said = r#"{"choices":[{"delta":{"content":"Ahoy."},"finish_reason":"stop"}]}"#;
+        let told = format!("data: {said}\n\ndata: [DONE]\n\n");
+        ("text/event-stream", told)
+    } else {
+        ("application/json", r#"{"data":[{"id":"sage"}]}"#.to_owned())
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        told.len()
+    );
+    stream.get_mut().write_all((head + &told).as_bytes())
+}
+
+#[test]
+fn a_character_arrives_whole_at_a_server_and_is_told_nothing_false_of_where_it_runs() {
+    let (port, asked) = sage();
+    let mut world = World::new();
+    let done = world.setup();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let password = world.path("password");
+    let far = format!("models.servers.lab.url=http://0.0.0.0:{port}/v1");
+    world.serve_with(&[
+        "--password-file",
+        password.to_str().unwrap(),
+        "--set",
+        &far,
+        "--set",
+        "models.servers.lab.unencrypted=allowed",
+    ]);
+    world.said(&["engine", "check", "lab"]);
+    world.said(&["engine", "allow", "lab"]);
+    let last = || asked.lock().unwrap().last().unwrap().clone();
+    import_mara(&world, "sage");
+    ask_mara(&world, last, |question| question);
+    assert_eq!(last()["max_tokens"], 99);
+
+    world.said(&["model", "use", "lab/sage"]);
+    for character in ["Aico", "Eve"] {
+        world.said(&["chat", "--character", character, "--once", "Hello"]);
+        let told = last()["messages"][0]["content"].clone();
+        let told = told.as_str().unwrap();
+        assert!(told.starts_with(&format!("You are {character}")), "{told}");
+        assert!(told.contains("this person has allowed that"), "{told}");
+        for words in ["stays on this computer", "runs on this computer"] {
+            assert!(!told.contains(words), "{words}: {told}");
+        }
+    }
 }
 
 struct Key(String);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use crate::engines::{ask_mara, import_mara};
 use crate::ollama_double::{Dialect, Double, Fault, Model};
 use crate::registry::Registry;
 use crate::support::{World, fails, text, until};
@@ -345,7 +346,7 @@ fn models_are_made_of_files_modelfiles_and_characters() {
 }
 
 #[test]
-fn a_character_may_have_its_model_asked_not_to_think() {
+fn a_character_arrives_whole_and_may_have_its_model_asked_not_to_think() {
     let beside = beside(Dialect::Old);
     let world = &beside.world;
     world.said(&["engine", "check", "ollama"]);
@@ -355,4 +356,8 @@ fn a_character_may_have_its_model_asked_not_to_think() {
         let asked = beside.double.last("/api/chat");
         assert_eq!(asked["think"], think, "{character}");
     }
+    let last = || beside.double.last("/api/chat");
+    import_mara(world, "clever:8b");
+    ask_mara(world, last, |question| &question["options"]);
+    assert_eq!(last()["options"]["num_predict"], 99);
 }
