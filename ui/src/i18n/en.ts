@@ -6,7 +6,7 @@ export const en = {
   'app.name': 'AICO',
   'app.skip': 'Skip to the main part',
   'app.loading': 'One moment…',
-  'app.promise': 'Everything you say stays on this computer.',
+  'app.promise': 'What you say is kept on this computer, and goes nowhere unless you allow it.',
 
   'page.setup': 'Set up',
   'page.unlock': 'Unlock',
@@ -34,7 +34,7 @@ export const en = {
 
   'setup.welcome': 'Welcome',
   'setup.intro':
-    'AICO is a companion that lives on this computer. Nothing you tell it leaves the machine, and what it keeps is encrypted with a password only you know.',
+    'AICO is a companion that lives on this computer. What you tell it is kept here, encrypted with a password only you know, and goes nowhere unless you allow it.',
   'setup.nocode.title': 'Open the address from the terminal',
   'setup.nocode.body':
     'AICO is new here and waits for its owner. So that no one else can claim it, the first visit needs the one-time address that {command} has printed. Open that address in this browser.',
@@ -81,10 +81,10 @@ export const en = {
   'unlock.body': 'AICO is locked. The master password of its owner opens it.',
   'unlock.action': 'Unlock',
   'unlock.working': 'Opening…',
-  'unlock.updating': 'Updating your data for this version of AICO, {percent} %',
+  'unlock.updating': 'AICO is updating its data for this version, {percent} %',
   'unlock.updating.left': {
-    one: 'Updating your data for this version of AICO, {percent} %, about {count} second left',
-    other: 'Updating your data for this version of AICO, {percent} %, about {count} seconds left',
+    one: 'AICO is updating its data for this version, {percent} %, about {count} second left',
+    other: 'AICO is updating its data for this version, {percent} %, about {count} seconds left',
   },
   'unlock.others': 'Other persons of this AICO can sign in once it is unlocked.',
   'unlock.keychain.locked':
@@ -354,6 +354,7 @@ export const en = {
   'activity.plot.asked': 'Questions at once',
   'activity.plot.first': 'Until the first word',
   'activity.plot.memory': 'Memory',
+  'activity.plot.processors': 'Processors at work',
   'activity.plot.nothing': 'Nothing in this time',
   'activity.plot.line': '{name}: {now}, at most {most}',
   'activity.mine': 'My questions',
@@ -377,7 +378,7 @@ export const en = {
   'activity.outcome.failed': 'Failed',
 
   'models.intro':
-    'The model is what thinks and writes. It runs on this computer; a larger one answers better and needs more memory.',
+    'The model is what thinks and writes. It runs on this computer, unless you allow a server; a larger one answers better and needs more memory.',
   'models.active': 'In use',
   'models.starter': 'Starter',
   'models.missing': 'File is missing',
@@ -623,6 +624,8 @@ export const en = {
 
   'account.password': 'Change the password',
   'account.password.owner': 'This is the master password, it opens AICO too.',
+  'account.password.note':
+    'Your other sessions end. The old password opens nothing here any more; a copy of the data that was made before still opens with it.',
   'account.current': 'Present password',
   'account.new': 'New password',
   'account.change': 'Change password',
