@@ -367,6 +367,9 @@ async fn a_keyring_out_of_a_backup_stays_only_with_everything_else_of_it() {
     let home = Home::open(with(vec![NOTES])).unwrap();
     home.unlock(&password(OWNER), "test").await.unwrap();
     on_system(home, "DROP TRIGGER refuse").await;
+    // One that fails in between takes away nothing that was there before it.
+    fails().await;
+    assert!(keyring.exists() && note.exists());
     let done = restored(vec![NOTES]).await.unwrap();
     assert!(done.password_of_then && keyring.exists() && !note.exists());
     let done = restored(vec![NOTES]).await.unwrap();

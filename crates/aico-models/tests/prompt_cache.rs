@@ -399,7 +399,7 @@ async fn of_a_long_conversation_the_beginning_is_kept_that_there_is_room_for() {
     let size = kept[0].metadata().unwrap().len();
     assert!((32 << 10..=small.person).contains(&size), "{size}");
 
-    let (daemon, _) = keeping(&home, small).await;
+    let (daemon, _) = keeping_after(&home, small, Duration::from_secs(3600)).await;
     prepare(&daemon, home.ann).await;
     let again = daemon.generate_for(home.ann, &long, 8).await.end.unwrap();
     let cached = again.cached_tokens;
@@ -457,7 +457,7 @@ async fn the_beginning_of_an_older_conversation_takes_what_later_ones_leave() {
     until("the later one is kept", || home.files(home.ann).len() == 1).await;
     daemon.manager.stop().await;
     assert_eq!(home.files(home.ann).len(), 2);
-    let (daemon, model) = keeping(&home, small).await;
+    let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
     recall(&daemon, home.ann, b"later").await;
     assert!(asked_in(&daemon, &model, home.ann, b"later").await > 40);
     recall(&daemon, home.ann, b"older").await;

@@ -148,7 +148,7 @@ async fn put_back(
         };
         if let Some(put) = &mut put {
             // Where it failed once it was decided, the next opening finishes it.
-            put.stays = done.is_ok() || Store::will_be_put_back(&identity, &registry);
+            put.stays |= done.is_ok() || Store::will_be_put_back(&identity, &registry);
         }
         Ok((row, done?, put))
     })
@@ -174,6 +174,7 @@ struct PutKeyring {
     path: PathBuf,
     /// Where the one that was damaged is.
     aside: Option<PathBuf>,
+    /// Nothing takes it back any more.
     stays: bool,
 }
 

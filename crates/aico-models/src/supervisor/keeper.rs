@@ -3,6 +3,7 @@
 //!
 //! All of it saves time and nothing else: whatever fails is logged and left.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -116,15 +117,14 @@ impl Keeper {
             Err(error) => return tracing::debug!(%error, "The prompts were not listed."),
         };
         let listed = latest(listed);
-        let mut quiet = listed.clone();
-        quiet.retain(|prompt| known.seen.get(&prompt.of) == Some(&prompt.revision));
+        let seen = listed.iter();
+        let seen = seen.map(|prompt| (prompt.of.clone(), prompt.revision));
+        let before = std::mem::replace(&mut known.seen, seen.collect());
+        let quiet =
+            |prompt: &Prompt| !prompt.busy && before.get(&prompt.of) == Some(&prompt.revision);
         // A larger one is left whole as long as its process lives: there it saves more than on the
         // disk. What was kept of it when it was shorter still serves.
-        self.keep(&mut known, quiet, Larger::Refuse).await;
-        let seen = listed
-            .into_iter()
-            .map(|prompt| (prompt.of, prompt.revision));
-        known.seen = seen.collect();
+        self.keep(&mut known, listed, quiet, Larger::Refuse).await;
         let cache = self.parts.cache.clone();
         let _tidied = tokio::task::spawn_blocking(move || cache.tidy()).await;
     }
@@ -134,7 +134,11 @@ impl Keeper {
     pub(super) async fn keep_all(&self) {
         let mut known = self.parts.known.lock().await;
         match self.list().await {
-            Ok(listed) => self.keep(&mut known, latest(listed), Larger::Cut).await,
+            Ok(listed) => {
+                let all = |prompt: &Prompt| !prompt.busy;
+                self.keep(&mut known, latest(listed), all, Larger::Cut)
+                    .await;
+            }
             Err(error) => tracing::debug!(%error, "The prompts were not listed."),
         }
     }
@@ -182,30 +186,36 @@ impl Keeper {
         prompts.collect()
     }
 
-    /// The latest first, and the older ones in what these leave: they would push them out.
-    async fn keep(&self, known: &mut Known, prompts: Vec<Prompt>, larger: Larger) {
+    /// Keeps those that are due: the latest first, and the older ones in what all later ones have
+    /// there or leave, for they would push them out.
+    async fn keep(
+        &self,
+        known: &mut Known,
+        prompts: Vec<Prompt>,
+        due: impl Fn(&Prompt) -> bool,
+        larger: Larger,
+    ) {
         let limits = self.parts.cache.limits();
         let mut left_of: HashMap<PersonId, u64> = HashMap::new();
         let mut left = limits.all;
         let mut there = Vec::new();
         for prompt in prompts {
             let theirs = left_of.entry(prompt.of.0).or_insert(limits.person);
+            let most = fitting(left.min(*theirs));
+            let mut bytes = self.size(&prompt.of).await;
             let settled = known.settled.get(&prompt.of);
-            let settled = settled.filter(|(revision, _)| *revision == prompt.revision);
-            // Others may have pushed it out since.
-            let mut bytes = match settled {
-                Some((_, false)) => continue,
-                Some((_, true)) => self.size(&prompt.of).await,
-                None => None,
+            let is_new = match settled.filter(|(revision, _)| *revision == prompt.revision) {
+                None => true,
+                Some((_, false)) => false,
+                // Pushed out since. As long as the process lives that is left so: two that do not
+                // fit together would push each other out for ever.
+                Some((_, true)) => bytes.is_none() && larger == Larger::Cut,
             };
-            if bytes.is_none() {
-                let most = fitting(left.min(*theirs));
-                let fast = prompt.prefill.is_some_and(|time| time < limits.least);
-                let is_larger = prompt.bytes > most;
-                // As long as the process lives there may be room for it later.
-                if is_larger && !fast && (larger == Larger::Refuse || most == 0) {
-                    continue;
-                }
+            // For the same time there may be room for it later.
+            let fits = prompt.bytes <= most || (larger == Larger::Cut && most > 0);
+            let fast = prompt.prefill.is_some_and(|time| time < limits.least);
+            if due(&prompt) && is_new && (fits || fast) {
+                self.arrange(there.clone()).await;
                 let kept = match !fast && prompt.bytes > 0 {
                     true => self
                         .save(&prompt, most, larger)
@@ -219,17 +229,19 @@ impl Keeper {
                     (prompt.revision, false)
                 });
                 known.settled.insert(prompt.of.clone(), kept);
-                if !kept.1 {
-                    continue;
+                if kept.1 {
+                    bytes = self.size(&prompt.of).await;
+                    there.push(prompt.of.clone());
+                    self.arrange(there.clone()).await;
                 }
-                there.push(prompt.of.clone());
-                self.arrange(there.clone()).await;
-                bytes = self.size(&prompt.of).await;
-            } else {
-                there.push(prompt.of);
             }
-            *theirs = theirs.saturating_sub(bytes.unwrap_or(0));
-            left = left.saturating_sub(bytes.unwrap_or(0));
+            if let Some(bytes) = bytes {
+                if there.last() != Some(&prompt.of) {
+                    there.push(prompt.of);
+                }
+                *theirs = theirs.saturating_sub(bytes);
+                left = left.saturating_sub(bytes);
+            }
         }
     }
 
@@ -355,13 +367,13 @@ struct Prompt {
     busy: bool,
 }
 
-/// Those that can be kept, the latest first. A conversation that is asked twice at once stands in
-/// two places of the process: it is the latest that is handed out.
+/// Each conversation once, the latest first. One that is asked twice at once stands in two places of
+/// the process: what is handed out is the latest that nobody writes in.
 fn latest(mut listed: Vec<Prompt>) -> Vec<Prompt> {
-    listed.retain(|prompt| !prompt.busy);
-    listed.sort_by_key(|prompt| std::cmp::Reverse(prompt.revision));
     let mut seen = HashSet::new();
+    listed.sort_by_key(|prompt| (prompt.busy, Reverse(prompt.revision)));
     listed.retain(|prompt| seen.insert(prompt.of.clone()));
+    listed.sort_by_key(|prompt| Reverse((prompt.busy, prompt.revision)));
     listed
 }
 
