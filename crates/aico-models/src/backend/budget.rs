@@ -287,9 +287,9 @@ mod tests {
         };
         assert_eq!(chosen(2), Some(3));
         assert_eq!(chosen(3), Some(1));
-        assert_eq!(chosen(11), Some(1));
+        assert_eq!(chosen(47), Some(1));
         // More than fit into any model's context of this length.
-        assert_eq!(chosen(12), None);
+        assert_eq!(chosen(48), None);
     }
 
     #[test]

@@ -385,8 +385,11 @@ async fn damage_that_is_met_right_after_a_change_of_the_key_is_told() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     go_on.send(()).unwrap();
     changing.await.unwrap().unwrap();
-    let found = looking.await.unwrap().unwrap();
-    assert!(!found.findings.is_empty(), "{found:?}");
+    let found = looking.await.unwrap();
+    assert!(
+        matches!(found, Err(StoreError::Damaged { .. })),
+        "{found:?}"
+    );
     let _ = store.close().await;
 }
 
