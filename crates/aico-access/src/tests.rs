@@ -19,15 +19,15 @@ use crate::{
     Rotate, SetupProof, Source, Stage,
 };
 
-const OWNER: &str = "velvet harbour moss lantern";
-const MEMBER: &str = "copper meadow violin seventeen";
+pub(crate) const OWNER: &str = "velvet harbour moss lantern";
+pub(crate) const MEMBER: &str = "copper meadow violin seventeen";
 const ANOTHER: &str = "granite teapot umbrella forest";
 
-fn password(text: &str) -> Password {
+pub(crate) fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
 
-fn config(data: &Path) -> HomeConfig {
+pub(crate) fn config(data: &Path) -> HomeConfig {
     HomeConfig {
         data: data.to_owned(),
         kdf: KdfCost::minimum(),

@@ -144,14 +144,11 @@ mod tests {
     use std::sync::mpsc;
 
     use aico_store::{FaultPoint, Migration, ModuleMigrations};
-    use aico_vault::keychain::Keychains;
-    use aico_vault::{KdfCost, Password};
 
     use super::*;
+    use crate::tests::{MEMBER, OWNER, config, password};
     use crate::{ErrorKind, HomeConfig, SetupProof};
 
-    const OWNER: &str = "velvet harbour moss lantern";
-    const MEMBER: &str = "copper meadow violin seventeen";
     const OF_TODAY: ModuleMigrations = ModuleMigrations {
         module: "pages",
         migrations: &[Migration {
@@ -161,21 +158,10 @@ mod tests {
         }],
     };
 
-    fn password(text: &str) -> Password {
-        Password::new(text).unwrap()
-    }
-
     fn home_with(data: &Path, person_migrations: Vec<ModuleMigrations>) -> Home {
         Home::open(HomeConfig {
-            data: data.to_owned(),
-            kdf: KdfCost::minimum(),
-            keychains: Arc::new(Keychains::new(Vec::new())),
-            backups: data.join("backups"),
-            configuration: None,
-            token_hours: 24,
-            system_migrations: Vec::new(),
             person_migrations,
-            person_exports: Vec::new(),
+            ..config(data)
         })
         .unwrap()
     }

@@ -407,20 +407,22 @@ async fn of_a_long_conversation_the_beginning_is_kept_that_there_is_room_for() {
     daemon.manager.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
+/// Limits with room for a conversation of this text and half of another.
+async fn for_one_and_a_half() -> Limits {
     let home = home();
-    let (daemon, model) = keeping_after(&home, limits(), Duration::from_secs(3600)).await;
+    let (daemon, model) = keeping(&home, limits()).await;
     asked_in(&daemon, &model, home.ann, b"c").await;
     daemon.manager.stop().await;
     let size = home.files(home.ann)[0].metadata().unwrap().len();
-
-    // For one of them and a half.
-    let home = self::home();
-    let small = Limits {
+    Limits {
         person: size * 3 / 2,
         ..limits()
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
+    let (home, small) = (home(), for_one_and_a_half().await);
     let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
     for key in [b"older", b"later"] {
         assert_eq!(asked_in(&daemon, &model, home.ann, key).await, 0);
@@ -439,17 +441,7 @@ async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
 /// The later one is on the disk already when the process ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_beginning_of_an_older_conversation_takes_what_later_ones_leave() {
-    let home = home();
-    let (daemon, model) = keeping(&home, limits()).await;
-    asked_in(&daemon, &model, home.ann, b"c").await;
-    daemon.manager.stop().await;
-    let size = home.files(home.ann)[0].metadata().unwrap().len();
-
-    let home = self::home();
-    let small = Limits {
-        person: size * 3 / 2,
-        ..limits()
-    };
+    let (home, small) = (home(), for_one_and_a_half().await);
     let (daemon, model) = keeping(&home, small).await;
     let long = TEXT.repeat(6);
     said_in(&daemon, &model, home.ann, b"older", &long).await;

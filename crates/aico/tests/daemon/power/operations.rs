@@ -137,6 +137,36 @@ impl Ended {
         look(&self.at(position).present(), With::Key).unwrap()
     }
 
+    /// Cuts between two places, at which these are to be seen: the rows are those of the one or of
+    /// the other, from the end on those of the other, and AICO goes on with them.
+    fn is_old_or_new(
+        &self,
+        (from, old): (usize, &Seen),
+        (acknowledged, new): (usize, &Seen),
+        with: With<'_>,
+    ) {
+        let (mut as_before, mut as_after) = (0, 0);
+        let mut real = Sample(0);
+        self.cut(from, acknowledged, 50, |cut| {
+            let seen = look(&cut.tree, with).unwrap();
+            let is_new = seen.same_rows(new);
+            assert!(
+                is_new || seen.same_rows(old),
+                "neither the one nor the other"
+            );
+            assert!(is_new || cut.after < acknowledged, "acknowledged");
+            *(if is_new {
+                &mut as_after
+            } else {
+                &mut as_before
+            }) += 1;
+            if real.wants(cut, from, acknowledged) {
+                goes_on(&cut.tree, matches!(with, With::Key), |_| {});
+            }
+        });
+        assert!(as_before > 0 && as_after > 0, "{as_before} {as_after}");
+    }
+
     /// Looks at cuts between two positions; says how many there were.
     fn cut(&self, from: usize, to: usize, about: usize, mut each: impl FnMut(&Cut)) {
         let to = to.min(self.records.len());
@@ -528,26 +558,7 @@ fn the_power_goes_while_one_person_is_put_back() {
     assert!(old.holds(&new, KEPT) && !new.holds(&old, KEPT));
     assert!(!new.rows[KEPT].is_empty());
     assert_eq!(of_others(&old), of_others(&new), "everybody else's stays");
-    let (mut as_before, mut as_after) = (0, 0);
-    let mut real = Sample(0);
-    ended.cut(from, acknowledged, 50, |cut| {
-        let seen = look(&cut.tree, With::Key).unwrap();
-        let is_new = seen.same_rows(&new);
-        assert!(
-            is_new || seen.same_rows(&old),
-            "neither the one nor the other"
-        );
-        assert!(is_new || cut.after < acknowledged, "acknowledged");
-        *(if is_new {
-            &mut as_after
-        } else {
-            &mut as_before
-        }) += 1;
-        if real.wants(cut, from, acknowledged) {
-            goes_on(&cut.tree, true, |_| {});
-        }
-    });
-    assert!(as_before > 0 && as_after > 0, "{as_before} {as_after}");
+    ended.is_old_or_new((from, &old), (acknowledged, &new), With::Key);
 }
 
 #[test]
@@ -566,24 +577,9 @@ fn the_power_goes_in_a_restore() {
     let ended = recorded.end();
     let (old, new) = (ended.seen(from), ended.seen(packed));
     assert!(!old.same_rows(&new));
-    let (mut as_before, mut as_after) = (0, 0);
-    let mut real = Sample(0);
-    ended.cut(from, acknowledged, 50, |cut| {
-        let seen = look(&cut.tree, With::Passwords(&[PASSWORD])).unwrap();
-        let is_new = seen.same_rows(&new);
-        assert!(
-            is_new || seen.same_rows(&old),
-            "neither the one nor the other"
-        );
-        assert!(is_new || cut.after < acknowledged, "acknowledged");
-        *(if is_new {
-            &mut as_after
-        } else {
-            &mut as_before
-        }) += 1;
-        if real.wants(cut, from, acknowledged) {
-            goes_on(&cut.tree, false, |_| {});
-        }
-    });
-    assert!(as_before > 0 && as_after > 0, "{as_before} {as_after}");
+    ended.is_old_or_new(
+        (from, &old),
+        (acknowledged, &new),
+        With::Passwords(&[PASSWORD]),
+    );
 }
