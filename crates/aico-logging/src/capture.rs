@@ -18,16 +18,30 @@ use crate::console::Console;
 use crate::levels::level_of;
 use crate::record::Record;
 use crate::redact;
+use crate::writer::Writer;
 
 thread_local! {
-    /// Set on the thread that writes the file: what it logs itself goes to the console only, or
-    /// a failing disk would feed the log with its own failures.
+    /// Set while a thread writes the file: what that logs itself goes to the console only, or a
+    /// failing disk would feed the log with its own failures, and a record wait for itself.
     static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Marks this thread as the one that writes.
+/// Marks this thread as the one that has the files.
 pub(crate) fn mark_writer_thread() {
-    WRITES.with(|writes| writes.set(true));
+    WRITES.set(true);
+}
+
+/// Does something during which nothing that this thread logs goes to the file.
+fn while_writing(work: impl FnOnce()) {
+    struct Writing;
+    impl Drop for Writing {
+        fn drop(&mut self) {
+            WRITES.set(false);
+        }
+    }
+    WRITES.set(true);
+    let _writing = Writing;
+    work();
 }
 
 /// The layer.
@@ -87,16 +101,26 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
             trace,
         };
         self.console.write(&record);
-        if WRITES.with(Cell::get) {
+        if WRITES.get() {
             return;
         }
-        let attached = self
-            .attached
+        while_writing(|| write(&self.attached, record));
+    }
+}
+
+/// Nobody who attaches or detaches waits for the writing.
+fn write(attached: &Attached, record: Record) {
+    let mut left = Some(record);
+    while let Some(record) = left {
+        let attached = attached
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(writer) = attached.as_ref() {
-            writer.write(record);
-        }
+        let Some(shared) = attached.as_ref().map(Writer::shared) else {
+            return;
+        };
+        drop(attached);
+        // Back when it was stopped meanwhile: it has been taken away, and another is there or none.
+        left = shared.write(record);
     }
 }
 

@@ -7,6 +7,9 @@
 //!
 //! The vault's registry keeps how far each file had got, so that one that is cut or missing is
 //! noticed: at closing, and about once a minute while it is written.
+//!
+//! What is here is the writer's thread's alone, but for the file that is being written
+//! ([`Current`]).
 
 use std::fs;
 use std::io;
@@ -20,7 +23,7 @@ use uuid::Uuid;
 
 use aico_config::Level;
 use aico_vault::Vault;
-use aico_vault::append::{AppendError, SealedLogWriter};
+use aico_vault::append::{AppendError, SealedLogWriter, Synced, Syncing};
 
 use crate::error::LogError;
 use crate::record::Record;
@@ -64,16 +67,16 @@ struct Closed {
 /// A file, its id, and how many records of it to read (`None`: all).
 pub(crate) type FileToRead = (PathBuf, Uuid, Option<u64>);
 
-/// The file that is written, and those before it.
+/// The files before the one that is written.
 pub(crate) struct Files {
     vault: Vault,
     folder: PathBuf,
     limits: Limits,
     closed: Vec<Closed>,
-    current: Option<Current>,
 }
 
-struct Current {
+/// The file that is being written.
+pub(crate) struct Current {
     file: SealedLogWriter,
     path: PathBuf,
     id: Uuid,
@@ -81,9 +84,91 @@ struct Current {
     marked: Instant,
 }
 
+impl Current {
+    /// Appends one record and hands it to the system, where it survives the end of this process.
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), Refused> {
+        if let Err(error) = self.file.append(&record.to_line()) {
+            return Err(match error {
+                AppendError::TooLong { .. } => Refused::Never(self.fail(error)),
+                _ => Refused::NotTaken(self.fail(error)),
+            });
+        }
+        let flushed = self.file.flush();
+        flushed.map_err(|error| Refused::Later(self.fail(error)))
+    }
+
+    /// Whether it can't be used any more: another one has to begin.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.file.is_broken()
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// Whether it is time for another one.
+    pub(crate) fn is_due(&self, limits: &Limits, now: Timestamp) -> bool {
+        self.file.len() >= limits.file_bytes || day(now) > day(self.begun)
+    }
+
+    /// Whether it is twice as long as it ought to get.
+    pub(crate) fn is_overlong(&self, limits: &Limits) -> bool {
+        self.file.len() >= limits.file_bytes.saturating_mul(2)
+    }
+
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Hands over what waits, and leaves the waiting for the disk to whoever calls.
+    pub(crate) fn begin_sync(&mut self) -> Result<Syncing, LogError> {
+        self.file.begin_sync().map_err(|error| self.fail(error))
+    }
+
+    /// Answers how far the file is on disk when it is time to tell the registry.
+    pub(crate) fn end_sync(&mut self, synced: Synced) -> Result<Option<u64>, LogError> {
+        let durable = self
+            .file
+            .end_sync(synced)
+            .map_err(|error| self.fail(error))?;
+        let due = self.marked.elapsed() >= MARK_EVERY;
+        if due {
+            self.marked = Instant::now();
+        }
+        Ok(due.then_some(durable))
+    }
+
+    /// As it is now, for readers.
+    pub(crate) fn to_read(&self) -> FileToRead {
+        (self.path.clone(), self.id, Some(self.file.last_sequence()))
+    }
+
+    fn fail(&self, source: AppendError) -> LogError {
+        LogError::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Why a record is not with the system.
+pub(crate) enum Refused {
+    /// It was taken, and is handed over with the next.
+    Later(LogError),
+    /// It was not taken: there is no room, or another file is needed.
+    NotTaken(LogError),
+    /// No file takes it.
+    Never(LogError),
+}
+
 impl Files {
     /// Makes the folder when it is missing, looks through it and begins a file.
-    pub(crate) fn open(folder: &Path, vault: Vault, limits: Limits) -> Result<Self, LogError> {
+    pub(crate) fn open(
+        folder: &Path,
+        vault: Vault,
+        limits: Limits,
+    ) -> Result<(Self, Current), LogError> {
         let fail = |source| LogError::Folder {
             path: folder.to_owned(),
             source,
@@ -95,51 +180,22 @@ impl Files {
             folder: folder.to_owned(),
             limits,
             closed,
-            current: None,
         };
-        files.begin(Timestamp::now())?;
-        files.tell_of_missing()?;
-        Ok(files)
+        let mut current = files.begin(Timestamp::now(), 0)?;
+        files.tell_of_missing(&mut current)?;
+        Ok((files, current))
     }
 
-    /// Appends one record, in a new file when it is time for one.
-    pub(crate) fn append(&mut self, record: &Record) -> Result<(), LogError> {
-        let due = self.current.as_ref().is_none_or(|current| {
-            current.file.len() >= self.limits.file_bytes || day(record.time) > day(current.begun)
-        });
-        if due {
-            self.close();
-            self.begin(record.time)?;
+    /// How far a file is on disk.
+    pub(crate) fn note(&self, id: Uuid, sequence: u64) {
+        let name = sealed::mark_name(id);
+        if let Err(error) = self.vault.registry().note_sequence(&name, sequence) {
+            tracing::warn!(%error, "The registry could not be told how far the log has got");
         }
-        self.with_current(|file| file.append(&record.to_line()).map(drop))
     }
 
-    /// Hands everything appended to the system, where it survives the end of this process.
-    pub(crate) fn flush(&mut self) -> Result<(), LogError> {
-        self.with_current(SealedLogWriter::flush)
-    }
-
-    /// Waits until everything appended is on disk.
-    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
-        self.with_current(|file| file.sync().map(drop))?;
-        if let Some(current) = &mut self.current
-            && current.marked.elapsed() >= MARK_EVERY
-        {
-            current.marked = Instant::now();
-            let name = sealed::mark_name(current.id);
-            let sequence = current.file.last_sequence();
-            if let Err(error) = self.vault.registry().note_sequence(&name, sequence) {
-                tracing::warn!(%error, "The registry could not be told how far the log has got");
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the current file.
-    pub(crate) fn close(&mut self) {
-        let Some(current) = self.current.take() else {
-            return;
-        };
+    /// Ends a file.
+    pub(crate) fn close(&mut self, current: Current) {
         let Current {
             file,
             path,
@@ -166,46 +222,17 @@ impl Files {
         });
     }
 
-    /// The files in order; of the one being written the records that are in it now.
-    pub(crate) fn snapshot(&mut self) -> Result<Vec<FileToRead>, LogError> {
-        self.flush()?;
-        let closed = self
-            .closed
+    /// Those before the present one, in order.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = FileToRead> {
+        self.closed
             .iter()
-            .map(|file| (file.path.clone(), file.id, None));
-        let current = self
-            .current
-            .iter()
-            .map(|c| (c.path.clone(), c.id, Some(c.file.last_sequence())));
-        Ok(closed.chain(current).collect())
+            .map(|file| (file.path.clone(), file.id, None))
     }
 
-    /// Does something with the current file. One that can't be used any more is let go, so that
-    /// the next record begins another; one whose disk is full keeps what waits and tries again.
-    fn with_current(
-        &mut self,
-        work: impl FnOnce(&mut SealedLogWriter) -> Result<(), AppendError>,
-    ) -> Result<(), LogError> {
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        let Err(error) = work(&mut current.file) else {
-            return Ok(());
-        };
-        let path = current.path.clone();
-        if matches!(error, AppendError::Broken { .. })
-            || matches!(current.file.flush(), Err(AppendError::Broken { .. }))
-        {
-            self.close();
-        }
-        Err(LogError::Write {
-            path,
-            source: error,
-        })
-    }
-
-    fn begin(&mut self, now: Timestamp) -> Result<(), LogError> {
-        self.delete_old(now);
+    /// Another file, which is on disk with its first record. There are so many bytes in the one
+    /// beside it that is not closed yet; 0 when there is none.
+    pub(crate) fn begin(&mut self, now: Timestamp, beside: u64) -> Result<Current, LogError> {
+        self.delete_old(now, beside);
         let id = Uuid::new_v4();
         let path = sealed::path_of(&self.folder, id);
         let fail = |source| LogError::Write {
@@ -219,18 +246,18 @@ impl Files {
         };
         file.append(&first.to_line()).map_err(fail)?;
         file.sync().map_err(fail)?;
-        self.current = Some(Current {
+        Ok(Current {
             file,
             path,
             id,
             begun: now,
             marked: Instant::now(),
-        });
-        Ok(())
+        })
     }
 
     /// Files that the registry knows and that are not there were deleted by somebody else.
-    fn tell_of_missing(&mut self) -> Result<(), LogError> {
+    fn tell_of_missing(&self, current: &mut Current) -> Result<(), LogError> {
+        let mut missing = Vec::new();
         for name in self.vault.registry().marks().into_keys() {
             let Some(id) = name
                 .strip_prefix(sealed::MARK)
@@ -242,14 +269,17 @@ impl Files {
                 continue;
             }
             let fields = [("file", id.to_string().into())];
-            self.append(&Record::own(
-                Level::Warn,
-                "A log file has gone missing",
-                &fields,
-            ))?;
-            self.forget(id);
+            let told = Record::own(Level::Warn, "A log file has gone missing", &fields);
+            let told = current.file.append(&told.to_line());
+            told.map_err(|error| current.fail(error))?;
+            missing.push(id);
         }
-        self.sync()
+        if !missing.is_empty() {
+            // Forgotten once the file that tells of them is on disk.
+            current.file.sync().map_err(|error| current.fail(error))?;
+        }
+        missing.into_iter().for_each(|id| self.forget(id));
+        Ok(())
     }
 
     fn forget(&self, id: Uuid) {
@@ -259,24 +289,20 @@ impl Files {
     }
 
     /// Deletes what is too old, and the oldest of what is too much. Room is left for the file
-    /// that begins.
-    fn delete_old(&mut self, now: Timestamp) {
+    /// that begins, and for the one beside it.
+    fn delete_old(&mut self, now: Timestamp, beside: u64) {
         self.closed.sort_by_key(|file| file.begun);
         let room = self
             .limits
             .total_bytes
             .saturating_sub(self.limits.file_bytes);
-        let mut total = 0;
+        let mut total = beside;
+        let files = MAX_FILES - 1 - usize::from(beside > 0);
         // From the newest: what comes after the limits is the oldest.
-        let kept = self
-            .closed
-            .iter()
-            .rev()
-            .take(MAX_FILES - 1)
-            .take_while(|file| {
-                total += file.bytes;
-                total <= room && now.duration_since(file.ended) <= self.limits.age
-            });
+        let kept = self.closed.iter().rev().take(files).take_while(|file| {
+            total += file.bytes;
+            total <= room && now.duration_since(file.ended) <= self.limits.age
+        });
         let kept = kept.count();
         let rest = self.closed.split_off(self.closed.len() - kept);
         for old in std::mem::replace(&mut self.closed, rest) {
@@ -396,8 +422,10 @@ pub(crate) mod tests {
             }
         }
 
-        fn open(&self) -> Files {
-            Files::open(&self.logs(), self.vault.clone(), self.limits()).unwrap()
+        fn open(&self) -> Written {
+            let opened = Files::open(&self.logs(), self.vault.clone(), self.limits());
+            let (files, current) = opened.unwrap();
+            Written { files, current }
         }
 
         fn names(&self) -> Vec<PathBuf> {
@@ -408,10 +436,30 @@ pub(crate) mod tests {
         }
     }
 
+    /// Files that are written by one thread alone.
+    struct Written {
+        files: Files,
+        current: Current,
+    }
+
+    impl Written {
+        fn append(&mut self, record: &Record) {
+            if self.current.is_due(&self.files.limits, record.time) {
+                let next = self.files.begin(record.time, self.current.len()).unwrap();
+                self.files.close(std::mem::replace(&mut self.current, next));
+            }
+            assert!(self.current.append(record).is_ok());
+        }
+
+        fn close(mut self) {
+            self.files.close(self.current);
+        }
+    }
+
     /// Everything that a reader would get.
-    pub(crate) fn records(vault: &Vault, files: &mut Files) -> Vec<Record> {
+    pub(crate) fn records(vault: &Vault, files: &Files, current: &Current) -> Vec<Record> {
         let mut all = Vec::new();
-        for (path, id, _) in files.snapshot().unwrap() {
+        for (path, id, _) in files.closed().chain([current.to_read()]) {
             sealed::read(vault, &path, id, &mut |line| {
                 all.extend(Record::from_line(line));
                 true
@@ -419,6 +467,10 @@ pub(crate) mod tests {
             .unwrap();
         }
         all
+    }
+
+    fn of(data: &Data, written: &Written) -> Vec<Record> {
+        records(&data.vault, &written.files, &written.current)
     }
 
     fn numbered(number: u64) -> Record {
@@ -437,10 +489,10 @@ pub(crate) mod tests {
         let data = Data::new();
         let mut files = data.open();
         for number in 0..40 {
-            files.append(&numbered(number)).unwrap();
+            files.append(&numbered(number));
         }
         assert!(data.names().len() > 2, "{:?}", data.names());
-        let all = records(&data.vault, &mut files);
+        let all = of(&data, &files);
         assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
     }
 
@@ -448,17 +500,15 @@ pub(crate) mod tests {
     fn next_day_begins_a_file() {
         let data = Data::new();
         let mut files = data.open();
-        files.append(&numbered(1)).unwrap();
+        files.append(&numbered(1));
         assert_eq!(data.names().len(), 1);
         let tomorrow = Timestamp::now() + 24.hours();
-        files
-            .append(&Record {
-                time: tomorrow,
-                ..numbered(2)
-            })
-            .unwrap();
+        files.append(&Record {
+            time: tomorrow,
+            ..numbered(2)
+        });
         assert_eq!(data.names().len(), 2);
-        assert_eq!(numbers(&records(&data.vault, &mut files)), [1, 2]);
+        assert_eq!(numbers(&of(&data, &files)), [1, 2]);
     }
 
     #[test]
@@ -466,11 +516,11 @@ pub(crate) mod tests {
         let data = Data::new();
         for number in 0..5 {
             let mut files = data.open();
-            files.append(&numbered(number)).unwrap();
+            files.append(&numbered(number));
             files.close();
         }
-        let mut files = data.open();
-        assert_eq!(numbers(&records(&data.vault, &mut files)), [0, 1, 2, 3, 4]);
+        let files = data.open();
+        assert_eq!(numbers(&of(&data, &files)), [0, 1, 2, 3, 4]);
     }
 
     #[test]
@@ -478,7 +528,7 @@ pub(crate) mod tests {
         let data = Data::new();
         let mut files = data.open();
         for number in 0..400 {
-            files.append(&numbered(number)).unwrap();
+            files.append(&numbered(number));
         }
         let total: u64 = data
             .names()
@@ -486,7 +536,7 @@ pub(crate) mod tests {
             .map(|path| fs::metadata(path).unwrap().len())
             .sum();
         assert!(total <= data.limits().total_bytes + 1_000, "{total}");
-        let kept = numbers(&records(&data.vault, &mut files));
+        let kept = numbers(&of(&data, &files));
         assert!(kept.len() > 20, "{kept:?}");
         assert_eq!(kept, (400 - kept.len() as u64..400).collect::<Vec<_>>());
     }
@@ -495,7 +545,7 @@ pub(crate) mod tests {
     fn old_files_are_deleted_by_their_age() {
         let data = Data::new();
         let mut files = data.open();
-        files.append(&numbered(1)).unwrap();
+        files.append(&numbered(1));
         files.close();
         let [path] = &data.names()[..] else {
             unreachable!("one file")
@@ -506,15 +556,12 @@ pub(crate) mod tests {
             file.set_modified(time).unwrap();
         };
         age(47);
-        assert_eq!(numbers(&records(&data.vault, &mut data.open())), [1]);
+        assert_eq!(numbers(&of(&data, &data.open())), [1]);
         age(49);
-        let mut files = data.open();
-        assert!(numbers(&records(&data.vault, &mut files)).is_empty());
+        let files = data.open();
+        assert!(numbers(&of(&data, &files)).is_empty());
         assert!(!path.exists());
-        let messages: Vec<_> = records(&data.vault, &mut files)
-            .into_iter()
-            .map(|r| r.message)
-            .collect();
+        let messages: Vec<_> = of(&data, &files).into_iter().map(|r| r.message).collect();
         assert!(
             !messages.iter().any(|m| m.contains("missing")),
             "{messages:?}"
@@ -525,18 +572,18 @@ pub(crate) mod tests {
     fn file_that_somebody_deleted_is_told_of_once() {
         let data = Data::new();
         let mut files = data.open();
-        files.append(&numbered(1)).unwrap();
+        files.append(&numbered(1));
         files.close();
         fs::remove_file(&data.names()[0]).unwrap();
-        let missing = |files: &mut Files| {
-            let all = records(&data.vault, files);
+        let missing = |files: &Written| {
+            let all = of(&data, files);
             all.iter()
                 .filter(|r| r.message == "A log file has gone missing")
                 .count()
         };
-        assert_eq!(missing(&mut data.open()), 1);
+        assert_eq!(missing(&data.open()), 1);
         // The file that tells of it stays; no further one does.
-        assert_eq!(missing(&mut data.open()), 1);
+        assert_eq!(missing(&data.open()), 1);
     }
 
     #[test]
@@ -545,8 +592,8 @@ pub(crate) mod tests {
         fs::create_dir_all(data.logs()).unwrap();
         let other = data.logs().join("notes.log");
         fs::write(&other, "mine").unwrap();
-        let mut files = data.open();
-        assert_eq!(records(&data.vault, &mut files).len(), 1);
+        let files = data.open();
+        assert_eq!(of(&data, &files).len(), 1);
         assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
     }
 }

@@ -50,7 +50,7 @@ pub use panic::install_panic_hook;
 pub use query::Query;
 pub use reader::LogReader;
 pub use record::Record;
-pub use rekey::rekey;
+pub use rekey::{rekey, rekey_all};
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -110,6 +110,52 @@ impl Logging {
         let previous = self.slot_mut().replace(writer);
         if let Some(previous) = previous {
             previous.stop();
+        }
+        Ok(())
+    }
+
+    /// As [`rekey_all`], with what is being written: it goes on in a new file.
+    ///
+    /// # Errors
+    /// As [`Self::attach_again`] and [`rekey_all`].
+    pub fn rekey_all(
+        &self,
+        folder: &Path,
+        vault: &Vault,
+        settings: &aico_config::Logging,
+    ) -> Result<usize, LogError> {
+        let files = rekey::list(folder)?;
+        // From here on nobody writes those.
+        self.attach_again(folder, vault, settings)?;
+        let done = rekey::anew(folder, vault, files);
+        // Once more, also when it stopped: whoever writes knows the files that were there before.
+        self.attach_again(folder, vault, settings)?;
+        done
+    }
+
+    /// Goes on in a new file. Where none is written, as after a lock meanwhile, none begins.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_again(
+        &self,
+        folder: &Path,
+        vault: &Vault,
+        settings: &aico_config::Logging,
+    ) -> Result<(), LogError> {
+        if !self.is_attached() {
+            return Ok(());
+        }
+        let writer = Writer::start(folder, vault.clone(), settings)?;
+        let unneeded = {
+            let mut slot = self.slot_mut();
+            match slot.is_some() {
+                true => slot.replace(writer),
+                false => Some(writer),
+            }
+        };
+        if let Some(unneeded) = unneeded {
+            unneeded.stop();
         }
         Ok(())
     }

@@ -1,41 +1,53 @@
-//! The thread that writes the file.
+//! Writing the file.
 //!
-//! Whoever logs only puts a record into a bounded queue and goes on. The thread appends them and
-//! hands each to the system, from where the end of this process can't take it. It waits for the
-//! disk at once after a warning or an error and within [`SYNC_AFTER`] otherwise, and closes the
-//! file when it is stopped. A record that finds the queue full is dropped and counted, and the next
-//! one that is written is preceded by one that tells the count.
+//! Whoever logs puts the record into a queue and empties the queue into the file, which hands each
+//! record to the system: when logging returns, the end of this process takes nothing away any more.
+//! A thread does what takes time. It waits for the disk, at once after a warning or an error and
+//! within [`SYNC_AFTER`] otherwise, and begins and closes files; neither keeps a record from being
+//! written meanwhile.
+//!
+//! Where the system does not take a write, as from a disk that hangs, whoever writes waits as long as
+//! it does. Who logs meanwhile waits for [`PATIENCE`], and once that was in vain not at all: their
+//! records wait in the queue. One that finds it full is dropped and counted, and the next one that is
+//! written is preceded by one that tells the count.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
 
 use aico_config::Level;
 use aico_vault::Vault;
+use aico_vault::append::{Synced, Syncing};
 
 use crate::capture;
 use crate::error::LogError;
-use crate::files::{FileToRead, Files, Limits};
+use crate::files::{Current, FileToRead, Files, Limits, Refused};
 use crate::record::Record;
 
-/// Records that may wait for the thread.
+/// Records that may wait.
 const QUEUE: usize = 4096;
 
 /// Records that a reader who follows may lag behind.
 const LIVE: usize = 1024;
 
-/// The longest that a record waits for the disk.
+/// How long somebody who logs waits for one that is being written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest that a record waits for the disk, and the least between two attempts at what failed.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// A failure to write is told on the console once in so long.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// The running thread.
+/// The file, and the running thread.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
@@ -43,13 +55,26 @@ pub(crate) struct Writer {
 
 /// What the thread, the layer and the readers share.
 pub(crate) struct Shared {
-    queue: SyncSender<Command>,
+    /// Taken from by whoever has `file`.
+    waiting: Mutex<Queue>,
+    file: Mutex<Open>,
+    /// Somebody has had `file` for longer than one waits.
+    hangs: AtomicBool,
     dropped: AtomicU64,
+    thread: SyncSender<Command>,
     vault: Vault,
 }
 
+#[derive(Default)]
+struct Queue {
+    records: VecDeque<Record>,
+    /// The file is closed for good.
+    ended: bool,
+}
+
 enum Command {
-    Record(Box<Record>),
+    /// Something of [`Open`] is the thread's to do.
+    Look,
     Flush(SyncSender<()>),
     Snapshot(SyncSender<Snapshot>),
     Stop,
@@ -62,37 +87,45 @@ pub(crate) struct Snapshot {
     pub(crate) live: broadcast::Receiver<Arc<Record>>,
 }
 
+/// The file that is written.
+struct Open {
+    /// Nothing after a failure, until the thread has made another.
+    current: Option<Current>,
+    /// What failed, to be closed.
+    broken: Option<Current>,
+    limits: Limits,
+    live: broadcast::Sender<Arc<Record>>,
+    /// Since when something has not been on disk.
+    unsynced: Option<Instant>,
+    /// What has not been is a warning or an error.
+    urgent: bool,
+    /// Another file is to begin.
+    due: bool,
+    /// Dropped records that the file tells of already.
+    told: u64,
+    failed: Option<LogError>,
+    /// Something changed that the thread has to see.
+    news: bool,
+}
+
 impl Writer {
     pub(crate) fn start(
         folder: &Path,
         vault: Vault,
         settings: &aico_config::Logging,
     ) -> Result<Self, LogError> {
-        let files = Files::open(folder, vault.clone(), Limits::from(settings))?;
-        let (queue, commands) = sync_channel(QUEUE);
-        let shared = Arc::new(Shared {
-            queue,
-            dropped: AtomicU64::new(0),
-            vault,
-        });
-        let for_thread = shared.clone();
+        let (worker, commands) = Worker::open(folder, vault, Limits::from(settings))?;
+        let shared = Arc::clone(&worker.shared);
         let thread = thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || Worker::new(for_thread, files).run(&commands))
+            .spawn(move || worker.run(&commands))
             .map_err(LogError::Thread)?;
         Ok(Self { shared, thread })
     }
 
-    /// Puts a record into the queue, or counts it as dropped.
-    pub(crate) fn write(&self, record: Record) {
-        if self
-            .shared
-            .queue
-            .try_send(Command::Record(Box::new(record)))
-            .is_err()
-        {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    /// To be written to by somebody who keeps nobody from stopping this one meanwhile.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -106,7 +139,7 @@ impl Writer {
 
     /// Writes what waits, closes the file, drops the key.
     pub(crate) fn stop(self) {
-        drop(self.shared.queue.send(Command::Stop));
+        drop(self.shared.thread.send(Command::Stop));
         drop(self.thread.join());
     }
 }
@@ -122,7 +155,7 @@ impl Handle {
         let sent = self
             .0
             .upgrade()
-            .map(|shared| shared.queue.send(Command::Flush(done)));
+            .map(|shared| shared.thread.send(Command::Flush(done)));
         if sent.is_some_and(|sent| sent.is_ok()) {
             // Whether it came or the thread ended: there is nothing left to wait for.
             let _ = wait.recv();
@@ -133,7 +166,7 @@ impl Handle {
         let (done, wait) = sync_channel(1);
         let shared = self.0.upgrade().ok_or(LogError::Locked)?;
         shared
-            .queue
+            .thread
             .send(Command::Snapshot(done))
             .map_err(|_| LogError::Locked)?;
         drop(shared);
@@ -147,112 +180,332 @@ impl Handle {
     }
 }
 
+impl Shared {
+    /// Writes a record, or has it wait where the system does not take it. Answers it when this one
+    /// was stopped.
+    pub(crate) fn write(&self, record: Record) -> Option<Record> {
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.ended {
+                return Some(record);
+            }
+            match waiting.records.len() < QUEUE {
+                true => waiting.records.push_back(record),
+                false => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+        // Looked at again after each time: who came last may have found the file taken and gone on.
+        while !self.waiting.lock().records.is_empty() {
+            let file = match self.hangs.load(Ordering::Acquire) {
+                true => self.file.try_lock(),
+                false => self.file.try_lock_for(PATIENCE),
+            };
+            let Some(mut file) = file else {
+                // Once more where it is new: whoever had the file may just have let it go.
+                match self.hangs.swap(true, Ordering::AcqRel) {
+                    true => break,
+                    false => continue,
+                }
+            };
+            let all = self.write_waiting(&mut file);
+            self.hangs.store(false, Ordering::Release);
+            let news = std::mem::take(&mut file.news);
+            drop(file);
+            if news {
+                // Full, the thread has something to do and looks after that.
+                let _ = self.thread.try_send(Command::Look);
+            }
+            if !all {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Writes what waits; `false` when something has to go on waiting for another file or for room.
+    fn write_waiting(&self, file: &mut Open) -> bool {
+        loop {
+            let Some(record) = self.waiting.lock().records.pop_front() else {
+                return true;
+            };
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            if dropped > file.told {
+                let count = (dropped - file.told).into();
+                let message = "Records were dropped since the log could not keep up";
+                let gap = Record::own(Level::Warn, message, &[("count", count)]);
+                if file.append(gap).is_none() {
+                    file.told = dropped;
+                }
+            }
+            if let Some(record) = file.append(record) {
+                self.waiting.lock().records.push_front(record);
+                return false;
+            }
+        }
+    }
+
+    /// The file, once everything that waited is in it that can be.
+    fn written(&self) -> MutexGuard<'_, Open> {
+        let mut file = self.file.lock();
+        self.write_waiting(&mut file);
+        file
+    }
+}
+
+impl Open {
+    /// Answers the record when it could not be taken.
+    fn append(&mut self, record: Record) -> Option<Record> {
+        let Some(current) = &mut self.current else {
+            return Some(record);
+        };
+        // Where no other can be begun, this one does not go on for ever.
+        if current.is_overlong(&self.limits) {
+            return Some(record);
+        }
+        let done = current.append(&record);
+        let due = current.is_due(&self.limits, record.time);
+        match done {
+            Ok(()) => {}
+            Err(Refused::Later(error)) => self.fail(error),
+            Err(Refused::Never(error)) => {
+                self.fail(error);
+                return None;
+            }
+            Err(Refused::NotTaken(error)) => {
+                self.fail(error);
+                self.let_go_if_broken();
+                return Some(record);
+            }
+        }
+        let urgent = record.level <= Level::Warn;
+        self.news |= self.unsynced.is_none() || (urgent && !self.urgent) || (due && !self.due);
+        self.unsynced.get_or_insert_with(Instant::now);
+        self.urgent |= urgent;
+        self.due |= due;
+        // Nobody may be following.
+        drop(self.live.send(Arc::new(record)));
+        None
+    }
+
+    fn fail(&mut self, error: LogError) {
+        self.failed = Some(error);
+        self.news = true;
+    }
+
+    /// One that can't be used any more is let go, so that another begins.
+    fn let_go_if_broken(&mut self) {
+        if self.current.as_ref().is_some_and(Current::is_broken) {
+            self.broken = self.current.take();
+            self.due = true;
+            self.news = true;
+        }
+    }
+}
+
+/// The thread.
 struct Worker {
     shared: Arc<Shared>,
     files: Files,
-    live: broadcast::Sender<Arc<Record>>,
-    /// When the oldest record that is not known to be on disk was appended.
-    unsynced: Option<Instant>,
-    /// Dropped records that the file tells of already.
-    told: u64,
+    /// When a file could not be begun.
+    tried: Option<Instant>,
     complained: Option<Instant>,
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, files: Files) -> Self {
+    fn open(
+        folder: &Path,
+        vault: Vault,
+        limits: Limits,
+    ) -> Result<(Self, Receiver<Command>), LogError> {
+        let (files, current) = Files::open(folder, vault.clone(), limits)?;
+        let (thread, commands) = sync_channel(64);
         let (live, _) = broadcast::channel(LIVE);
-        Self {
-            shared,
-            files,
+        let open = Open {
+            current: Some(current),
+            broken: None,
+            limits,
             live,
             unsynced: None,
+            urgent: false,
+            due: false,
             told: 0,
+            failed: None,
+            news: false,
+        };
+        let worker = Self {
+            shared: Arc::new(Shared {
+                waiting: Mutex::default(),
+                file: Mutex::new(open),
+                hangs: AtomicBool::new(false),
+                dropped: AtomicU64::new(0),
+                thread,
+                vault,
+            }),
+            files,
+            tried: None,
             complained: None,
-        }
+        };
+        Ok((worker, commands))
     }
 
     fn run(mut self, commands: &Receiver<Command>) {
         capture::mark_writer_thread();
         loop {
             match self.next(commands) {
-                Ok(Command::Record(record)) => self.record(*record),
+                Ok(Command::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Command::Flush(done)) => {
-                    self.sync();
+                    self.write_all();
+                    self.sync(Syncing::wait);
                     let _ = done.try_send(());
                 }
                 Ok(Command::Snapshot(done)) => self.snapshot(&done),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => self.sync(),
             }
-            if self
-                .unsynced
-                .is_some_and(|since| since.elapsed() >= SYNC_AFTER)
-            {
-                self.sync();
-            }
+            self.look();
         }
-        self.files.close();
+        self.end();
     }
 
-    /// The next command; a timeout when it is time to wait for the disk.
+    /// The next command; a timeout when it is time to look.
     fn next(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
-        match self.unsynced {
-            Some(since) => commands.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
-            None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let (since, waits) = {
+            let file = self.shared.file.lock();
+            (file.unsynced, file.due)
+        };
+        match (
+            since,
+            waits || !self.shared.waiting.lock().records.is_empty(),
+        ) {
+            (None, false) => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (None, true) => commands.recv_timeout(SYNC_AFTER),
+            (Some(since), _) => commands.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
+        }
+    }
+
+    fn look(&mut self) {
+        self.write_all();
+        let sync = {
+            let file = self.shared.file.lock();
+            let late = |since: Instant| since.elapsed() >= SYNC_AFTER;
+            file.urgent || file.unsynced.is_some_and(late)
+        };
+        if sync {
+            self.sync(Syncing::wait);
+        }
+        let failed = self.shared.file.lock().failed.take();
+        if let Some(error) = failed {
+            self.complain(&error);
+        }
+    }
+
+    /// Writes what waits, in as many files as that needs.
+    fn write_all(&mut self) {
+        while self.shared.written().due && self.begin_another() {}
+    }
+
+    /// Makes another file before the one that is written is let go.
+    fn begin_another(&mut self) -> bool {
+        if self.tried.is_some_and(|at| at.elapsed() < SYNC_AFTER) {
+            return false;
+        }
+        let beside = {
+            let file = self.shared.file.lock();
+            file.current.as_ref().map_or(0, Current::len)
+        };
+        let next = match self.files.begin(Timestamp::now(), beside) {
+            Ok(next) => next,
+            Err(error) => {
+                self.tried = Some(Instant::now());
+                self.shared.file.lock().failed = Some(error);
+                return false;
+            }
+        };
+        self.tried = None;
+        let before = {
+            let mut file = self.shared.file.lock();
+            // Closing the one before waits for the disk.
+            (file.unsynced, file.urgent, file.due) = (None, false, false);
+            [file.broken.take(), file.current.replace(next)]
+        };
+        for file in before.into_iter().flatten() {
+            self.files.close(file);
+        }
+        true
+    }
+
+    /// Has everything that is written on disk; `wait` is done while others write on.
+    fn sync(&mut self, wait: impl FnOnce(Syncing) -> Synced) {
+        let (id, begun) = {
+            let mut file = self.shared.file.lock();
+            if file.unsynced.take().is_none() {
+                return;
+            }
+            file.urgent = false;
+            let Some(current) = &mut file.current else {
+                return;
+            };
+            match current.begin_sync() {
+                Ok(begun) => (current.id(), begun),
+                Err(error) => {
+                    // Tried again after a while, also when nothing more is logged.
+                    file.unsynced = Some(Instant::now());
+                    file.failed = Some(error);
+                    return;
+                }
+            }
+        };
+        let synced = wait(begun);
+        let mark = {
+            let mut file = self.shared.file.lock();
+            let Some(current) = &mut file.current else {
+                return;
+            };
+            match current.end_sync(synced) {
+                Ok(mark) => mark,
+                Err(error) => {
+                    file.failed = Some(error);
+                    file.let_go_if_broken();
+                    None
+                }
+            }
+        };
+        if let Some(sequence) = mark {
+            self.files.note(id, sequence);
         }
     }
 
     fn snapshot(&mut self, done: &SyncSender<Snapshot>) {
-        match self.files.snapshot() {
-            Ok(files) => drop(done.try_send(Snapshot {
-                files,
-                live: self.live.subscribe(),
-            })),
-            Err(error) => self.complain(&error),
-        }
+        self.write_all();
+        let file = self.shared.written();
+        let written = file.broken.iter().chain(&file.current);
+        drop(
+            done.try_send(Snapshot {
+                files: self
+                    .files
+                    .closed()
+                    .chain(written.map(Current::to_read))
+                    .collect(),
+                live: file.live.subscribe(),
+            }),
+        );
     }
 
-    fn record(&mut self, record: Record) {
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        if dropped > self.told {
-            let count = (dropped - self.told).into();
-            let message = "Records were dropped since the log could not keep up";
-            let gap = Record::own(Level::Warn, message, &[("count", count)]);
-            if self.append(gap) {
-                self.told = dropped;
-            }
-        }
-        let urgent = record.level <= Level::Warn;
-        if self.append(record) && urgent {
-            self.sync();
-        }
-    }
-
-    fn append(&mut self, record: Record) -> bool {
-        match self.files.append(&record) {
-            Ok(()) => {
-                self.unsynced.get_or_insert_with(Instant::now);
-                // What the system refuses waits, and is tried again with the next.
-                if let Err(error) = self.files.flush() {
-                    self.complain(&error);
+    fn end(mut self) {
+        self.write_all();
+        let files = {
+            let mut file = self.shared.file.lock();
+            loop {
+                let all = self.shared.write_waiting(&mut file);
+                let mut waiting = self.shared.waiting.lock();
+                if waiting.records.is_empty() || !all {
+                    waiting.ended = true;
+                    break;
                 }
-                // Nobody may be following.
-                drop(self.live.send(Arc::new(record)));
-                true
             }
-            Err(error) => {
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-                self.complain(&error);
-                false
-            }
-        }
-    }
-
-    fn sync(&mut self) {
-        if self.unsynced.take().is_some()
-            && let Err(error) = self.files.sync()
-        {
-            self.complain(&error);
+            [file.broken.take(), file.current.take()]
+        };
+        for file in files.into_iter().flatten() {
+            self.files.close(file);
         }
     }
 
@@ -277,22 +530,47 @@ mod tests {
     use super::*;
     use crate::files::tests::{Data, records};
 
+    fn open(data: &Data, limits: Limits) -> (Worker, Receiver<Command>) {
+        Worker::open(&data.logs(), data.vault.clone(), limits).unwrap()
+    }
+
+    fn large(data: &Data) -> Limits {
+        Limits {
+            file_bytes: 64 << 20,
+            total_bytes: 128 << 20,
+            ..data.limits()
+        }
+    }
+
+    /// As another process would find the files if this one ended now.
+    fn found(data: &Data, worker: &Worker) -> Vec<Record> {
+        let file = worker.shared.file.lock();
+        records(&data.vault, &worker.files, file.current.as_ref().unwrap())
+    }
+
+    fn write(shared: &Shared, record: Record) {
+        assert!(shared.write(record).is_none());
+    }
+
+    fn numbered(number: u64) -> Record {
+        Record::own(Level::Info, "numbered", &[("number", number.into())])
+    }
+
+    fn number(record: &Record) -> Option<u64> {
+        record.fields.get("number")?.as_u64()
+    }
+
     #[test]
     fn dropped_records_are_told_in_the_file() {
         let data = Data::new();
-        let files = Files::open(&data.logs(), data.vault.clone(), data.limits()).unwrap();
-        let (queue, _commands) = sync_channel(1);
-        let shared = Arc::new(Shared {
-            queue,
-            dropped: AtomicU64::new(3),
-            vault: data.vault.clone(),
-        });
-        let mut worker = Worker::new(shared.clone(), files);
-        worker.record(Record::own(Level::Info, "first", &[]));
-        worker.record(Record::own(Level::Info, "second", &[]));
+        let (worker, _commands) = open(&data, large(&data));
+        let shared = Arc::clone(&worker.shared);
+        shared.dropped.store(3, Ordering::Relaxed);
+        write(&shared, Record::own(Level::Info, "first", &[]));
+        write(&shared, Record::own(Level::Info, "second", &[]));
         shared.dropped.fetch_add(2, Ordering::Relaxed);
-        worker.record(Record::own(Level::Info, "third", &[]));
-        let seen: Vec<String> = records(&data.vault, &mut worker.files)
+        write(&shared, Record::own(Level::Info, "third", &[]));
+        let seen: Vec<String> = found(&data, &worker)
             .into_iter()
             .map(|record| match record.fields.get("count") {
                 Some(count) => count.to_string(),
@@ -306,49 +584,99 @@ mod tests {
     }
 
     #[test]
-    fn each_record_is_with_the_system_before_the_next_is_taken() {
+    fn each_record_is_with_the_system_when_logging_returns_also_while_the_disk_is_waited_for() {
         let data = Data::new();
-        let files = Files::open(&data.logs(), data.vault.clone(), data.limits()).unwrap();
-        let (queue, _commands) = sync_channel(1);
-        let shared = Arc::new(Shared {
-            queue,
-            dropped: AtomicU64::new(0),
-            vault: data.vault.clone(),
-        });
-        let mut worker = Worker::new(shared, files);
-        let entry = std::fs::read_dir(data.logs()).unwrap().next().unwrap();
-        let path = entry.unwrap().path();
+        let (mut worker, _commands) = open(&data, large(&data));
+        let shared = Arc::clone(&worker.shared);
+        let path = {
+            let file = shared.file.lock();
+            file.current.as_ref().unwrap().to_read().0
+        };
         let id = crate::sealed::id_of(&path).unwrap();
-        for written in 1..=3 {
-            worker.record(Record::own(Level::Info, "one of a burst", &[]));
-            // As another process would find the file if this one ended now.
+        let written = |count: usize| {
             let mut found = 0;
             crate::sealed::read(&data.vault, &path, id, &mut |_| {
                 found += 1;
                 true
             })
             .unwrap();
-            assert_eq!(found, 1 + written);
+            assert_eq!(found, 1 + count);
+        };
+        for count in 1..=3 {
+            write(&shared, Record::own(Level::Warn, "one of a burst", &[]));
+            written(count);
         }
+        worker.sync(|begun| {
+            for count in 4..=6 {
+                write(&shared, Record::own(Level::Warn, "one of a burst", &[]));
+                written(count);
+            }
+            begun.wait()
+        });
+        let file = shared.file.lock();
+        assert!(file.unsynced.is_some() && file.urgent);
     }
 
     #[test]
-    fn queue_that_is_full_drops_and_counts() {
+    fn a_write_that_hangs_stops_nobody_and_what_finds_no_place_is_counted() {
         let data = Data::new();
-        let (queue, commands) = sync_channel(1);
-        let shared = Arc::new(Shared {
-            queue,
-            dropped: AtomicU64::new(0),
-            vault: data.vault.clone(),
-        });
-        let writer = Writer {
-            shared,
-            thread: thread::spawn(|| ()),
-        };
-        for _ in 0..3 {
-            writer.write(Record::own(Level::Info, "x", &[]));
+        let (worker, commands) = open(&data, large(&data));
+        let shared = Arc::clone(&worker.shared);
+        let hanging = shared.file.lock();
+        let all = QUEUE as u64 + 2;
+        for number in 0..all {
+            write(&shared, numbered(number));
         }
-        assert_eq!(writer.dropped(), 2);
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 2);
+        drop(hanging);
+        // Whoever comes next writes what waited.
+        write(&shared, numbered(all));
+        let seen = found(&data, &worker);
+        let numbers: Vec<_> = seen.iter().filter_map(number).collect();
+        assert!(numbers.into_iter().eq(0..all - 2));
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 3);
         drop(commands);
+    }
+
+    #[test]
+    fn many_threads_lose_nothing_where_files_follow_each_other() {
+        let data = Data::new();
+        let limits = Limits {
+            total_bytes: 10 << 20,
+            ..data.limits()
+        };
+        let (worker, commands) = open(&data, limits);
+        let shared = Arc::clone(&worker.shared);
+        let thread = thread::spawn(move || worker.run(&commands));
+        let writers: Vec<_> = (0..4_u64)
+            .map(|writer| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for count in 0..100 {
+                        write(&shared, numbered(writer * 1000 + count));
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let snapshot = Handle(Arc::downgrade(&shared)).snapshot().unwrap();
+        assert!(snapshot.files.len() > 3, "{}", snapshot.files.len());
+        shared.thread.send(Command::Stop).unwrap();
+        thread.join().unwrap();
+        // Who comes too late has the record back, for the next one.
+        assert!(shared.write(numbered(1)).is_some());
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 0);
+        let (worker, _commands) = open(&data, limits);
+        let numbers: Vec<_> = found(&data, &worker).iter().filter_map(number).collect();
+        for writer in 0..4 {
+            let of_one: Vec<_> = numbers
+                .iter()
+                .filter(|number| *number / 1000 == writer)
+                .map(|number| number % 1000)
+                .collect();
+            assert_eq!(of_one, (0..100).collect::<Vec<_>>());
+        }
     }
 }

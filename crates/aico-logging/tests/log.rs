@@ -388,10 +388,13 @@ async fn stream_without_following_ends() {
 
 const CHILD: &str = "AICO_LOGGING_CHILD_DATA";
 
-/// Not a test of its own: the process that the next one kills. It waits for no disk, and tells what
-/// a follower has got.
-#[tokio::test]
-async fn child_writes_until_it_is_killed() {
+/// Threads of it that log at once.
+const WRITERS: usize = 3;
+
+/// Not a test of its own: the process that the next one kills. Each thread tells what it has logged
+/// once logging it has returned. Among it are warnings, which have the disk waited for.
+#[test]
+fn child_writes_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD) else {
         return;
     };
@@ -404,34 +407,32 @@ async fn child_writes_until_it_is_killed() {
     logging
         .attach(&Path::new(&path).join("logs"), vault.unwrap(), &settings())
         .unwrap();
-    let reader = logging.reader().unwrap();
-    // Nothing of those that were killed before.
-    let from_now = Query {
-        last: Some(0),
-        ..Query::default()
-    };
-    let mut followed = reader.stream(from_now, true).unwrap();
-    for burst in 0_u64.. {
-        let numbers = burst * 7..(burst + 1) * 7;
-        let last = numbers.end - 1;
-        with_default(&dispatch, || {
-            for number in numbers {
-                tracing::info!(target: "aico", number, "counted");
-            }
-        });
-        while followed.next().await.unwrap().fields.get("number") != Some(&last.into()) {}
-        println!("{last}");
-    }
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let dispatch = dispatch.clone();
+            scope.spawn(move || {
+                with_default(&dispatch, || {
+                    for number in 0_u64.. {
+                        match number % 5 {
+                            0 => tracing::warn!(target: "aico", writer, number, "counted"),
+                            _ => tracing::info!(target: "aico", writer, number, "counted"),
+                        }
+                        println!("{writer} {number}");
+                    }
+                });
+            });
+        }
+    });
 }
 
 #[test]
-fn killed_writer_loses_nothing_that_a_follower_has_got() {
+fn killed_program_loses_nothing_that_it_had_logged() {
     let kills = std::env::var("AICO_TEST_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(25);
     let data = Data::new();
-    let mut last: Vec<u64> = Vec::new();
+    let mut logged: Vec<[u64; WRITERS]> = Vec::new();
     for round in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
@@ -439,20 +440,23 @@ fn killed_writer_loses_nothing_that_a_follower_has_got() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Each round lets the child get a little further, so that it dies at another place.
-        let mut numbers = lines
-            .by_ref()
-            .filter_map(|line| line.unwrap().trim().parse().ok());
-        last.push(numbers.nth(round % 9).unwrap());
-        child.kill().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = lines.filter_map(|line| {
+            let line = line.ok()?;
+            let (writer, number) = line.split_once(' ')?;
+            Some((writer.parse::<usize>().ok()?, number.parse::<u64>().ok()?))
+        });
+        let mut counts = [0; WRITERS];
+        for (count, (writer, number)) in told.enumerate() {
+            counts[writer] = number + 1;
+            // Each round lets the child get a little further, so that it dies at another place; what
+            // it still got out before it died counts too.
+            if count == round * 3 {
+                child.kill().unwrap();
+            }
+        }
         child.wait().unwrap();
-        // What it still got out before it died counts too.
-        let further = lines
-            .filter_map(|line| line.ok()?.trim().parse().ok())
-            .last();
-        let place = last.last_mut().unwrap();
-        *place = further.unwrap_or(*place);
+        logged.push(counts);
     }
     let vault = Vault::unlock_with(
         &data.path,
@@ -463,30 +467,24 @@ fn killed_writer_loses_nothing_that_a_follower_has_got() {
     logging
         .attach(&data.logs(), vault.unwrap(), &settings())
         .unwrap();
-    let mut runs: Vec<Vec<u64>> = Vec::new();
+    let mut runs: Vec<[u64; WRITERS]> = Vec::new();
     for record in all(&logging) {
-        assert!(
-            record.level > Level::Warn,
-            "{} {:?}",
-            record.message,
-            record.fields
-        );
-        match record
-            .fields
-            .get("number")
-            .and_then(|number| number.as_u64())
-        {
-            None => runs.push(Vec::new()),
-            Some(number) => runs.last_mut().unwrap().push(number),
+        if record.message == "A log file begins" {
+            runs.push([0; WRITERS]);
+            continue;
         }
+        let field = |name: &str| record.fields.get(name).and_then(serde_json::Value::as_u64);
+        let (Some(writer), Some(number)) = (field("writer"), field("number")) else {
+            panic!("{} {:?}", record.message, record.fields)
+        };
+        let next = &mut runs.last_mut().unwrap()[writer as usize];
+        assert_eq!(number, *next);
+        *next += 1;
     }
     assert_eq!(runs.len(), kills + 1);
-    for (run, followed) in runs.iter().zip(&last) {
-        assert_eq!(*run, (0..run.len() as u64).collect::<Vec<_>>());
-        assert!(
-            run.len() as u64 > *followed,
-            "{} records, {followed} was told",
-            run.len()
-        );
+    for (run, logged) in runs.iter().zip(&logged) {
+        for (found, logged) in run.iter().zip(logged) {
+            assert!(found >= logged, "{found} records of {logged}");
+        }
     }
 }

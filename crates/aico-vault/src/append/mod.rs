@@ -56,8 +56,8 @@ use std::path::PathBuf;
 pub use body::{BodyForged, BodyKey};
 pub use format::{LogKey, MAX_RECORD};
 pub use reader::{Record, SealedLogReader, Tail};
-pub use rewrite::{Rewritten, rewrite, rewrite_as_is};
-pub use writer::{Found, SealedLogWriter};
+pub use rewrite::{Rewritten, next_id, rewrite, rewrite_as_is, rewrite_to, rewrite_to_as_is};
+pub use writer::{Found, SealedLogWriter, Synced, Syncing};
 
 pub(crate) use format::{IDENTITY, MAGIC};
 pub(crate) use reader::{Place, Scanner};

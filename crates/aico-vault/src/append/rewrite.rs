@@ -1,13 +1,19 @@
-//! Writing a whole file anew under the present key, after the key above it was changed.
+//! Writing a whole file anew: under the present key after the key above it was changed, or under
+//! another id, which is another key, while that stays.
 
 use std::path::Path;
 use std::sync::Arc;
+
+use aws_lc_rs::digest;
 
 use super::format::LogKey;
 use super::reader::{Record, SealedLogReader};
 use super::writer::SealedLogWriter;
 use super::{AppendError, HighWater};
 use crate::fs::{self, Context, Filesystem};
+
+/// Before the id, in what the next one is the hash of.
+const NEXT: &[u8] = b"aico/append/next/1\0";
 
 /// The segment that a record comes from, and the one that it goes to.
 pub struct Rewritten<'a> {
@@ -41,7 +47,72 @@ pub fn rewrite(
     if !all && begins_under(&**fs, path, key.epoch())? {
         return Ok(None);
     }
-    fs::remove_leftover(&**fs, path)?;
+    let last = write_anew(
+        &**fs,
+        &mut reader,
+        path,
+        (key, path),
+        first_sequence,
+        change,
+    )?;
+    Ok(Some(last))
+}
+
+/// The id under which a file is written anew that is to have another key while the keys above it
+/// stay. It follows from the one that it has, so that what was cut off writes the same file again.
+#[must_use]
+pub fn next_id(id: [u8; 16]) -> [u8; 16] {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(NEXT);
+    hash.update(&id);
+    let mut next = [0; 16];
+    next.copy_from_slice(&hash.finish().as_ref()[..16]);
+    next
+}
+
+/// Writes a file that nobody writes anew in another place, under another key: with the same records,
+/// in one closed segment. What is in that place goes. `change` gives each record's new bytes.
+/// Answers the last sequence, to be noted as closed. The file itself stays; remove it then.
+///
+/// # Errors
+/// As reading and writing; then the other place is as it was.
+pub fn rewrite_to(
+    fs: &Arc<dyn Filesystem>,
+    from: (&LogKey, &Path, HighWater),
+    to: (&LogKey, &Path),
+    first_sequence: u64,
+    change: &mut dyn FnMut(&Rewritten<'_>) -> zeroize::Zeroizing<Vec<u8>>,
+) -> Result<u64, AppendError> {
+    let (key, path, mark) = from;
+    let mut reader = SealedLogReader::open_on(Arc::clone(fs), key, path, mark)?;
+    write_anew(&**fs, &mut reader, path, to, first_sequence, change)
+}
+
+/// As [`rewrite_to`], with the records as they are.
+///
+/// # Errors
+/// As [`rewrite_to`].
+pub fn rewrite_to_as_is(
+    fs: &Arc<dyn Filesystem>,
+    from: (&LogKey, &Path, HighWater),
+    to: (&LogKey, &Path),
+) -> Result<u64, AppendError> {
+    rewrite_to(fs, from, to, 1, &mut as_it_is)
+}
+
+fn as_it_is(it: &Rewritten<'_>) -> zeroize::Zeroizing<Vec<u8>> {
+    zeroize::Zeroizing::new(it.record.data.to_vec())
+}
+
+fn write_anew(
+    fs: &dyn Filesystem,
+    reader: &mut SealedLogReader,
+    from: &Path,
+    (key, path): (&LogKey, &Path),
+    first_sequence: u64,
+    change: &mut dyn FnMut(&Rewritten<'_>) -> zeroize::Zeroizing<Vec<u8>>,
+) -> Result<u64, AppendError> {
+    fs::remove_leftover(fs, path)?;
     let beside = fs::temporary(path);
     let file = fs.create(&beside).on("create", &beside)?;
     let written = (|| {
@@ -50,7 +121,7 @@ pub fn rewrite(
         while let Some(record) = reader.next_record()? {
             if record.sequence != writer.last_sequence() + 1 {
                 return Err(AppendError::Foreign {
-                    path: path.to_path_buf(),
+                    path: from.to_path_buf(),
                 });
             }
             let data = change(&Rewritten {
@@ -70,8 +141,8 @@ pub fn rewrite(
         }
     };
     fs.rename(&beside, path).on("replace", path)?;
-    fs::sync_parent(&**fs, path)?;
-    Ok(Some(last))
+    fs::sync_parent(fs, path)?;
+    Ok(last)
 }
 
 /// As [`rewrite`], with the records as they are.
@@ -84,9 +155,7 @@ pub fn rewrite_as_is(
     path: &Path,
     mark: HighWater,
 ) -> Result<Option<u64>, AppendError> {
-    rewrite(fs, key, path, mark, 1, false, &mut |it| {
-        zeroize::Zeroizing::new(it.record.data.to_vec())
-    })
+    rewrite(fs, key, path, mark, 1, false, &mut as_it_is)
 }
 
 /// Whether the first segment names this epoch: then all that follow do, since epochs only rise.
@@ -95,4 +164,15 @@ fn begins_under(fs: &dyn Filesystem, path: &Path, epoch: u32) -> Result<bool, Ap
     let mut head = [0; 14];
     let got = fs::read_full_at(&*file, &mut head, 0).on("read", path)?;
     Ok(got == head.len() && head[10..] == epoch.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_id_is_the_one_that_the_documentation_has() {
+        let id = std::array::from_fn(|n| n as u8);
+        assert_eq!(hex::encode(next_id(id)), "3ce3ccee0156b1ed18d96a09a1c90c01");
+    }
 }

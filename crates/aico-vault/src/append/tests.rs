@@ -184,6 +184,49 @@ fn a_synced_record_that_is_damaged_is_not_taken_for_torn() {
 }
 
 #[test]
+fn records_that_came_while_the_disk_was_waited_for_do_not_pass_for_synced() {
+    let fs = Faulty::new();
+    let (mut log, _) = write(&fs, HighWater::default()).unwrap();
+    log.append(b"record 1").unwrap();
+    let sync = log.begin_sync().unwrap();
+    log.append(b"record 2").unwrap();
+    log.flush().unwrap();
+    // Both are with the system, and are read, before the disk has answered.
+    assert_eq!(read_all(&fs).unwrap().0.len(), 2);
+    assert_eq!(log.end_sync(sync.wait()).unwrap(), 1);
+    log.append(b"record 3").unwrap();
+    log.flush().unwrap();
+    let damaged = |fs: &Faulty, number: usize| {
+        let mut bytes = fs.read(path()).unwrap();
+        bytes[HEADER + (number - 1) * (RECORD_OVERHEAD + b"record 1".len()) + 10] ^= 1;
+        read_all(&with(&bytes))
+    };
+    // Nothing says that the second was synced: it may be torn.
+    assert!(matches!(damaged(&fs, 2), Ok((_, Tail::Torn { .. }))));
+    let sync = log.begin_sync().unwrap();
+    assert_eq!(log.end_sync(sync.wait()).unwrap(), 3);
+    log.append(b"record 4").unwrap();
+    log.flush().unwrap();
+    assert!(matches!(damaged(&fs, 2), Err(AppendError::Damaged { .. })));
+}
+
+#[test]
+fn a_wait_for_the_disk_that_failed_ends_the_writer() {
+    let fs = Faulty::new();
+    let (mut log, _) = write(&fs, HighWater::default()).unwrap();
+    log.append(b"record 1").unwrap();
+    let sync = log.begin_sync().unwrap();
+    fs.set_no_sync(true);
+    let synced = sync.wait();
+    assert!(matches!(log.end_sync(synced), Err(AppendError::File(_))));
+    assert!(log.is_broken());
+    assert!(matches!(
+        log.append(b"record 2"),
+        Err(AppendError::Broken { .. })
+    ));
+}
+
+#[test]
 fn a_torn_end_is_cut_off_counted_and_appended_to() {
     let whole = file(&[3], false).read(path()).unwrap();
     let record = RECORD_OVERHEAD + b"record 3".len();

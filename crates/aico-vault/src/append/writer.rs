@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::format::{HEADER, LogKey, MAX_RECORD, Segment};
 use super::reader::Scanner;
 use super::{AppendError, HighWater, Tail};
-use crate::fs::{self, Context, Filesystem, FsFile, Kind, OsFilesystem};
+use crate::fs::{self, Context, FileError, Filesystem, FsFile, Kind, OsFilesystem};
 
 /// Encrypted bytes that are collected before they are handed to the system.
 const BUFFER: usize = 64 * 1024;
@@ -24,6 +24,31 @@ pub struct Found {
     pub torn_bytes: u64,
     /// Whether the file was new, or had been closed.
     pub clean: bool,
+}
+
+/// A wait for the disk that [`SealedLogWriter::begin_sync`] left to somebody else.
+#[must_use = "nothing is durable before it is waited for"]
+pub struct Syncing {
+    file: Box<dyn FsFile>,
+    path: PathBuf,
+    sequence: u64,
+}
+
+/// What came of it, for [`SealedLogWriter::end_sync`].
+#[must_use = "the writer has to be told"]
+pub struct Synced {
+    sequence: u64,
+    done: Result<(), FileError>,
+}
+
+impl Syncing {
+    /// Waits until what had been appended when it began is durable.
+    pub fn wait(mut self) -> Synced {
+        Synced {
+            sequence: self.sequence,
+            done: self.file.sync().on("sync", &self.path),
+        }
+    }
 }
 
 /// Appends to a sealed file.
@@ -240,11 +265,38 @@ impl SealedLogWriter {
     /// the writer is of no more use: open the file again.
     pub fn sync(&mut self) -> Result<u64, AppendError> {
         self.flush()?;
-        if let Err(error) = self.file.sync().on("sync", &self.path) {
+        let synced = Synced {
+            sequence: self.last_sequence(),
+            done: self.file.sync().on("sync", &self.path),
+        };
+        self.end_sync(synced)
+    }
+
+    /// Hands everything over to the system, and leaves the wait for the disk to the caller:
+    /// records can be appended and flushed meanwhile. Pass what came of it to
+    /// [`end_sync`](Self::end_sync) before the next one begins.
+    ///
+    /// # Errors
+    /// As [`SealedLogWriter::flush`].
+    pub fn begin_sync(&mut self) -> Result<Syncing, AppendError> {
+        self.flush()?;
+        Ok(Syncing {
+            file: self.file.try_clone().on("sync", &self.path)?,
+            path: self.path.clone(),
+            sequence: self.last_sequence(),
+        })
+    }
+
+    /// Returns the sequence up to which everything is durable.
+    ///
+    /// # Errors
+    /// As [`SealedLogWriter::sync`], when the wait failed.
+    pub fn end_sync(&mut self, synced: Synced) -> Result<u64, AppendError> {
+        if let Err(error) = synced.done {
             self.broken = true;
             return Err(error.into());
         }
-        self.durable = self.segment.next_sequence() - 1;
+        self.durable = self.durable.max(synced.sequence);
         Ok(self.durable)
     }
 

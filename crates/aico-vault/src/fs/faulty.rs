@@ -376,6 +376,13 @@ impl FsFile for FaultyFile {
         }
         Ok(())
     }
+
+    fn try_clone(&self) -> io::Result<Box<dyn FsFile>> {
+        Ok(Box::new(Self {
+            disk: Arc::clone(&self.disk),
+            inode: self.inode,
+        }))
+    }
 }
 
 impl Filesystem for Faulty {

@@ -66,6 +66,8 @@ pub trait FsFile: Send {
     fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Another handle of the same open file.
+    fn try_clone(&self) -> io::Result<Box<dyn FsFile>>;
     /// Locks it against others who ask, until it is closed; `false` when one of them has it.
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)

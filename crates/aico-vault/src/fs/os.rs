@@ -34,6 +34,10 @@ impl FsFile for OsFile {
         self.0.sync_data()
     }
 
+    fn try_clone(&self) -> io::Result<Box<dyn FsFile>> {
+        Ok(Box::new(Self(self.0.try_clone()?)))
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         match self.0.try_lock() {
             Ok(()) => Ok(true),
