@@ -74,10 +74,13 @@ pub use policy::{Action, BusPolicy, Denied, Resource, TAIL, authorize};
 pub use presence::Presence;
 pub use principal::Principal;
 pub use rescue::Rescue;
-pub use rotation::{Begun, Failed, PartChecked, PartsError, Rotate, RotationState, SealedParts};
+pub use rotation::{
+    Begun, Failed, JournalAnew, PartChecked, PartsError, Rotate, RotationState, SealedParts,
+};
 pub use sealed::Seal;
 pub use secrets::{SECRET_LONGEST, SECRETS_MOST, SecretError, SecretInfo};
 pub use sessions::{Session, SessionInfo, Source};
 pub use set_up::{SetUp, SetupProof};
 pub use setup_code::SetupCode;
 pub use store_key::OwnStoreKey;
+pub use stores::modules_of_system;

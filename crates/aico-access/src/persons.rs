@@ -198,6 +198,7 @@ impl Home {
                 .map_err(HomeError::Keyring)?;
             let identity = Identity::person(*id.as_bytes());
             Store::erase(&folder.join(PERSON_DB), &identity, vault.registry())?;
+            vault.forget_prompt_cache(*id.as_bytes())?;
             backup::destroy(&folder).map_err(|source| HomeError::Folder {
                 path: folder,
                 source,

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use crate::home::Open;
+use crate::rotation::JournalAnew;
 use crate::{Home, HomeError, PersonName, Role, Session, Source};
 
 /// What is noted of it in the audit's table.
@@ -217,7 +218,7 @@ impl Home {
             tracing::warn!(%error, "a store is still under a key from before");
         }
         if let Some(parts) = self.parts()
-            && let Err(error) = parts.journal(true).await
+            && let Err(error) = parts.journal(JournalAnew::Bodies).await
         {
             tracing::warn!(%error, "the journal is still under a key from before");
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aico_vault::file::{Claim, Form};
 use aico_vault::fs::{self, Context as _};
-use aico_vault::{EncryptedFile, EncryptedFileError, Owner, Purpose, Vault};
+use aico_vault::{EncryptedFile, EncryptedFileError, Owner, Purpose, Vault, VaultError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -31,8 +31,10 @@ const FILE_LONGEST: u64 = (SECRETS_MOST * (SECRET_LONGEST + 256) * 6) as u64;
 const FILE: &str = "secrets";
 /// What a change of keys makes of a damaged one.
 const DAMAGED: &str = "secrets.damaged";
-/// The file's id: there is one.
-const ID: [u8; 16] = *b"aico-secrets\0\0\0\0";
+/// The file's id begins with this; there is one. Then comes how often its key was changed alone.
+const ID: &[u8; 12] = b"aico-secrets";
+/// Where the registry has that number: a file with a lower one is under a key from before.
+const MARK: &str = "configuration";
 const VERSION: u32 = 1;
 /// In the audit's table.
 const SET: &str = "config.secret.set";
@@ -169,20 +171,46 @@ impl Home {
         let vault = open.vault.clone();
         self.held(move || {
             let _one = WRITING.lock();
-            match under_another_key(&vault) {
-                Ok(Some(all)) => write(&vault, &all),
-                Ok(None) => Ok(()),
-                Err(HomeError::Secrets(error)) if damaged(&error).is_some() => {
-                    set_aside(&vault)?;
+            match under_another_key(&vault).or_else(|error| without_damaged(&vault, error))? {
+                Some(all) => write(&vault, &all),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Whether the file can be given another id, asked before anything is begun.
+    pub(crate) async fn check_secrets(&self, open: &Open) -> Result<(), HomeError> {
+        let vault = open.vault.clone();
+        self.held(move || check(&vault).map(drop)).await
+    }
+
+    /// Gives the file another id, which is another key. Nothing else needs that: one that was damaged
+    /// since stays as it is, and a whole one that is put back opens.
+    pub(crate) async fn secrets_under_next_id(&self, open: &Open) -> Result<(), HomeError> {
+        let vault = open.vault.clone();
+        self.held(move || {
+            let _one = WRITING.lock();
+            let next = changes(&vault).saturating_add(1);
+            match read_there(&vault) {
+                Ok(Some(all)) => write_as(&vault, &all, next)?,
+                Ok(None) => {}
+                // A disk that can't be read now is another thing: then it is gone on with later.
+                Err(HomeError::Secrets(error)) if !matches!(error, EncryptedFileError::File(_)) => {
                     tracing::error!(
                         %error,
-                        "The secrets of the configuration are damaged and were set aside. Set each \
-                         of them again: aico config secret set NAME"
+                        advice = advice(&error),
+                        "The secrets of the configuration can't be read, and their key was not \
+                         changed. Ask for it again when they can: aico vault rotate --purpose \
+                         configuration"
                     );
-                    Ok(())
+                    return Ok(());
                 }
-                Err(error) => Err(error),
+                Err(error) => return Err(error),
             }
+            // Afterwards: until then the file from before is read.
+            let noted = vault.registry().note_sequence(MARK, next.into());
+            Ok(noted.map_err(VaultError::from)?)
         })
         .await
     }
@@ -289,6 +317,44 @@ fn set_aside(vault: &Vault) -> Result<(), HomeError> {
     Ok(())
 }
 
+/// Sets a file aside that is at fault; another error is answered.
+fn without_damaged(vault: &Vault, error: HomeError) -> Result<Option<Secrets>, HomeError> {
+    match error {
+        HomeError::Secrets(error) if damaged(&error).is_some() => {
+            set_aside(vault)?;
+            tracing::error!(
+                %error,
+                "The secrets of the configuration are damaged and were set aside. Set each of them \
+                 again: aico config secret set NAME"
+            );
+            Ok(None)
+        }
+        other => Err(other),
+    }
+}
+
+/// How often the key was changed alone.
+fn changes(vault: &Vault) -> u32 {
+    u32::try_from(vault.registry().mark(MARK).sequence).unwrap_or(u32::MAX)
+}
+
+/// The file's id after so many changes.
+fn id_after(changes: u32) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..12].copy_from_slice(ID);
+    id[12..].copy_from_slice(&changes.to_be_bytes());
+    id
+}
+
+/// The id that a file is to have. The registry may lag behind, where a change was cut off.
+fn expected_id(vault: &Vault, claim: &Claim) -> [u8; 16] {
+    let least = id_after(changes(vault));
+    match claim.id[..12] == ID[..] && claim.id >= least {
+        true => claim.id,
+        false => least,
+    }
+}
+
 /// What is there under a root key from before.
 fn under_another_key(vault: &Vault) -> Result<Option<Secrets>, HomeError> {
     match Claim::read(&path(vault)) {
@@ -341,8 +407,9 @@ fn text_of(vault: &Vault, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> 
         .into());
     }
     // Under the key before, as long as a rotation has not come to it.
+    let id = expected_id(vault, &claim);
     let key = vault
-        .file_key_of(claim.epoch, Purpose::Configuration, Owner::System, ID)
+        .file_key_of(claim.epoch, Purpose::Configuration, Owner::System, id)
         .ok_or_else(|| EncryptedFileError::WrongKey {
             path: path.to_owned(),
         })?;
@@ -367,8 +434,12 @@ fn text_of(vault: &Vault, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> 
 
 /// In place of what was there, at once and durably.
 fn write(vault: &Vault, all: &Secrets) -> Result<(), HomeError> {
+    write_as(vault, all, changes(vault))
+}
+
+fn write_as(vault: &Vault, all: &Secrets, changes: u32) -> Result<(), HomeError> {
     let path = path(vault);
-    let key = vault.file_key(Purpose::Configuration, Owner::System, ID);
+    let key = vault.file_key(Purpose::Configuration, Owner::System, id_after(changes));
     let text = Zeroizing::new(serde_json::to_vec(all).map_err(|_| HomeError::Crypto)?);
     let mut options = EncryptedFile::options();
     options.write(true).create(true).truncate(true);
@@ -408,6 +479,57 @@ fn check_value(value: &str) -> Result<(), SecretError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept(value: &str) -> Secrets {
+        let kept = Kept {
+            value: value.to_owned(),
+            set_ms: 1,
+        };
+        Secrets {
+            version: VERSION,
+            secrets: [("openai".to_owned(), kept)].into(),
+        }
+    }
+
+    fn value(vault: &Vault) -> Option<String> {
+        let all = read_there(vault).ok()??;
+        Some(all.secrets["openai"].value.clone())
+    }
+
+    #[test]
+    fn a_file_of_an_id_from_before_is_not_taken_and_one_that_is_ahead_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let password = aico_vault::Password::new("velvet harbour moss lantern").unwrap();
+        let (vault, _) = Vault::create_with(
+            &folder.path().join("data"),
+            &password,
+            aico_vault::KdfCost::minimum(),
+        )
+        .unwrap();
+        write(&vault, &kept("one")).unwrap();
+        let first = std::fs::read(path(&vault)).unwrap();
+        // As it was before any change: the id of every file that there is.
+        assert_eq!(
+            Claim::read(&path(&vault)).unwrap().id,
+            *b"aico-secrets\0\0\0\0"
+        );
+        // Cut off before the registry knew of it.
+        write_as(&vault, &kept("two"), 1).unwrap();
+        assert_eq!(value(&vault).as_deref(), Some("two"));
+        write(&vault, &kept("three")).unwrap();
+        assert_eq!(value(&vault).as_deref(), Some("three"));
+        write_as(&vault, &kept("four"), 1).unwrap();
+        vault.registry().note_sequence(MARK, 1).unwrap();
+        assert_eq!(value(&vault).as_deref(), Some("four"));
+        write(&vault, &kept("five")).unwrap();
+        assert_eq!(value(&vault).as_deref(), Some("five"));
+        // With a key from before.
+        std::fs::write(path(&vault), first).unwrap();
+        assert!(matches!(
+            read_there(&vault),
+            Err(HomeError::Secrets(EncryptedFileError::Foreign { .. }))
+        ));
+    }
 
     #[test]
     fn names_and_values_that_are_refused() {

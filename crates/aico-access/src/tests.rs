@@ -11,12 +11,12 @@ use aico_vault::keychain::Keychains;
 use aico_vault::{KdfCost, KeyId, Password, Purpose, WrapKind};
 use jiff::Timestamp;
 
-use crate::backup::{BackupRequest, Keep, RestoreSecret, restore_person};
+use crate::backup::{BackupRequest, Keep, RestoreRequest, RestoreSecret, restore, restore_person};
 use crate::home::{PERSON_DB, person_folder};
 use crate::stores::steady_with_key;
 use crate::{
-    CheckState, Checked, CheckedPart, ErrorKind, Home, HomeConfig, HomeError, Person, PersonName,
-    Rotate, SetupProof, Source, Stage,
+    CheckState, Checked, CheckedPart, ErrorKind, Home, HomeConfig, HomeError, JournalAnew,
+    PartChecked, PartsError, Person, PersonName, Rotate, SealedParts, SetupProof, Source, Stage,
 };
 
 pub(crate) const OWNER: &str = "velvet harbour moss lantern";
@@ -416,6 +416,270 @@ async fn a_job_changes_single_keys_without_a_password_and_never_the_root_key() {
     home.stop().await.unwrap();
 }
 
+async fn changed(home: &Home, purposes: &[Purpose], person: Option<PersonId>) {
+    let what = Rotate {
+        purposes: purposes.to_vec(),
+        person,
+        ..Rotate::default()
+    };
+    home.rotate(what, None, "test").await.unwrap();
+    until("the change of keys", async || !home.rotation().running).await;
+    let state = home.rotation();
+    assert!(state.failed.is_none(), "{:?}", state.failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_secrets_and_of_kept_prompts_change_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let other = add(&home, "Ben").await.id;
+    let open = home.opened().unwrap();
+    let path = home.root().join("secrets");
+    // The file's id.
+    let id = || std::fs::read(&path).unwrap()[63..79].to_vec();
+    let prompts = |person: PersonId| {
+        let folder = open.vault.prompt_cache_folder(*person.as_bytes());
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    // Without any there is nothing to do.
+    changed(&home, &[Purpose::Configuration], None).await;
+    home.set_secret("openai", "one").await.unwrap();
+    let before = id();
+    changed(&home, &[Purpose::Configuration], None).await;
+    let after = id();
+    assert_ne!(after, before);
+    assert_eq!(*home.secret("openai").await.unwrap(), "one");
+    home.set_secret("other", "two").await.unwrap();
+    assert_eq!(id(), after, "until the next change");
+    // A new root key leaves the id.
+    rotate(&home, false).await;
+    assert_eq!(id(), after);
+    assert_eq!(*home.secret("other").await.unwrap(), "two");
+
+    let (owners, others) = (prompts(open.owner), prompts(other));
+    changed(&home, &[Purpose::PromptCache], Some(other)).await;
+    assert!(owners.exists() && !others.exists());
+    prompts(other);
+    let both = [Purpose::PromptCacheName, Purpose::PromptCache];
+    changed(&home, &both, None).await;
+    assert!(!owners.exists() && !others.exists());
+    drop(open);
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_secrets_stay_where_their_key_alone_is_to_change_and_one_put_back_opens() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let (path, aside) = (
+        home.root().join("secrets"),
+        home.root().join("secrets.damaged"),
+    );
+    home.set_secret("openai", "one").await.unwrap();
+    std::fs::write(&aside, b"from before").unwrap();
+    let whole = damage(&path);
+    let bad = std::fs::read(&path).unwrap();
+    let alone = || Rotate {
+        purposes: vec![Purpose::Configuration],
+        ..Rotate::default()
+    };
+    let refused = home.rotate(alone(), None, "test").await;
+    let error = refused.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let advice = error.what_to_do().unwrap();
+    assert!(advice.contains("aico config secret set"), "{advice}");
+    assert!(!home.rotation().running);
+
+    // Damaged since it was begun, it keeps neither the rest nor the next one from being done.
+    leave_steps(&home, serde_json::json!(["secrets", "bus-key"])).await;
+    assert!(goes_on(&home, alone()).await);
+    changed(&home, &[Purpose::BusKey], None).await;
+    assert_eq!(std::fs::read(&path).unwrap(), bad);
+    assert_eq!(std::fs::read(&aside).unwrap(), b"from before");
+
+    std::fs::write(&path, whole).unwrap();
+    assert_eq!(*home.secret("openai").await.unwrap(), "one");
+    changed(&home, &[Purpose::Configuration], None).await;
+    assert_eq!(*home.secret("openai").await.unwrap(), "one");
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_kept_prompts_are_no_earlier_ones_after_a_restore() {
+    let data = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let owner = home.opened().unwrap().owner;
+    let name = |home: &Home| {
+        let open = home.opened().unwrap();
+        let keys = open.vault.open_person(*owner.as_bytes()).unwrap();
+        open.vault.prompt_cache_name(&keys, b"a conversation")
+    };
+    let request = BackupRequest {
+        folder: Some(to.path().to_owned()),
+        ..BackupRequest::default()
+    };
+    let archive = home.create_backup(request, |_| true).await.unwrap().path;
+    let mut before = vec![name(&home)];
+    for _ in 0..2 {
+        changed(&home, &[Purpose::PromptCache], None).await;
+        before.push(name(&home));
+    }
+    home.stop().await.unwrap();
+    drop(home);
+
+    let request = RestoreRequest {
+        archive,
+        secret: RestoreSecret::Password(password(OWNER)),
+        only_where_none_is: false,
+        usual: None,
+    };
+    restore(config(data.path()), request, |_| true)
+        .await
+        .map(drop)
+        .unwrap();
+    let home = Home::open(config(data.path())).unwrap();
+    home.unlock(&password(OWNER), "test").await.unwrap();
+    let after = name(&home);
+    assert!(!before.contains(&after));
+    // It is the same until it is changed.
+    assert_eq!(name(&home), after);
+    changed(&home, &[Purpose::PromptCache], None).await;
+    assert_ne!(name(&home), after);
+    home.stop().await.unwrap();
+}
+
+/// What the log and the journal were asked for.
+#[derive(Default)]
+struct Asked(parking_lot::Mutex<Vec<String>>);
+
+impl Asked {
+    fn note(&self, what: impl Into<String>) {
+        self.0.lock().push(what.into());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+#[async_trait::async_trait]
+impl SealedParts for Asked {
+    async fn logs(&self) -> Result<(), PartsError> {
+        self.note("logs");
+        Ok(())
+    }
+
+    async fn logs_anew(&self) -> Result<(), PartsError> {
+        self.note("logs anew");
+        Ok(())
+    }
+
+    async fn journal(&self, what: JournalAnew) -> Result<(), PartsError> {
+        self.note(format!("journal {what:?}"));
+        Ok(())
+    }
+
+    async fn check_journal(
+        &self,
+        _: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        Ok(())
+    }
+
+    async fn check_logs(
+        &self,
+        _: &mut (dyn FnMut(PartChecked) -> bool + Send),
+    ) -> Result<(), PartsError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sealed_person_said_on_the_bus_changes_its_key_when_they_sign_in() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let ben = add(&home, "Ben").await.id;
+    let parts = Arc::new(Asked::default());
+    home.set_sealed_parts(Arc::clone(&parts) as Arc<dyn SealedParts>);
+    let open = home.opened().unwrap();
+    let waiting = async || {
+        let count = open.system.read(|db| {
+            let sql = "SELECT count(*) FROM rotation_pending";
+            Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+        });
+        count.await.unwrap()
+    };
+    // Everybody's can be had.
+    changed(&home, &[Purpose::BusBody], None).await;
+    assert_eq!(
+        (parts.take(), waiting().await),
+        (vec!["journal Bodies".to_owned()], 0)
+    );
+    changed(&home, &[Purpose::Log, Purpose::BusJournal], None).await;
+    assert_eq!(parts.take(), ["logs anew", "journal Files"]);
+
+    let own = password(MEMBER);
+    home.seal_person(ben, &own, "test").await.unwrap();
+    open.vault.lock_person(*ben.as_bytes());
+    parts.take();
+    changed(&home, &[Purpose::BusBody], None).await;
+    assert_eq!(
+        (parts.take(), waiting().await),
+        (vec!["journal Bodies".to_owned()], 1)
+    );
+    // No key of theirs waits for them.
+    assert!(home.pending_key_changes().await.unwrap().is_empty());
+    home.sign_in("Ben", &own, "test").await.unwrap();
+    until("it follows", async || waiting().await == 0).await;
+    assert_eq!(parts.take(), ["journal Bodies"]);
+    drop(open);
+    home.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_purpose_changes_alone_or_says_what_it_changes_with() {
+    let data = tempfile::tempdir().unwrap();
+    let home = home(data.path()).await;
+    let mut alone = Vec::new();
+    for purpose in Purpose::ALL {
+        let what = Rotate {
+            purposes: vec![*purpose],
+            ..Rotate::default()
+        };
+        match home.rotate(what, None, "test").await {
+            Ok(_) => {
+                alone.push(purpose.as_str());
+                until("the change of keys", async || !home.rotation().running).await;
+                assert!(home.rotation().failed.is_none(), "{purpose:?}");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Rotation, "{purpose:?}");
+                let said = error.to_string();
+                assert!(said.contains("aico vault rotate"), "{purpose:?}: {said}");
+                assert!(!home.rotation().running);
+            }
+        }
+    }
+    // As the documentation has them.
+    let documented = include_str!("../../../docs/keys.md");
+    let (_, table) = documented.split_once("| purpose | changed by |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    for purpose in Purpose::ALL {
+        let name = purpose.as_str();
+        let begin = format!("| `{name}` | ");
+        let row = table.lines().find(|line| line.starts_with(&begin)).unwrap();
+        let by_itself = row.contains(&format!("`--purpose {name}`"));
+        assert_eq!(by_itself, alone.contains(&name), "{row}");
+    }
+    home.stop().await.unwrap();
+}
+
 /// Cuts off what changes keys: these steps are left.
 async fn leave_steps(home: &Home, steps: serde_json::Value) {
     let plan = serde_json::json!({ "steps": steps }).to_string();
@@ -490,6 +754,15 @@ async fn a_change_of_keys_that_was_cut_off_is_not_taken_for_another_that_is_aske
         leave_steps(&home, steps).await;
         assert!(goes_on(&home, root(compromised)).await);
         assert_eq!(epoch_of_database(&home, owner).await, Some(epoch));
+    }
+
+    // Steps of single keys are not those of another root key, and are all done.
+    for steps in [
+        serde_json::json!([{"working": owner}, "logs", {"journal": true}]),
+        serde_json::json!(["logs-anew", "journal-anew", "bodies", "secrets", {"prompts": owner}]),
+    ] {
+        leave_steps(&home, steps).await;
+        assert!(!goes_on(&home, root(false)).await);
     }
 
     // Single keys: only what is among them.

@@ -50,7 +50,7 @@ pub use hub::Bus;
 pub use identity::AllowAll;
 pub use identity::{Direction, Identity, Policy, Refusal};
 pub use journal::{
-    CheckedJournal, DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys,
+    Anew, CheckedJournal, DEDUPLICATION_WINDOW, Journal, JournalError, JournalFault, JournalKeys,
     JournalStats, NoBodyKey, Place, Receipt, Rekeyed, Retention, Skipped, Start, Why,
     check as check_journal, rekey as rekey_journal,
 };

@@ -123,6 +123,40 @@ fn what_was_kept_is_read_by_its_person_and_conversation_only() {
 }
 
 #[test]
+fn under_other_names_nothing_from_before_is_there_or_used() {
+    let home = home();
+    let cache = home.cache(limits());
+    keep(&cache, home.ann, b"c", b"first").unwrap();
+    keep(&cache, home.ben, b"c", b"theirs").unwrap();
+    let before = home.files(home.ann).remove(0);
+    let bytes = std::fs::read(&before).unwrap();
+    home.vault.renew_prompt_cache(*home.ann.as_bytes()).unwrap();
+    assert!(home.files(home.ann).is_empty());
+    assert_eq!(read(&cache, home.ben, b"c").unwrap(), b"theirs");
+    keep(&cache, home.ann, b"c", b"second").unwrap();
+    let after = home.files(home.ann).remove(0);
+    assert_ne!(before, after);
+    // Put back, it is of no use; nor under the name of now, since that is the id of another.
+    std::fs::write(&before, &bytes).unwrap();
+    assert_eq!(read(&cache, home.ann, b"c").unwrap(), b"second");
+    std::fs::write(&after, &bytes).unwrap();
+    assert!(read(&cache, home.ann, b"c").is_none());
+    // Cut off in between it is done once more; who was erased leaves nothing of it.
+    home.vault.renew_prompt_cache(*home.ann.as_bytes()).unwrap();
+    let mark = |home: &Home| {
+        let marks = home.vault.registry().marks().into_keys();
+        marks
+            .filter(|name| name.starts_with("prompt-cache/"))
+            .count()
+    };
+    assert_eq!(mark(&home), 1);
+    home.vault
+        .forget_prompt_cache(*home.ann.as_bytes())
+        .unwrap();
+    assert_eq!(mark(&home), 0);
+}
+
+#[test]
 fn what_cannot_be_used_is_thrown_away_and_nothing_of_it_handed_out() {
     let home = home();
     let cache = home.cache(limits());
@@ -322,6 +356,8 @@ async fn recall(daemon: &Daemon, person: PersonId, key: &[u8]) {
 }
 
 const TEXT: &str = "It was a dark and stormy night, and the rain fell in torrents.";
+/// As long, with nothing in common: what two conversations begin with alike is read once.
+const OTHER: &str = "On a bright and silent morning the sun stood above the fields.";
 
 async fn cached(daemon: &Daemon, person: PersonId) -> u32 {
     let answer = daemon.generate_for(person, TEXT, 8).await;
@@ -424,15 +460,16 @@ async fn for_one_and_a_half() -> Limits {
 async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
     let (home, small) = (home(), for_one_and_a_half().await);
     let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
-    for key in [b"older", b"later"] {
-        assert_eq!(asked_in(&daemon, &model, home.ann, key).await, 0);
+    let both = [(b"older", OTHER), (b"later", TEXT)];
+    for (key, text) in both {
+        assert_eq!(said_in(&daemon, &model, home.ann, key, text).await, 0);
     }
     daemon.manager.stop().await;
     let (daemon, model) = keeping_after(&home, small, Duration::from_secs(3600)).await;
     let mut cached = Vec::new();
-    for key in [b"older", b"later"] {
+    for (key, text) in both {
         recall(&daemon, home.ann, key).await;
-        cached.push(asked_in(&daemon, &model, home.ann, key).await);
+        cached.push(said_in(&daemon, &model, home.ann, key, text).await);
     }
     assert!(cached[1] > cached[0] && cached[1] > 40, "{cached:?}");
     daemon.manager.stop().await;
@@ -443,7 +480,7 @@ async fn the_latest_conversation_is_not_pushed_out_by_an_older_one() {
 async fn the_beginning_of_an_older_conversation_takes_what_later_ones_leave() {
     let (home, small) = (home(), for_one_and_a_half().await);
     let (daemon, model) = keeping(&home, small).await;
-    let long = TEXT.repeat(6);
+    let long = OTHER.repeat(6);
     said_in(&daemon, &model, home.ann, b"older", &long).await;
     asked_in(&daemon, &model, home.ann, b"later").await;
     until("the later one is kept", || home.files(home.ann).len() == 1).await;

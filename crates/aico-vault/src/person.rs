@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use crate::container::{self, Container, Form};
 use crate::derive::{self, Label, Owner, Purpose};
-use crate::error::{FromContainer, FromHash, PersonKeyError};
-use crate::fs::{self, Context, Kind};
+use crate::error::{FromContainer, FromHash, PersonKeyError, VaultError};
+use crate::fs::{self, Context, FileError, Kind};
 use crate::kdf::OutOfMemory;
 use crate::key::{Key, random_bytes};
 use crate::password::Password;
@@ -17,6 +17,11 @@ use crate::wrap::{Params, WrapKind};
 const KEYRING: &str = "keyring";
 /// The folder of kept prompts in a person's folder.
 const PROMPT_CACHE: &str = "prompt-cache";
+
+/// Where the registry counts how often a person's kept prompts were given other names.
+fn prompt_cache_mark(id: [u8; 16]) -> String {
+    format!("prompt-cache/{}", hex::encode(id))
+}
 
 /// A person's key, open. Clones share it; it is wiped when the last of them is dropped.
 #[derive(Clone)]
@@ -314,14 +319,74 @@ impl Vault {
         self.person_folder(id).join(PROMPT_CACHE)
     }
 
+    /// Under which name what the model has read of a conversation is kept, which is the file's id as
+    /// well. It comes from the conversation and the person's key.
+    #[must_use]
+    pub fn prompt_cache_name(&self, keys: &PersonKeys, conversation: &[u8]) -> [u8; 16] {
+        let renewed = self.registry().mark(&prompt_cache_mark(keys.id())).sequence;
+        let version = u16::try_from(renewed.saturating_add(1)).unwrap_or(u16::MAX);
+        let label = Label::new(Purpose::PromptCacheName, Owner::Person(keys.id()));
+        let name = keys.derive_label(label.with_version(version).with_context(conversation));
+        let mut file = [0; 16];
+        file.copy_from_slice(&name.expose()[..16]);
+        file
+    }
+
+    /// Other names from now on, hence other keys, under the person's key as it is; what was kept
+    /// before is removed. Needs no key of theirs.
+    ///
+    /// # Errors
+    /// When the registry or the file system refuses; then call again.
+    pub fn renew_prompt_cache(&self, id: [u8; 16]) -> Result<(), VaultError> {
+        let mark = prompt_cache_mark(id);
+        let renewed = self.registry().mark(&mark).sequence;
+        self.registry()
+            .note_sequence(&mark, renewed.saturating_add(1))?;
+        Ok(self.remove_prompt_cache(id)?)
+    }
+
+    /// The same for somebody whose key comes from a backup, while nobody knows how often it was done
+    /// with that: it begins somewhere, so that names from before are most likely not used again.
+    ///
+    /// # Errors
+    /// When the registry can't be written.
+    pub fn begin_prompt_cache(&self, id: [u8; 16]) -> Result<(), VaultError> {
+        let mut somewhere = [0; 2];
+        random_bytes(&mut somewhere);
+        // Past the few that it was ever done, and with as many again to come.
+        let somewhere = (u16::from_be_bytes(somewhere) >> 1) | 0x0100;
+        self.registry()
+            .note_sequence(&prompt_cache_mark(id), somewhere.into())?;
+        Ok(())
+    }
+
+    /// Forgets how often that was done, with the person.
+    ///
+    /// # Errors
+    /// When the registry can't be written.
+    pub fn forget_prompt_cache(&self, id: [u8; 16]) -> Result<(), VaultError> {
+        let mark = prompt_cache_mark(id);
+        if self.registry().marks().contains_key(&mark) {
+            self.registry().remove(&mark)?;
+        }
+        Ok(())
+    }
+
     /// Removes it: with a new key of the person's nothing stays under the one before.
     pub fn drop_prompt_cache(&self, id: [u8; 16]) {
-        match std::fs::remove_dir_all(self.prompt_cache_folder(id)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "kept prompts under an earlier key could not be removed");
-            }
-            _ => {}
+        if let Err(error) = self.remove_prompt_cache(id) {
+            tracing::warn!(%error, "kept prompts under an earlier key could not be removed");
         }
+    }
+
+    fn remove_prompt_cache(&self, id: [u8; 16]) -> Result<(), FileError> {
+        let folder = self.prompt_cache_folder(id);
+        let remove = || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        // Something may have been put into it meanwhile.
+        remove().or_else(|_| remove()).on("remove", &folder)
     }
 
     pub(crate) fn keyring_path(&self, id: [u8; 16]) -> PathBuf {

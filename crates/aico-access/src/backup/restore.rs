@@ -289,6 +289,7 @@ impl Building<'_> {
             .vault
             .put_keyring(id, &keyring)
             .map_err(HomeError::Keyring)?;
+        self.vault.begin_prompt_cache(id)?;
         let to = person_folder(self.home.root(), entry.id).join(PERSON_DB);
         if entry.sealed || !put.opens_unattended {
             // Nobody but they can open it, so it is put there as it is.

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use self::plan::Plan;
+use self::plan::{Plan, Step};
 use crate::home::Open;
 use crate::{ErrorKind, Home, HomeError, Source, Stage, keys};
 
@@ -71,9 +71,10 @@ pub struct Rotate {
     pub root: bool,
     /// With the root key: each person's key, each database's, and the keys that sign.
     pub compromised: bool,
-    /// These keys alone, under the keys above them as they are.
+    /// These keys alone, under the keys above them as they are. Not each of them changes alone.
     pub purposes: Vec<Purpose>,
-    /// With purposes: of this person. Without: this person's own key and what is under it.
+    /// With purposes: of those that each person has, theirs alone. Without: this person's own key and
+    /// what is under it.
     pub person: Option<PersonId>,
 }
 
@@ -129,14 +130,28 @@ pub struct PartChecked {
     pub wrong: Option<String>,
 }
 
+/// What of the journal is to be written anew. Bodies of a person whose key nobody has now are
+/// carried over as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalAnew {
+    /// Files that are not under the present root key.
+    Behind,
+    /// All of them, for what persons' messages say: under their present keys, and under keys that no
+    /// file had before.
+    Bodies,
+    /// All of them, each under another id, which is another key.
+    Files,
+}
+
 /// Sealed files that belong to other parts: the log's and the bus's.
 #[async_trait::async_trait]
 pub trait SealedParts: Send + Sync {
     /// Puts the log's files under the present root key.
     async fn logs(&self) -> Result<(), PartsError>;
-    /// Puts the journal's files under the present root key; with `all`, what is inside them under
-    /// the persons' present keys as well.
-    async fn journal(&self, all: bool) -> Result<(), PartsError>;
+    /// Writes each of the log's files anew under another id, which is another key.
+    async fn logs_anew(&self) -> Result<(), PartsError>;
+    /// Writes the journal's files anew.
+    async fn journal(&self, what: JournalAnew) -> Result<(), PartsError>;
     /// Reads the journal's files again, every record of them; tells of each, and stops when that
     /// answers `false`.
     async fn check_journal(
@@ -213,7 +228,8 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeError::WrongPassword`]; [`HomeError::NoRoom`]; [`HomeError::KeysChange`] while one
-    /// runs; [`HomeError::Rotation`] for keys that don't change alone. Then nothing has changed.
+    /// runs; [`HomeError::Rotation`] for keys that don't change alone; [`HomeError::Secrets`] when
+    /// the key of those is to change alone and they can't be read. Then nothing has changed.
     /// [`HomeError::EarlierChange`] when one that was not finished goes on and is not this one,
     /// which can be asked for again afterwards.
     pub async fn rotate(
@@ -263,6 +279,9 @@ impl Home {
         }
         let plan = self.planned(&open, &what, master.is_some()).await?;
         self.check_room(&open, &plan).await?;
+        if plan.steps.contains(&Step::Secrets) {
+            self.check_secrets(&open).await?;
+        }
         self.save_plan(&open, &plan).await?;
         fault("planned");
         if let (true, Some(master)) = (what.root, master) {

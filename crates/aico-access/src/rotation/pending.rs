@@ -14,7 +14,7 @@ use aico_store::Progress;
 use aico_vault::{Password, PersonKeys, RecoveryPhrase};
 use rusqlite::OptionalExtension as _;
 
-use super::fault;
+use super::{JournalAnew, fault};
 use crate::home::Open;
 use crate::{Home, HomeError, Stage};
 
@@ -25,6 +25,8 @@ pub(super) enum Due {
     Key,
     /// Their database's own next key.
     Database,
+    /// Their data, as it is written anew when their key was changed.
+    Data,
 }
 
 /// A line of the table.
@@ -80,6 +82,7 @@ impl Home {
         let (key, database) = match due {
             Due::Key => (true, false),
             Due::Database => (false, true),
+            Due::Data => (false, false),
         };
         open.system
             .write(move |tx| {
@@ -291,9 +294,7 @@ impl Home {
         }
         self.rekey_person(person, line.database, Progress::default())
             .await?;
-        if let Some(parts) = self.parts() {
-            parts.journal(true).await.map_err(HomeError::Parts)?;
-        }
+        self.journal_anew(JournalAnew::Bodies).await?;
         open.system
             .write(move |tx| {
                 let sql = "DELETE FROM rotation_pending WHERE person = ?1 AND key = 0";

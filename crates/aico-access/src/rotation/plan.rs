@@ -46,6 +46,16 @@ pub(super) enum Step {
     Logs,
     /// The journal's files; `true`: for the persons' keys too.
     Journal(bool),
+    /// The log's files under other ids.
+    LogsAnew,
+    /// The journal's files under other ids.
+    JournalAnew,
+    /// What persons' messages say in the journal.
+    Bodies,
+    /// The secrets of the configuration under another id.
+    Secrets,
+    /// A person's kept prompts begin anew, under other names.
+    Prompts(PersonId),
     /// The root key from before is forgotten.
     Finish,
 }
@@ -65,6 +75,11 @@ impl Step {
             Self::Working(_) => "working-memory",
             Self::Logs => "logs",
             Self::Journal(_) => "journal",
+            Self::LogsAnew => "logs-anew",
+            Self::JournalAnew => "journal-anew",
+            Self::Bodies => "bodies",
+            Self::Secrets => "secrets",
+            Self::Prompts(_) => "prompts",
             Self::Finish => "finish",
         }
     }
@@ -172,28 +187,18 @@ impl Home {
             return Ok(Plan { steps });
         }
         for purpose in &what.purposes {
-            match purpose {
-                Purpose::SystemDatabase => steps.push(Step::System(true)),
-                Purpose::PersonDatabase => {
-                    for person in self.persons().await? {
-                        if what.person.is_none_or(|only| only == person.id) {
-                            steps.push(Step::PersonStore(person.id, true));
-                        }
-                    }
+            let of_whom = match Alone::of(*purpose)? {
+                Alone::Once(step) => vec![step],
+                Alone::OfEach(step) => {
+                    let persons = self.persons().await?.into_iter().map(|person| person.id);
+                    let wanted = persons.filter(|id| what.person.is_none_or(|only| only == *id));
+                    wanted.map(step).collect()
                 }
-                Purpose::SigningKey => steps.push(Step::SigningKey),
-                Purpose::WorkingMemory => {
-                    for person in self.persons().await? {
-                        if what.person.is_none_or(|only| only == person.id) {
-                            steps.push(Step::Working(person.id));
-                        }
-                    }
-                }
-                Purpose::BusKey => steps.push(Step::BusKey),
-                _ => {
-                    return Err(HomeError::Rotation(
-                        "this key changes with the key above it: aico vault rotate",
-                    ));
+            };
+            for step in of_whom {
+                // Asked for twice, or by two names of the same.
+                if !steps.contains(&step) {
+                    steps.push(step);
                 }
             }
         }
@@ -233,8 +238,10 @@ impl Home {
             Step::PersonStore(person, _) => {
                 of_file(person_folder(self.root(), *person).join(PERSON_DB))
             }
-            Step::Logs => self.parts().map_or(0, |parts| parts.bytes().0),
-            Step::Journal(_) => self.parts().map_or(0, |parts| parts.bytes().1),
+            Step::Logs | Step::LogsAnew => self.parts().map_or(0, |parts| parts.bytes().0),
+            Step::Journal(_) | Step::JournalAnew | Step::Bodies => {
+                self.parts().map_or(0, |parts| parts.bytes().1)
+            }
             _ => 0,
         }
     }
@@ -258,9 +265,86 @@ impl Home {
     }
 }
 
+/// How the keys of a purpose are changed while those above them stay.
+enum Alone {
+    /// Those of the system, or of everybody together.
+    Once(Step),
+    /// Each person's.
+    OfEach(fn(PersonId) -> Step),
+}
+
+impl Alone {
+    fn of(purpose: Purpose) -> Result<Self, HomeError> {
+        Ok(match purpose {
+            Purpose::SystemDatabase => Self::Once(Step::System(true)),
+            Purpose::SigningKey => Self::Once(Step::SigningKey),
+            Purpose::BusKey => Self::Once(Step::BusKey),
+            Purpose::Log => Self::Once(Step::LogsAnew),
+            Purpose::BusJournal => Self::Once(Step::JournalAnew),
+            Purpose::BusBody => Self::Once(Step::Bodies),
+            Purpose::Configuration => Self::Once(Step::Secrets),
+            Purpose::PersonDatabase => Self::OfEach(|id| Step::PersonStore(id, true)),
+            Purpose::WorkingMemory => Self::OfEach(Step::Working),
+            // The one's files have names that come from the other, which are their ids as well.
+            Purpose::PromptCache | Purpose::PromptCacheName => Self::OfEach(Step::Prompts),
+            other => return Err(HomeError::Rotation(with_what(other))),
+        })
+    }
+}
+
+/// What the keys of a purpose change with that don't change alone.
+fn with_what(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Registry | Purpose::HeaderMac | Purpose::PersonKeyWrap => {
+            "this key comes with the root key and changes with it: aico vault rotate"
+        }
+        Purpose::KeyringMac => {
+            "this key comes with the person's own and changes with it: aico vault rotate --person \
+             NAME, for everybody aico vault rotate --compromised"
+        }
+        Purpose::EarlierKey => {
+            "this key is there while the key above it changes, and is new each time: aico vault \
+             rotate, of a person's key aico vault rotate --person NAME, of everybody's aico vault \
+             rotate --compromised"
+        }
+        Purpose::EncryptedFile => {
+            "each file has a key of its own, and AICO does not know where the files lie: encrypt a \
+             file anew for another one (aico file encrypt); the key above those of files to come \
+             changes with aico vault rotate --person NAME"
+        }
+        Purpose::Archive => {
+            "each archive has a key of its own: make another one (aico backup create); what seals \
+             it changes with the root key: aico vault rotate"
+        }
+        Purpose::ContentId => {
+            "nothing is under this key; it changes with the person's key: aico vault rotate \
+             --person NAME, for everybody aico vault rotate --compromised"
+        }
+        _ => "this key changes with the key above it: aico vault rotate --compromised",
+    }
+}
+
 fn key_steps(person: PersonId, epoch: u32) -> [Step; 2] {
     [
         Step::PersonKey(person, epoch),
         Step::PersonStore(person, false),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_earlier_programs_left_is_read_and_written_as_they_did() {
+        let id = PersonId::new();
+        let one = serde_json::to_string(&id).unwrap();
+        let text = format!(
+            r#"{{"steps":[{{"header":2}},"registry","keyrings",{{"system":false}},"sealed-keys",{{"person-key":[{one},4294967295]}},{{"person-store":[{one},true]}},{{"working":{one}}},"logs",{{"journal":true}},"bus-key","signing-key","finish"]}}"#
+        );
+        let plan: Plan = serde_json::from_str(&text).unwrap();
+        assert_eq!(plan.steps.len(), 13);
+        assert_eq!(plan.steps[7], Step::Working(id));
+        assert_eq!(serde_json::to_string(&plan).unwrap(), text);
+    }
 }

@@ -8,9 +8,9 @@ use aico_store::Progress;
 use aico_vault::{Owner, Password, PersonKeyError, Purpose, Vault};
 use rusqlite::OptionalExtension as _;
 
-use super::fault;
 use super::pending::Due;
 use super::plan::Step;
+use super::{JournalAnew, fault};
 use crate::backup;
 use crate::home::{Open, SIGNING_KEY};
 use crate::modules::BROKER_KEY;
@@ -71,10 +71,30 @@ impl Home {
                 Some(parts) => parts.logs().await.map_err(HomeError::Parts),
                 None => Ok(()),
             },
-            Step::Journal(all) => match self.parts() {
-                Some(parts) => parts.journal(*all).await.map_err(HomeError::Parts),
+            Step::LogsAnew => match self.parts() {
+                Some(parts) => parts.logs_anew().await.map_err(HomeError::Parts),
                 None => Ok(()),
             },
+            Step::Journal(false) => self.journal_anew(JournalAnew::Behind).await,
+            Step::Journal(true) => self.journal_anew(JournalAnew::Bodies).await,
+            Step::JournalAnew => self.journal_anew(JournalAnew::Files).await,
+            Step::Bodies => {
+                self.leave_bodies(open).await?;
+                self.journal_anew(JournalAnew::Bodies).await
+            }
+            Step::Secrets => self.secrets_under_next_id(open).await,
+            Step::Prompts(person) => {
+                let person = *person;
+                // Of somebody who is gone nothing is begun anew.
+                match self.known(open, person).await {
+                    Err(HomeError::NotFound) => return Ok(()),
+                    known => drop(known?),
+                }
+                self.on_vault(open, move |vault| {
+                    Ok(vault.renew_prompt_cache(*person.as_bytes())?)
+                })
+                .await
+            }
             Step::Finish => {
                 // Somebody who was being added as it began has the wrap of before, and no row had
                 // told of them.
@@ -83,6 +103,29 @@ impl Home {
                     .await
             }
         }
+    }
+
+    pub(super) async fn journal_anew(&self, what: JournalAnew) -> Result<(), HomeError> {
+        match self.parts() {
+            Some(parts) => parts.journal(what).await.map_err(HomeError::Parts),
+            None => Ok(()),
+        }
+    }
+
+    /// What those persons' messages say whose keys nobody has now is carried over, and changes when
+    /// they are signed in.
+    async fn leave_bodies(&self, open: &Open) -> Result<(), HomeError> {
+        for person in self.persons().await? {
+            let can_be_had = move |vault: &Vault| match vault.open_person(*person.id.as_bytes()) {
+                Ok(_) | Err(PersonKeyError::Absent { .. }) => Ok(true),
+                Err(PersonKeyError::File(error)) => Err(HomeError::Keyring(error.into())),
+                Err(_) => Ok(false),
+            };
+            if !self.on_vault(open, can_be_had).await? {
+                self.put_off(open, person.id, Due::Data).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The wraps under the root key of all persons that there are folders of.

@@ -39,6 +39,33 @@ impl Folder {
         Ok(files)
     }
 
+    /// As [`Folder::list`], without the copies that a change of ids left when it was cut off before
+    /// the files that they are copies of were removed. Those are whole, and may be gone on with.
+    ///
+    /// The registry knows such a file until it is removed. One that it does not know, while it knows
+    /// what became of it, was put back: it is set aside, since the other one has gone on, under a key
+    /// that is to count instead of this one's.
+    pub(crate) fn whole(&self) -> Result<Vec<FileName>, JournalError> {
+        let mut files = self.list()?;
+        let marks = self.keys.registry().marks();
+        let is_known = |file: &FileName| marks.contains_key(&file.mark());
+        let before = files.iter().filter(|file| is_known(file));
+        let copies: Vec<_> = before.map(FileName::next).collect();
+        for copy in files.extract_if(.., |file| copies.contains(file)) {
+            self.remove(&copy)?;
+        }
+        let is_put_back = |file: &FileName| !is_known(file) && file.anew().any(|it| is_known(&it));
+        for file in files.extract_if(.., |file| is_put_back(file)) {
+            tracing::error!(
+                %file,
+                "A file of the bus's journal that was written anew under another key has been put \
+                 back, and was set aside. What came of it is used as before."
+            );
+            self.set_aside(&file)?;
+        }
+        Ok(files)
+    }
+
     pub(crate) fn path_of(&self, file: &FileName) -> PathBuf {
         self.path.join(file.to_string())
     }

@@ -1,6 +1,7 @@
 //! The bytes of a record, and the names of files. `docs/formats/bus-journal.md` tells them.
 
 use aico_contracts::ids::PersonId;
+use aico_vault::append::next_id;
 
 /// First byte of a record whose body stands as it is under the record's own seal.
 const PLAIN: u8 = 1;
@@ -110,11 +111,13 @@ pub(crate) struct FileName {
     pub(crate) first: u64,
     /// When it was made: what is before it is older.
     pub(crate) made_s: u64,
-    /// Random; part of its key.
+    /// Random, or [`next_id`] of one that was; part of its key.
     pub(crate) id: [u8; 16],
 }
 
 const ENDING: &str = ".journal";
+/// More often than this no file is expected to be written anew before its time is over.
+const TIMES_ANEW: usize = 256;
 
 impl FileName {
     pub(crate) fn parse(name: &str) -> Option<Self> {
@@ -129,6 +132,19 @@ impl FileName {
             id: number(32)?.to_be_bytes(),
         };
         (parts.next().is_none() && file.to_string() == name).then_some(file)
+    }
+
+    /// The same file under the id that it is written anew under when it is to have another key.
+    pub(crate) fn next(&self) -> Self {
+        Self {
+            id: next_id(self.id),
+            ..*self
+        }
+    }
+
+    /// The same file as it is called after each time that it is written anew under another id.
+    pub(crate) fn anew(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.next()), |file| Some(file.next())).take(TIMES_ANEW)
     }
 
     /// Under which name the registry knows how far it got.

@@ -52,7 +52,7 @@ pub(crate) use format::{FileName, Head};
 pub use keys::{JournalKeys, NoBodyKey};
 pub(crate) use message::{Kept, Message};
 pub use message::{Place, Receipt};
-pub use rekey::{Rekeyed, rekey};
+pub use rekey::{Anew, Rekeyed, rekey};
 pub use tail::Start;
 pub(crate) use tail::{Cursor, Tail, Wanted};
 pub use upkeep::Retention;

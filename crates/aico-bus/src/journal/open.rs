@@ -14,7 +14,7 @@ impl Store {
     /// Opens the journal in a folder, or begins one. A torn end is cut off; a last file that is
     /// damaged is set aside, and a new one goes on counting where the registry knows it stopped.
     pub(crate) fn open(folder: Folder, now_s: u64) -> Result<Self, JournalError> {
-        let mut files = folder.list()?;
+        let mut files = folder.whole()?;
         drop_vain(&folder, &mut files)?;
         let strays = folder.stray_marks(&files);
         // What is known to have been durable, whatever the files say.

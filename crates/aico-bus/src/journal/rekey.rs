@@ -1,4 +1,5 @@
-//! Writing the journal's files anew after a key above them was changed.
+//! Writing the journal's files anew: after a key above them was changed, or under other keys while
+//! those stay.
 //!
 //! Nobody has the journal open meanwhile. What a person's messages say is sealed anew under their
 //! present key, where that can be opened; a sealed person's who has not signed in is carried over
@@ -7,14 +8,26 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aico_vault::append::{Rewritten, rewrite};
+use aico_vault::append::{Rewritten, rewrite, rewrite_to};
 use zeroize::Zeroizing;
 
 use super::error::JournalError;
 use super::files::Folder;
-use super::format::{CONTEXT, Head, before_carrying, carried};
+use super::format::{CONTEXT, FileName, Head, before_carrying, carried};
 use super::keys::JournalKeys;
 use super::store::is_damage;
+
+/// What is to be written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anew {
+    /// Files that are not under the present key of the system.
+    Behind,
+    /// All of them, for the bodies in them: each file is a segment with fresh random bytes, and
+    /// bodies are under persons' present keys.
+    Bodies,
+    /// All of them, each under another id, which is another key; bodies as well.
+    Files,
+}
 
 /// What became of the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,15 +38,14 @@ pub struct Rekeyed {
     pub damaged: usize,
 }
 
-/// Puts each file of a closed journal under the present keys; with `all`, also those that are
-/// under the present key of the system already, for the bodies in them.
+/// Puts the files of a closed journal under the present keys, or under other ones.
 ///
 /// # Errors
 /// When the disk does not let it; then go on by calling it again.
 pub fn rekey(
     keys: Arc<dyn JournalKeys>,
     folder: &Path,
-    all: bool,
+    what: Anew,
 ) -> Result<Rekeyed, JournalError> {
     let fs = keys.filesystem();
     if fs.probe(folder).is_ok_and(|found| found.is_none()) {
@@ -41,26 +53,15 @@ pub fn rekey(
     }
     let folder = Folder::open(Arc::clone(&keys), folder)?;
     let mut done = Rekeyed::default();
-    for file in folder.list()? {
-        let key = keys.file_key(file.id);
-        let path = folder.path_of(&file);
-        let written = rewrite(
-            &fs,
-            &key,
-            &path,
-            folder.mark(&file),
-            file.first,
-            all,
-            &mut |record| sealed_anew(&*keys, record),
-        );
+    for file in folder.whole()? {
+        let written = match what {
+            Anew::Behind | Anew::Bodies => in_place(&folder, &file, what == Anew::Bodies),
+            Anew::Files => under_another_id(&folder, &file),
+        };
         match written {
-            Ok(None) => {}
-            Ok(Some(last)) => {
-                let noted = keys.registry().note_closed(&file.mark(), last);
-                noted.map_err(JournalError::Registry)?;
-                done.files += 1;
-            }
-            Err(error) if is_damage(&error) => {
+            Ok(true) => done.files += 1,
+            Ok(false) => {}
+            Err(JournalError::File(error)) if is_damage(&error) => {
                 tracing::error!(
                     error = %error,
                     "A file of the bus's journal is damaged and was set aside. What it held can't \
@@ -69,10 +70,57 @@ pub fn rekey(
                 folder.set_aside(&file)?;
                 done.damaged += 1;
             }
-            Err(error) => return Err(JournalError::File(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(done)
+}
+
+/// `false`: it is under the present key.
+fn in_place(folder: &Folder, file: &FileName, all: bool) -> Result<bool, JournalError> {
+    let keys = &*folder.keys;
+    let written = rewrite(
+        &keys.filesystem(),
+        &keys.file_key(file.id),
+        &folder.path_of(file),
+        folder.mark(file),
+        file.first,
+        all,
+        &mut |record| sealed_anew(keys, record),
+    );
+    match written.map_err(JournalError::File)? {
+        None => Ok(false),
+        Some(last) => closed(keys, file, last),
+    }
+}
+
+/// Cut off in between there are both, and the copy goes: [`Folder::whole`].
+fn under_another_id(folder: &Folder, file: &FileName) -> Result<bool, JournalError> {
+    let (keys, to) = (&*folder.keys, file.next());
+    // One that was begun just before a crash may not be known yet: it is told from the copy by that.
+    let noted = keys.registry().note_sequence(&file.mark(), file.first - 1);
+    noted.map_err(JournalError::Registry)?;
+    let last = rewrite_to(
+        &keys.filesystem(),
+        (
+            &keys.file_key(file.id),
+            &folder.path_of(file),
+            folder.mark(file),
+        ),
+        (&keys.file_key(to.id), &folder.path_of(&to)),
+        file.first,
+        &mut |record| sealed_anew(keys, record),
+    )
+    .map_err(JournalError::File)?;
+    closed(keys, &to, last)?;
+    folder.remove(file)?;
+    Ok(true)
+}
+
+fn closed(keys: &dyn JournalKeys, file: &FileName, last: u64) -> Result<bool, JournalError> {
+    let noted = keys.registry().note_closed(&file.mark(), last);
+    noted.map_err(JournalError::Registry)?;
+    Ok(true)
 }
 
 /// A record as it goes into the new segment.

@@ -20,7 +20,9 @@ pub(crate) struct Rotate {
     /// With the root key: each person's key, each database's, and the keys that sign.
     #[serde(default)]
     pub(crate) compromised: bool,
-    /// These keys alone: `system-database`, `person-database`, `signing-key`, `bus-key`.
+    /// These keys alone: `system-database`, `person-database`, `working-memory`, `prompt-cache`,
+    /// `log`, `bus-journal`, `bus-body`, `configuration`, `signing-key`, `bus-key`. All others
+    /// change with the key above them.
     #[serde(default)]
     pub(crate) purposes: Vec<String>,
     /// This person's key and what is under it; with purposes, theirs of these.

@@ -240,9 +240,7 @@ impl PromptCache {
 
     /// Where a conversation's prompt is kept, and under which id: the name is that id.
     fn place(&self, keys: &PersonKeys, key: &[u8]) -> (PathBuf, [u8; 16]) {
-        let name = keys.derive_with(Purpose::PromptCacheName, key);
-        let mut file = [0; 16];
-        file.copy_from_slice(&name.expose()[..16]);
+        let file = self.vault.prompt_cache_name(keys, key);
         let folder = self.vault.prompt_cache_folder(keys.id());
         (folder.join(hex::encode(file)), file)
     }

@@ -91,8 +91,9 @@ pub(crate) struct Rotate {
     /// rewritten, everybody signed out. Says which archives to destroy.
     #[arg(long, conflicts_with_all = ["purpose", "status"])]
     pub(crate) compromised: bool,
-    /// Changes this key alone: system-database, person-database, working-memory, signing-key or
-    /// bus-key. May be repeated.
+    /// Changes this key alone: system-database, person-database, working-memory, prompt-cache, log,
+    /// bus-journal, bus-body, configuration, signing-key or bus-key. May be repeated. With
+    /// `--person`, that person's database, working memory or prompt cache alone.
     #[arg(long, value_name = "PURPOSE", conflicts_with = "status")]
     pub(crate) purpose: Vec<String>,
     /// Says how far a change of keys is, and begins none.

@@ -3,14 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aico_access::{Home, PartChecked, PartsError, SealedParts};
+use aico_access::{Home, JournalAnew, PartChecked, PartsError, SealedParts};
+use aico_bus::Anew;
 use aico_logging::{CheckedLog, Logging};
 use aico_vault::Vault;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// The journal's files are to be written anew; `true`: what is inside them too.
+/// Held while the log's files are written anew: a lock does not wait for long, and the next unlocking
+/// goes on with it.
+static LOGS: parking_lot::Mutex<()> = parking_lot::const_mutex(());
+
+/// The journal's files are to be written anew.
 pub(super) struct Ask {
-    pub(super) all: bool,
+    pub(super) what: JournalAnew,
     pub(super) done: oneshot::Sender<Result<(), PartsError>>,
 }
 
@@ -26,20 +32,34 @@ pub(super) struct Running {
 #[async_trait::async_trait]
 impl SealedParts for Running {
     async fn logs(&self) -> Result<(), PartsError> {
+        let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
         let (logging, settings) = (self.logging.clone(), self.settings.clone());
-        blocking(move || {
+        blocking(hold, move || {
+            let _one = LOGS.lock();
             // What is written from now on is under the present key.
-            logging.attach(&folder, vault.clone(), &settings)?;
+            logging.attach_again(&folder, &vault, &settings)?;
             told(aico_logging::rekey(&folder, &vault)?);
             Ok(())
         })
         .await
     }
 
-    async fn journal(&self, all: bool) -> Result<(), PartsError> {
+    async fn logs_anew(&self) -> Result<(), PartsError> {
+        let hold = self.home.hold();
+        let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
+        let (logging, settings) = (self.logging.clone(), self.settings.clone());
+        blocking(hold, move || {
+            let _one = LOGS.lock();
+            told(logging.rekey_all(&folder, &vault, &settings)?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn journal(&self, what: JournalAnew) -> Result<(), PartsError> {
         let (done, answer) = oneshot::channel();
-        self.asks.send(Ask { all, done }).await?;
+        self.asks.send(Ask { what, done }).await?;
         answer.await?
     }
 
@@ -76,16 +96,27 @@ pub(crate) struct AtRest {
 #[async_trait::async_trait]
 impl SealedParts for AtRest {
     async fn logs(&self) -> Result<(), PartsError> {
+        let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
-        blocking(move || {
+        blocking(hold, move || {
             told(aico_logging::rekey(&folder, &vault)?);
             Ok(())
         })
         .await
     }
 
-    async fn journal(&self, all: bool) -> Result<(), PartsError> {
-        journal(self.home.vault()?, all).await
+    async fn logs_anew(&self) -> Result<(), PartsError> {
+        let hold = self.home.hold();
+        let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
+        blocking(hold, move || {
+            told(aico_logging::rekey_all(&folder, &vault)?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn journal(&self, what: JournalAnew) -> Result<(), PartsError> {
+        journal(self.home.hold(), self.home.vault()?, what).await
     }
 
     async fn check_journal(
@@ -112,10 +143,19 @@ impl SealedParts for AtRest {
 }
 
 /// Writes the files of a journal anew that nobody has open.
-pub(super) async fn journal(vault: Vault, all: bool) -> Result<(), PartsError> {
+pub(super) async fn journal(
+    hold: TaskTrackerToken,
+    vault: Vault,
+    what: JournalAnew,
+) -> Result<(), PartsError> {
     let folder = vault.data().join("journal");
-    blocking(move || {
-        aico_bus::rekey_journal(Arc::new(vault), &folder, all)?;
+    let what = match what {
+        JournalAnew::Behind => Anew::Behind,
+        JournalAnew::Bodies => Anew::Bodies,
+        JournalAnew::Files => Anew::Files,
+    };
+    blocking(hold, move || {
+        aico_bus::rekey_journal(Arc::new(vault), &folder, what)?;
         Ok(())
     })
     .await
@@ -169,10 +209,17 @@ async fn check_logs(
     reading.await?
 }
 
+/// Runs what goes on although whoever asked may be gone: a lock waits for it.
 async fn blocking(
+    hold: TaskTrackerToken,
     work: impl FnOnce() -> Result<(), PartsError> + Send + 'static,
 ) -> Result<(), PartsError> {
-    tokio::task::spawn_blocking(work).await?
+    tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(hold);
+        done
+    })
+    .await?
 }
 
 fn told(unreadable: usize) {
@@ -194,4 +241,49 @@ fn bytes(data: &Path) -> (u64, u64) {
             .sum()
     };
     (of(data.join("logs")), of(data.join("home/journal")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aico_access::{HomeConfig, SetupProof, Stage};
+    use aico_vault::{KdfCost, Keychains, Password};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lock_waits_for_files_that_are_written_anew_though_nobody_asks_any_more() {
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::open(HomeConfig {
+            kdf: KdfCost::minimum(),
+            keychains: Arc::new(Keychains::default()),
+            ..crate::daemon::home_config(data.path(), 24)
+        })
+        .unwrap();
+        let password = Password::new("velvet harbour moss lantern").unwrap();
+        home.set_up(SetupProof::LocalSocket, "Ada", &password, "test")
+            .await
+            .map(drop)
+            .unwrap();
+        let (begun, begins) = oneshot::channel();
+        let (end, ends) = std::sync::mpsc::channel();
+        let asked = tokio::spawn(blocking(home.hold(), move || {
+            begun.send(()).unwrap();
+            Ok(ends.recv()?)
+        }));
+        begins.await.unwrap();
+        asked.abort();
+
+        let mut stage = home.watch_stage();
+        let mut locking = tokio::spawn(async move { home.lock().await });
+        stage
+            .wait_for(|stage| *stage == Stage::Locked)
+            .await
+            .unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(100), &mut locking).await;
+        assert!(waited.is_err());
+        end.send(()).unwrap();
+        locking.await.unwrap().unwrap();
+    }
 }

@@ -266,7 +266,15 @@ fn one_key_or_one_persons_changes_alone() {
         ];
         fails(&world, &arguments, 15, words);
     };
-    refused("registry", "changes with the key above it");
+    for (purpose, words) in [
+        ("registry", "aico vault rotate"),
+        ("header-mac", "aico vault rotate"),
+        ("keyring-mac", "aico vault rotate --person NAME"),
+        ("encrypted-file", "aico file encrypt"),
+        ("archive", "aico backup create"),
+    ] {
+        refused(purpose, words);
+    }
     refused("nonsense", "no key for that purpose");
     world.write("wrong", "not the master password");
     let wrong = path(&world, "wrong");
@@ -280,6 +288,96 @@ fn one_key_or_one_persons_changes_alone() {
     ];
     fails(&world, &arguments, 5, "password");
     world.stop();
+    world.serve();
+    whole(&world, &conversation);
+}
+
+fn names(folder: &std::path::Path, ending: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    crate::privacy::files(folder, &mut all);
+    all.sort();
+    let names = all.iter().map(|path| path.to_str().unwrap().to_owned());
+    names.filter(|name| name.ends_with(ending)).collect()
+}
+
+#[test]
+fn the_keys_of_log_journal_secrets_and_kept_prompts_change_alone() {
+    let mut world = World::ready();
+    let conversation = family(&world);
+    keep_secret(&world);
+    let (logs, journal) = (world.data().join("logs"), world.home().join("journal"));
+    let persons = world.home().join("persons");
+    let folders = std::fs::read_dir(&persons).unwrap();
+    let folders: Vec<_> = folders.map(|it| it.unwrap().path()).collect();
+    for person in &folders {
+        let folder = person.join("prompt-cache");
+        let _ = std::fs::create_dir(&folder);
+        std::fs::write(folder.join("0".repeat(32)), "kept").unwrap();
+    }
+    let prompts = || names(&persons, &"0".repeat(32)).len();
+    // Of a file of segments: the first one's random bytes. Of a finished one: its id.
+    let randoms = || -> Vec<_> {
+        let all = files(&journal, ".journal");
+        all.iter().map(|file| file[91..123].to_vec()).collect()
+    };
+    let id = || std::fs::read(world.home().join("secrets")).unwrap()[63..79].to_vec();
+
+    // The same files, with other keys for what persons said.
+    let (before, random) = (names(&journal, ".journal"), randoms());
+    rotated(&world, &["--purpose", "bus-body"]);
+    assert_eq!(names(&journal, ".journal"), before);
+    assert!(randoms().iter().all(|it| !random.contains(it)));
+    whole(&world, &conversation);
+
+    let (old_logs, old_journal) = (names(&logs, ".log"), names(&journal, ".journal"));
+    let old_id = id();
+    rotated(&world, &["--person", "Ben", "--purpose", "prompt-cache"]);
+    assert_eq!(prompts(), folders.len() - 1);
+    rotated(
+        &world,
+        &[
+            "--purpose",
+            "log",
+            "--purpose",
+            "bus-journal",
+            "--purpose",
+            "configuration",
+            "--purpose",
+            "prompt-cache",
+        ],
+    );
+    assert_eq!(prompts(), 0);
+    let (new_logs, new_journal) = (names(&logs, ".log"), names(&journal, ".journal"));
+    assert!(!new_journal.is_empty());
+    assert!(new_logs.iter().all(|name| !old_logs.contains(name)));
+    assert!(new_journal.iter().all(|name| !old_journal.contains(name)));
+    assert_ne!(id(), old_id);
+    assert_eq!(status(&world)["key_epoch"], 1, "the root key stays");
+
+    for again in [false, true] {
+        if again {
+            world.stop();
+            world.serve();
+        }
+        whole(&world, &conversation);
+        let secrets = world.said(&["config", "secret", "list"]);
+        assert!(secrets.contains("openai"), "{secrets}");
+        let told = world.said(&["logs"]);
+        assert!(told.contains("unlocked"), "what was logged before: {told}");
+        assert!(!told.contains("gone missing"), "{told}");
+        assert!(!told.contains("could not be read"), "{told}");
+    }
+    // Without a daemon, too.
+    world.stop();
+    let (old_logs, old_journal) = (names(&logs, ".log"), names(&journal, ".journal"));
+    rotated(&world, &["--purpose", "log", "--purpose", "bus-journal"]);
+    let (new_logs, new_journal) = (names(&logs, ".log"), names(&journal, ".journal"));
+    assert_eq!(
+        (new_logs.len(), new_journal.len()),
+        (old_logs.len(), old_journal.len())
+    );
+    assert!(new_logs.iter().all(|name| !old_logs.contains(name)));
+    assert!(new_journal.iter().all(|name| !old_journal.contains(name)));
     world.serve();
     whole(&world, &conversation);
 }
@@ -413,8 +511,13 @@ fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
         ("sealed-keys", true),
         ("person-key", true),
         ("person-store", true),
-        // A step of its own change alone, which leaves the root key.
+        // Steps of changes of single keys, which leave the root key.
         ("working-memory", false),
+        ("logs-anew", false),
+        ("journal-anew", false),
+        ("bodies", false),
+        ("secrets", false),
+        ("prompts", false),
         ("logs", true),
         ("journal", true),
         ("bus-key", true),
@@ -433,6 +536,11 @@ fn killed_at_any_step_the_next_start_goes_on_and_nothing_is_lost() {
         world.set("AICO_TEST_ROTATION_FAULT", "");
         let what: &[&str] = match point {
             "working-memory" => &["--purpose", point],
+            "logs-anew" => &["--purpose", "log"],
+            "journal-anew" => &["--purpose", "bus-journal"],
+            "bodies" => &["--purpose", "bus-body"],
+            "secrets" => &["--purpose", "configuration"],
+            "prompts" => &["--purpose", "prompt-cache"],
             _ => &["--compromised"],
         };
         let cut = rotate(&world, what);
