@@ -91,8 +91,10 @@ pub(crate) struct PersonFile {
     pub(crate) vault: Arc<Vault>,
 }
 
-/// The tables of this crate and of the modules in the system's store.
-pub(crate) fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
+/// Which modules have tables in the system's store, in the order of their steps: this crate's own,
+/// then those of the configuration.
+#[must_use]
+pub fn modules_of_system(config: &HomeConfig) -> Vec<ModuleMigrations> {
     let mut modules = vec![
         schema::MIGRATIONS,
         rotation::MIGRATIONS,

@@ -12,8 +12,11 @@ use every_version::Case;
 async fn every_schema_version_becomes_the_present_one_and_keeps_its_rows() {
     let case = Case {
         identity: Identity::person([1; 16]),
-        present: &[MIGRATIONS],
+        present: vec![MIGRATIONS],
         versions: &[&[1], &[2], &[3], &[4]],
+        rows: &["aico-companion"],
+        expected: "",
+        whole: false,
     };
     every_version::becomes_the_present_one_and_keeps_its_rows(&case).await;
 }

@@ -108,8 +108,11 @@ async fn models_are_kept_changed_and_forgotten() {
 async fn every_schema_version_becomes_the_present_one_and_keeps_its_rows() {
     let case = every_version::Case {
         identity: Identity::system(),
-        present: &[MIGRATIONS],
+        present: vec![MIGRATIONS],
         versions: &[&[1], &[2], &[3]],
+        rows: &["aico-models"],
+        expected: "",
+        whole: false,
     };
     every_version::becomes_the_present_one_and_keeps_its_rows(&case).await;
 }

@@ -17,6 +17,8 @@ mod damage;
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod disk;
 mod disks;
+#[path = "../support/every_version.rs"]
+mod every_version;
 mod kills;
 mod migrations;
 mod rekey;

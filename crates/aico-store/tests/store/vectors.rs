@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use aico_store::{
-    NumberedKey, Progress, Store, StoreError,
+    ModuleMigrations, NumberedKey, Progress, Store, StoreError,
     rusqlite::{Connection, Transaction},
     vectors::{
         Collection, Distance, EXACT_UP_TO, Filter, Hit, Item, Labels, MIGRATIONS, Method, Query,
@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use crate::{
     children,
+    every_version::{self, Case},
     support::{Bench, FileRegistry, KEY, NOTES, PERSON},
 };
 
@@ -766,4 +767,79 @@ async fn a_database_from_before_vectors_gets_their_tables_and_keeps_what_it_had(
         bench.open(),
         Err(aico_store::OpenError::SchemaNewer { .. })
     ));
+}
+
+#[tokio::test]
+async fn every_schema_version_becomes_the_present_one_and_keeps_its_rows() {
+    let case = Case {
+        identity: PERSON,
+        present: vec![MIGRATIONS],
+        versions: &[&[1]],
+        rows: &["aico-store"],
+        expected: "",
+        whole: false,
+    };
+    every_version::becomes_the_present_one_and_keeps_its_rows(&case).await;
+}
+
+/// The rows that the test above goes by are such as a collection writes: they are found, and it goes
+/// on from them.
+#[tokio::test]
+async fn what_the_first_version_kept_is_found_and_gone_on_with() {
+    const ROWS: &str = include_str!("../fixtures/schema/vectors-1.sql");
+    const KEPT: Spec<'_> = Spec {
+        name: "memory.fact",
+        dimension: 9,
+        distance: Distance::Euclidean,
+        model: "all-MiniLM-L6-v2",
+        model_version: "1",
+    };
+    const VECTOR: [f32; 9] = [-0.25, 0.5, 0.0, 1.5, -1.0, 0.125, 0.0, 2.0, -0.5];
+    let bench = Bench::new();
+    let first = ModuleMigrations {
+        migrations: &MIGRATIONS.migrations[..1],
+        ..MIGRATIONS
+    };
+    let registry = bench.registry.clone();
+    let store = Store::create(&bench.path(), &KEY, &PERSON, &[first], registry).unwrap();
+    let written = store.write(|tx| Ok(tx.execute_batch(ROWS)?));
+    written.await.unwrap();
+    store.close().await.unwrap();
+    let store = bench.open_as(&KEY, &PERSON, &[MIGRATIONS]).unwrap();
+    let gone_on_with = store.write(|tx| {
+        let mut facts = Collection::open(tx, &KEPT)?;
+        facts.check()?;
+        let key = *b"\x01\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
+        let query = Query {
+            method: Method::Quantised { candidates: 1 },
+            ..Query::nearest(&VECTOR, 1)
+        };
+        let distance = 0.0;
+        assert_eq!(facts.search(&query)?, [Hit { key, distance }]);
+        let codes = || {
+            let sql = "SELECT codes FROM vector_code";
+            tx.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0))
+        };
+        let before = codes()?;
+        let labels = Labels {
+            kind: "note",
+            conversation: None,
+            at_ms: 1,
+        };
+        let item = |key, vector| Item {
+            key,
+            vector,
+            labels,
+        };
+        facts.put(&[item(key, &VECTOR)])?;
+        assert!(codes()? == before, "it is written as it was");
+        facts.put(&[item([3; 16], &[1.0; 9])])?;
+        facts.check()?;
+        let sql = "SELECT key FROM vector_item WHERE id = (2 << 40) + 1";
+        let at_the_free_place: [u8; 16] = tx.query_row(sql, [], |row| row.get(0))?;
+        assert_eq!((facts.len(), at_the_free_place), (3, [3; 16]));
+        Ok(())
+    });
+    gone_on_with.await.unwrap();
+    store.close().await.unwrap();
 }

@@ -1,13 +1,21 @@
 //! Each schema version that there was of a database, brought up to the present one: whole, and cut off
-//! at every point. Taken in by the crates that have modules.
+//! at every point. Taken in by the crates that have modules, and by the program, which puts them
+//! together.
 //!
-//! In the crate's `tests/fixtures/schema`, `<module>-<step>.sql` are rows in what a step made, as
+//! In a crate's `tests/fixtures/schema`, `<module>-<step>.sql` are rows in what a step made, as
 //! programs of then wrote them. A database of a version is made by the steps of then, which never
 //! change, and has the rows of each. `from-<version>.txt` is what it has to be in the end: every
 //! column of every row, and in the ledger the hash of each step's text. A new step needs rows, and
 //! changes what all become: `UPDATE=1` writes that anew, and whoever made the step reads what came.
+//!
+//! A database made so is made by the engine and the store of today. Beside what each of the program's
+//! own databases becomes lies therefore a file of its first version, `version-1.db`: written once, by
+//! `UPDATE=1` where there is none, and read ever after as it is. In it are the pages as the engine of
+//! then encrypted them, the store's own tables of then, and a ledger with the hashes of the texts of
+//! then, which no `UPDATE=1` changes.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aico_store::rusqlite::{Batch, Connection, fallible_iterator::FallibleIterator};
 use aico_store::{
     FaultHook, FaultPoint, Identity, ModuleMigrations, OpenError, OpenOptions, Store, StoreError,
-    StoreRegistry,
+    StoreRecord, StoreRegistry,
 };
 use aico_vault::{KdfCost, Password, Vault};
 
@@ -33,13 +41,27 @@ const MADE: [(&str, &str); 2] = [
     ("store_ledger", "applied_at"),
 ];
 
+/// Zeros in a row that are counted instead of shown: vectors' codes are a page of little else.
+const ZEROS: usize = 64;
+
 /// A database.
 pub(crate) struct Case {
     pub(crate) identity: Identity,
-    /// The modules of the program of today.
-    pub(crate) present: &'static [ModuleMigrations],
+    /// The modules of the program of today: its own list of them where it has one, so that a module
+    /// that is new there and forgotten here is noticed.
+    pub(crate) present: Vec<ModuleMigrations>,
     /// Of each program that there was, from the first on, how many steps it had of these modules.
     pub(crate) versions: &'static [&'static [usize]],
+    /// The crates that have the rows of the steps.
+    pub(crate) rows: &'static [&'static str],
+    /// The folder for what they become, in this crate's `tests/fixtures/schema`.
+    pub(crate) expected: &'static str,
+    /// Whether these are all modules of one of the program's databases. Then a file of the first
+    /// version is kept, and only that version is cut off at every point: it is the one in which all
+    /// later steps are pending, so that going on has to find its way from each into the next, also
+    /// where that is another module's. The other versions stop among fewer of the same steps, which
+    /// the modules' crates try for each of theirs.
+    pub(crate) whole: bool,
 }
 
 impl Case {
@@ -59,18 +81,43 @@ impl Case {
         let mut rows = EVENT.to_owned();
         for (module, steps) in self.present.iter().zip(version) {
             for step in 1..=*steps {
-                let path = fixture(&format!("{}-{step}.sql", module.module));
-                match fs::read_to_string(&path) {
-                    Ok(text) => rows.push_str(&text),
-                    Err(error) => panic!("{}: {error}", path.display()),
+                let name = format!("{}-{step}.sql", module.module);
+                let mut places = self.rows.iter().map(|owner| schema_of(owner).join(&name));
+                match places.find(|place| place.exists()) {
+                    Some(place) => rows.push_str(&fs::read_to_string(place).unwrap()),
+                    None => panic!("{name} is with none of {:?}", self.rows),
                 }
             }
         }
         rows
     }
 
-    /// No step was forgotten: each was the newest of its module in some program.
+    /// A file beside what the versions become.
+    fn expected(&self, name: &str) -> PathBuf {
+        schema_of(env!("CARGO_PKG_NAME"))
+            .join(self.expected)
+            .join(name)
+    }
+
+    fn text_of(&self, number: usize) -> PathBuf {
+        self.expected(&format!("from-{number}.txt"))
+    }
+
+    /// The file of the first version that is kept.
+    fn kept(&self) -> PathBuf {
+        self.expected("version-1.db")
+    }
+
+    /// No module was forgotten, and no step: each was the newest of its module in some program.
     fn has_every_version(&self) {
+        let modules: Vec<&str> = self.present.iter().map(|module| module.module).collect();
+        for version in self.versions {
+            let (told, all) = (version.len(), modules.len());
+            assert_eq!(
+                told, all,
+                "{version:?} does not tell of each of {modules:?}"
+            );
+        }
         for (place, module) in self.present.iter().enumerate() {
             for step in 1..=module.migrations.len() {
                 let tried = self.versions.iter().any(|version| version[place] == step);
@@ -84,10 +131,16 @@ impl Case {
     }
 }
 
-fn fixture(name: &str) -> PathBuf {
+/// The fixtures of a crate.
+fn schema_of(owner: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+        .with_file_name(owner)
         .join("tests/fixtures/schema")
-        .join(name)
+}
+
+/// Whether what is expected is to be written, and not compared.
+fn updating() -> bool {
+    std::env::var_os("UPDATE").is_some_and(|value| value == "1")
 }
 
 /// Points that a migration passes once.
@@ -132,6 +185,51 @@ impl<'a> Bench<'a> {
     fn create(&self, modules: &[ModuleMigrations]) -> Store {
         let registry = Arc::clone(&self.registry);
         Store::create(&self.path, &KEY, &self.case.identity, modules, registry).unwrap()
+    }
+
+    /// Leaves a database as a program of a version did.
+    async fn leave(&self, version: &[usize]) {
+        let store = self.create(&self.case.of_then(version));
+        let rows = self.case.rows(version);
+        let written = store.write(move |tx| Ok(tx.execute_batch(&rows)?));
+        written.await.unwrap();
+        store.close().await.unwrap();
+    }
+
+    /// Puts the kept file here. Of the registry of then that is noted which can be read off it: what
+    /// it was when it was closed is not, so that it is opened as one that was not, page by page.
+    fn put_kept(&self) {
+        let kept = self.case.kept();
+        let bytes = match fs::read(&kept) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("{}: {error}; UPDATE=1 makes it", kept.display()),
+        };
+        // Made by whoever checked it out; a store's is for its owner alone.
+        let folder = self.path.parent().unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(folder).unwrap();
+        file.write_all(&bytes).unwrap();
+        file.persist(&self.path).unwrap();
+        let record = StoreRecord {
+            salt: *bytes.first_chunk().unwrap(),
+            generation: 1,
+            last_sequence: 1,
+            closed_hash: None,
+            key: 0,
+        };
+        let store = self.case.identity.store_id();
+        self.registry.put(&store, &record).unwrap();
+    }
+
+    /// Opens, and compares everything with what it has to be.
+    async fn becomes(&self, number: usize, present: &[(String, Option<String>)], what: &str) {
+        let store = self.open(None).unwrap();
+        assert_eq!(shape(&store).await, present, "{what}");
+        let found = contents(&store).await;
+        has_become(&self.case.text_of(number), &found, what);
+        assert!(is_sound(&store).await, "{what}");
+        store.close().await.unwrap();
+        let left = self.path.with_extension("db.before-migration");
+        assert!(!left.exists(), "{what}");
     }
 
     /// Stops at a point when it is passed for the so-manieth time.
@@ -198,12 +296,24 @@ async fn contents(store: &Store) -> String {
             text.push_str(&format!("{table}\n"));
             for row in rows {
                 let row = row.replace('\\', "\\\\").replace('\n', "\\n");
-                text.push_str(&format!("    {row}\n"));
+                text.push_str(&format!("    {}\n", with_zeros_counted(&row)));
             }
         }
         Ok(text)
     });
     read.await.unwrap()
+}
+
+fn with_zeros_counted(row: &str) -> String {
+    let many = "0".repeat(ZEROS);
+    let (mut text, mut rest) = (String::new(), row);
+    while let Some((before, from)) = rest.split_once(&many) {
+        let after = from.trim_start_matches('0');
+        let zeros = ZEROS + from.len() - after.len();
+        text.push_str(&format!("{before}({zeros} zeros)"));
+        rest = after;
+    }
+    text + rest
 }
 
 /// References lead somewhere, and indexes fit what they are of, full-text ones too.
@@ -218,9 +328,8 @@ async fn is_sound(store: &Store) -> bool {
 }
 
 /// Compares with what it has to be.
-fn has_become(number: usize, found: &str, what: &str) {
-    let path = fixture(&format!("from-{number}.txt"));
-    let expected = fs::read_to_string(&path).unwrap_or_default();
+fn has_become(path: &Path, found: &str, what: &str) {
+    let expected = fs::read_to_string(path).unwrap_or_default();
     if found == expected {
         return;
     }
@@ -259,16 +368,19 @@ fn no_statement_takes_a_table_at_once(modules: &[ModuleMigrations]) {
 }
 
 pub(crate) async fn becomes_the_present_one_and_keeps_its_rows(case: &Case) {
-    no_statement_takes_a_table_at_once(case.present);
+    no_statement_takes_a_table_at_once(&case.present);
     case.has_every_version();
     let present = {
         let bench = Bench::new(case);
-        let store = bench.create(case.present);
+        let store = bench.create(&case.present);
         let shape = shape(&store).await;
         store.close().await.unwrap();
         shape
     };
-    assert!(present.len() > 5);
+    assert!(present.len() > 4);
+    if updating() {
+        write_what_is_expected(case).await;
+    }
     let all: usize = case
         .present
         .iter()
@@ -276,18 +388,15 @@ pub(crate) async fn becomes_the_present_one_and_keeps_its_rows(case: &Case) {
         .sum();
     for (number, version) in (1..).zip(case.versions) {
         let pending = all - version.iter().sum::<usize>();
+        let stops = match case.whole && number > 1 {
+            true => Vec::new(),
+            false => points(pending),
+        };
         // Without an interruption, then with one at each point of each step.
-        let stops = points(pending).into_iter().map(Some);
-        for stop in std::iter::once(None).chain(stops) {
+        for stop in std::iter::once(None).chain(stops.into_iter().map(Some)) {
             let what = format!("version {number}, {stop:?}");
             let bench = Bench::new(case);
-            let store = bench.create(&case.of_then(version));
-            let rows = case.rows(version);
-            store
-                .write(move |tx| Ok(tx.execute_batch(&rows)?))
-                .await
-                .unwrap();
-            store.close().await.unwrap();
+            bench.leave(version).await;
             if let Some(stop) = stop {
                 match bench.open(Some(stop)) {
                     Err(OpenError::Interrupted) => {}
@@ -297,17 +406,27 @@ pub(crate) async fn becomes_the_present_one_and_keeps_its_rows(case: &Case) {
                     Err(error) => panic!("{what}: {error}"),
                 }
             }
-            let store = bench.open(None).unwrap();
-            assert_eq!(shape(&store).await, present, "{what}");
-            let found = contents(&store).await;
-            if stop.is_none() && std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-                fs::write(fixture(&format!("from-{number}.txt")), &found).unwrap();
-            }
-            has_become(number, &found, &what);
-            assert!(is_sound(&store).await, "{what}");
-            store.close().await.unwrap();
-            let left = bench.path.with_extension("db.before-migration");
-            assert!(!left.exists(), "{what}");
+            bench.becomes(number, &present, &what).await;
         }
+    }
+    if case.whole {
+        let bench = Bench::new(case);
+        bench.put_kept();
+        bench.becomes(1, &present, "the kept file").await;
+    }
+}
+
+/// Writes anew what the versions become, and a file of the first one where none is kept.
+async fn write_what_is_expected(case: &Case) {
+    fs::create_dir_all(case.expected("")).unwrap();
+    for (number, version) in (1..).zip(case.versions) {
+        let bench = Bench::new(case);
+        bench.leave(version).await;
+        if case.whole && number == 1 && !case.kept().exists() {
+            fs::copy(&bench.path, case.kept()).unwrap();
+        }
+        let store = bench.open(None).unwrap();
+        fs::write(case.text_of(number), contents(&store).await).unwrap();
+        store.close().await.unwrap();
     }
 }
