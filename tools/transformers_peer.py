@@ -2,9 +2,12 @@
 
     transformers_peer.py export MODEL PACKAGE   writes the package that AICO runs
     transformers_peer.py serve MODEL THREADS    answers lines of JSON with sentence-transformers
+    transformers_peer.py expect MODEL FILE      writes the vectors that a test holds AICO to
+
+The last was done once, and what it wrote is part of the repository:
+crates/aico-models/tests/fixtures/transformers/all-minilm-l6-v2/expected.json.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -14,6 +17,19 @@ from pathlib import Path
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
+
+from minilm_package import describe
+
+# Of ordinary use, of other languages than the model's, and about its limit of 256 tokens.
+TEXTS = [
+    "The cat sat on the mat.", "", " \t\n", "a",
+    "How do I keep bread fresh? Put it into a box of wood, wrapped in linen; a fridge dries it out within two days.",
+    "Der Hund läuft über die Straße, während es in München regnet.", "东京是一座大城市。我们明天去看樱花。",
+    "I am so happy today, thank you for everything! 😀👩‍👩‍👧‍👦🇯🇵",
+    "https://example.org/a?b=c, Ada.Lovelace@example.org: 3.14 €, ﬁne ½ İstanbul zero\u200bwidth Cafe\u0301 [SEP]",
+    {"repeat": "cat ", "times": 254}, {"repeat": "cat ", "times": 255},
+    {"repeat": "The old house behind the garden. ", "times": 60},
+]
 
 
 class Outer(torch.nn.Module):
@@ -37,13 +53,7 @@ def export(source, package):
                       input_names=names, output_names=["last_hidden_state"], dynamic_axes=axes, opset_version=17,
                       dynamo=False)
     shutil.copy(source / "tokenizer.json", package / "tokenizer.json")
-    about = {"format": 1, "name": "all-minilm-l6-v2", "title": "all-MiniLM-L6-v2", "task": "embedding",
-             "architecture": "bert", "license": "Apache-2.0", "max_tokens": 256, "pooling": "mean",
-             "normalize": True, "dimensions": 384, "files": {}}
-    for name in ("model.onnx", "tokenizer.json"):
-        data = (package / name).read_bytes()
-        about["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (package / "aico-model.json").write_text(json.dumps(about, indent=1) + "\n")
+    describe(package)
 
 
 def serve(source, threads):
@@ -57,8 +67,24 @@ def serve(source, threads):
         print(json.dumps({"seconds": took, "vectors": vectors.tolist()}), flush=True)
 
 
+def expect(source, file):
+    model = SentenceTransformer(str(source), device="cpu")
+    texts = [one if isinstance(one, str) else one["repeat"] * one["times"] for one in TEXTS]
+    vectors = model.encode(texts, batch_size=4, show_progress_bar=False)
+    longest, rows = model.max_seq_length, []
+    for one, full, vector in zip(TEXTS, texts, vectors):
+        whole = len(model.tokenizer(full, truncation=False)["input_ids"])
+        rows.append(json.dumps({"text": one, "tokens": min(whole, longest), "truncated": whole > longest,
+                                "vector": [float(f"{value:.6g}") for value in vector]}, ensure_ascii=False,
+                               separators=(",", ":")))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"texts":[\n' + ",\n".join(rows) + "\n]}\n")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "export":
         export(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1] == "expect":
+        expect(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
         serve(Path(sys.argv[2]), int(sys.argv[3]))

@@ -262,6 +262,74 @@ async fn packages_are_added_asked_and_removed() {
     daemon.manager.stop().await;
 }
 
+/// `AICO_TEST_MINILM` names the package that `tools/minilm_package.py` makes of the real weights;
+/// `./test` prepares it. Without it this test says that it was skipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_weights_give_the_vectors_of_sentence_transformers() {
+    let Some(folder) = std::env::var_os("AICO_TEST_MINILM").map(PathBuf::from) else {
+        eprintln!("skipped: AICO_TEST_MINILM names no package of all-MiniLM-L6-v2");
+        return;
+    };
+    // What is run here is what the catalogue describes, with the tokeniser that it names.
+    let catalogue: Value =
+        serde_json::from_str(include_str!("../../../models/catalogue.json")).unwrap();
+    let mut models = catalogue["models"].as_array().unwrap().iter();
+    let entry = models
+        .find(|entry| entry["name"] == "all-minilm-l6-v2")
+        .unwrap();
+    let about = std::fs::read(folder.join("aico-model.json")).unwrap();
+    let mut about: Value = serde_json::from_slice(&about).unwrap();
+    let files = about.as_object_mut().unwrap().remove("files").unwrap();
+    assert_eq!(about, entry["package"]);
+    for fact in ["size", "sha256"] {
+        assert_eq!(files["tokenizer.json"][fact], entry["tokenizer"][fact]);
+    }
+
+    let expected = std::fs::read(fixture("all-minilm-l6-v2").join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let rows = expected["texts"].as_array().unwrap();
+    let text = |row: &Value| match &row["text"] {
+        Value::String(text) => text.clone(),
+        made => {
+            let times = usize::try_from(made["times"].as_u64().unwrap()).unwrap();
+            made["repeat"].as_str().unwrap().repeat(times)
+        }
+    };
+    let texts: Vec<String> = rows.iter().map(text).collect();
+
+    let daemon = daemon("modelservice").await;
+    daemon.add_package(&folder).await.unwrap();
+    let check = |found: &Embedded, rows: &[Value]| {
+        assert_eq!(found.items.len(), rows.len());
+        for (item, row) in found.items.iter().zip(rows) {
+            let what = row["text"].to_string();
+            assert_eq!(u64::from(item.tokens), row["tokens"], "{what}");
+            assert_eq!(item.truncated, row["truncated"] == true, "{what}");
+            let wanted: Vec<f32> = serde_json::from_value(row["vector"].clone()).unwrap();
+            assert_eq!(item.vector.len(), wanted.len(), "{what}");
+            let pairs = || item.vector.iter().zip(&wanted);
+            let apart = pairs().fold(0.0_f32, |most, (one, other)| most.max((one - other).abs()));
+            assert!(apart < 1e-4, "{what}: {apart}");
+            // Both are of length 1.
+            let cosine: f64 = pairs()
+                .map(|(one, other)| f64::from(*one) * f64::from(*other))
+                .sum();
+            assert!((cosine - 1.0).abs() < 1e-5, "{what}: {cosine}");
+        }
+    };
+    // More than are handed over at once, then each alone.
+    let many = [texts.as_slice(), &texts, &texts].concat();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let found = daemon.embed(&many).await.unwrap();
+    assert_eq!(found.model, "all-minilm-l6-v2");
+    check(&found, &[rows.as_slice(), rows, rows].concat());
+    for (text, row) in texts.iter().zip(rows) {
+        let found = daemon.embed(&[text.as_str()]).await.unwrap();
+        check(&found, std::slice::from_ref(row));
+    }
+    daemon.manager.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_is_replaced_and_one_that_nobody_asks_ends() {
     let daemon = daemon_with("modelservice", |config| {
