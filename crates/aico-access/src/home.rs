@@ -33,7 +33,9 @@ use crate::set_up::STAGING;
 use crate::token::Tokens;
 use crate::updating::Updating;
 use crate::working::{self, Working};
-use crate::{Grants, HomeError, PersonExport, Principal, Session, SetupCode, Source, backup, swap};
+use crate::{
+    Grants, HomeError, PersonExport, Principal, Role, Session, SetupCode, Source, backup, swap,
+};
 
 /// Where a home stands. Changes are told by [`Home::watch_stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +145,16 @@ pub(crate) struct Open {
     pub(crate) named: NamedTokens,
     pub(crate) persons: PersonStores,
     pub(crate) working: Working,
+}
+
+impl Open {
+    /// What a person of the household is.
+    pub(crate) fn role(&self, person: PersonId) -> Role {
+        match person == self.owner {
+            true => Role::Owner,
+            false => Role::Member,
+        }
+    }
 }
 
 impl Home {

@@ -285,6 +285,7 @@ impl Home {
         }
         Ok(Principal::Program {
             person: named.person,
+            role: open.role(named.person),
             token: named.id,
         })
     }

@@ -54,6 +54,9 @@ enum Rule {
     Owner,
     /// Another program with a named token, on what is its person's.
     Program,
+    /// The owner, or another program with a named token of theirs, on the installation: for
+    /// figures, which are no person's.
+    OwnerOrProgram,
     /// Modules on the bus: see [`topic_rule`].
     Bus,
 }
@@ -212,6 +215,8 @@ actions! {
     CancelPull = "model.cancel-pull" => Owner,
     /// How the daemon is.
     ReadStatus = "status.read" => Owner,
+    /// Figures of the daemon and of what models do, for a program that keeps them.
+    ReadMetrics = "metrics.read" => OwnerOrProgram,
     /// Which modules of other makers there are; a member sees those that ask for their data.
     ListModules = "module.list" => SignedIn,
     /// Admits one to the bus.
@@ -242,6 +247,12 @@ actions! {
     ShowEngineModel = "engine.show-model" => Owner,
     /// Removes a model from one's disk.
     DeleteEngineModel = "engine.delete-model" => Owner,
+    /// What of one is installed, and what could be.
+    ReadInstallation = "engine.installation" => Owner,
+    /// Installs one for the user that AICO runs as.
+    InstallEngine = "engine.install" => Owner,
+    /// Ends that.
+    CancelInstallation = "engine.cancel-installation" => Owner,
     /// Lets one's own words go to one, or no longer.
     ConsentToEngine = "engine.consent" => Self_,
     /// What of one's own words left this machine.
@@ -287,7 +298,10 @@ pub fn authorize(
 ) -> Result<(), Denied> {
     // A named token opens what programs may and nothing else; there it counts as none.
     if let Principal::Program { .. } = principal
-        && !matches!(action.rule(), Rule::Anyone | Rule::Program)
+        && !matches!(
+            action.rule(),
+            Rule::Anyone | Rule::Program | Rule::OwnerOrProgram
+        )
     {
         return Err(Denied::SignInNeeded);
     }
@@ -297,7 +311,8 @@ pub fn authorize(
             Resource::Of(_) | Resource::Topic { .. } => Err(Denied::NotFound),
         },
         Rule::SignedIn => principal.person().map(|_| ()).ok_or(Denied::SignInNeeded),
-        Rule::Owner => match principal.person() {
+        Rule::OwnerOrProgram if principal.is_of_the_owner() => Ok(()),
+        Rule::Owner | Rule::OwnerOrProgram => match principal.person() {
             None => Err(Denied::SignInNeeded),
             Some(_) if principal.is_owner() => Ok(()),
             Some(_) => Err(Denied::Forbidden),
@@ -547,10 +562,36 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_for_the_owner_and_programs_of_theirs() {
+        let program = |role| Principal::Program {
+            person: PersonId::new(),
+            role,
+            token: TokenId::new(),
+        };
+        let local = Principal::LocalOwner {
+            person: PersonId::new(),
+        };
+        let may = |who: &Principal| authorize(who, Action::ReadMetrics, &Resource::System);
+        for who in [signed_in(Role::Owner), local, program(Role::Owner)] {
+            assert_eq!(may(&who), Ok(()), "{who:?}");
+        }
+        for who in [signed_in(Role::Member), program(Role::Member)] {
+            assert_eq!(may(&who), Err(Denied::Forbidden), "{who:?}");
+        }
+        for who in [Principal::Anonymous, Principal::Local] {
+            assert_eq!(may(&who), Err(Denied::SignInNeeded), "{who:?}");
+        }
+        // What is the owner's alone stays closed to programs of theirs.
+        let status = authorize(&program(Role::Owner), Action::ReadStatus, &Resource::System);
+        assert_eq!(status, Err(Denied::SignInNeeded));
+    }
+
+    #[test]
     fn a_program_may_what_programs_may_for_its_person_and_nothing_else() {
         let person = PersonId::new();
         let program = Principal::Program {
             person,
+            role: Role::Member,
             token: TokenId::new(),
         };
         for action in Action::ALL {
@@ -564,6 +605,7 @@ mod tests {
                         let other = authorize(&program, *action, &other);
                         assert_eq!(other, Err(Denied::NotFound), "{action:?}");
                     }
+                    Rule::OwnerOrProgram => assert_eq!(answer, Err(Denied::Forbidden)),
                     _ => assert_eq!(answer, Err(Denied::SignInNeeded), "{action:?}"),
                 }
             }

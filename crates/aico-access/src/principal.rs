@@ -32,6 +32,8 @@ pub enum Principal {
     Program {
         /// Whose data it is.
         person: PersonId,
+        /// What that person is. It opens no more of the household to the program than figures.
+        role: Role,
         /// The token.
         token: TokenId,
     },
@@ -70,6 +72,19 @@ impl Principal {
                     ..
                 }
         )
+    }
+
+    /// Is the owner, or a program with a named token of theirs.
+    #[must_use]
+    pub fn is_of_the_owner(&self) -> bool {
+        self.is_owner()
+            || matches!(
+                self,
+                Self::Program {
+                    role: Role::Owner,
+                    ..
+                }
+            )
     }
 
     /// Came over the local socket.

@@ -141,14 +141,9 @@ impl Home {
             .filter(|session| session.person == person)
             .ok_or(HomeError::TokenInvalid)?;
         self.used();
-        let role = if person == open.owner {
-            Role::Owner
-        } else {
-            Role::Member
-        };
         Ok(Principal::Person {
             person,
-            role,
+            role: open.role(person),
             session: session.id,
         })
     }

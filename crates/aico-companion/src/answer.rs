@@ -207,6 +207,7 @@ impl Answer {
             context: own.num_ctx.unwrap_or(0),
             think: self.persona.think(),
             model: model.id.clone(),
+            character_turns: self.persona.anybodys_turns(model.starter),
             ..v1::Generate::default()
         }
     }

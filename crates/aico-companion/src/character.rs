@@ -262,6 +262,25 @@ impl Persona {
         std::iter::once(system).chain(turns).collect()
     }
 
+    /// How many of these turns every person's conversations with this character begin with: none of
+    /// one that a person brought, and none that something of theirs is in.
+    pub(crate) fn anybodys_turns(&self, starter: bool) -> u32 {
+        if !built_in().iter().any(|one| one.character == self.character) {
+            return 0;
+        }
+        let anybody = Persona {
+            is_default: self.is_default,
+            character: Arc::clone(&self.character),
+            user: String::new(),
+            seed: 0,
+            greeting: None,
+            instructions: String::new(),
+        };
+        let (theirs, anybodys) = (self.told(starter), anybody.told(starter));
+        let same = theirs.iter().zip(&anybodys).take_while(|(a, b)| a == b);
+        u32::try_from(same.count()).unwrap_or(0)
+    }
+
     /// Whether a model shall think before it answers; `None`: as it does by itself.
     ///
     /// The word in the prompt is not enough: an engine that asks its model to think may put the
@@ -326,6 +345,36 @@ mod tests {
                 .contains("You do not remember other conversations")
         );
         assert_eq!(persona(DEFAULT).sampling(false).temperature, 0.6);
+    }
+
+    #[test]
+    fn what_everybodys_conversations_begin_with_has_nothing_of_a_persons() {
+        let eve = || Persona {
+            instructions: String::new(),
+            ..persona("eve")
+        };
+        let all = eve().told(false).len();
+        assert_eq!(eve().anybodys_turns(false) as usize, all);
+        // The default one's prompt for the starter is what it was trained with.
+        let aico = |instructions: &str| Persona {
+            instructions: instructions.into(),
+            ..persona(DEFAULT)
+        };
+        assert_eq!(aico("").anybodys_turns(true), 1);
+        assert_eq!(aico("Be short.").anybodys_turns(true), 0);
+        let greeted = Persona {
+            greeting: Some("Good morning, Jo!".into()),
+            ..eve()
+        };
+        assert_eq!(greeted.anybodys_turns(false), 0);
+        let own = Persona {
+            character: Arc::new(Character {
+                system_prompt: "You are the friend of my youth.".into(),
+                ..(*eve().character).clone()
+            }),
+            ..eve()
+        };
+        assert_eq!(own.anybodys_turns(false), 0);
     }
 
     #[test]

@@ -162,6 +162,10 @@ impl Inner {
         let mut meta = Meta::for_person(person)
             .purpose("conversation")
             .origin_device(envelope.origin_device.clone());
+        // The model tells only the person's own questions how they begin like others of theirs.
+        if envelope.sender.starts_with("module:") {
+            meta.purpose = "module".into();
+        }
         meta.trace = Trace::current().map(Trace::to_bytes);
         meta.priority = v1::Priority::try_from(envelope.priority)
             .ok()

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the model was told, question by question.
 type Told = Arc<Mutex<Vec<Vec<v1::Turn>>>>;
-/// How long an answer might get, in tokens, question by question.
-type Limits = Arc<Mutex<Vec<u32>>>;
+/// How long an answer might get, in tokens, and what it is for, question by question.
+type Limits = Arc<Mutex<Vec<(u32, String)>>>;
 
 struct World {
     home: Home,
@@ -248,7 +248,8 @@ async fn generate(bus: Client, told: Told, limits: Limits) {
 
 async fn say(request: Request, told: &Told, limits: &Limits) {
     let question: v1::Generate = request.decode().unwrap();
-    limits.lock().push(question.max_tokens);
+    let purpose = request.envelope.purpose.to_string();
+    limits.lock().push((question.max_tokens, purpose));
     let again = is_away(told);
     let says = |text: &str| question.turns.last().is_some_and(|turn| turn.text == text);
     let (away, endless) = (says(AWAY), says(ENDLESS));
@@ -309,7 +310,9 @@ async fn an_answer_may_be_as_long_as_who_asks_says() {
         };
         let talking: v1::Talking = world.ask(verb::TALK, &question).await;
         world.ended(&talking.answer).await;
-        assert_eq!(world.limits.lock().last(), Some(&limit));
+        let last = world.limits.lock().last().cloned();
+        // Not the person's own: it does not share how others of theirs begin.
+        assert_eq!(last, Some((limit, "program".to_owned())));
     }
 }
 

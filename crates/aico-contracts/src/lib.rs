@@ -11,6 +11,7 @@
 mod envelope;
 mod fault;
 pub mod ids;
+pub mod metrics;
 mod payload;
 pub mod topics;
 

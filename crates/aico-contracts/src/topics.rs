@@ -136,6 +136,12 @@ pub const MODELS_CANCEL_JOB: &str = "models.cancel-job";
 pub const MODELS_SHOW: &str = "models.show";
 /// `EngineModel` → `Empty`.
 pub const MODELS_DELETE: &str = "models.delete";
+/// `EngineName` → `EngineInstallation`.
+pub const MODELS_INSTALLATION: &str = "models.installation";
+/// `InstallEngine` → `EngineInstallation`.
+pub const MODELS_INSTALL_ENGINE: &str = "models.install-engine";
+/// `EngineName` → `Empty`.
+pub const MODELS_CANCEL_INSTALLATION: &str = "models.cancel-installation";
 /// `PrepareModel` → `PreparedModel`.
 pub const MODELS_PREPARE: &str = "models.prepare";
 /// The purpose of a `PrepareModel` whose asker reads a stream: as long as there is no room for the
@@ -399,6 +405,18 @@ pub const CONTRACTS: &[Contract] = &[
         Talk::Request("EngineModel", "EngineModelDetails"),
     ),
     line(MODELS_DELETE, Talk::Request("EngineModel", "Empty")),
+    line(
+        MODELS_INSTALLATION,
+        Talk::Request("EngineName", "EngineInstallation"),
+    ),
+    line(
+        MODELS_INSTALL_ENGINE,
+        Talk::Request("InstallEngine", "EngineInstallation"),
+    ),
+    line(
+        MODELS_CANCEL_INSTALLATION,
+        Talk::Request("EngineName", "Empty"),
+    ),
     line(
         MODELS_PREPARE,
         Talk::Request("PrepareModel", "PreparedModel"),

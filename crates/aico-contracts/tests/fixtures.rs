@@ -237,6 +237,12 @@ fn activity(seen: &mut BTreeSet<String>) {
         loading_percent: None,
         device: None,
         fallback: None,
+        first_tokens: Vec::new(),
+        first_tokens_sum: 0.0,
+        speeds: Vec::new(),
+        speeds_sum: 0.0,
+        processor_us: 0,
+        loads: 0,
     };
     let in_sample = || ModelSample {
         model: id(5),
@@ -921,6 +927,7 @@ fn model_messages(seen: &mut BTreeSet<String>) {
             tools: Vec::new(),
             think: None,
             effort: String::new(),
+            character_turns: 0,
         },
     );
     check(seen, turn());
@@ -1132,6 +1139,54 @@ fn engine_messages(seen: &mut BTreeSet<String>) {
         capabilities: vec!["chat".into()],
     };
     check(seen, details);
+    installation_messages(seen);
+}
+
+fn installation_messages(seen: &mut BTreeSet<String>) {
+    check(
+        seen,
+        EngineName {
+            name: "ollama".into(),
+        },
+    );
+    let agreed = InstallEngine {
+        engine: "ollama".into(),
+        version: "1.2".into(),
+        sha256: "0a".into(),
+    };
+    check(seen, agreed);
+    let release = EngineRelease {
+        version: "1.2".into(),
+        date: "d".into(),
+        source: "https://h/a".into(),
+        size_bytes: 1 << 33,
+        sha256: "0a".into(),
+        license: "l".into(),
+        license_url: "u".into(),
+        notice: "n".into(),
+        kept_bytes: 300,
+        folder: "/f".into(),
+    };
+    check(seen, release.clone());
+    let run = EngineInstalling {
+        version: "1.2".into(),
+        state: engine_installing::State::Waiting.into(),
+        done_bytes: 1 << 32,
+        total_bytes: 1 << 33,
+        bytes_per_second: 300,
+        fault: Some(fault()),
+    };
+    check(seen, run.clone());
+    let installation = EngineInstallation {
+        engine: "ollama".into(),
+        installed: "1.1".into(),
+        program: "/p".into(),
+        starts: true,
+        release: Some(release),
+        fault: Some(fault()),
+        run: Some(run),
+    };
+    check(seen, installation);
 }
 
 fn prompt_messages(seen: &mut BTreeSet<String>) {

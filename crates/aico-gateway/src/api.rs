@@ -9,6 +9,7 @@ pub(crate) mod character;
 pub(crate) mod conversation;
 pub(crate) mod count;
 pub(crate) mod engine;
+pub(crate) mod installation;
 pub(crate) mod model;
 pub(crate) mod module;
 pub(crate) mod rotation;

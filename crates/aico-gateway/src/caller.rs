@@ -6,7 +6,8 @@
 //! owner; a token there acts for the person it belongs to, with no more rights than anywhere.
 //!
 //! On the addresses that are there for other programs (`programs`) a named token is the one
-//! credential, over the local socket too; everywhere else it counts as none.
+//! credential, over the local socket too; on `/metrics` it is one beside the others, so that a
+//! program that keeps figures needs no session; everywhere else it counts as none.
 //!
 //! A handler gets a [`Caller`] and calls one of its `may…` functions before anything else. What
 //! was decided is noted in the request's [`Decision`]; a success without one is held back and
@@ -15,7 +16,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use aico_access::{Action, Denied, Principal, Resource, Source, Stage, authorize};
+use aico_access::{
+    Action, Denied, NAMED_TOKEN_PREFIX, Principal, Resource, Source, Stage, authorize,
+};
 use aico_contracts::ids::{PersonId, SessionId, TokenId};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -25,6 +28,7 @@ use crate::app::App;
 use crate::peer::Peer;
 use crate::problem::{Code, Problem};
 use crate::programs;
+use crate::routes::metrics::METRICS;
 
 /// What was allowed in this request, set by the caller's `may…`.
 #[derive(Clone, Default)]
@@ -65,13 +69,18 @@ impl FromRequestParts<Arc<App>> for Caller {
             .get::<Decision>()
             .cloned()
             .ok_or(Code::Internal)?;
-        let program = programs::dialect(parts.uri.path()).is_some();
+        let path = parts.uri.path();
+        let program = programs::dialect(path).is_some();
+        let is_named =
+            |token: &str| program || (path == METRICS && token.starts_with(NAMED_TOKEN_PREFIX));
         let (principal, refused) = match token(&parts.headers) {
             Ok(None) if program => (Principal::Anonymous, None),
-            Ok(Some(token)) if program => match app.home.authenticate_program(token).await {
-                Ok(principal) => (principal, None),
-                Err(error) => (Principal::Anonymous, Some(error.into())),
-            },
+            Ok(Some(token)) if is_named(token) => {
+                match app.home.authenticate_program(token).await {
+                    Ok(principal) => (principal, None),
+                    Err(error) => (Principal::Anonymous, Some(error.into())),
+                }
+            }
             Ok(None) if peer.is_local() => (app.home.local_principal(), None),
             Ok(None) => (Principal::Anonymous, None),
             Ok(Some(token)) => match app.home.authenticate(token).await {

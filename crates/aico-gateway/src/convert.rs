@@ -5,6 +5,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod engines;
+pub(crate) mod installations;
 pub(crate) mod pulls;
 pub(crate) mod shelves;
 pub(crate) mod transformers;

@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, header};
 use crate::peer::{Hosts, Peer};
 use crate::problem::{Code, Problem};
 use crate::programs;
+use crate::routes::metrics::METRICS;
 
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
@@ -109,7 +110,7 @@ fn is_visit(parts: &Parts) -> bool {
 
 /// Whether a path is the API's, as against the UI's.
 pub(crate) fn is_api(path: &str) -> bool {
-    ["/api", "/ws", "/v1"].iter().any(|root| {
+    ["/api", "/ws", "/v1", METRICS].iter().any(|root| {
         path.strip_prefix(root)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
@@ -243,6 +244,7 @@ mod tests {
             ];
             assert_eq!(verdict("GET", "/", &visit, false), None);
             assert!(verdict("GET", "/api/v1/state", &visit, false).is_some());
+            assert!(verdict("GET", "/metrics", &visit, false).is_some());
             assert!(verdict("POST", "/", &visit, false).is_some());
             let framed = [
                 HOST,

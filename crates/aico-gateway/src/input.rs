@@ -155,7 +155,11 @@ fn beside_texts(json: &[u8]) -> usize {
 
 /// 413, with the limit in words.
 pub(crate) fn too_long(limit: usize) -> Problem {
-    Problem::from(Code::TooLong).with_detail(format!("At most {} KiB are taken.", limit / 1024))
+    let most = match limit % 1024 {
+        0 => format!("{} KiB", limit / 1024),
+        _ => format!("{limit} bytes"),
+    };
+    Problem::from(Code::TooLong).with_detail(format!("At most {most} are taken."))
 }
 
 /// The same where images may be more than the usual.
@@ -240,6 +244,13 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_limit_is_told_in_bytes() {
+        let told = |limit| too_long(limit).document().detail;
+        assert_eq!(told(64).as_deref(), Some("At most 64 bytes are taken."));
+        assert_eq!(told(4096).as_deref(), Some("At most 4 KiB are taken."));
+    }
 
     #[test]
     fn what_is_not_in_a_text_is_counted() {

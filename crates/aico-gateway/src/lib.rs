@@ -20,6 +20,7 @@ mod guard;
 mod input;
 mod layers;
 mod limits;
+mod metrics;
 mod modules;
 mod openapi;
 pub mod operations;

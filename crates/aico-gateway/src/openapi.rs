@@ -77,7 +77,8 @@ pub fn openapi() -> OpenApi {
     let mut program = Http::new(HttpAuthScheme::Bearer);
     program.description = Some(
         "A named token (`POST /api/v1/tokens`). Over the local socket too: these addresses know \
-         no other credential."
+         no other credential, but for `/metrics`, which is for the owner and for named tokens of \
+         theirs."
             .to_owned(),
     );
     components.add_security_scheme(PROGRAM, SecurityScheme::Http(program));
@@ -113,6 +114,10 @@ fn complete(path: &str, operation: &mut Operation) {
             vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]
         }
         Needs::Program => vec![SecurityRequirement::new(PROGRAM, Vec::<String>::new())],
+        // The one or the other.
+        Needs::OwnerOrProgram => [BEARER, PROGRAM]
+            .map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()))
+            .to_vec(),
     });
     let dialect = programs::dialect(path);
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();

@@ -17,6 +17,8 @@ pub enum Needs {
     Owner,
     /// Another program, with a named token.
     Program,
+    /// The owner, or another program with a named token of theirs.
+    OwnerOrProgram,
 }
 
 /// One operation of the API.
@@ -46,7 +48,7 @@ const fn line(
     }
 }
 
-use Needs::{Nothing, Owner, Person, Program};
+use Needs::{Nothing, Owner, OwnerOrProgram, Person, Program};
 
 /// What is told of another program that runs models.
 const ENGINE: &[Code] = &[
@@ -214,6 +216,9 @@ const LOOK: &[&[Code]] = &[&[
     Code::TooManyRequests,
     Code::Unavailable,
 ]];
+
+/// What reading metrics can fail with.
+const METRICS: &[&[Code]] = &[&[Code::Invalid, Code::TooManyRequests, Code::Unavailable]];
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
@@ -571,6 +576,33 @@ pub const OPERATIONS: &[Operation] = &[
         Owner,
         SHELF,
     ),
+    line(
+        "read_engine_installation",
+        Action::ReadInstallation,
+        Owner,
+        MODULE,
+    ),
+    line(
+        "install_engine",
+        Action::InstallEngine,
+        Owner,
+        &[
+            DISK,
+            &[
+                Code::NotFound,
+                Code::Conflict,
+                Code::CatalogueUnusable,
+                Code::Invalid,
+                Code::Unavailable,
+            ],
+        ],
+    ),
+    line(
+        "cancel_engine_installation",
+        Action::CancelInstallation,
+        Owner,
+        MODULE,
+    ),
     line("list_tokens", Action::ListTokens, Person, &[]),
     line(
         "create_token",
@@ -593,6 +625,7 @@ pub const OPERATIONS: &[Operation] = &[
     line("ollama_embeddings", Action::ProgramAsk, Program, ASK),
     line("bus", Action::ReadBus, Owner, &[]),
     line("tail_bus", Action::TailBus, Owner, &[&[Code::Invalid]]),
+    line("read_metrics", Action::ReadMetrics, OwnerOrProgram, METRICS),
     line("status", Action::ReadStatus, Owner, &[]),
     line("config", Action::ReadConfig, Owner, &[]),
     line("list_config_secrets", Action::ListSecrets, Owner, &[DATA]),
@@ -638,7 +671,7 @@ impl Operation {
                 Code::Locked,
             ]);
         }
-        if self.needs == Needs::Owner {
+        if matches!(self.needs, Needs::Owner | Needs::OwnerOrProgram) {
             all.push(Code::Forbidden);
         }
         if has_body {

@@ -9,7 +9,9 @@ pub(crate) mod engines;
 pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod home;
+pub(crate) mod installations;
 pub(crate) mod messages;
+pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod modules;
 pub(crate) mod persons;
@@ -90,6 +92,11 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(engines::list))
         .routes(routes!(engines::check))
         .routes(routes!(engines::egress))
+        .routes(routes!(
+            installations::read,
+            installations::begin,
+            installations::cancel
+        ))
         .routes(routes!(shelves::offer))
         .routes(routes!(shelves::list, shelves::make))
         .routes(routes!(shelves::cancel))
@@ -112,6 +119,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ollama::embeddings))
         .routes(routes!(bus::read))
         .routes(routes!(bus::tail))
+        .routes(routes!(metrics::read))
         .routes(routes!(system::status))
         .routes(routes!(system::config))
         .routes(routes!(system::logs))

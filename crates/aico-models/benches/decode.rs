@@ -5,7 +5,8 @@
 //!
 //! "Own" is the plainest loop there is: `llama_decode` and a greedy sampler, one batch a step,
 //! the same context parameters, by the same calls (`engine/llama.rs`). Printed are tokens a second of
-//! each side (the median over the rounds) and the ratios: ours to own, four streams to one, and what
+//! each side (the median over the rounds) and the ratios: ours to own, four streams to one, what is
+//! left of reading a character's prompt of 400 tokens for another person, and what
 //! the prefix cache leaves of reading a conversation of 400 tokens when its second turn comes.
 #![expect(
     clippy::unwrap_used,
@@ -122,47 +123,80 @@ fn main() {
         FOUR_SHORT.prompt,
         ONE_LONG.prompt
     );
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        let measured = turns(&batcher, round);
-        if round > 0 {
-            first.push(measured[0]);
-            second.push(measured[1]);
-        }
-    }
-    let (first, second) = (median(first), median(second));
+    let [first, second] = medians(rounds, |round| turns(&batcher, round));
     println!(
         "  prefix     first turn {:.1} ms   second {:.1} ms   ratio {:.3}",
         first * 1e3,
         second * 1e3,
         second / first
     );
+    let [first, second] = medians(rounds, |round| persons(&batcher, round));
+    println!(
+        "  character  first person {:.1} ms   second {:.1} ms   ratio {:.3}",
+        first * 1e3,
+        second * 1e3,
+        second / first
+    );
 }
 
-/// Seconds until the first token of a conversation's first turn, and of its second.
-fn turns(batcher: &Batcher, round: usize) -> [f64; 2] {
-    let mut said: Vec<Token> = (0..HISTORY)
-        .map(|i| Token(((i * 11 + round * 977 + 300) % 32_000) as i32))
-        .collect();
-    let person = PersonId::new();
-    let mut ask = || {
-        let mut generation = batcher.submit(Request {
-            person: Some(person),
-            cache_key: b"conversation".to_vec(),
-            prompt: said.clone(),
-            ..request(Vec::new(), 1)
-        });
-        // What is said next.
-        said.extend((0..QUESTION).map(|i| Token(((i * 13 + 5000) % 32_000) as i32)));
-        loop {
-            match generation.next_blocking() {
-                Some(Event::End(end)) => break end.first_token.as_secs_f64(),
-                Some(_) => {}
-                None => panic!("no end"),
-            }
+/// Of both figures of a round; the first one warms up.
+fn medians(rounds: usize, mut measure: impl FnMut(usize) -> [f64; 2]) -> [f64; 2] {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let measured = measure(round);
+        if round > 0 {
+            first.push(measured[0]);
+            second.push(measured[1]);
         }
-    };
-    [ask(), ask()]
+    }
+    [median(first), median(second)]
+}
+
+/// Other words in each round.
+fn history(round: usize) -> Vec<Token> {
+    (0..HISTORY)
+        .map(|i| Token(((i * 11 + round * 977 + 300) % 32_000) as i32))
+        .collect()
+}
+
+/// What is said after it.
+fn question() -> impl Iterator<Item = Token> {
+    (0..QUESTION).map(|i| Token(((i * 13 + 5000) % 32_000) as i32))
+}
+
+/// Seconds until the first token of an answer to a person.
+fn first_token(batcher: &Batcher, person: PersonId, prompt: &[Token], own: usize) -> f64 {
+    let mut generation = batcher.submit(Request {
+        person: Some(person),
+        cache_key: b"conversation".to_vec(),
+        prompt: prompt.to_vec(),
+        own,
+        ..request(Vec::new(), 1)
+    });
+    loop {
+        match generation.next_blocking() {
+            Some(Event::End(end)) => break end.first_token.as_secs_f64(),
+            Some(_) => {}
+            None => panic!("no end"),
+        }
+    }
+}
+
+/// Of a conversation's first turn, and of its second.
+fn turns(batcher: &Batcher, round: usize) -> [f64; 2] {
+    let mut said = history(round);
+    let person = PersonId::new();
+    let first = first_token(batcher, person, &said, 0);
+    said.extend(question());
+    [first, first_token(batcher, person, &said, 0)]
+}
+
+/// Of the first question to a character, and of another person's to the same.
+fn persons(batcher: &Batcher, round: usize) -> [f64; 2] {
+    // Not what the conversations began with.
+    let mut told = history(round + 1000);
+    told.extend(question());
+    [(); 2].map(|()| first_token(batcher, PersonId::new(), &told, HISTORY))
 }
 
 fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
@@ -172,6 +206,8 @@ fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
         priority: Priority::Interactive,
         cache_key: Vec::new(),
         prompt,
+        own: 0,
+        shares: false,
         answer_limit,
         sampling: GREEDY,
         stops: Vec::new(),

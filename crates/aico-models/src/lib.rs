@@ -16,7 +16,8 @@
 //!
 //! [`pull`] gets model files that a person asks for, and proves that they are what they should be.
 //! [`transformers`] turns texts into vectors, labels and entities, in processes of their own.
-//! [`gguf`] reads what a file says of itself, in the daemon and without the native library.
+//! [`gguf`] reads what a file says of itself, without the native library, in a process as confined as
+//! one that runs a model.
 //! [`gpu`] is about models on a graphics device, which other executables than the program compute.
 
 pub mod backend;

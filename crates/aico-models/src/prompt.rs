@@ -24,6 +24,10 @@ const ANSWER_MIN: usize = 16;
 /// Tokens of an answer when the request does not say.
 const ANSWER_DEFAULT: usize = 1024;
 
+/// Texts that have nothing in common, from the first letter on. Some vocabularies have a token for
+/// what a turn begins with and a line break or a space together.
+const OTHERS: [&str; 4] = ["a", "1", "\n", " "];
+
 /// Breaks control tokens' texts inside what people wrote. A noncharacter: it is no text.
 const BREAK: char = '\u{fdd0}';
 
@@ -31,6 +35,8 @@ const BREAK: char = '\u{fdd0}';
 pub struct Prompt {
     /// What is to be computed.
     pub tokens: Vec<Token>,
+    /// How many of the first tokens are the same whatever follows the character's own turns.
+    pub own: usize,
     /// Turns left out.
     pub dropped_turns: u32,
     /// Most tokens of the answer.
@@ -52,6 +58,8 @@ pub struct Asked {
     pub think: Option<bool>,
     /// How long: `low`, `medium`, `high`; empty: as it does by itself.
     pub effort: String,
+    /// How many of the first turns are a character's own, with nobody's words in them.
+    pub own_turns: usize,
 }
 
 /// Tokens that a model may think before an answer that is bound to a form, of so many in all: some
@@ -262,6 +270,7 @@ impl Language {
         }
         let answer_limit = wanted.min(context - best.tokens.len());
         Ok(Prompt {
+            own: self.own(&turns, asked.own_turns, &best, &wishes),
             tokens: best.tokens,
             dropped_turns: u32::try_from(best.gone).unwrap_or(u32::MAX),
             answer_limit,
@@ -269,6 +278,28 @@ impl Language {
             stops: self.template.stops(),
             calls,
         })
+    }
+
+    /// How many of a prompt's first tokens are the same whatever is said after the first so many
+    /// turns: where a text goes on differently, the token before may be another one too.
+    fn own(&self, turns: &[Turn], own_turns: usize, prompt: &Fit, wishes: &Wishes) -> usize {
+        // Examples are left out first: what is left would tell that of somebody's conversation some
+        // had to go. Tools are a program's, and stand in front.
+        let whole = prompt.gone == 0 && wishes.tools.is_empty();
+        if own_turns == 0 || own_turns >= turns.len() || !whole {
+            return 0;
+        }
+        let mut own = prompt.tokens.as_slice();
+        for other in OTHERS {
+            let mut said = turns[..own_turns].to_vec();
+            said.push(Turn::new(Role::User, other));
+            let Ok((tokens, _)) = self.tokens(&said, wishes) else {
+                return 0;
+            };
+            let same = own.iter().zip(&tokens).take_while(|(a, b)| a == b);
+            own = &own[..same.count()];
+        }
+        own.len()
     }
 
     /// What is asked, as the template takes it, and how the answer is read.

@@ -10,7 +10,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use aico_bus::{Meta, RequestError};
+use aico_bus::{Client, Identity, Meta, RequestError};
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics;
 use aico_contracts::v1::model_state::Status;
@@ -53,6 +53,84 @@ fn text(items: &[Item]) -> String {
         _ => None,
     });
     texts.collect()
+}
+
+/// Tokens that another person's question, with so many turns of a character's, finds read.
+async fn cached(daemon: &Daemon, told: &str, character_turns: u32) -> u32 {
+    let mut asked = v1::Generate {
+        character_turns,
+        ..question("Hello there.", 4)
+    };
+    let system = v1::Turn {
+        role: v1::turn::Role::System.into(),
+        text: told.to_owned(),
+        ..v1::Turn::default()
+    };
+    asked.turns.insert(0, system);
+    let meta = Meta::for_person(PersonId::new());
+    found(&daemon.asker, &asked, meta).await.unwrap()
+}
+
+/// Tokens of a question that were read before.
+async fn found(asker: &Client, asked: &v1::Generate, meta: Meta) -> Result<u32, RequestError> {
+    let meta = meta.priority(Priority::Interactive);
+    let mut stream = asker
+        .open_stream::<_, v1::Generated>(topics::MODELS_GENERATE, asked, meta)
+        .await?;
+    let mut cached = None;
+    while let Some(item) = stream.next().await {
+        if let Some(Item::End(end)) = item?.item {
+            cached = Some(end.cached_tokens);
+        }
+    }
+    Ok(cached.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_persons_own_questions_tell_how_others_of_theirs_begin() {
+    let daemon = with(&Shape::tiny()).await;
+    let module = daemon.bus.join(Identity::new("module:weather"));
+    let person = PersonId::new();
+    let cached = async |asker: &Client, key: &[u8], purpose: &str| {
+        let asked = v1::Generate {
+            cache_key: key.to_vec(),
+            ..question("It was a dark and stormy night, and the rain fell.", 4)
+        };
+        let meta = Meta::for_person(person).purpose(purpose);
+        found(asker, &asked, meta).await.unwrap()
+    };
+    assert_eq!(cached(&daemon.asker, b"1", "conversation").await, 0);
+    assert_eq!(cached(&daemon.asker, b"2", "program").await, 0);
+    // Whatever it says that it is for.
+    assert_eq!(cached(&module, b"3", "conversation").await, 0);
+    assert!(cached(&daemon.asker, b"4", "conversation").await > 32);
+    assert!(cached(&module, b"3", "conversation").await > 32, "its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_says_of_nothing_that_it_is_a_characters() {
+    let daemon = with(&Shape::tiny()).await;
+    let module = daemon.bus.join(Identity::new("module:weather"));
+    let asked = v1::Generate {
+        character_turns: 1,
+        ..question("Hello there.", 4)
+    };
+    let refused = found(&module, &asked, Meta::for_person(PersonId::new())).await;
+    let Err(RequestError::Fault(fault)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(fault.code, "invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_character_is_told_is_read_once_for_everybody() {
+    let daemon = with(&Shape::tiny()).await;
+    let told = "You are a patient companion who answers briefly and kindly.";
+    assert_eq!(cached(&daemon, told, 1).await, 0);
+    // One token a byte, and one for each mark: up to where the person's words begin.
+    let own = "system\n\nuser\n".len() + told.len() + 3;
+    assert_eq!(cached(&daemon, told, 1).await as usize, own);
+    assert_eq!(cached(&daemon, told, 0).await, 0);
 }
 
 fn clock() -> v1::Tool {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aico_contracts::ids::PersonId;
 use aico_contracts::v1::Priority;
 use aico_models::batch::{Event, Generation, Larger, QUEUE_LIMIT, Request, Saved};
-use aico_models::engine::{SamplingPlan, Vocabulary};
+use aico_models::engine::{SamplingPlan, Token, Vocabulary};
 use support::gguf_writer::Shape;
 use support::{finish, load, load_starter, request};
 
@@ -20,6 +20,7 @@ fn of(person: PersonId, key: &[u8], request: Request) -> Request {
     Request {
         person: Some(person),
         cache_key: key.to_vec(),
+        shares: true,
         ..request
     }
 }
@@ -212,7 +213,7 @@ fn the_same_prompt_again_computes_one_token_only() {
 }
 
 #[test]
-fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
+fn nothing_is_shared_between_persons_or_after_forgetting() {
     let loaded = load(&Shape::tiny(), 4);
     let (ann, ben) = (PersonId::new(), PersonId::new());
     let cached = |person, key: &[u8]| {
@@ -223,7 +224,7 @@ fn nothing_is_shared_between_persons_or_conversations_or_after_forgetting() {
     };
     assert_eq!(cached(ann, b"c"), 0);
     assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
-    assert_eq!(cached(ann, b"d"), 0, "another conversation");
+    assert!(cached(ann, b"d") > 0, "another conversation of hers");
     assert_eq!(cached(ann, b""), 0, "no key");
     assert_eq!(cached(ann, b""), 0, "no key again");
     assert!(cached(ann, b"c") > 0);
@@ -281,11 +282,11 @@ fn what_waits_is_paused_or_gives_way_is_forgotten_too() {
 fn the_slot_that_was_used_longest_ago_is_given_away() {
     let loaded = load(&Shape::tiny(), 2);
     let ann = PersonId::new();
+    // With nothing in common.
     let cached = |key: &[u8]| {
-        loaded
-            .answer(of(ann, key, request(loaded.tokens(LONG), 3)))
-            .1
-            .cached_tokens
+        let prompt = format!("{}{LONG}", String::from_utf8_lossy(key));
+        let asked = of(ann, key, request(loaded.tokens(&prompt), 3));
+        loaded.answer(asked).1.cached_tokens
     };
     cached(b"1");
     cached(b"2");
@@ -293,6 +294,126 @@ fn the_slot_that_was_used_longest_ago_is_given_away() {
     assert_eq!(cached(b"3"), 0, "takes the slot of 2");
     assert!(cached(b"1") > 0);
     assert_eq!(cached(b"2"), 0);
+}
+
+/// What the starter is told first: a character's own.
+const TOLD: &str = "<|im_start|>system\nYou are Aico, a warm and honest companion who lives on this \
+    computer. Everything said here stays here, encrypted. You listen first, answer briefly and \
+    kindly, remember what you are told, and say plainly when you do not know or cannot do \
+    something.<|im_end|>\n";
+
+/// Two prompts that differ only in what a person says, and how many tokens they have in common.
+fn told(loaded: &support::Loaded, texts: [&str; 2]) -> ([Vec<Token>; 2], usize) {
+    let prompts = texts.map(|text| loaded.tokens(&format!("{TOLD}{}", said(text))));
+    let same = prompts[0].iter().zip(&prompts[1]);
+    let same = same.take_while(|(a, b)| a == b).count();
+    assert!(same > 40);
+    (prompts, same)
+}
+
+#[test]
+fn another_conversation_of_the_same_person_reads_what_is_new_in_it() {
+    let loaded = load_starter(3);
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let words = ["My name is Mira and I live in Lisbon.", "Hello there!"];
+    let ([first, second], same) = told(&loaded, words);
+    let (cold, _) = loaded.answer(request(second.clone(), 60));
+    loaded.answer(of(ann, b"1", request(first.clone(), 60)));
+    let (text, end) = loaded.answer(of(ann, b"2", request(second.clone(), 60)));
+    assert_eq!((&text, end.cached_tokens as usize), (&cold, same));
+    assert_eq!(end.prompt_tokens as usize, second.len());
+    // The one that it was copied of is there as before.
+    let (_, end) = loaded.answer(of(ann, b"1", request(first, 60)));
+    assert_eq!(end.cached_tokens, end.prompt_tokens - 1);
+    let (text, end) = loaded.answer(of(ben, b"2", request(second.clone(), 60)));
+    assert_eq!((&text, end.cached_tokens), (&cold, 0), "another person");
+
+    // It is saved as any other.
+    let save = loaded
+        .batcher
+        .save(ann, b"2".to_vec(), MOST, Larger::Refuse);
+    let saved = wait(save).unwrap();
+    assert!(saved.tokens.starts_with(&second));
+    let after = load_starter(2);
+    wait(after.batcher.restore(ann, b"2".to_vec(), saved)).unwrap();
+    let (text, end) = after.answer(of(ann, b"2", request(second, 60)));
+    assert_eq!((text, end.cached_tokens), (cold, end.prompt_tokens - 1));
+}
+
+#[test]
+fn who_may_not_know_how_others_of_the_same_person_begin_is_not_told_by_what_is_read() {
+    let loaded = load(&Shape::tiny(), 4);
+    let ann = PersonId::new();
+    let cached = |key: &[u8], shares| {
+        let asked = Request {
+            shares,
+            ..of(ann, key, request(loaded.tokens(LONG), 3))
+        };
+        loaded.answer(asked).1.cached_tokens
+    };
+    assert_eq!(cached(b"hers", true), 0);
+    assert_eq!(cached(b"a program's", false), 0);
+    assert!(cached(b"a program's", false) > 0, "its own");
+    assert_eq!(cached(b"another one's", false), 0);
+    assert!(cached(b"hers too", true) > 0);
+}
+
+#[test]
+fn of_a_characters_prompt_everybody_has_what_was_read_and_of_nobodys_words() {
+    let loaded = load_starter(4);
+    let words = ["My name is Mira and I live in Lisbon.", "Hello there!"];
+    let ([prompt, _], own) = told(&loaded, words);
+    let (cold, _) = loaded.answer(request(prompt.clone(), 60));
+    let answer = |person, own| {
+        let asked = Request {
+            own,
+            ..request(prompt.clone(), 60)
+        };
+        let (text, end) = loaded.answer(of(person, b"c", asked));
+        assert_eq!(text, cold);
+        end.cached_tokens as usize
+    };
+    let ann = PersonId::new();
+    assert_eq!(answer(ann, own), 0);
+    // The words are the same: they are read for each of them all the same.
+    assert_eq!(answer(PersonId::new(), own), own);
+    // Nobody finds out what others were told without being told it themselves.
+    assert_eq!(answer(PersonId::new(), 0), 0);
+    assert_eq!(answer(PersonId::new(), own - 1), 0);
+    for who in [Some(ann), None] {
+        loaded.batcher.forget(who);
+        assert_eq!(answer(PersonId::new(), own), 0);
+        assert_eq!(answer(PersonId::new(), own), own);
+    }
+}
+
+#[test]
+fn a_conversation_that_gives_its_slot_up_leaves_what_both_begin_with() {
+    let loaded = load(&Shape::tiny(), 1);
+    let (ann, ben) = (PersonId::new(), PersonId::new());
+    let cached = |person, key: &[u8], end: &str| {
+        let prompt = loaded.tokens(&format!("{LONG}{end}"));
+        let answer = loaded.answer(of(person, key, request(prompt, 3)));
+        answer.1.cached_tokens as usize
+    };
+    assert_eq!(cached(ann, b"1", "a"), 0);
+    assert_eq!(cached(ann, b"2", "b"), loaded.tokens(LONG).len());
+    assert_eq!(cached(ben, b"3", "c"), 0);
+}
+
+#[test]
+fn of_a_conversation_that_is_much_longer_nothing_is_copied() {
+    let loaded = load(&Shape::tiny(), 3);
+    let ann = PersonId::new();
+    let same = loaded.tokens(LONG).len();
+    let cached = |key: &[u8], end: &str| {
+        let prompt = loaded.tokens(&format!("{LONG}{end}"));
+        let answer = loaded.answer(of(ann, key, request(prompt, 3)));
+        answer.1.cached_tokens as usize
+    };
+    assert_eq!(cached(b"1", &"x".repeat(3 * same + 1)), 0);
+    assert_eq!(cached(b"2", "y"), 0);
+    assert_eq!(cached(b"3", "z"), same, "of the shorter one");
 }
 
 #[test]
@@ -485,7 +606,6 @@ fn what_was_saved_of_one_person_serves_nobody_else() {
         answer.1.cached_tokens
     };
     assert_eq!(cached(ben, b"c"), 0, "another person with the same key");
-    assert_eq!(cached(ann, b"d"), 0, "another conversation");
     assert!(cached(ann, b"c") > 0);
     // It has more of it than what was saved.
     assert!(wait(other.batcher.restore(ann, b"c".to_vec(), copy(&saved))).is_none());

@@ -1,5 +1,6 @@
-//! Files that the daemon's reader refuses, handed to the process all the same: it ends in a fault or
-//! by itself, within its limits, and the next model answers.
+//! Files that the reader of heads refuses, handed to the process of a model all the same: it ends in a
+//! fault or by itself, within its limits, and the next model answers. And files that the reader itself
+//! comes to grief with.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -9,12 +10,19 @@ mod daemon;
 mod gguf_writer;
 
 use std::path::Path;
+use std::time::Duration;
 
+use aico_bus::Meta;
+use aico_contracts::topics;
+use aico_contracts::v1;
 use aico_contracts::v1::model_state::Status;
 use aico_models::gguf::Description;
-use aico_models::supervisor::ModelRegistryStore as _;
-use daemon::{daemon_with, record_of};
+use aico_models::supervisor::{ModelRegistryStore as _, Program};
+use daemon::{Daemon, daemon_with, record_of};
 use gguf_writer::{Head, Shape};
+
+/// The title of a file that its reader came to no answer about.
+const UNREAD: &str = "The file could not be read as a model";
 
 fn small() -> Shape {
     Shape {
@@ -54,11 +62,21 @@ fn number(head: &mut Head, key: &str, value: u32) {
     head.entries[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
+/// By the reader, also in its process, which came to that answer.
+async fn is_refused(daemon: &Daemon, file: &Path) {
+    let name = file.display();
+    assert!(Description::of_file(file).is_err(), "{name}");
+    let refused = daemon.add(file).await.unwrap_err();
+    let fault = refused.fault().unwrap();
+    let known = ["not-a-model", "model-damaged"].contains(&fault.code.as_str());
+    assert!(known && fault.title != UNREAD, "{name}: {fault}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_files_end_the_process_within_bounds_and_the_next_model_answers() {
     let daemon = daemon_with("modelservice", |_| {}).await;
     let path = |name: &str| daemon.folder.path().join(format!("{name}.gguf"));
-    // (name, whether the daemon's own reader sees it)
+    // (name, whether the reader of heads sees it)
     let mut files = Vec::new();
     for (name, at, value) in [
         ("a billion tensors", 8, 1_000_000_000_u64),
@@ -114,8 +132,7 @@ async fn forged_files_end_the_process_within_bounds_and_the_next_model_answers()
     for (name, seen) in files {
         let file = path(name);
         if seen {
-            assert!(Description::of_file(&file).is_err(), "{name}");
-            assert!(daemon.add(&file).await.is_err(), "{name}");
+            is_refused(&daemon, &file).await;
         }
         let record = record_of(&file);
         daemon.registry.put(record.clone()).await.unwrap();
@@ -155,5 +172,110 @@ async fn forged_files_end_the_process_within_bounds_and_the_next_model_answers()
         .state_that(|state| state.status() == Status::Ready)
         .await;
     assert!(daemon.generate("Hi", 3).await.end.is_some());
+    daemon.manager.stop().await;
+}
+
+/// A program whose process does not come to an answer, as one does that a file has taken over.
+fn reader(part: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_aico-models-child"), part)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_ends_or_holds_up_the_process_that_reads_it_ends_in_a_fault_and_all_else_goes_on()
+ {
+    for (part, limit) in [
+        ("crash", daemon::SOON),
+        ("flood", daemon::SOON),
+        ("hang", Duration::from_millis(300)),
+    ] {
+        let daemon = daemon_with("modelservice", |config| {
+            config.reader = reader(part);
+            config.read_limit = limit;
+        })
+        .await;
+        let path = daemon.folder.path().join("m.gguf");
+        gguf_writer::write(&path, &small());
+        for adapter in [None, Some(path.as_path())] {
+            let refused = daemon.add_with(&path, adapter).await.unwrap_err();
+            let fault = refused.fault().unwrap();
+            assert_eq!(fault.code, "not-a-model", "{part}: {fault}");
+            assert_eq!(fault.title, UNREAD);
+            assert!(fault.detail.contains("m.gguf"), "{part}: {fault}");
+            assert!(!fault.what_to_do.is_empty());
+        }
+        assert!(daemon.models().await.is_empty());
+        // One that was added before is listed and runs: what it is good for is not known.
+        daemon.registry.put(record_of(&path)).await.unwrap();
+        let models = daemon.models().await;
+        assert!(models[0].present && models[0].capabilities.is_empty());
+        daemon.choose(&models[0]).await.unwrap();
+        daemon
+            .state_that(|state| state.status() == Status::Ready)
+            .await;
+        assert!(daemon.generate("Hi", 3).await.end.is_some(), "{part}");
+        daemon.manager.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_or_gets_no_memory_or_knows_no_files_says_nothing_of_the_file() {
+    for script in [
+        "kill -9 $$",
+        "echo 'memory allocation of 9 bytes failed' >&2; exit 134",
+        "echo '{\"failed\":\"launch\"}'; exit 1",
+    ] {
+        let daemon = daemon_with("modelservice", |config| {
+            config.reader = Program {
+                path: "/bin/sh".into(),
+                arguments: vec!["-c".into(), script.into()],
+                environment: Vec::new(),
+            };
+        })
+        .await;
+        let path = daemon.folder.path().join("m.gguf");
+        gguf_writer::write(&path, &small());
+        let refused = daemon.add(&path).await.unwrap_err();
+        let fault = refused.fault().unwrap();
+        assert_eq!(fault.code, "model-failed", "{script}: {fault}");
+        assert_eq!(fault.title, UNREAD);
+        assert!(!fault.what_to_do.contains("harm"), "{script}: {fault}");
+        daemon.manager.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_file_is_read_models_are_run() {
+    let daemon = daemon_with("modelservice", |config| {
+        config.reader = reader("hang");
+        config.read_limit = Duration::from_secs(3600);
+    })
+    .await;
+    let path = daemon.folder.path().join("m.gguf");
+    gguf_writer::write(&path, &small());
+    let record = record_of(&path);
+    daemon.registry.put(record.clone()).await.unwrap();
+    let answered = async {
+        daemon.choose(&record.to_message()).await.unwrap();
+        daemon
+            .state_that(|state| state.status() == Status::Ready)
+            .await;
+        daemon.generate("Hi", 3).await
+    };
+    let question = v1::AddModel {
+        path: path.display().to_string(),
+        adapter: None,
+        name: None,
+    };
+    // It waits longer than all that goes on meanwhile.
+    let meta = Meta::default().deadline_in(daemon::SOON * 10);
+    let adding = daemon
+        .asker
+        .request::<_, v1::Model>(topics::MODELS_ADD, &question, meta);
+    let answer = tokio::select! {
+        biased;
+        _read = adding => None,
+        answer = answered => Some(answer),
+    };
+    assert!(answer.is_some_and(|answer| answer.end.is_some()));
     daemon.manager.stop().await;
 }

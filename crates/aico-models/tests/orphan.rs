@@ -58,6 +58,26 @@ fn it_ends_on_a_launch_line_that_is_none_or_endless() {
     }
 }
 
+#[test]
+fn it_ends_with_the_pipe_while_it_reads_what_a_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // Nobody ever writes to it.
+    // SAFETY: the path is a string that ends.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let launch = serde_json::json!({"describe": 1, "model": path, "adapter": null});
+    let mut child = start();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{launch}").unwrap();
+    assert!(child.try_wait().unwrap().is_none());
+    drop(input);
+    assert!(ends(&mut child));
+    let mut said = Vec::new();
+    std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut said).unwrap();
+    assert!(said.is_empty(), "{said:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_with_the_pipe_while_it_answers() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,9 +19,9 @@ use aico_contracts::v1::pull::State;
 use aico_contracts::v1::{self, Empty, Fault};
 use aico_models::pull::url::Url;
 use aico_models::pull::{Limits, PullConfig, Resolve};
-use aico_models::supervisor::ModelRegistryStore;
+use aico_models::supervisor::{ModelRegistryStore, Program};
 use async_trait::async_trait;
-use daemon::{Daemon, daemon_with};
+use daemon::{Daemon, SOON, daemon_with, until};
 use file_server::{Asked, FileServer, Reply, Way};
 use sha2::{Digest, Sha256};
 
@@ -97,6 +97,10 @@ struct Setting {
     mirror: bool,
     names: Option<Arc<Names>>,
     mirror_name: Option<String>,
+    /// What reads what a file says of itself.
+    reader: Option<Program>,
+    /// How long it may take.
+    read_limit: Option<Duration>,
 }
 
 impl Default for Setting {
@@ -109,6 +113,8 @@ impl Default for Setting {
             mirror: true,
             names: None,
             mirror_name: None,
+            reader: None,
+            read_limit: None,
         }
     }
 }
@@ -130,6 +136,12 @@ impl World {
                 pull.resolver = names;
             }
             config.pull = Some(pull);
+            if let Some(reader) = setting.reader {
+                config.reader = reader;
+            }
+            if let Some(limit) = setting.read_limit {
+                config.read_limit = limit;
+            }
         })
         .await;
         Self { daemon, server }
@@ -696,6 +708,63 @@ async fn hostile_files_end_in_an_error_and_are_removed() {
         assert_eq!(world.left(), [] as [String; 0]);
         assert!(world.daemon.registry.list().await.unwrap().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_can_not_be_read_as_a_model_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    // Ends without a word at the first time.
+    let script = format!(
+        "/bin/mkdir '{}/once' 2>/dev/null && exit 1; exec '{}' modelservice",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_aico-models-child"),
+    );
+    let setting = Setting {
+        reader: Some(Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: Vec::new(),
+        }),
+        ..Setting::default()
+    };
+    let world = World::with(setting, |_| None).await;
+    let fault = world.fails("not-a-model").await;
+    assert!(fault.what_to_do.contains("is kept"), "{fault}");
+    assert!(world.left().contains(&"tiny.partial".to_owned()));
+    let connections = world.server.connections();
+    world.done().await;
+    assert_eq!(world.server.connections(), connections);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_the_look_at_a_model_and_its_note_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (once, twice) = (folder.path().join("once"), folder.path().join("twice"));
+    // Reads the file where it is downloaded, and stands still over it where it is put.
+    let script = format!(
+        "child='{}'; /bin/mkdir '{}' 2>/dev/null && exec \"$child\" modelservice; \
+         /bin/mkdir '{}'; exec \"$child\" hang",
+        env!("CARGO_BIN_EXE_aico-models-child"),
+        once.display(),
+        twice.display(),
+    );
+    let setting = Setting {
+        reader: Some(Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: Vec::new(),
+        }),
+        read_limit: Some(SOON * 10),
+        ..Setting::default()
+    };
+    let world = World::with(setting, |_| None).await;
+    world.begin(false).await;
+    until("it is looked at", || twice.exists()).await;
+    let note = world.models().join("downloads/tiny.wanted");
+    assert!(note.exists() && world.target().exists());
+    let stopped = tokio::time::timeout(SOON, world.daemon.manager.stop());
+    stopped.await.unwrap();
+    assert!(note.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,12 +21,15 @@ const BATCH: usize = 64;
 struct Stepwise {
     info: ModelInfo,
     sequences: usize,
+    copies: bool,
     steps: mpsc::Sender<Vec<Entry>>,
     leave: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 struct Steps {
     sequences: usize,
+    /// It keeps beginnings, and gives and takes states; otherwise nothing of it.
+    copies: bool,
     steps: mpsc::Sender<Vec<Entry>>,
     leave: mpsc::Receiver<()>,
 }
@@ -70,6 +73,7 @@ impl Model for Stepwise {
     fn open(&self, _config: &EngineConfig) -> Result<Steps, EngineError> {
         Ok(Steps {
             sequences: self.sequences,
+            copies: self.copies,
             steps: self.steps.clone(),
             leave: self.leave.lock().unwrap().take().unwrap(),
         })
@@ -105,17 +109,20 @@ impl Engine for Steps {
     ) -> Option<Token> {
         Some(Token(200))
     }
-    fn keep(&mut self, _sequence: usize, _length: usize) -> usize {
-        0
+    fn keep(&mut self, _sequence: usize, length: usize) -> usize {
+        if self.copies { length } else { 0 }
+    }
+    fn copies(&self, _sequence: usize, _length: usize) -> bool {
+        self.copies
     }
     fn state_size(&self, _sequence: usize) -> usize {
-        0
+        1
     }
     fn save(&self, _sequence: usize) -> Option<Vec<u8>> {
-        None
+        self.copies.then(|| vec![0])
     }
     fn restore(&mut self, _sequence: usize, _state: &[u8], _tokens: usize) -> bool {
-        false
+        self.copies
     }
 }
 
@@ -127,6 +134,10 @@ struct Watched {
 
 impl Watched {
     fn new(sequences: usize) -> Self {
+        Self::over(sequences, false)
+    }
+
+    fn over(sequences: usize, copies: bool) -> Self {
         let (told, steps) = mpsc::channel();
         let (leave, given) = mpsc::channel();
         let model = Stepwise {
@@ -138,6 +149,7 @@ impl Watched {
                 longest_piece: 1,
             },
             sequences,
+            copies,
             steps: told,
             leave: Mutex::new(Some(given)),
         };
@@ -283,5 +295,34 @@ fn sequences_stand_in_their_order_whoever_came_first() {
     assert_eq!(step(), 8, "all four in one step");
     watched.go();
     assert_eq!(step(), 4);
+    watched.go();
+}
+
+#[test]
+fn between_two_steps_one_state_is_copied_while_others_wait_for_theirs() {
+    let watched = Watched::over(3, true);
+    let ask = |letter: u8| {
+        let mut prompt = vec![Token(b'o'.into()); 40];
+        prompt.extend([Token(letter.into()); 3]);
+        watched.batcher.submit(Request {
+            cache_key: vec![letter],
+            own: 40,
+            ..request(prompt, 1000)
+        })
+    };
+    let mut first = ask(b'a');
+    let mut read = 0;
+    while read < 3 {
+        read += watched.step(*b"ab")[0];
+        watched.go();
+    }
+    begun(&mut first);
+    // While it goes on with its answer two more come to the same character.
+    assert_eq!(watched.step(*b"ao"), [0, 0]);
+    let _both = [ask(b'b'), ask(b'c')];
+    watched.go();
+    assert_eq!(watched.step(*b"bc"), [3, 0]);
+    watched.go();
+    assert_eq!(watched.step(*b"co"), [3, 0], "nothing was read again");
     watched.go();
 }

@@ -472,6 +472,31 @@ export const en = {
   'shelf.remove.title': 'Remove this model?',
   'shelf.remove.body':
     '{name} is removed from Ollama’s disk, for every program that uses it there.',
+
+  'install.group': 'Installation of Ollama',
+  'install.get': 'Install Ollama {version}…',
+  'install.resume': 'Go on installing Ollama {version}…',
+  'install.here': 'AICO has Ollama {version} installed.',
+  'install.ask': 'Install Ollama {version}?',
+  'install.intro':
+    'A program of its own makers that runs models on this machine. It is installed for AICO alone and needs no administrator.',
+  'install.starts': 'AICO starts it when it is needed, unless one runs already.',
+  'install.alone': 'AICO does not start it: ollama.start of the configuration is not auto.',
+  'install.size': '{size}, about three times that on the disk',
+  'install.checked': 'Checked',
+  'install.checked.body': 'By its SHA-256, known since {date}, before anything is unpacked',
+  'install.into': 'Into',
+  'install.replaces': 'Replaces',
+  'install.begin': 'Install',
+  'install.name': 'Ollama {version}',
+  'install.unpacking': 'It is what it should be. Unpacking, {done}…',
+  'install.done': 'Ollama {version} is installed.',
+  'install.cancel.label': 'Cancel the installation of Ollama {version}',
+  'install.end.title': 'Cancel this installation?',
+  'install.end.body': 'What was downloaded is kept: it can go on another time.',
+  'install.end': 'Cancel the installation',
+  'install.cancelled': 'The installation was cancelled.',
+
   'duration.seconds': '{count} s',
   'duration.minutes': '{count} min',
   'duration.hours': '{hours} h {minutes} min',
@@ -554,6 +579,8 @@ export const en = {
   'programs.made': 'Your new token',
   'programs.made.body':
     'It is shown this once. Put it where the program asks for an API key; whoever has it acts for you.',
+  'programs.made.owner':
+    'As you are the owner, it also reads the figures of the models at /metrics: how much everybody here asks them, without names.',
   'programs.copy': 'Copy the token',
   'programs.done': 'Done',
   'programs.revoke': 'Revoke',

@@ -30,6 +30,8 @@ impl Inner {
             instructions,
             sampling,
         } = std::mem::take(&mut asked.message);
+        // What it says is told how much of it is in memory: of itself alone.
+        asked.meta.purpose = "program".into();
         let text = checked_text(&text)?;
         let earlier = checked_turns(earlier)?;
         if instructions.len() > LONGEST_INSTRUCTIONS {

@@ -69,7 +69,7 @@ pub(crate) struct ModelActivity {
     pub(crate) running: u32,
     /// How many can be at once.
     pub(crate) places: u32,
-    /// Questions that wait.
+    /// Questions that wait: for a place, for room in memory, or for it to be loaded.
     pub(crate) waiting: u32,
     /// Of all its answers that go on now, taken together.
     pub(crate) tokens_per_second: f32,

@@ -46,6 +46,17 @@ impl Paces {
     }
 }
 
+/// Does this program ask no more often than it may?
+pub(crate) fn in_pace(app: &App, token: TokenId) -> Result<(), Problem> {
+    match app.paces.take(token, Instant::now()) {
+        true => Ok(()),
+        false => {
+            let later = Problem::from(Code::TooManyRequests);
+            Err(later.retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
 /// A program that was let in; counted as long as it lives.
 pub(crate) struct Pass {
     pub(crate) person: PersonId,
@@ -63,10 +74,7 @@ impl Pass {
         // Only named tokens are allowed what programs may.
         let token = caller.program().ok_or(Code::Internal)?;
         let watch = Watch::new(app, caller.principal());
-        if !app.paces.take(token, Instant::now()) {
-            let later = Problem::from(Code::TooManyRequests);
-            return Err(later.retry_after(Duration::from_secs(1)));
-        }
+        in_pace(app, token)?;
         let held = app
             .asking
             .take(Holder::Token(token))

@@ -144,6 +144,9 @@ const TABLE: &[Row] = &[
     Row("cancel_engine_job", with(FOR_THE_OWNER, 204)),
     Row("show_engine_model", FOR_THE_OWNER),
     Row("delete_engine_model", with(FOR_THE_OWNER, 204)),
+    Row("read_engine_installation", FOR_THE_OWNER),
+    Row("install_engine", with(FOR_THE_OWNER, 202)),
+    Row("cancel_engine_installation", with(FOR_THE_OWNER, 204)),
     Row("list_tokens", OWN),
     Row("create_token", with(OWN, 201)),
     Row("revoke_token", with(THEIRS, 204)),
@@ -162,6 +165,7 @@ const TABLE: &[Row] = &[
     Row("ollama_embeddings", OWN),
     Row("bus", FOR_THE_OWNER),
     Row("tail_bus", FOR_THE_OWNER),
+    Row("read_metrics", FOR_THE_OWNER),
     Row("status", FOR_THE_OWNER),
     Row("config", FOR_THE_OWNER),
     Row("list_config_secrets", FOR_THE_OWNER),
@@ -205,6 +209,7 @@ fn body(id: &str) -> Option<Value> {
         "check_engine" => json!({}),
         "allow_engine" => json!({"address": "lab.test:443"}),
         "offer_engine_model" | "make_engine_model" => json!({"model": "qwen3:8b"}),
+        "install_engine" => json!({"version": "0.35.0", "sha256": "1c".repeat(32)}),
         "create_token" => json!({"name": "Editor"}),
         "set_config_secret" => json!({"name": "openai", "value": "sk-1"}),
         "remove_config_secret" => json!({"name": "openai"}),
@@ -281,7 +286,7 @@ fn rows_document_and_the_table_of_actions_agree_on_who_passes() {
         );
         assert_eq!(
             row.1[2] == 403,
-            known.needs == Needs::Owner,
+            matches!(known.needs, Needs::Owner | Needs::OwnerOrProgram),
             "{}",
             operation.id
         );
@@ -402,6 +407,9 @@ impl Household {
             }
             "check_engine" | "allow_engine" | "forbid_engine" | "offer_engine_model"
             | "make_engine_model" | "list_engine_jobs" => path.replace("{name}", "lab"),
+            "read_engine_installation" | "install_engine" | "cancel_engine_installation" => {
+                path.replace("{name}", "ollama")
+            }
             "cancel_engine_job" | "show_engine_model" | "delete_engine_model" => path
                 .replace("{name}", "lab")
                 .replace("{id}", &the_model().to_string()),

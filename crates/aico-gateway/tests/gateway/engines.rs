@@ -1,4 +1,4 @@
-//! Servers that run models: whose words may go there, and what went.
+//! Servers that run models: whose words may go there, and what went; installing a program.
 
 use aico_access::{EGRESS_MOST, NewEgress};
 use serde_json::{Value, json};
@@ -131,4 +131,34 @@ async fn what_left_is_told_to_its_person_alone_in_pages_and_within_bounds() {
         .await
         .expect(404);
     assert_eq!(page("").await.as_array().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_installed_is_what_was_shown_and_how_far_it_is_is_told() {
+    let (world, owner) = World::ready().await;
+    let path = "/api/v1/engines/ollama/installation";
+    let told = world.get(path, &owner.token).await.expect(200).json();
+    let nothing = ["installed", "problem"].map(|field| told[field].clone());
+    assert_eq!(nothing, [Value::Null, Value::Null]);
+    assert_eq!(told["program"], "/usr/bin/ollama");
+    let release = &told["release"];
+    assert_eq!(release["source"], "https://hub.test/ollama.tgz");
+    assert_eq!(release["notice"], Value::Null);
+    let run = &told["run"];
+    assert_eq!(
+        (&run["status"], &run["seconds_left"]),
+        (&"running".into(), &1023.into())
+    );
+
+    let agree = |version: &str, sha256: &Value| {
+        let body = json!({ "version": version, "sha256": sha256 });
+        let (world, token) = (&world, owner.token.clone());
+        async move { world.call("POST", path, Some(&token), Some(body)).await }
+    };
+    let other = agree("0.34.0", &release["sha256"]).await;
+    assert_eq!((other.status, other.code().as_str()), (409, "conflict"));
+    let other = agree("0.35.0", &"00".repeat(32).into()).await;
+    assert_eq!((other.status, other.code().as_str()), (409, "conflict"));
+    let begun = agree("0.35.0", &release["sha256"]).await.expect(202);
+    assert_eq!(begun.json(), told);
 }

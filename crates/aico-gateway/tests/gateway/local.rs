@@ -68,6 +68,7 @@ async fn it_sets_up_without_a_code_and_acts_as_the_owner() {
         .call("GET", "/api/v1/status", &[], None)
         .await
         .expect(200);
+    local.call("GET", "/metrics", &[], None).await.expect(200);
     let form = Some(json!({"name": "Grace", "password": MEMBER}));
     local
         .call("POST", "/api/v1/persons", &[], form)

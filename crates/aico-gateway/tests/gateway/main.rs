@@ -9,6 +9,7 @@ mod count;
 mod engines;
 mod hostile;
 mod local;
+mod metrics;
 mod programs;
 mod sessions;
 mod streams;

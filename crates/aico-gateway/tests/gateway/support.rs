@@ -1044,6 +1044,9 @@ fn serve_models(bus: &Bus) -> Models {
         topics::MODELS_CANCEL_JOB,
         topics::MODELS_SHOW,
         topics::MODELS_DELETE,
+        topics::MODELS_INSTALLATION,
+        topics::MODELS_INSTALL_ENGINE,
+        topics::MODELS_CANCEL_INSTALLATION,
         topics::MODELS_EMBED,
         topics::MODELS_ENTITIES,
         topics::MODELS_CLASSIFY,
@@ -1127,8 +1130,20 @@ fn serve_models(bus: &Bus) -> Models {
                         });
                     }
                     topics::MODELS_JOBS => request.reply(v1::EngineJobList::default()),
-                    topics::MODELS_CANCEL_JOB | topics::MODELS_DELETE => {
+                    topics::MODELS_CANCEL_JOB
+                    | topics::MODELS_DELETE
+                    | topics::MODELS_CANCEL_INSTALLATION => {
                         request.reply(v1::Empty {});
+                    }
+                    topics::MODELS_INSTALLATION => request.reply(the_installation()),
+                    topics::MODELS_INSTALL_ENGINE => {
+                        let wanted: v1::InstallEngine = request.decode().unwrap();
+                        let known = the_installation().release.unwrap();
+                        if (wanted.version, wanted.sha256) == (known.version, known.sha256) {
+                            request.reply(the_installation());
+                        } else {
+                            request.fault(Fault::conflict("This is another one"));
+                        }
                     }
                     topics::MODELS_SHOW => request.reply(v1::EngineModelDetails::default()),
                     topics::MODELS_EMBED => {
@@ -1174,6 +1189,31 @@ fn serve_models(bus: &Bus) -> Models {
         });
     }
     models
+}
+
+/// A program that can be installed, and is on its way.
+pub fn the_installation() -> v1::EngineInstallation {
+    v1::EngineInstallation {
+        engine: "ollama".to_owned(),
+        program: "/usr/bin/ollama".to_owned(),
+        starts: true,
+        release: Some(v1::EngineRelease {
+            version: "0.35.0".to_owned(),
+            source: "https://hub.test/ollama.tgz".to_owned(),
+            size_bytes: 1 << 30,
+            sha256: "1c".repeat(32),
+            ..v1::EngineRelease::default()
+        }),
+        run: Some(v1::EngineInstalling {
+            version: "0.35.0".to_owned(),
+            state: v1::engine_installing::State::Running.into(),
+            done_bytes: 1 << 20,
+            total_bytes: 1 << 30,
+            bytes_per_second: 1 << 20,
+            fault: None,
+        }),
+        ..v1::EngineInstallation::default()
+    }
 }
 
 /// A server on another machine.

@@ -162,6 +162,10 @@ impl Backend for Guarded {
         self.inner.changes()
     }
 
+    fn was_installed(&self) {
+        self.inner.was_installed();
+    }
+
     fn about(&self) -> About {
         self.inner.about()
     }

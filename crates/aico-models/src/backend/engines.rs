@@ -10,6 +10,7 @@ use aico_contracts::v1::engine::State;
 use aico_contracts::v1::{self, Fault};
 use tokio::task::JoinHandle;
 
+use super::installing::{InstallConfig, Installing};
 use super::jobs::Jobs;
 use super::{Backend, Guarded, Reach};
 use crate::supervisor::MANAGER;
@@ -22,11 +23,11 @@ const MODELS: usize = 200;
 #[error("the topics of engines can't be served")]
 pub struct EnginesError(#[from] BusError);
 
-/// Serves `models.engines`, `models.check-engine` and what is done with their models until it is
-/// dropped.
+/// Serves `models.engines`, `models.check-engine`, what is done with their models, and their
+/// installation until it is dropped.
 pub struct Engines {
     all: Arc<[Arc<Guarded>]>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Engines {
@@ -35,13 +36,19 @@ impl Engines {
     ///
     /// # Errors
     /// When the topics are served already.
-    pub fn start(bus: &Bus, all: Vec<Arc<Guarded>>, folder: PathBuf) -> Result<Self, EnginesError> {
+    pub fn start(
+        bus: &Bus,
+        all: Vec<Arc<Guarded>>,
+        folder: PathBuf,
+        installation: InstallConfig,
+    ) -> Result<Self, EnginesError> {
         let client = bus.join(Identity::new(MANAGER));
         let list = client.serve(topics::MODELS_ENGINES, 16)?;
         let check = client.serve(topics::MODELS_CHECK_ENGINE, 4)?;
         let all: Arc<[Arc<Guarded>]> = all.into();
         let engines = Arc::clone(&all);
         let jobs = Jobs::new(bus, Arc::clone(&all), folder)?;
+        let installing = Installing::new(bus, &all, installation)?;
         let telling = tokio::spawn(async move {
             // Keeps the identity on the bus.
             let _client = client;
@@ -49,7 +56,11 @@ impl Engines {
         });
         Ok(Self {
             all,
-            tasks: [telling, tokio::spawn(jobs.run())],
+            tasks: [
+                telling,
+                tokio::spawn(jobs.run()),
+                tokio::spawn(installing.run()),
+            ],
         })
     }
 

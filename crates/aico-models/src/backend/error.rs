@@ -215,8 +215,8 @@ impl BackendError {
                 Fault::new("engine-absent", format!("{backend} does not run"))
                     .with_detail(format!("Nobody listens at {address}, and none was found."))
                     .with_what_to_do(
-                        "Install it with `aico engine install ollama`, start one that you have, or \
-                         choose another model.",
+                        "Install it under Settings, Servers or with `aico engine install ollama`, \
+                         start one that you have, or choose another model.",
                     )
             }
             Self::Unreachable { address } => {

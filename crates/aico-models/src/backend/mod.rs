@@ -13,6 +13,7 @@ mod driver;
 mod egress;
 mod engines;
 mod error;
+mod installing;
 mod jobs;
 pub mod ollama;
 pub mod openai;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 pub use egress::{Guarded, Ledger, Outgoing, Seen, What};
 pub use engines::{Engines, EnginesError};
 pub use error::{BackendError, Wait};
+pub use installing::InstallConfig;
 
 /// Where what is asked goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +177,9 @@ pub trait Backend: Send + Sync + 'static {
     fn changes(&self) -> u64 {
         0
     }
+
+    /// It was installed by us just now: what was known of it counts no longer.
+    fn was_installed(&self) {}
 
     /// What is known of it, without asking it.
     fn about(&self) -> About {

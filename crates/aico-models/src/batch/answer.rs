@@ -27,6 +27,10 @@ pub(super) struct Answer<S> {
     /// Prompt and answer so far.
     pub(super) tokens: Vec<Token>,
     pub(super) prompt: usize,
+    /// How many of its first tokens are a character's own.
+    pub(super) own: usize,
+    /// Whether it has its beginning from others of the person's.
+    pub(super) shares: bool,
     pub(super) answer_limit: usize,
     /// Tokens that its slot holds.
     pub(super) held: usize,
@@ -64,6 +68,11 @@ impl<S> Answer<S> {
     /// Tokens that were written.
     pub(super) fn answered(&self) -> usize {
         self.tokens.len() - self.prompt
+    }
+
+    /// What of the prompt is a character's own.
+    pub(super) fn opening(&self) -> &[Token] {
+        &self.tokens[..self.own]
     }
 
     pub(super) fn send(&self, pieces: Vec<Piece>) {

@@ -7,6 +7,7 @@
 //!
 //! - `queue`: who is next.
 //! - `slots`: whose prompt is still in the cache.
+//! - `shared`: what persons who talk to the same character have in common.
 //! - `pace`: how many tokens a step may take.
 //! - `answer`: one answer in the making.
 //! - `run`: the loop.
@@ -17,6 +18,7 @@ mod kept;
 mod pace;
 pub(crate) mod queue;
 mod run;
+mod shared;
 mod slots;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +36,7 @@ use crate::structured::Structure;
 use crate::text::Thinking;
 
 pub use kept::{Held, Larger, Saved};
+pub(crate) use shared::MOST_BYTES as SHARED_BYTES;
 
 /// Requests that may wait for a slot; one more is refused.
 pub const QUEUE_LIMIT: usize = 64;
@@ -44,7 +47,7 @@ pub const STEP_TIME: Duration = Duration::from_millis(50);
 pub struct Request {
     /// Names it for pause and resume: the id of the exchange on the bus.
     pub id: Uuid,
-    /// Whose it is; prompts are cached for one person only.
+    /// Whose it is; prompts are cached for one person only, beyond their [`own`](Self::own) part.
     pub person: Option<PersonId>,
     /// Who goes first.
     pub priority: Priority,
@@ -52,6 +55,12 @@ pub struct Request {
     pub cache_key: Vec<u8>,
     /// The prompt.
     pub prompt: Vec<Token>,
+    /// How many of its first tokens are a character's own, and nobody's words: what is read of them
+    /// serves other persons too. 0: none.
+    pub own: usize,
+    /// Whether it may take over what others of the person's that may so too begin with alike. How
+    /// much that is, it is told: only for one who may know what is said in all of them.
+    pub shares: bool,
     /// Most tokens of the answer.
     pub answer_limit: usize,
     /// How tokens are chosen.
@@ -214,8 +223,9 @@ impl Batcher {
         let _loop_ended = self.commands.send(Command::Pause(id, false));
     }
 
-    /// Empties what the cache holds of a person; of everybody with `None`. Answers that are
-    /// being generated for them go on.
+    /// Empties what the cache holds of a person; of everybody with `None`. Of characters' own prompts
+    /// it keeps none either way: they are soon read again. Answers that are being generated for them
+    /// go on.
     pub fn forget(&self, person: Option<PersonId>) {
         let _loop_ended = self.commands.send(Command::Forget(person));
     }

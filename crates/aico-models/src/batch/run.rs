@@ -15,7 +15,7 @@ use super::answer::{Answer, choose};
 use super::kept::Ask;
 use super::pace::Pace;
 use super::queue::{Queue, rank};
-use super::slots::{Owner, Slots};
+use super::slots::{Owner, Slots, Wanted};
 use super::{Command, End, Event, Freed, QUEUE_LIMIT, Request, count};
 use crate::engine::{Engine, Entry, Vocabulary};
 use crate::text::AnswerText;
@@ -130,6 +130,8 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             }
             Command::Forget(person) => {
                 self.forget(|owner| person.is_none() || owner.person == person);
+                // Nothing of a person's should be in them. Should something be, it goes as well.
+                self.slots.forget_openings();
             }
             Command::Discard(person, key) => {
                 self.forget(|owner| owner.person == Some(person) && owner.key == key);
@@ -194,6 +196,9 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             text: AnswerText::new(request.thinking, request.stops).with_calls(request.calls),
             structure: request.structure,
             prompt: request.prompt.len(),
+            // One token is always left to compute.
+            own: request.own.min(request.prompt.len() - 1),
+            shares: request.shares,
             tokens: request.prompt,
             answer_limit: request.answer_limit.max(1),
             held: 0,
@@ -259,28 +264,35 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
     }
 
     fn fill_slots(&mut self) {
-        while let Some(urgency) = self.queue.urgency() {
+        // Those that run wait for a copy as they do for a step: the next one comes after theirs.
+        let mut copied = false;
+        while !copied && let Some(urgency) = self.queue.urgency() {
             if !self.slots.any_free() && !self.make_room(urgency) {
                 break;
             }
             let Some(mut answer) = self.queue.pop(&self.running_by_person()) else {
                 break;
             };
-            let taken = self
-                .slots
-                .take(&mut self.engine, &answer.owner, &answer.tokens);
-            let Some((slot, held)) = taken else {
+            let wanted = Wanted {
+                owner: &answer.owner,
+                prompt: &answer.tokens,
+                own: answer.own,
+                shares: answer.shares,
+                others: !self.running.is_empty(),
+            };
+            let Some(taken) = self.slots.take(&mut self.engine, &wanted) else {
                 self.queue.push(answer);
                 break;
             };
-            answer.slot = Some(slot);
-            answer.held = held;
+            copied = taken.copied;
+            answer.slot = Some(taken.slot);
+            answer.held = taken.held;
             if answer.answered() == 0 {
-                answer.cached = held;
+                answer.cached = taken.held;
             }
             self.running.push(answer);
         }
-        if self.queue.len() > 0 {
+        if !copied && self.queue.len() > 0 {
             let running = self.running_by_person();
             self.queue.tell(&running);
         }
@@ -336,7 +348,11 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             let Some(slot) = answer.slot else { continue };
             let open = answer.tokens.len() - answer.held;
             let free = self.engine.batch_limit() - self.batch.len();
-            let count = if open == 1 { 1 } else { open.min(share) }.min(free);
+            let mut count = if open == 1 { 1 } else { open.min(share) }.min(free);
+            // A state is of a whole sequence: what is to be noted of it has to end with a step.
+            if answer.held < answer.own && self.slots.lacks(answer.opening()) {
+                count = count.min(answer.own - answer.held);
+            }
             if open > 1 {
                 prompt_tokens += count;
             }
@@ -368,6 +384,18 @@ impl<'m, E: Engine, V: Vocabulary> Loop<'m, E, V> {
             return;
         }
         self.pace.measured(prompt_tokens, began.elapsed());
+        let others = self.running.len() > 1;
+        for answer in &self.running {
+            if let Some(slot) = answer.slot
+                && answer.held == answer.own
+                && self
+                    .slots
+                    .note(&self.engine, slot, answer.opening(), others)
+            {
+                // One copy between two steps; another character's is noted when it is read again.
+                break;
+            }
+        }
 
         // From the back: finished ones are taken out of `running`.
         for (index, output) in parts.into_iter().rev() {

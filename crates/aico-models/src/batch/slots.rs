@@ -1,13 +1,23 @@
 //! The sequences of a context, and whose prompt each still holds.
 //!
-//! What a slot holds is reused only for the same person and cache key. A new prompt takes the
-//! slot of its own that shares most with it, else an empty one, else the one that was used
-//! longest ago.
+//! What a slot holds is reused only for the same person. A new prompt takes the slot of its own
+//! cache key that shares most with it, else an empty one, else the one that was used longest ago.
+//! Where that holds little of it, its beginning comes from another conversation of the person's, if
+//! both may share theirs, or from what everybody who talks to the same character has in common
+//! ([`Openings`]).
+
+use std::time::Instant;
 
 use aico_contracts::ids::PersonId;
 
 use super::kept::{Held, Larger, Saved};
+use super::pace::Copies;
+use super::shared::{LEAST, MOST_BYTES, Openings};
 use crate::engine::{Engine, Token};
+
+/// A beginning is copied from a conversation that is at most so many times as long: an engine hands
+/// out all of a sequence or nothing of it.
+const COPY_TIMES: usize = 4;
 
 /// Who may reuse what a slot holds.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,18 +26,55 @@ pub(super) struct Owner {
     pub(super) key: Vec<u8>,
 }
 
+/// A prompt that is to have a slot.
+pub(super) struct Wanted<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) prompt: &'a [Token],
+    /// How many of its first tokens are its character's.
+    pub(super) own: usize,
+    /// Whether it may have its beginning from others of the person's that may so too.
+    pub(super) shares: bool,
+    /// Whether others wait until it has it.
+    pub(super) others: bool,
+}
+
+/// The slot that it has.
+pub(super) struct Taken {
+    pub(super) slot: usize,
+    /// How many of its first tokens are there; at least one is always left to compute.
+    pub(super) held: usize,
+    /// A state was copied for it.
+    pub(super) copied: bool,
+}
+
 #[derive(Default)]
 struct Slot {
     owner: Option<Owner>,
+    /// Whether others of the person's may begin with what it holds. `None`: it came back from the
+    /// disk, and who had it read is not known.
+    shares: Option<bool>,
     tokens: Vec<Token>,
     used: u64,
     busy: bool,
+}
+
+impl Slot {
+    /// How many of a prompt's first tokens it holds; at least one is always left to compute.
+    fn common(&self, prompt: &[Token]) -> usize {
+        let held = self.tokens.iter().zip(prompt);
+        let same = held.take_while(|(a, b)| a == b).count();
+        same.min(prompt.len().saturating_sub(1))
+    }
 }
 
 /// All slots of one context.
 pub(super) struct Slots {
     slots: Vec<Slot>,
     clock: u64,
+    openings: Openings,
+    copies: Copies,
+    /// The engine refused a copy that it said could be cut: the next ones are not tried.
+    uncut: bool,
 }
 
 impl Slots {
@@ -35,6 +82,9 @@ impl Slots {
         Self {
             slots: (0..count).map(|_| Slot::default()).collect(),
             clock: 0,
+            openings: Openings::default(),
+            copies: Copies::default(),
+            uncut: false,
         }
     }
 
@@ -42,25 +92,18 @@ impl Slots {
         self.slots.iter().any(|slot| !slot.busy)
     }
 
-    /// Takes a slot for a prompt. Tells which, and how many of its first tokens it holds; at
-    /// least one is always left to compute.
-    pub(super) fn take<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        owner: &Owner,
-        prompt: &[Token],
-    ) -> Option<(usize, usize)> {
+    /// Takes a slot for a prompt. `None`: there is none free.
+    pub(super) fn take<E: Engine>(&mut self, engine: &mut E, wanted: &Wanted<'_>) -> Option<Taken> {
+        let &Wanted { owner, prompt, .. } = wanted;
         let shared = |slot: &Slot| {
             if owner.key.is_empty() || slot.owner.as_ref() != Some(owner) {
                 return 0;
             }
-            let same = slot
-                .tokens
-                .iter()
-                .zip(prompt)
-                .take_while(|(a, b)| a == b)
-                .count();
-            same.min(prompt.len().saturating_sub(1))
+            // A key is no proof: a module may have heard that of a conversation.
+            match slot.shares.is_none_or(|shares| shares == wanted.shares) {
+                true => slot.common(prompt),
+                false => 0,
+            }
         };
         let index = (0..self.slots.len())
             .filter(|&i| !self.slots[i].busy)
@@ -73,12 +116,138 @@ impl Slots {
                     std::cmp::Reverse(slot.used),
                 )
             })?;
+        let here = shared(&self.slots[index]);
+        let (held, copied) = if owner.key.is_empty() {
+            (engine.keep(index, 0), false)
+        } else {
+            self.begin(engine, index, here, wanted)
+        };
         let slot = &mut self.slots[index];
-        let held = engine.keep(index, shared(slot));
         slot.tokens.clear();
         slot.owner = Some(owner.clone());
+        slot.shares = Some(wanted.shares);
         slot.busy = true;
-        Some((index, held))
+        Some(Taken {
+            slot: index,
+            held,
+            copied,
+        })
+    }
+
+    /// Leaves the longest beginning of a prompt in a slot that is to be had without reading it: of
+    /// what is there already, where `here` tokens are of the same conversation, of the person's other
+    /// conversations, of the character's own. Tells its length, and whether a state was copied.
+    fn begin<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        index: usize,
+        here: usize,
+        wanted: &Wanted<'_>,
+    ) -> (usize, bool) {
+        let &Wanted {
+            owner,
+            prompt,
+            own,
+            others,
+            ..
+        } = wanted;
+        let person = owner.person.as_ref();
+        let theirs = |slot: &Slot| {
+            let of = slot.owner.as_ref().and_then(|owner| owner.person.as_ref());
+            let both = wanted.shares && slot.shares == Some(true);
+            match both && person.is_some() && of == person {
+                true => slot.common(prompt),
+                false => 0,
+            }
+        };
+        // A conversation that gives its slot up leaves what it begins with like this one.
+        let mut here = here.max(theirs(&self.slots[index]));
+        let mut copied = false;
+        let own = &prompt[..own.min(prompt.len())];
+        let (opening, bytes) = match self.openings.found(own) {
+            (_, bytes) if !self.copies.may(bytes, others) => (0, 0),
+            found => found,
+        };
+        let other = (0..self.slots.len())
+            .filter(|&i| i != index && !self.slots[i].busy && !self.uncut)
+            .map(|i| (theirs(&self.slots[i]), i))
+            .filter(|&(length, i)| length * COPY_TIMES >= self.slots[i].tokens.len())
+            .max();
+        if let Some((length, from)) = other
+            && length >= here.max(opening) + LEAST
+            && self.may_copy(engine, from, length, others)
+        {
+            let began = Instant::now();
+            if let Some(state) = engine.save(from) {
+                let whole = self.slots[from].tokens.len();
+                let held = match engine.restore(index, &state, whole) {
+                    true => engine.keep(index, length),
+                    false => 0,
+                };
+                self.copies.measured(2 * state.len(), began.elapsed());
+                copied = true;
+                if held > 0 {
+                    return (held, copied);
+                }
+                self.uncut = true;
+                here = 0;
+            }
+        }
+        let held = match opening >= here + LEAST {
+            true => 0,
+            false => engine.keep(index, here),
+        };
+        // Not each engine keeps each beginning.
+        if held > 0 || opening == 0 {
+            return (held, copied);
+        }
+        let began = Instant::now();
+        let held = self.openings.put(engine, index, own);
+        self.copies.measured(bytes, began.elapsed());
+        (held, true)
+    }
+
+    /// Whether what a slot holds may be copied now, to serve with its first `length` tokens: out of
+    /// the engine and into it again.
+    fn may_copy<E: Engine>(&self, engine: &E, from: usize, length: usize, others: bool) -> bool {
+        let bytes = engine.state_size(from);
+        self.openings.leaves(bytes)
+            && self.copies.may(2 * bytes, others)
+            && engine.copies(from, length)
+    }
+
+    /// Whether what was read of a character's prompt is to be noted once a slot holds just that.
+    pub(super) fn lacks(&self, own: &[Token]) -> bool {
+        self.openings.lacks(own)
+    }
+
+    /// Notes it, for whoever talks to the same character, where it is lacking and may be copied now.
+    /// Tells whether a state was copied.
+    pub(super) fn note<E: Engine>(
+        &mut self,
+        engine: &E,
+        index: usize,
+        own: &[Token],
+        others: bool,
+    ) -> bool {
+        if !self.openings.lacks(own) {
+            return false;
+        }
+        let bytes = engine.state_size(index);
+        if bytes <= MOST_BYTES && !self.copies.may(bytes, others) {
+            return false;
+        }
+        let began = Instant::now();
+        let noted = self.openings.note(engine, index, own, bytes);
+        if noted {
+            self.copies.measured(bytes, began.elapsed());
+        }
+        noted
+    }
+
+    /// Empties what is held of characters' own prompts.
+    pub(super) fn forget_openings(&mut self) {
+        self.openings.forget();
     }
 
     /// Gives a slot back with what it holds now.
@@ -229,6 +398,7 @@ impl Slots {
         self.clock += 1;
         self.slots[index] = Slot {
             owner: Some(owner),
+            shares: None,
             tokens: saved.tokens,
             used: self.clock,
             busy: false,
@@ -255,6 +425,12 @@ mod tests {
         each: usize,
         /// It can forget the end of a sequence.
         cuts: bool,
+        /// And of a copy, as it says.
+        copies: bool,
+        /// As it turns out.
+        takes: bool,
+        /// Copies that were made.
+        made: usize,
     }
 
     impl Engine for Fixed {
@@ -288,14 +464,18 @@ mod tests {
             self.held = if self.cuts { length } else { 0 };
             self.held
         }
+        fn copies(&self, _: usize, _: usize) -> bool {
+            self.copies
+        }
         fn state_size(&self, _: usize) -> usize {
             300 + self.held * (self.each + 8)
         }
-        fn save(&self, _: usize) -> Option<Vec<u8>> {
-            Some(Vec::new())
+        fn save(&self, sequence: usize) -> Option<Vec<u8>> {
+            Some(vec![0; self.state_size(sequence)])
         }
         fn restore(&mut self, _: usize, _: &[u8], _: usize) -> bool {
-            false
+            self.made += 1;
+            self.takes
         }
     }
 
@@ -310,10 +490,14 @@ mod tests {
             held: 4096,
             each: 4 * 36 * 8 * 128,
             cuts,
+            copies: true,
+            takes: true,
+            made: 0,
         };
         let mut slots = Slots::new(1);
         slots.slots[0] = Slot {
             owner: Some(owner.clone()),
+            shares: Some(true),
             tokens: (0..4096).map(Token).collect(),
             used: 7,
             busy: false,
@@ -340,6 +524,144 @@ mod tests {
             1820,
             "nothing would have fitted"
         );
+    }
+
+    /// Another conversation of the same person with the same words, and what it finds of them in the
+    /// second slot.
+    fn other(
+        slots: &mut Slots,
+        engine: &mut Fixed,
+        owner: &Owner,
+        change: impl FnOnce(&mut Wanted<'_>),
+    ) -> (usize, bool) {
+        slots.slots.push(Slot::default());
+        let prompt = slots.slots[0].tokens.clone();
+        let owner = Owner {
+            key: b"d".to_vec(),
+            ..owner.clone()
+        };
+        let mut wanted = Wanted {
+            owner: &owner,
+            prompt: &prompt,
+            own: 0,
+            shares: true,
+            others: false,
+        };
+        change(&mut wanted);
+        let taken = slots.take(engine, &wanted).unwrap();
+        assert_eq!(taken.slot, 1);
+        assert_eq!(slots.slots[0].tokens, prompt, "it is left as it is");
+        (taken.held, taken.copied)
+    }
+
+    /// So little that a copy is worth it.
+    fn small() -> (Slots, Fixed, Owner) {
+        let (slots, mut engine, owner) = whole(true);
+        engine.each = 0;
+        (slots, engine, owner)
+    }
+
+    #[test]
+    fn a_copy_that_the_engine_refuses_is_no_beginning_and_is_tried_once() {
+        let (mut slots, mut engine, owner) = small();
+        engine.takes = false;
+        let taken = other(&mut slots, &mut engine, &owner, |_| {});
+        assert!(taken == (0, true) && slots.uncut);
+        assert_eq!(engine.made, 1);
+    }
+
+    #[test]
+    fn a_copy_that_could_not_be_cut_is_not_tried_and_costs_nothing() {
+        let (mut slots, mut engine, owner) = small();
+        engine.copies = false;
+        // What the slot has of the same conversation stays.
+        slots.slots.push(Slot {
+            owner: Some(Owner {
+                key: b"d".to_vec(),
+                ..owner.clone()
+            }),
+            tokens: (0..40).map(Token).collect(),
+            ..Slot::default()
+        });
+        let taken = other(&mut slots, &mut engine, &owner, |_| {});
+        assert_eq!((taken, engine.made), ((40, false), 0));
+        assert!(!slots.uncut);
+    }
+
+    #[test]
+    fn only_those_that_may_share_have_their_beginning_from_one_another() {
+        let copied = |of: bool, to: bool| {
+            let (mut slots, mut engine, owner) = small();
+            slots.slots[0].shares = Some(of);
+            let taken = other(&mut slots, &mut engine, &owner, |wanted| wanted.shares = to);
+            assert_eq!(taken.1, engine.made == 1);
+            assert_eq!(slots.slots[1].shares, Some(to));
+            taken.0
+        };
+        assert_eq!(copied(true, true), 4095);
+        assert_eq!(
+            [
+                copied(true, false),
+                copied(false, true),
+                copied(false, false)
+            ],
+            [0; 3]
+        );
+        // Nor what is left in a slot that another one gives up, nor under the same key.
+        for key in [b"d", b"c"] {
+            let (mut slots, mut engine, owner) = small();
+            let prompt = slots.slots[0].tokens.clone();
+            let owner = Owner {
+                key: key.to_vec(),
+                ..owner
+            };
+            let wanted = Wanted {
+                owner: &owner,
+                prompt: &prompt,
+                own: 0,
+                shares: false,
+                others: false,
+            };
+            assert_eq!(slots.take(&mut engine, &wanted).unwrap().held, 0);
+            slots.give(&mut engine, 0, &prompt);
+            let again = slots.take(&mut engine, &wanted).unwrap();
+            assert_eq!(again.held, 4095, "its own");
+        }
+    }
+
+    #[test]
+    fn while_others_wait_for_it_nothing_large_is_copied() {
+        let copied = |each: usize, others: bool| {
+            let (mut slots, mut engine, owner) = small();
+            engine.each = each;
+            other(&mut slots, &mut engine, &owner, |wanted| {
+                wanted.others = others
+            })
+        };
+        // Twice 40 MB, out and in: nobody knows yet how long that takes.
+        assert_eq!(copied(10_000, true), (0, false));
+        assert_eq!(copied(10_000, false), (4095, true));
+        assert_eq!(copied(1000, true), (4095, true));
+        assert_eq!(
+            copied(100_000, false),
+            (0, false),
+            "more than it may ever be"
+        );
+    }
+
+    #[test]
+    fn a_copy_has_room_beside_what_is_kept_of_characters() {
+        let (mut slots, mut engine, owner) = small();
+        let own: Vec<_> = (9000..9040).map(Token).collect();
+        engine.each = (MOST_BYTES - (1 << 20)) / 4096 - 16;
+        assert!(slots.note(&engine, 0, &own, false));
+        engine.each = 1000;
+        let taken = other(&mut slots, &mut engine, &owner, |_| {});
+        assert_eq!(taken, (0, false));
+        slots.forget_openings();
+        slots.slots.pop();
+        engine.held = 4096;
+        assert!(other(&mut slots, &mut engine, &owner, |_| {}).1);
     }
 
     #[test]

@@ -248,6 +248,13 @@ impl Gguf {
         self.speaks() && !told.is_ok_and(|told| told == "false")
     }
 
+    /// How many tokens those layers look back that do not look at all of them, where the file says so.
+    fn window(&self) -> Option<usize> {
+        let key = format!("{}.attention.sliding_window", self.architecture());
+        let told = self.model.meta_val_str(&key).ok()?;
+        told.parse().ok().filter(|window| *window > 0)
+    }
+
     fn architecture(&self) -> String {
         self.model
             .meta_val_str("general.architecture")
@@ -355,6 +362,7 @@ impl Model for Gguf {
             vocabulary: self.model.n_vocab(),
             context: context as usize,
             sequences: sequences as usize,
+            window: self.window(),
         })
     }
 }
@@ -366,6 +374,21 @@ pub struct GgufEngine<'m> {
     vocabulary: i32,
     context: usize,
     sequences: usize,
+    window: Option<usize>,
+}
+
+/// Whether a sequence with the tokens from `first` to `last` can go on at `length`: with all that a
+/// token there looks back at. The library saves of layers with a window only what the last token sees
+/// through it, and does not notice when more is needed.
+fn goes_on(first: usize, last: usize, window: Option<usize>, length: usize) -> bool {
+    // It sees itself too.
+    let seen = |window: usize| first.saturating_add(window) <= length + 1;
+    first == 0 || length > last || window.is_some_and(seen)
+}
+
+/// The first token of a sequence from `first` to `last` that is there once it was saved and restored.
+fn restored(first: usize, last: usize, window: Option<usize>) -> usize {
+    window.map_or(first, |window| first.max((last + 1).saturating_sub(window)))
 }
 
 impl Engine for GgufEngine<'_> {
@@ -469,13 +492,30 @@ impl Engine for GgufEngine<'_> {
         let (Ok(id), Ok(from)) = (i32::try_from(sequence), u32::try_from(length)) else {
             return 0;
         };
-        if length > 0 && self.inner.kv_cache_seq_rm(id, Some(from), None).is_ok() {
+        let at = |position: i32| usize::try_from(position).unwrap_or(0);
+        let first = at(self.inner.kv_cache_seq_pos_min(id));
+        let last = at(self.inner.kv_cache_seq_pos_max(id));
+        if length > 0
+            && goes_on(first, last, self.window, length)
+            && self.inner.kv_cache_seq_rm(id, Some(from), None).is_ok()
+        {
             return length;
         }
         // Removing a whole sequence never fails.
         let _whole = self.inner.kv_cache_seq_rm(id, None, None);
         0
     }
+
+    fn copies(&self, sequence: usize, length: usize) -> bool {
+        let Ok(id) = i32::try_from(sequence) else {
+            return false;
+        };
+        let at = |position: i32| usize::try_from(position).unwrap_or(0);
+        let last = at(self.inner.kv_cache_seq_pos_max(id));
+        let first = restored(at(self.inner.kv_cache_seq_pos_min(id)), last, self.window);
+        goes_on(first, last, self.window, length)
+    }
+
     fn state_size(&self, sequence: usize) -> usize {
         let Ok(id) = i32::try_from(sequence) else {
             return 0;
@@ -487,7 +527,9 @@ impl Engine for GgufEngine<'_> {
     fn save(&self, sequence: usize) -> Option<Vec<u8>> {
         let id = i32::try_from(sequence).ok()?;
         let size = self.state_size(sequence);
-        let mut state = vec![0_u8; size];
+        let mut state = Vec::new();
+        state.try_reserve_exact(size).ok()?;
+        state.resize(size, 0_u8);
         // SAFETY: the buffer has the size that the library has just told, on the only thread that
         // changes the context.
         let written = unsafe {
@@ -504,8 +546,8 @@ impl Engine for GgufEngine<'_> {
         self.keep(sequence, 0);
         // SAFETY: the library reads within the slice and checks what it reads: the number of
         // cells, their type and their size have to be those of this context. What it can't use it
-        // refuses. Only bytes that an equal engine of ours saved, and that authenticated since,
-        // come here.
+        // refuses. Only bytes that an equal engine of ours saved come here: straight from memory, or
+        // from a file and authenticated since.
         let taken = unsafe {
             self.inner
                 .state_seq_set_data_ext(state, id, LlamaStateSeqFlags::empty())
@@ -521,6 +563,29 @@ impl Engine for GgufEngine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sequence_whose_beginning_was_not_saved_is_cut_only_where_it_is_not_missed() {
+        // All of it is there.
+        assert!(goes_on(0, 999, Some(512), 10) && goes_on(0, 999, None, 10));
+        // What was restored of a thousand tokens with a window of 512: from 488 on.
+        assert!(goes_on(488, 999, Some(512), 1000) && goes_on(488, 999, Some(512), 999));
+        assert!(!goes_on(488, 999, Some(512), 998) && !goes_on(488, 999, Some(512), 100));
+        assert!(goes_on(488, 999, None, 1000), "nothing is cut");
+        // It has gone on since.
+        assert!(goes_on(488, 1999, Some(512), 1500) && !goes_on(488, 1999, None, 1500));
+    }
+
+    #[test]
+    fn a_copy_is_cut_where_what_is_saved_of_the_sequence_suffices() {
+        let copies =
+            |last, window, length| goes_on(restored(0, last, window), last, window, length);
+        assert!(copies(999, None, 10), "all of it is saved");
+        assert!(copies(511, Some(512), 10), "it sees all of it");
+        assert!(copies(999, Some(512), 1000) && copies(999, Some(512), 999));
+        assert!(!copies(999, Some(512), 998) && !copies(999, Some(512), 100));
+        assert_eq!(restored(700, 999, Some(512)), 700);
+    }
 
     #[test]
     fn the_library_is_named_with_the_version_that_is_built_in() {

@@ -196,12 +196,16 @@ pub trait Engine {
         allowed: &dyn Fn(Token) -> bool,
     ) -> Option<Token>;
     /// Keeps the first `length` tokens of a sequence and forgets the rest. Tells how many are
-    /// really kept: some architectures can keep all or nothing.
+    /// really kept: some architectures can keep all or nothing, others not each beginning of what
+    /// was [restored](Self::restore).
     fn keep(&mut self, sequence: usize, length: usize) -> usize;
+    /// Whether what [`Engine::save`] gives of a sequence now can be [kept](Self::keep) to its first
+    /// `length` tokens once it is restored.
+    fn copies(&self, sequence: usize, length: usize) -> bool;
     /// Bytes that [`Engine::save`] would give now.
     fn state_size(&self, sequence: usize) -> usize;
     /// What the engine knows of a sequence, for [`Engine::restore`] of the same model, program and
-    /// configuration. `None`: it can't tell.
+    /// configuration. `None`: it can't tell, or there is no memory for it.
     fn save(&self, sequence: usize) -> Option<Vec<u8>>;
     /// Replaces a sequence by what was saved of one of `tokens` tokens. False: the state is none
     /// for this engine, and the sequence is empty.

@@ -1,9 +1,10 @@
-//! What a GGUF file says of itself, read in the daemon without the native library.
+//! What a GGUF file says of itself, read without the native library.
 //!
-//! The file is hostile input: every count, length and offset in it is checked against a limit
-//! and against the size of the file before it is used, nothing is allocated by a number that
-//! it states, and its numbers are added with overflow in mind. The checks follow llama.cpp's
-//! own reader, so that what passes here is not refused there for its frame.
+//! The file is hostile input, so the daemon has it read by a confined process. Every count, length
+//! and offset in it is checked against a limit and against the size of the file before it is used,
+//! nothing is allocated by a number that it states, and its numbers are added with overflow in mind.
+//! The checks follow llama.cpp's own reader, so that what passes here is not refused there for its
+//! frame.
 //!
 //! Layout (little endian): `GGUF`, version u32 (2 or 3), number of tensors u64, number of
 //! entries u64; entries of key, type u32, value; tensors of name, dimensions u32, sizes u64
@@ -436,10 +437,19 @@ fn describe(
     })
 }
 
-/// A text of the file as it may be shown: one line, bounded, without control characters.
-fn presentable(text: &str) -> String {
+/// Characters that have a text shown otherwise than it stands: of control, and of direction.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// A text of the file as it may be shown: one line, bounded, without hidden characters.
+pub(crate) fn presentable(text: &str) -> String {
     text.chars()
-        .filter(|c| !c.is_control())
+        .filter(|&c| !is_hidden(c))
         .take(128)
         .collect::<String>()
         .trim()

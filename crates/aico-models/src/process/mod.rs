@@ -1,7 +1,8 @@
 //! The model process: `aico modelservice`, started and watched by the daemon.
 //!
-//! Its first line says which of two kinds it is: one with a chat model, or one with a package of
-//! transformers ([`crate::transformers::process`]). This is the first.
+//! Its first line says which of three kinds it is: one with a chat model, one with a package of
+//! transformers ([`crate::transformers::process`]), or one that only looks at what a file says of
+//! itself (`describe`). This is the first.
 //!
 //! It gets all it needs in one line on its standard input ([`launch`]), confines itself
 //! ([`confine`]), joins the bus, loads the model and answers (`serve`). It ends when its
@@ -11,6 +12,7 @@
 //! the confinement of files, which all threads of its driver are then under, and that of calls.
 
 pub mod confine;
+pub(crate) mod describe;
 mod embed;
 pub mod launch;
 mod loading;
@@ -82,6 +84,10 @@ fn run() -> Result<(), Failure> {
         // Why not was told in its own words.
         let done = transformers::process::run(&launch, &mut input);
         confine::leave(if done.is_ok() { 0 } else { TOLD });
+    }
+    if let Some(launch) = describe::launch(&line) {
+        let done = describe::run(&launch, input);
+        confine::leave(if done { 0 } else { TOLD });
     }
     let launch = serde_json::from_slice(&line)
         .ok()

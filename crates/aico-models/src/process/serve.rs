@@ -22,6 +22,9 @@ use super::embed::Embeds;
 use super::launch::{Outcome, Report};
 use super::prompts::{PULSE, Prompts};
 
+/// The purpose of a question that is the person's own, in a conversation of theirs: it may be told how
+/// much of it others begin with alike. The daemon passes it on of no module of another maker.
+const CONVERSATION: &str = "conversation";
 /// Questions for vectors at once: all that may wait in their queue, and some to be told "busy".
 const EMBED_LIMIT: usize = 2 * WAITING;
 
@@ -327,6 +330,8 @@ async fn generate(speaker: Speaker, request: Request) -> Told {
         priority: Priority::try_from(envelope.priority).unwrap_or_default(),
         cache_key,
         prompt: prompt.tokens,
+        own: prompt.own,
+        shares: &*envelope.purpose == CONVERSATION,
         answer_limit: prompt.answer_limit,
         sampling: plan,
         stops,
@@ -361,6 +366,7 @@ fn read(
         tools: question.tools,
         think: question.think,
         effort: question.effort,
+        own_turns: usize::try_from(question.character_turns).unwrap_or(0),
     };
     let turns = prompt::turns(&question.turns);
     let prompt = language.prompt_for(&turns, &asked, question.max_tokens, context);

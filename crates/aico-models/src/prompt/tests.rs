@@ -1,12 +1,17 @@
 use super::*;
 use crate::engine::ModelInfo;
 
-/// One token a byte; `<end>` is a control token.
-struct Bytes(ModelInfo, Vec<String>);
+/// One token a byte; `<end>` is a control token. With `joins`, a colon is one with the line break or
+/// the space behind it.
+struct Bytes {
+    info: ModelInfo,
+    marks: Vec<String>,
+    joins: bool,
+}
 
 impl Vocabulary for Bytes {
     fn info(&self) -> &ModelInfo {
-        &self.0
+        &self.info
     }
     fn tokenize(&self, text: &str) -> Vec<Token> {
         let mut tokens = Vec::new();
@@ -14,7 +19,16 @@ impl Vocabulary for Bytes {
             if index > 0 {
                 tokens.push(Token(256));
             }
-            tokens.extend(part.bytes().map(|byte| Token(i32::from(byte))));
+            for byte in part.bytes() {
+                let colon = Token(i32::from(b':'));
+                match byte {
+                    b'\n' | b' ' if self.joins && tokens.last() == Some(&colon) => {
+                        tokens.pop();
+                        tokens.push(Token(300 + i32::from(byte)));
+                    }
+                    _ => tokens.push(Token(i32::from(byte))),
+                }
+            }
         }
         tokens
     }
@@ -40,11 +54,15 @@ impl Vocabulary for Bytes {
         Some(Token(257))
     }
     fn marks(&self) -> &[String] {
-        &self.1
+        &self.marks
     }
 }
 
 fn language() -> Language {
+    language_that(false)
+}
+
+fn language_that(joins: bool) -> Language {
     let info = ModelInfo {
         template: Some(
             "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}<end>{% endfor %}a:".into(),
@@ -54,7 +72,8 @@ fn language() -> Language {
         trained_context: 0,
         longest_piece: 1,
     };
-    Language::new(Arc::new(Bytes(info, vec!["<end>".into()]))).unwrap()
+    let marks = vec!["<end>".into()];
+    Language::new(Arc::new(Bytes { info, marks, joins })).unwrap()
 }
 
 fn text(prompt: &Prompt) -> String {
@@ -155,4 +174,50 @@ fn unanswered_messages_in_a_row_are_one_exchange() {
     turns.insert(2, Turn::new(Role::User, "more"));
     let ranges = exchanges(&turns);
     assert_eq!(ranges, vec![(0, 4), (4, 6), (6, 7)]);
+}
+
+#[test]
+fn what_is_a_characters_own_ends_before_the_persons_first_letter() {
+    let language = language();
+    let own = |turns: &[Turn], own_turns, context| {
+        let asked = Asked {
+            own_turns,
+            ..Asked::default()
+        };
+        let prompt = language.prompt_for(turns, &asked, 16, context).unwrap();
+        text(&prompt)[..prompt.own].to_owned()
+    };
+    let told = |said: &str| {
+        let mut turns = conversation(1);
+        turns[3].text = said.to_owned();
+        turns
+    };
+    // With what is asked, and with one letter of what it is compared with.
+    for said in ["last", "a", "1", "a1", "", "\n\n", " "] {
+        assert_eq!(own(&told(said), 1, 200), "|s:S|u:", "{said}");
+        assert_eq!(own(&told(said), 3, 200), "|s:S|u:q000|a:r000|u:", "{said}");
+        assert_eq!(own(&told(said), 0, 200), "");
+    }
+    // Where the examples had to go, nothing is: what is shared tells of no conversation's length.
+    assert_eq!(own(&told("q000"), 3, 14 + 16 + 3), "");
+    // There has to be something else.
+    assert_eq!(own(&told("last"), 4, 200), "");
+    assert_eq!(own(&told("last"), 5, 200), "");
+}
+
+#[test]
+fn how_much_is_a_characters_own_tells_nothing_of_what_is_said() {
+    let language = language_that(true);
+    let own = |said: &str| {
+        let mut turns = conversation(1);
+        turns[3].text = said.to_owned();
+        let asked = Asked {
+            own_turns: 3,
+            ..Asked::default()
+        };
+        let prompt = language.prompt_for(&turns, &asked, 16, 200).unwrap();
+        prompt.own
+    };
+    let all = ["last", "", "\n", "\nlast", " last"].map(own);
+    assert_eq!(all, ["|s:S|u:q000|a:r000|u".len(); 5]);
 }

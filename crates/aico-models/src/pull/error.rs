@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aico_contracts::v1::Fault;
@@ -111,6 +111,14 @@ pub enum PullError {
         /// The file where it was here before: it stays. What was downloaded is removed.
         kept: Option<PathBuf>,
     },
+    /// The right bytes, but nothing came of reading them as a model.
+    #[error("the file could not be read as a model")]
+    Unread {
+        /// Why not.
+        fault: Box<Fault>,
+        /// The file where it is in its place.
+        kept: Option<PathBuf>,
+    },
     /// The catalogue names another file now.
     #[error("the catalogue names another file under this name now")]
     Changed,
@@ -160,12 +168,15 @@ impl PullError {
         }
     }
 
-    /// From what a look at a file said that has the right bytes. `kept` is as in
-    /// [`PullError::NotAModel`].
+    /// From what a look at a file said that has the right bytes. `kept`: it is in its place already.
     pub(super) fn look(error: AddError, kept: Option<PathBuf>) -> Self {
         match error {
             // Nothing is known of what it holds.
             AddError::Missing { path, source } => Self::disk(path, source),
+            error @ AddError::Unread { .. } => Self::Unread {
+                fault: Box::new(error.to_fault()),
+                kept,
+            },
             error => Self::NotAModel {
                 fault: error.to_fault(),
                 kept,
@@ -263,6 +274,7 @@ impl PullError {
                         path.display()
                     ))
             }
+            Self::Unread { fault, kept } => unread(fault, kept.as_deref()),
             Self::Changed => Fault::conflict("The catalogue has changed")
                 .with_detail(detail)
                 .with_what_to_do("What was downloaded of the old file is removed. Ask again."),
@@ -296,6 +308,20 @@ impl PullError {
     }
 }
 
+/// The fault of a file that could not be read, and lies in its place where that is `kept`.
+fn unread(fault: &Fault, kept: Option<&Path>) -> Fault {
+    let stays = kept.map_or_else(
+        || "What was downloaded is kept.".to_owned(),
+        |path| format!("{} stays as it is.", path.display()),
+    );
+    let then = match &*fault.code {
+        // It was no file that failed.
+        "model-failed" => &*fault.what_to_do,
+        _ => "Ask for it again later, or choose another model.",
+    };
+    fault.clone().with_what_to_do(format!("{stays} {then}"))
+}
+
 /// Bytes as people read them.
 pub(super) fn gigabytes(bytes: u64) -> String {
     match bytes {
@@ -320,6 +346,7 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::heads::Unread;
 
     #[test]
     fn each_says_what_happened_and_what_to_do() {
@@ -365,6 +392,22 @@ mod tests {
                 "{}",
                 fault.detail
             );
+        }
+        for (source, advice) in [
+            (Unread::Start, "`aico doctor`"),
+            (Unread::Killed, "Close other programs"),
+            (Unread::Ended, "Ask for it again later"),
+        ] {
+            for (kept, stays) in [
+                (None, "What was downloaded is kept."),
+                (Some("tiny.gguf".into()), "tiny.gguf stays as it is."),
+            ] {
+                let path = "tiny.gguf".into();
+                let source = source.clone();
+                let fault = PullError::look(AddError::Unread { path, source }, kept).to_fault();
+                let told = &fault.what_to_do;
+                assert!(told.starts_with(stays) && told.contains(advice), "{fault}");
+            }
         }
         let full = PullError::disk("x", io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(full, PullError::Full { free: None, .. }));

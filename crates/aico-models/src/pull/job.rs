@@ -14,7 +14,7 @@ use super::net::{Limits, Net, Proxy, Resolve, Tls};
 use super::partial::{self, Partial};
 use super::space;
 use super::url::Url;
-use crate::supervisor::files;
+use crate::supervisor::heads::Heads;
 
 /// Longest wait that a server may ask for.
 const ASKED_WAIT: Duration = Duration::from_secs(300);
@@ -27,8 +27,8 @@ const SPARE: u64 = 64 << 20;
 #[derive(Clone)]
 pub(super) struct Job {
     pub(super) entry: Entry,
-    /// It has to be a model that can be run.
-    pub(super) model: bool,
+    /// It has to be a model that can be run: what looks whether it is one.
+    pub(super) heads: Option<Heads>,
     /// Where unfinished downloads are.
     pub(super) folder: PathBuf,
     /// Where the file is in the end.
@@ -290,22 +290,21 @@ impl Job {
 
     /// The bytes are those of the catalogue. Whether they are a model is another question.
     async fn finish(&self, partial: Arc<Partial>) -> Result<(), PullError> {
-        let target = self.target.clone();
         // A program is none, and a file of a package is looked at by the process that will run it,
         // and by no other.
-        let looks = self.model && self.entry.package.is_none();
-        let looked = tokio::task::spawn_blocking(move || {
-            if looks {
-                // It is hostile input; see `crate::gguf`.
-                files::look(partial.path()).map_err(|error| PullError::look(error, None))?;
+        if let (Some(heads), None) = (&self.heads, &self.entry.package)
+            && let Err(error) = heads.look(partial.path()).await
+        {
+            let error = PullError::look(error, None);
+            if matches!(error, PullError::NotAModel { .. }) {
+                drop(partial);
+                self.remove().await?;
             }
-            partial.finish(&target)
-        });
-        let done = looked.await.map_err(|_| PullError::Broken)?;
-        if matches!(done, Err(PullError::NotAModel { .. })) {
-            self.remove().await?;
+            return Err(error);
         }
-        done
+        let target = self.target.clone();
+        let done = tokio::task::spawn_blocking(move || partial.finish(&target));
+        done.await.map_err(|_| PullError::Broken)?
     }
 }
 

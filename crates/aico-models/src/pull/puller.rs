@@ -26,7 +26,8 @@ use super::net::Tls;
 use super::note::{self, Wanted};
 use super::package::{self, Packages};
 use super::{partial, tell};
-use crate::supervisor::{MANAGER, ModelRegistryStore, Order, files};
+use crate::supervisor::heads::Heads;
+use crate::supervisor::{MANAGER, ModelRegistryStore, Order};
 use crate::transformers::package::is_name;
 
 /// Most downloads that run or wait.
@@ -53,6 +54,7 @@ struct Running {
 pub(crate) struct Puller {
     config: PullConfig,
     registry: Arc<dyn ModelRegistryStore>,
+    heads: Heads,
     /// Context and sequences that the model process is started with.
     engine: (u32, u32),
     /// To the manager.
@@ -81,7 +83,7 @@ struct Topics {
 impl Puller {
     pub(crate) fn new(
         bus: &Bus,
-        registry: Arc<dyn ModelRegistryStore>,
+        (registry, heads): (Arc<dyn ModelRegistryStore>, Heads),
         config: PullConfig,
         engine: (u32, u32),
         orders: mpsc::Sender<Order>,
@@ -99,6 +101,7 @@ impl Puller {
         Ok(Self {
             config,
             registry,
+            heads,
             engine,
             orders,
             topics,
@@ -244,7 +247,7 @@ impl Puller {
         let stop = self.stop.child_token();
         let job = Job {
             entry: pull.entry.clone(),
-            model: true,
+            heads: Some(self.heads.clone()),
             folder: self.folder(),
             target: pull.here.clone().unwrap_or_else(|| self.target(&name)),
             fetch: pull.here.is_none(),
@@ -324,11 +327,14 @@ impl Puller {
             return Ok(());
         }
         let target = pull.here.clone().unwrap_or(target);
-        let looked = tokio::task::spawn_blocking(move || {
-            // What is downloaded is looked at before it is put here.
-            files::look(&target).map_err(|error| PullError::look(error, Some(target)))
-        });
-        let mut record = looked.await.map_err(|_| PullError::Broken)??;
+        // What is downloaded is looked at before it is put here.
+        let looked = tokio::select! {
+            biased;
+            // The note stays, as of one that is not done.
+            () = self.stop.cancelled() => return Err(PullError::Stopped),
+            looked = self.heads.look(&target) => looked,
+        };
+        let mut record = looked.map_err(|error| PullError::look(error, Some(target)))?;
         record.sha256 = Some(pull.entry.sha256);
         name.clone_into(&mut record.name);
         let known = self.registry.list().await?;

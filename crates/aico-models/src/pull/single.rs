@@ -97,7 +97,7 @@ impl Wanted {
         let meter = Arc::new(Meter::new(self.size));
         let job = Job {
             entry: self.entry(),
-            model: false,
+            heads: None,
             fetch: true,
             folder,
             target,

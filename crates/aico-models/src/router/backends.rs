@@ -162,6 +162,8 @@ impl Engine {
                 // What it did not have it may have now.
                 inner.changes = changes;
                 inner.left_out.clear();
+                // It may have been installed: how the one before it failed says nothing any more.
+                inner.breaker.succeeded();
             } else if inner.listed.is_some_and(fresh) {
                 return;
             }
@@ -400,7 +402,83 @@ fn message(model: &Model, offered: &Offered, chosen: Option<&Model>) -> v1::Mode
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::backend::{Embedded, Item, Reach};
+
+    /// Fails like this until it is installed.
+    struct Late {
+        error: BackendError,
+        changes: AtomicU64,
+    }
+
+    #[async_trait]
+    impl Backend for Late {
+        fn name(&self) -> &str {
+            "ollama"
+        }
+        fn reach(&self) -> Reach {
+            Reach::Machine
+        }
+        fn changes(&self) -> u64 {
+            self.changes.load(Ordering::Relaxed)
+        }
+        fn was_installed(&self) {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        async fn models(&self) -> Result<Vec<Offered>, BackendError> {
+            if self.changes() == 0 {
+                return Err(self.error.clone());
+            }
+            Ok(vec![Offered {
+                name: "qwen3:8b".to_owned(),
+                ..Offered::default()
+            }])
+        }
+        async fn generate(
+            &self,
+            _: &Asker,
+            _: &str,
+            _: &v1::Generate,
+            _: mpsc::Sender<Item>,
+        ) -> Result<v1::GeneratedEnd, BackendError> {
+            Err(BackendError::ModelMissing)
+        }
+        async fn embed(&self, _: &Asker, _: &str, _: &[String]) -> Result<Embedded, BackendError> {
+            Err(BackendError::ModelMissing)
+        }
+        async fn unload(&self, _: &str) -> Result<(), BackendError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_installed_is_listed_though_it_was_left_alone() {
+        let address = "127.0.0.1:9".to_owned();
+        let absent = BackendError::NotInstalled { address };
+        // The one before it may have been here, and broken.
+        for error in [absent, BackendError::NotStarted] {
+            let late = Arc::new(Late {
+                error,
+                changes: AtomicU64::new(0),
+            });
+            let backends = Backends::new([Arc::clone(&late) as Arc<dyn Backend>]);
+            let listed = || backends.wanted("qwen3:8b", Capability::Chat).len();
+            for _ in 0..3 {
+                backends.refresh(Duration::ZERO).await;
+            }
+            let circuit = backends.0[0].circuit();
+            assert!(matches!(circuit, Circuit::Open { .. }), "{circuit:?}");
+            assert_eq!(listed(), 0);
+            late.was_installed();
+            backends.refresh(Duration::from_secs(3600)).await;
+            assert_eq!(listed(), 1);
+        }
+    }
 
     #[test]
     fn ids_are_the_same_for_the_same_names_and_differ_otherwise() {

@@ -90,7 +90,7 @@ impl Breaker {
         }
     }
 
-    /// It answered.
+    /// It answered, or may be another one by now.
     pub fn succeeded(&mut self) {
         *self = Self::default();
     }

@@ -10,12 +10,13 @@
 //!   one alone that fails.
 //! - `passing`: one question, from its coming to its end.
 //! - `activity`: the figures; those of questions that others answer too: for vectors, and to the
-//!   packages for texts (`packages`).
+//!   packages for texts (`packages`). `histogram` counts those that metrics tell.
 
 mod activity;
 mod backends;
 mod breaker;
 pub(crate) mod gate;
+mod histogram;
 pub(crate) mod packages;
 mod passing;
 pub mod table;
@@ -32,13 +33,14 @@ use aico_contracts::v1::{self, Empty, Fault};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use activity::Activity;
 pub use backends::{Backends, id_of};
 pub use breaker::{Breaker, Circuit};
 
 use crate::backend::InMemory;
 use crate::supervisor::MemoryProbe;
 pub(crate) use activity::Ticket;
-use activity::{Activity, EVERY, Loaded, now_ms};
+use activity::{EVERY, Loaded, now_ms};
 pub(crate) use backends::Model as BackendModel;
 use table::Table;
 
@@ -93,7 +95,8 @@ pub struct Topics {
 }
 
 impl Router {
-    /// For these programs beside us, with so many models of our own in memory at most.
+    /// For these programs beside us, with so many models of our own in memory at most. The figures
+    /// go on where they were.
     #[must_use]
     pub fn new(
         client: Client,
@@ -101,14 +104,15 @@ impl Router {
         memory: Arc<dyn MemoryProbe>,
         most_loaded: u32,
         guard: Guard,
+        activity: Activity,
     ) -> Self {
         Self {
             client,
             table: Table::default(),
             backends,
             chosen: Chosen::default(),
-            packages: packages::Packages::default(),
-            activity: Activity::default(),
+            packages: packages::Packages::new(activity.clone()),
+            activity,
             memory,
             most_loaded,
             guard,
@@ -134,6 +138,7 @@ impl Router {
     pub async fn run(self, mut topics: Topics) {
         let mut sample = tokio::time::interval(EVERY);
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sampling: Option<tokio::task::JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 Some(request) = topics.generate.recv() => {
@@ -151,10 +156,13 @@ impl Router {
                 Some(request) = topics.activity.recv() => {
                     tokio::spawn(self.clone().tell_activity(request));
                 }
+                // One after the other: what is read late would be noted over what was read since.
                 _ = sample.tick() => {
-                    let router = self.clone();
-                    // It reads files of the system.
-                    tokio::task::spawn_blocking(move || router.sample());
+                    if sampling.as_ref().is_none_or(|before| before.is_finished()) {
+                        let router = self.clone();
+                        // It reads files of the system.
+                        sampling = Some(tokio::task::spawn_blocking(move || router.sample()));
+                    }
                 }
                 else => return,
             }
@@ -223,6 +231,27 @@ impl Router {
         question: &v1::Envelope,
     ) -> Ticket {
         self.activity.begin(model, name, engine, question)
+    }
+
+    /// It ends: nobody waits any more, and who asked what is forgotten. The sums stay.
+    pub(crate) fn ends(&self) {
+        self.activity.wait_outside(&[]);
+        self.activity.forget_requests();
+    }
+
+    /// Forgets who this person was.
+    pub(crate) fn forget(&self, person: PersonId) {
+        self.activity.forget(person);
+    }
+
+    /// A process of ours has this model in memory, and is ready.
+    pub(crate) fn loaded(&self, model: ModelId, name: &str) {
+        self.activity.loaded(model, name, "");
+    }
+
+    /// Who waits for models of our own engine before their questions come here.
+    pub(crate) fn wait_outside(&self, all: &[(ModelId, &str, u32)]) {
+        self.activity.wait_outside(all);
     }
 
     fn slot_of(&self, id: Uuid) -> Option<u32> {

@@ -9,6 +9,7 @@ use aico_contracts::v1::model_state::Status;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::activity::Activity;
 use super::backends;
 
 /// What runs them, as it is shown.
@@ -16,7 +17,10 @@ pub(crate) const ENGINE: &str = "transformers";
 
 /// Those that are in memory, or can't be. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Packages(Arc<Mutex<HashMap<ModelId, Package>>>);
+pub(crate) struct Packages {
+    all: Arc<Mutex<HashMap<ModelId, Package>>>,
+    activity: Activity,
+}
 
 /// How one of them is.
 #[derive(Clone)]
@@ -36,9 +40,17 @@ pub(crate) fn id_of(name: &str) -> ModelId {
 }
 
 impl Packages {
+    /// Their loads are counted there.
+    pub(super) fn new(activity: Activity) -> Self {
+        Self {
+            all: Arc::default(),
+            activity,
+        }
+    }
+
     /// Notes how a package is.
     pub(crate) fn put(&self, name: &str, status: Status, process_id: u32) {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         if status == Status::Stopped {
             all.remove(&id_of(name));
             return;
@@ -49,19 +61,23 @@ impl Packages {
             process_id,
             idle_until: None,
         };
-        all.insert(id_of(name), package);
+        let before = all.insert(id_of(name), package);
+        let was_ready = before.is_some_and(|before| before.status == Status::Ready);
+        if status == Status::Ready && !was_ready {
+            self.activity.loaded(id_of(name), name, ENGINE);
+        }
     }
 
     /// Notes when a package goes unless somebody asks it.
     pub(crate) fn rests(&self, name: &str, until: Option<Instant>) {
-        if let Some(package) = self.0.lock().get_mut(&id_of(name)) {
+        if let Some(package) = self.all.lock().get_mut(&id_of(name)) {
             package.idle_until = until;
         }
     }
 
     /// All that are not stopped.
     pub(crate) fn all(&self) -> Vec<(ModelId, Package)> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         all.iter()
             .map(|(id, package)| (*id, package.clone()))
             .collect()

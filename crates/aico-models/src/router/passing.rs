@@ -1,6 +1,6 @@
 //! One question to a model, from its coming to its end.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aico_bus::{Request, RequestError, Responder};
@@ -8,7 +8,7 @@ use aico_contracts::Payload;
 use aico_contracts::ids::PersonId;
 use aico_contracts::topics::{self, slot_verb as verb};
 use aico_contracts::v1::generated::Item as Piece;
-use aico_contracts::v1::{self, Fault, Generated, GeneratedEnd};
+use aico_contracts::v1::{self, Envelope, Fault, Generated, GeneratedEnd};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -28,6 +28,13 @@ const CANCELLED: Duration = Duration::from_secs(2);
 struct Named {
     #[prost(bytes = "vec", tag = "6")]
     model: Vec<u8>,
+    #[prost(uint32, tag = "11")]
+    character_turns: u32,
+}
+
+/// Whether a module of another maker says this: the bus gives each a name that begins so.
+fn is_of_a_module(envelope: &Envelope) -> bool {
+    envelope.sender.starts_with("module:")
 }
 
 fn of(item: Piece) -> Generated {
@@ -42,10 +49,21 @@ impl Router {
             false => None,
         };
         // What can't be read is refused in the words of whoever would have read it.
-        let Some(Named { model }) = named else {
+        let Some(Named {
+            model,
+            character_turns,
+        }) = named
+        else {
             let refused = request.decode::<v1::Generate>().err();
             return request.fault(refused.unwrap_or_else(|| Fault::invalid("It can't be read")));
         };
+        if character_turns > 0 && is_of_a_module(envelope) {
+            // What is read of it would be shared between persons, and outlast the one whose it is.
+            return request.fault(
+                Fault::invalid("A module can't say which turns are those of AICO's own characters")
+                    .with_what_to_do("Leave `character_turns` out."),
+            );
+        }
         let named = match asked_model(&model) {
             Ok(named) => named,
             Err(fault) => return request.fault(fault),
@@ -82,12 +100,18 @@ impl Router {
         let mut ticket = self.activity.begin(slot.model, &slot.name, "", &envelope);
         let _running = Running::note(self, &envelope.id, slot.number);
         let topic = topics::slot(slot.number, verb::GENERATE);
-        let asked = self.client.pass_on::<Generated>(&envelope, &topic).await;
+        let mut passed = Arc::clone(&envelope);
+        if is_of_a_module(&envelope) {
+            // Whatever it says that it asks for: the person's own questions may be told more.
+            Arc::make_mut(&mut passed).purpose = "".into();
+        }
+        let asked = self.client.pass_on::<Generated>(&passed, &topic).await;
         let mut answer = match asked {
             Ok(answer) => answer,
             Err(RequestError::NobodyServes { .. }) => {
-                ticket.refused("model-changed");
-                return request.fault(changed());
+                let fault = changed();
+                ticket.put_anew(&fault.code);
+                return request.fault(fault);
             }
             Err(error) => return end_badly(request.stream(), ticket, error),
         };
@@ -107,8 +131,9 @@ impl Router {
                     }
                     next = answer.next() => next,
                     () = self.table.until_it_gives_way(slot, priority), if waits => {
-                        ticket.refused("model-changed");
-                        return back.fault(changed());
+                        let fault = changed();
+                        ticket.put_anew(&fault.code);
+                        return back.fault(fault);
                     }
                 },
                 Some(until) => match tokio::time::timeout_at(until, answer.next()).await {

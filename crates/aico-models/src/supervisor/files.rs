@@ -1,15 +1,15 @@
-//! Model files: looking at one that is added, and at one that is about to run.
+//! Model files: what is told of one that is added, and looking at one that is about to run. What a
+//! file says of itself is read elsewhere ([`heads`](super::heads)).
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use aico_contracts::ids::ModelId;
 use aico_contracts::v1::Fault;
 
+use super::heads::Unread;
 use super::registry::{Adapter, ModelRecord};
 use crate::disk;
-use crate::gguf::lora::{self, LoraError};
-use crate::gguf::{Description, GgufError};
+use crate::process::describe::Refusal;
 use crate::process::launch::Failure;
 
 /// Why a file can't be added.
@@ -37,7 +37,7 @@ pub enum AddError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: GgufError,
+        source: Refusal,
     },
     /// A model for other work.
     #[error("{path} holds a model ({architecture}) that neither converses nor makes vectors")]
@@ -54,7 +54,16 @@ pub enum AddError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: LoraError,
+        source: Refusal,
+    },
+    /// Nothing came of reading it.
+    #[error("{path} could not be read as a model")]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Unread,
     },
 }
 
@@ -75,13 +84,13 @@ impl AddError {
             Self::Path(_) => not(format!("{self}."))
                 .with_what_to_do("Rename the file or its folder to plain letters."),
             Self::NotAModel {
-                source: GgufError::Split(files),
+                source: Refusal::Split(files),
                 ..
             } => not(format!("The model is split into {files} files.")).with_what_to_do(
                 "Merge them with `llama-gguf-split --merge`, then add the result.",
             ),
             Self::NotAModel {
-                source: source @ GgufError::Cut(..),
+                source: source @ Refusal::Cut(_),
                 ..
             } => Fault::new("model-damaged", "The model file is not whole")
                 .with_detail(format!("{source}."))
@@ -90,7 +99,7 @@ impl AddError {
             Self::Speechless { .. } => not(format!("{self}.")).with_what_to_do(choose),
             Self::NoAdapter {
                 path,
-                source: source @ LoraError::File(GgufError::Cut(..)),
+                source: source @ Refusal::Cut(_),
             } => Fault::new("model-damaged", "The file of the adapter is not whole")
                 .with_detail(format!("{}: {source}.", path.display()))
                 .with_what_to_do("Download it again."),
@@ -102,88 +111,32 @@ impl AddError {
                          convert_lora_to_gguf.py of llama.cpp makes one of other files.",
                     )
             }
+            Self::Unread { source, .. } => {
+                let fault = |code| {
+                    Fault::new(code, "The file could not be read as a model")
+                        .with_detail(format!("{self}: {source}."))
+                };
+                match source {
+                    Unread::Start | Unread::NotSetUp => fault("model-failed").with_what_to_do(
+                        "If AICO was replaced while it ran, start it again; `aico doctor` tells \
+                         more.",
+                    ),
+                    Unread::Killed => fault("model-failed").with_what_to_do(
+                        "Close other programs if memory is short, then try again.",
+                    ),
+                    Unread::Ended | Unread::TooSlow(_) | Unread::Strange => fault("not-a-model")
+                        .with_what_to_do(
+                            "It may be damaged, or made to do harm: choose another file of this \
+                             model, or download it again from a source that you trust.",
+                        ),
+                }
+            }
         }
     }
 }
 
-/// Looks at a file and describes it as a new record, not active.
-///
-/// # Errors
-/// When it is not there or no model. Blocks.
-pub fn look(path: &Path) -> Result<ModelRecord, AddError> {
-    let (path, metadata) = found(path)?;
-    let about = match Description::of_file(&path) {
-        Ok(about) => about,
-        Err(GgufError::Io(source)) => return Err(AddError::Missing { path, source }),
-        Err(source) => return Err(AddError::NotAModel { path, source }),
-    };
-    if !about.speaks() && !about.pooling {
-        return Err(AddError::Speechless {
-            path,
-            architecture: about.architecture,
-        });
-    }
-    let stem = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned());
-    let name = if about.name.is_empty() {
-        stem.unwrap_or_default()
-    } else {
-        about.name
-    };
-    Ok(ModelRecord {
-        id: ModelId::new(),
-        name,
-        size: about.size,
-        modified_ns: modified_ns(&metadata),
-        sha256: None,
-        architecture: about.architecture,
-        parameters: about.parameters,
-        quantization: about.quantization,
-        context_length: about.context_length,
-        bytes_per_token: about.bytes_per_token,
-        license: about.license,
-        starter: false,
-        active: false,
-        pinned: false,
-        adapter: None,
-        path,
-    })
-}
-
-/// The same of a file and the adapter that changes it: a model of its own. Reads all of the adapter.
-///
-/// # Errors
-/// When one of them is not there, the file is no model, or the adapter not one for it. Blocks.
-pub fn look_adapted(path: &Path, adapter: &Path) -> Result<ModelRecord, AddError> {
-    let mut record = look(path)?;
-    let (path, metadata) = found(adapter)?;
-    match lora::check(&path, &record.path) {
-        Ok(()) => {}
-        Err(LoraError::File(GgufError::Io(source))) => {
-            return Err(AddError::Missing { path, source });
-        }
-        Err(source) => return Err(AddError::NoAdapter { path, source }),
-    }
-    let hashed = std::fs::File::open(&path).and_then(|mut file| crate::process::hash(&mut file));
-    let sha256 = match hashed {
-        Ok(hash) => hash,
-        Err(source) => return Err(AddError::Missing { path, source }),
-    };
-    if let Some(stem) = path.file_stem() {
-        record.name = format!("{} + {}", record.name, stem.to_string_lossy());
-    }
-    record.adapter = Some(Adapter {
-        size: metadata.len(),
-        modified_ns: modified_ns(&metadata),
-        sha256,
-        path,
-    });
-    Ok(record)
-}
-
-/// Where a file really is.
-fn found(path: &Path) -> Result<(PathBuf, std::fs::Metadata), AddError> {
+/// Where a file really is. Blocks, shortly.
+pub(super) fn found(path: &Path) -> Result<(PathBuf, std::fs::Metadata), AddError> {
     let missing = |source| AddError::Missing {
         path: path.to_owned(),
         source,
@@ -199,7 +152,7 @@ fn found(path: &Path) -> Result<(PathBuf, std::fs::Metadata), AddError> {
     }
 }
 
-fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
+pub(super) fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
     let since = metadata
         .modified()
         .ok()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aico_bus::link::Listener;
-use aico_bus::{Bus, Client, Identity, Requests};
+use aico_bus::{Bus, Client, Identity, Request, Requests};
 use aico_contracts::ids::ModelId;
 use aico_contracts::topics;
 use aico_contracts::v1::model_state::Status;
@@ -20,12 +20,14 @@ use super::ending::{GRACE, Leaving};
 use super::ends::Ends;
 use super::files::{self, Presence};
 use super::graphics::Graphics;
+use super::heads::Heads;
 use super::places::Entrance;
 use super::prepare::Wish;
 use super::registry::{ModelRecord, ModelRegistryStore};
 use super::room::Awaited;
 use super::slot::{Due, Heard, Parts, Slot};
 use super::{MANAGER, ManagerConfig, ManagerError, Order, StartWhen, scratch, transformers};
+use crate::backend::Capability;
 use crate::clock;
 use crate::process::launch::Control;
 use crate::router::{BackendModel, Router, Topics as Routed};
@@ -38,6 +40,7 @@ const PREPARED_AT_ONCE: usize = 4 * transformers::AT_ONCE;
 pub(super) struct Manager {
     pub(super) parts: Arc<Parts>,
     pub(super) registry: Arc<dyn ModelRegistryStore>,
+    pub(super) heads: Heads,
     pub(super) router: Router,
     topics: Topics,
     inbox: mpsc::Receiver<Order>,
@@ -54,6 +57,8 @@ pub(super) struct Manager {
     pub(super) beside: Option<(Instant, v1::ModelState)>,
     /// Transfers of prompts.
     pub(super) transfers: JoinSet<()>,
+    /// The model that is being added: its file is looked at.
+    pub(super) looking: JoinSet<Looked>,
     /// Processes that are being ended, and what they are.
     pub(super) endings: JoinSet<()>,
     pub(super) leaving: HashMap<task::Id, Leaving>,
@@ -77,6 +82,8 @@ pub(super) struct Manager {
 }
 
 pub(super) type Hashed = (ModelId, [u8; 32]);
+/// Who adds a file, what it was found to be, and what that is good for.
+pub(super) type Looked = (Request, Result<(ModelRecord, Vec<Capability>), Fault>);
 
 struct Topics {
     list: Requests,
@@ -113,6 +120,7 @@ impl Manager {
         bus: &Bus,
         listener: Arc<Listener>,
         registry: Arc<dyn ModelRegistryStore>,
+        heads: Heads,
         config: ManagerConfig,
         launcher: Arc<dyn Launcher>,
         inbox: mpsc::Receiver<Order>,
@@ -134,6 +142,7 @@ impl Manager {
             Arc::clone(&config.memory),
             config.loaded.max(1),
             config.guard,
+            config.activity.clone(),
         );
         let routed = router.serve()?;
         let (hangs, hung) = mpsc::channel(4);
@@ -148,6 +157,7 @@ impl Manager {
                 hung: hangs,
             }),
             registry,
+            heads,
             router,
             topics,
             inbox,
@@ -158,6 +168,7 @@ impl Manager {
             nothing: None,
             beside: None,
             transfers: JoinSet::new(),
+            looking: JoinSet::new(),
             endings: JoinSet::new(),
             leaving: HashMap::new(),
             awaited: None,
@@ -217,7 +228,16 @@ impl Manager {
                     self.gone(id).await;
                 }
                 Some(request) = self.topics.list.recv() => self.list(request),
-                Some(request) = self.topics.add.recv() => self.add(request).await,
+                // One after the other. Reading a hostile file takes as long as it may, and
+                // everything else goes on.
+                Some(request) = self.topics.add.recv(), if self.looking.is_empty() => {
+                    self.add(request);
+                }
+                Some(looked) = self.looking.join_next() => {
+                    if let Ok((request, looked)) = looked {
+                        self.added(request, looked).await;
+                    }
+                }
                 Some(request) = self.topics.choose.recv() => self.choose(request).await,
                 Some(request) = self.topics.remove.recv() => self.remove(request).await,
                 Some(request) = self.topics.pin.recv() => self.pin(request).await,
@@ -242,6 +262,7 @@ impl Manager {
                         }
                     }
                     Some(Order::Forget(person)) => {
+                        self.router.forget(person);
                         for slot in &mut self.slots {
                             slot.say(&Control::Forget(person)).await;
                         }
@@ -267,8 +288,10 @@ impl Manager {
         self.all_gone().await;
         // They hold keys.
         self.transfers.shutdown().await;
+        self.looking.shutdown().await;
         self.beside = None;
         self.tell();
+        self.router.ends();
         if let Some(done) = done {
             let _nobody_waits = done.send(());
         }
@@ -321,9 +344,15 @@ impl Manager {
         let Some(slot) = self.slot_mut(number) else {
             return;
         };
-        match slot.hear(&parts, news).await {
+        let before = slot.status;
+        let heard = slot.hear(&parts, news).await;
+        let (status, id, name) = (slot.status, slot.model.id, slot.model.name.clone());
+        if status == Status::Ready && before != Status::Ready {
+            self.router.loaded(id, &name);
+        }
+        match heard {
             Heard::HasToEnd(grace) => self.end_failed(number, grace),
-            Heard::Nothing if slot.status == Status::Failed => self.leave_out(number),
+            Heard::Nothing if status == Status::Failed => self.leave_out(number),
             Heard::Nothing => {}
         }
     }

@@ -8,10 +8,13 @@ mod system;
 use std::time::Duration;
 
 use super::registry::ModelRecord;
+use crate::batch::SHARED_BYTES;
 use crate::engine::DEFAULT_CONTEXT;
 
 /// What the process needs beside weights and context.
 const OVERHEAD: u64 = 128 << 20;
+/// Tokens of characters' prompts that it keeps beside its context, where they are not too large.
+const SHARED_TOKENS: u64 = 2048;
 
 /// Bytes that running this model takes, as far as the file tells.
 #[must_use]
@@ -48,7 +51,10 @@ pub fn need_of(
     };
     let tokens = u64::from(context.min(trained)) * u64::from(sequences);
     let cache = tokens.saturating_mul(bytes_per_token);
-    size.saturating_add(cache).saturating_add(OVERHEAD)
+    let shared = bytes_per_token.saturating_mul(SHARED_TOKENS);
+    size.saturating_add(cache)
+        .saturating_add(shared.min(SHARED_BYTES as u64))
+        .saturating_add(OVERHEAD)
 }
 
 /// Where the figures come from. Tests make them up.
@@ -113,6 +119,16 @@ pub(super) fn gib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_characters_counts_as_well() {
+        let beside = |bytes_per_token: u64| {
+            let all = need_of(1 << 30, 8192, bytes_per_token, 4096, 2);
+            (all - (1 << 30) - OVERHEAD - 2 * 4096 * bytes_per_token) >> 20
+        };
+        // Of a small one, and of one of eight billion parameters.
+        assert_eq!((beside(0), beside(5120), beside(147_456)), (0, 10, 256));
+    }
 
     #[test]
     fn a_process_is_told_with_its_memory_and_its_time() {

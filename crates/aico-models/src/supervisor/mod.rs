@@ -8,6 +8,7 @@
 //! on every change. Each model in memory is a `slot` with a process, timers and kept prompts of its
 //! own; what one of them does is nothing to the others. Who goes to make room for another, `room`
 //! decides, for the packages of `transformers` too. Questions go through the [`router`](crate::router).
+//! What a model file says of itself, processes of their own read (`heads`).
 //!
 //! A model is computed on a graphics device where one is wanted and can be had (`graphics`), and on
 //! the processor otherwise.
@@ -25,6 +26,7 @@ pub(crate) mod files;
 mod graphics;
 #[cfg(target_os = "linux")]
 mod group;
+pub(crate) mod heads;
 mod installed;
 mod keeper;
 mod leave;
@@ -47,6 +49,7 @@ mod telling;
 mod tests;
 mod transformers;
 mod vectors;
+mod waiters;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,9 +71,10 @@ pub use registry::{Adapter, Choice, MIGRATIONS, ModelRecord, ModelRegistryStore,
 use crate::gpu::GpuConfig;
 use crate::prompt_cache::PromptCache;
 use crate::pull::{Packages, PullConfig, Puller};
-use crate::router::{Backends, Guard};
+use crate::router::{Activity, Backends, Guard};
 use crate::starter::{Embedded, StarterError};
 use child::Starter;
+use heads::{Heads, Processes};
 use manager::Manager;
 use transformers::Transformers;
 pub(crate) use transformers::{FOLDER as PACKAGES, ShelfError, place_package};
@@ -95,6 +99,10 @@ pub enum StartWhen {
 pub struct ManagerConfig {
     /// What runs as the model process: this program with `modelservice`.
     pub program: Program,
+    /// What reads what a model file says of itself: the same, unless a test wants another.
+    pub reader: Program,
+    /// How long that may take.
+    pub read_limit: Duration,
     /// Whether and how models are computed on a graphics device.
     pub gpu: GpuConfig,
     /// Folder for the starter's file: `<data>/models`.
@@ -135,14 +143,20 @@ pub struct ManagerConfig {
     pub hang_limit: Duration,
     /// How long a program beside us may say nothing.
     pub guard: Guard,
+    /// The figures of what models do. Sums go on where the manager before left them, so that who
+    /// keeps metrics does not see them fall because AICO was locked.
+    pub activity: Activity,
 }
 
 impl ManagerConfig {
     /// With `program modelservice`, no starter, and everything else as the machine suggests.
     #[must_use]
     pub fn new(program: PathBuf, models: PathBuf, scratch: PathBuf) -> Self {
+        let program = Program::new(program, "modelservice");
         Self {
-            program: Program::new(program, "modelservice"),
+            reader: program.clone(),
+            read_limit: Duration::from_secs(20),
+            program,
             gpu: GpuConfig::default(),
             models,
             scratch,
@@ -162,6 +176,7 @@ impl ManagerConfig {
             pulse: Duration::from_secs(10),
             hang_limit: Duration::from_secs(60),
             guard: Guard::default(),
+            activity: Activity::default(),
         }
     }
 }
@@ -207,6 +222,7 @@ pub struct ModelManager {
     state: watch::Receiver<v1::ModelState>,
     task: JoinHandle<()>,
     router: JoinHandle<()>,
+    activity: Activity,
     /// Ends the downloads, which go on with the next start, and the transformers.
     pulling: CancellationToken,
     puller: Option<JoinHandle<()>>,
@@ -226,6 +242,7 @@ impl ModelManager {
         config: ManagerConfig,
     ) -> Result<Self, ManagerError> {
         let (orders, inbox) = mpsc::channel(16);
+        let activity = config.activity.clone();
         let pulling = CancellationToken::new();
         let pull = config.pull.clone();
         let engine = (config.context, config.sequences);
@@ -233,9 +250,15 @@ impl ModelManager {
         let (program, models) = (config.program.clone(), config.models.clone());
         let (idle_limit, load_limit) = (config.idle_limit, config.load_limit);
         let threads = config.threads;
-        let launcher = Arc::new(Starter::new().map_err(ManagerError::Thread)?);
-        let known = Arc::clone(&registry);
-        let made = Manager::new(bus, listener, known, config, launcher, inbox).await?;
+        let starter = Starter::new().map_err(ManagerError::Thread)?;
+        let heads = Heads::new(Processes {
+            starter: starter.clone(),
+            program: config.reader.clone(),
+            limit: config.read_limit,
+        });
+        let (known, told) = (Arc::clone(&registry), heads.clone());
+        let launcher = Arc::new(starter);
+        let made = Manager::new(bus, listener, known, told, config, launcher, inbox).await?;
         let (manager, state, routed) = made;
         let transformers = Transformers::new(
             bus,
@@ -246,7 +269,7 @@ impl ModelManager {
                 load_limit,
                 threads,
             },
-            (manager.router.clone(), Arc::clone(&registry)),
+            (manager.router.clone(), Arc::clone(&registry), heads.clone()),
             Arc::clone(&manager.entrance.places),
             Arc::clone(&packages.changed),
             pulling.clone(),
@@ -257,7 +280,13 @@ impl ModelManager {
             Some(pull) => {
                 let (orders, stop) = (orders.clone(), pulling.clone());
                 Some(Puller::new(
-                    bus, registry, pull, engine, orders, packages, stop,
+                    bus,
+                    (registry, heads),
+                    pull,
+                    engine,
+                    orders,
+                    packages,
+                    stop,
                 )?)
             }
         };
@@ -267,6 +296,7 @@ impl ModelManager {
             state,
             task,
             router,
+            activity,
             pulling,
             puller: puller.map(|puller| tokio::spawn(puller.run())),
             transformers: tokio::spawn(transformers.run()),
@@ -284,7 +314,8 @@ impl ModelManager {
         let _stopped = self.orders.send(Order::Wake).await;
     }
 
-    /// Empties what the processes' caches hold of an erased or locked person.
+    /// Empties what the processes' caches hold of an erased or locked person, and forgets what they
+    /// asked.
     pub async fn forget(&self, person: PersonId) {
         let _stopped = self.orders.send(Order::Forget(person)).await;
     }
@@ -322,6 +353,9 @@ impl ModelManager {
         let _stopped = gone.await;
         let _ended = (&mut self.task).await;
         self.router.abort();
+        // Questions may have come until now.
+        let _ended = (&mut self.router).await;
+        self.activity.forget_requests();
     }
 }
 

@@ -16,6 +16,7 @@ use aico_contracts::topics;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Fault, Priority};
 
+use super::MANAGER;
 use super::files::Presence;
 use super::manager::{Manager, presence, registry_fault};
 use super::memory;
@@ -53,6 +54,9 @@ pub(super) struct Prepare {
     asked: v1::PrepareModel,
     /// The place that it was told last.
     told: Option<u32>,
+    /// The model of our own engine that it waits for, once that was looked up.
+    waits_for: Option<(ModelId, String)>,
+    looked_up: bool,
 }
 
 impl Prepare {
@@ -86,6 +90,30 @@ impl Wish {
         match self {
             Self::Prepare(prepare) => Some(prepare.back.request()),
             Self::State(request) => Some(&request.envelope),
+            Self::Load => None,
+        }
+    }
+
+    /// The question that it is for; `None`: there is none, or it is counted where it came in.
+    pub(super) fn question(&self) -> Option<&v1::Envelope> {
+        // What makes vectors asks here itself.
+        self.envelope()
+            .filter(|envelope| &*envelope.sender != MANAGER)
+    }
+
+    /// The model that its question waits for, as far as that is known; `active` is the one that is
+    /// chosen for everybody.
+    pub(super) fn waits_for<'a>(
+        &'a self,
+        active: Option<&'a ModelRecord>,
+    ) -> Option<(ModelId, &'a str)> {
+        self.question()?;
+        match self {
+            Self::Prepare(prepare) => {
+                let waits_for = prepare.waits_for.as_ref();
+                waits_for.map(|(id, name)| (*id, name.as_str()))
+            }
+            Self::State(_) => active.map(|model| (model.id, model.name.as_str())),
             Self::Load => None,
         }
     }
@@ -163,6 +191,8 @@ impl Manager {
                 back: request.stream(),
                 asked,
                 told: None,
+                waits_for: None,
+                looked_up: false,
             }),
             Err(fault) => return request.fault(fault),
         };
@@ -188,6 +218,7 @@ impl Manager {
         {
             slot.grant();
             let (state, starter) = (slot.state(), slot.model.starter);
+            self.note_waiter(&wish, &state);
             return wish.reply(state, starter, Vec::new());
         }
         let urgency = rank(wish.priority());
@@ -202,6 +233,7 @@ impl Manager {
     /// first that can't. Packages have what is left.
     pub(super) async fn grant_wishes(&mut self) {
         let awaited = self.answer_wishes().await;
+        self.look_up().await;
         self.router.table.set_awaited(awaited);
         self.admit().await;
         // Where only a process has to end it is a matter of seconds.
@@ -287,13 +319,54 @@ impl Manager {
                 }
             };
             // Who hears of it finds it told everywhere, and is let in.
+            let wish = self.wishes.remove(at);
+            if let Some(wish) = &wish {
+                self.note_waiter(wish, &state);
+            }
             self.tell();
             self.router.table.set_awaited(None);
-            if let Some(wish) = self.wishes.remove(at) {
+            if let Some(wish) = wish {
                 wish.reply(state, starter, missing);
             }
         }
         None
+    }
+
+    /// Whoever is told that their model is being loaded waits for that.
+    fn note_waiter(&mut self, wish: &Wish, state: &v1::ModelState) {
+        if state.status() != Status::Starting {
+            return;
+        }
+        let mut slots = self.slots.iter_mut();
+        if let Some(question) = wish.question()
+            && let Some(slot) = slots.find(|slot| slot.model.id.as_bytes()[..] == state.model[..])
+        {
+            slot.waiters.note(question);
+        }
+    }
+
+    /// Looks up which models those wait for that have come, once for each.
+    async fn look_up(&mut self) {
+        let is_new = |wish: &Wish| matches!(wish, Wish::Prepare(prepare) if !prepare.looked_up);
+        if !self.wishes.iter().any(is_new) {
+            return;
+        }
+        let Ok(models) = self.registry.list().await else {
+            return;
+        };
+        for at in 0..self.wishes.len() {
+            let Some(wish) = self.wishes.get(at).filter(|wish| is_new(wish)) else {
+                continue;
+            };
+            let found = match self.target(&models, wish).await {
+                (Target::Own(model), _) => Some((model.id, model.name)),
+                _ => None,
+            };
+            if let Some(Wish::Prepare(prepare)) = self.wishes.get_mut(at) {
+                prepare.waits_for = found;
+                prepare.looked_up = true;
+            }
+        }
     }
 
     fn is_ready(&self, model: ModelId) -> bool {
@@ -369,7 +442,7 @@ impl Manager {
             found.sort_by_key(|model| (self.slot_of(model.id).is_none(), !model.active));
             for model in found {
                 // One that makes vectors is asked for by its id.
-                let meant = model.id.to_string() == *name || chats(model).await;
+                let meant = model.id.to_string() == *name || chats(model);
                 if meant && self.can_be_had(model).await {
                     return (Target::Own(model.clone()), missing);
                 }

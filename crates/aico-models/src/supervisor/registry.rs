@@ -12,8 +12,6 @@ use aico_store::rusqlite::{self, OptionalExtension, Row, params};
 use aico_store::{Migration, ModuleMigrations, Store, StoreError};
 use async_trait::async_trait;
 
-use crate::capable;
-
 /// This module's tables in `system.db`.
 pub const MIGRATIONS: ModuleMigrations = ModuleMigrations {
     module: "models",
@@ -155,7 +153,8 @@ impl ModelRecord {
             }
     }
 
-    /// As it is told; looks whether the file is there.
+    /// As it is told; looks whether the file is there. What it is good for stands in the file, and
+    /// is left out here.
     #[must_use]
     pub fn to_message(&self) -> v1::Model {
         v1::Model {
@@ -178,10 +177,6 @@ impl ModelRecord {
                 .as_ref()
                 .map(|adapter| adapter.path.display().to_string()),
             modified_unix_ms: u64::try_from(self.modified_ns / 1_000_000).unwrap_or_default(),
-            capabilities: capable::of_file(&self.path, self.modified_ns)
-                .into_iter()
-                .map(|capability| capability.as_str().to_owned())
-                .collect(),
             ..v1::Model::default()
         }
     }

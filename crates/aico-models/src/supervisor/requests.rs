@@ -8,13 +8,16 @@ use aico_contracts::Payload;
 use aico_contracts::ids::ModelId;
 use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, Empty, Fault};
+use futures_util::future::join_all;
 
 use super::files::{self, Presence};
+use super::heads::Heads;
 use super::manager::{Manager, presence, registry_fault};
 use super::prepare::Wish;
 use super::registry::{Choice, ModelRecord};
 use crate::backend::Capability;
 use crate::capable;
+use crate::gguf::SPEECHLESS;
 use crate::router::BackendModel;
 
 /// How old the lists of the programs beside us may be when models are listed.
@@ -23,7 +26,7 @@ const LISTED: Duration = Duration::from_secs(5);
 impl Manager {
     pub(super) fn list(&mut self, request: Request) {
         let registry = Arc::clone(&self.registry);
-        let router = self.router.clone();
+        let (router, heads) = (self.router.clone(), self.heads.clone());
         let state = self.state_now();
         // Programs beside us may take a moment, and nobody else waits for them.
         self.transfers.spawn(async move {
@@ -32,6 +35,8 @@ impl Manager {
                 Ok(models) => models,
                 Err(error) => return request.fault(registry_fault(&error)),
             };
+            let good_for = models.iter().map(|model| heads.capabilities(model));
+            let good_for = join_all(good_for).await;
             let chosen = router.chosen.get();
             let slots = router.table.slots();
             let loaded = |id: ModelId| {
@@ -40,11 +45,15 @@ impl Manager {
                     .iter()
                     .any(|slot| slot.model == id && inside(slot.status))
             };
-            let own = models.iter().map(|model| v1::Model {
-                active: model.active && chosen.is_none(),
-                loaded: loaded(model.id),
-                ..model.to_message()
-            });
+            let own = models
+                .iter()
+                .zip(good_for)
+                .map(|(model, good_for)| v1::Model {
+                    active: model.active && chosen.is_none(),
+                    loaded: loaded(model.id),
+                    capabilities: capable::names(&good_for),
+                    ..model.to_message()
+                });
             let mut items: Vec<_> = own.collect();
             items.extend(router.backends.messages(chosen.as_ref()));
             request.reply(v1::ModelList {
@@ -61,34 +70,33 @@ impl Manager {
         Ok(models)
     }
 
-    pub(super) async fn add(&mut self, request: Request) {
-        match self.try_add(&request).await {
+    pub(super) fn add(&mut self, request: Request) {
+        let heads = self.heads.clone();
+        self.looking.spawn(async move {
+            let looked = look(&heads, &request).await;
+            (request, looked)
+        });
+    }
+
+    pub(super) async fn added(
+        &mut self,
+        request: Request,
+        looked: Result<(ModelRecord, Vec<Capability>), Fault>,
+    ) {
+        let added = match looked {
+            Ok((record, capabilities)) => self.try_add(record).await.map(|record| v1::Model {
+                capabilities: capable::names(&capabilities),
+                ..record.to_message()
+            }),
+            Err(fault) => Err(fault),
+        };
+        match added {
             Ok(model) => request.reply(model),
             Err(fault) => request.fault(fault),
         }
     }
 
-    async fn try_add(&mut self, request: &Request) -> Result<v1::Model, Fault> {
-        let question: v1::AddModel = request.decode()?;
-        let path = std::path::PathBuf::from(question.path);
-        let adapter = question.adapter.map(std::path::PathBuf::from);
-        if !path.is_absolute() || adapter.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return Err(Fault::invalid("The path of a model must be absolute"));
-        }
-        let looked = tokio::task::spawn_blocking(move || match adapter {
-            None => files::look(&path),
-            Some(adapter) => files::look_adapted(&path, &adapter),
-        })
-        .await;
-        let mut record = match looked {
-            Ok(looked) => looked.map_err(|error| error.to_fault())?,
-            Err(_panicked) => return Err(Fault::internal("Reading the model file failed")),
-        };
-        let name = question.name.unwrap_or_default();
-        let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-        if !name.trim().is_empty() {
-            name.trim().clone_into(&mut record.name);
-        }
+    async fn try_add(&mut self, mut record: ModelRecord) -> Result<ModelRecord, Fault> {
         let known = self.known().await?;
         let adapter = record.adapter.as_ref().map(|adapter| &*adapter.path);
         let old = known
@@ -96,7 +104,7 @@ impl Manager {
             .find(|model| model.is_of(&record.path, adapter));
         if let Some(old) = old {
             if old.starter {
-                return Ok(old.to_message());
+                return Ok(old);
             }
             record.id = old.id;
             record.active = old.active;
@@ -114,7 +122,7 @@ impl Manager {
                 let _stopped = noted.blocking_send((hashed.id, hash));
             }
         });
-        Ok(record.to_message())
+        Ok(record)
     }
 
     pub(super) async fn note_hash(&mut self, id: ModelId, hash: [u8; 32]) {
@@ -145,7 +153,7 @@ impl Manager {
         let Some(model) = known.into_iter().find(|model| model.id == id) else {
             return self.choose_beside(id).await;
         };
-        if !chats(&model).await {
+        if !chats(&model) {
             return Err(Fault::new(
                 "model-not-capable",
                 "This model makes vectors of texts and holds no conversation",
@@ -294,12 +302,31 @@ fn choice(model: &BackendModel) -> Choice {
     }
 }
 
-/// Whether it goes on with a conversation, as far as its file tells.
-pub(super) async fn chats(model: &ModelRecord) -> bool {
-    let (path, modified) = (model.path.clone(), model.modified_ns);
-    let told = tokio::task::spawn_blocking(move || capable::of_file(&path, modified)).await;
-    let told = told.unwrap_or_default();
-    told.is_empty() || told.contains(&Capability::Chat)
+/// What is wanted of `models.add`: its file is looked at, and its adapter's.
+async fn look(heads: &Heads, request: &Request) -> Result<(ModelRecord, Vec<Capability>), Fault> {
+    let question: v1::AddModel = request.decode()?;
+    let path = std::path::PathBuf::from(question.path);
+    let adapter = question.adapter.map(std::path::PathBuf::from);
+    if !path.is_absolute() || adapter.as_ref().is_some_and(|path| !path.is_absolute()) {
+        return Err(Fault::invalid("The path of a model must be absolute"));
+    }
+    let looked = match adapter {
+        None => heads.look(&path).await,
+        Some(adapter) => heads.look_adapted(&path, &adapter).await,
+    };
+    let mut record = looked.map_err(|error| error.to_fault())?;
+    let name = question.name.unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    if !name.trim().is_empty() {
+        name.trim().clone_into(&mut record.name);
+    }
+    let good_for = heads.capabilities(&record).await;
+    Ok((record, good_for))
+}
+
+/// Whether it goes on with a conversation, as far as its file told when it was added.
+pub(super) fn chats(model: &ModelRecord) -> bool {
+    !SPEECHLESS.contains(&model.architecture.as_str())
 }
 
 fn not_ours(backend: &Arc<dyn crate::backend::Backend>, what: &str) -> Fault {

@@ -19,6 +19,7 @@ use super::graphics::{self, Graphics, Pick, Place, Why};
 use super::keeper::Keeper;
 use super::pulse::Pulse;
 use super::registry::ModelRecord;
+use super::waiters::Waiters;
 use super::{ManagerConfig, PROCESS, backoff, scratch};
 use crate::clock;
 use crate::engine::llama;
@@ -71,6 +72,8 @@ pub(super) struct Slot {
     loading: Option<u8>,
     /// A question waits for this very model, not for whichever is chosen for everybody.
     named: bool,
+    /// The questions that wait for its load.
+    pub(super) waiters: Waiters,
     /// When it is started again, or given up because loading it stands still.
     timer: Option<Instant>,
     crashes: u32,
@@ -119,6 +122,7 @@ impl Slot {
             context: 0,
             loading: None,
             named: false,
+            waiters: Waiters::new(),
             timer: None,
             crashes: 0,
             load_crashes: 0,

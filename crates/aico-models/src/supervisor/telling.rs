@@ -1,11 +1,15 @@
-//! What the others are told: the state that is shown, and the router's table.
+//! What the others are told: the state that is shown, the router's table, and who waits.
+
+use std::collections::HashSet;
 
 use aico_bus::Meta;
+use aico_contracts::ids::ModelId;
 use aico_contracts::topics;
 use aico_contracts::v1;
 use aico_contracts::v1::model_state::Status;
 
 use super::manager::Manager;
+use super::waiters;
 
 impl Manager {
     /// The state that is shown: of the model that was asked last.
@@ -53,6 +57,7 @@ impl Manager {
         for slot in &self.slots {
             self.router.table.put(slot.view(&self.parts.config));
         }
+        self.tell_waiting();
         let mut now: Vec<_> = self
             .slots
             .iter()
@@ -65,6 +70,9 @@ impl Manager {
             return;
         }
         self.told = now;
+        for slot in &mut self.slots {
+            slot.waiters.tell();
+        }
         self.state.send_replace(state.clone());
         let published = self
             .parts
@@ -73,5 +81,35 @@ impl Manager {
         if let Err(error) = published {
             tracing::warn!(%error, "The state of the model was not published.");
         }
+    }
+
+    /// Lets the figures know who waits before there is a model to put the question to.
+    fn tell_waiting(&mut self) {
+        for slot in &mut self.slots {
+            if slot.status != Status::Starting {
+                slot.waiters.clear();
+            }
+        }
+        let mut all: Vec<(ModelId, &str, u32)> = Vec::new();
+        let loading = self.slots.iter().map(|slot| {
+            let model = &slot.model;
+            (model.id, model.name.as_str(), slot.waiters.count())
+        });
+        // Who looks again while their model is being loaded is counted with it already.
+        let mut counted = HashSet::new();
+        let wishes = self.wishes.iter().filter_map(|wish| {
+            let (id, name) = wish.waits_for(self.active.as_ref())?;
+            let question = waiters::key(wish.question()?);
+            let mut slots = self.slots.iter().filter(|slot| slot.model.id == id);
+            let is_new = !slots.any(|slot| slot.waiters.has(&question));
+            (is_new && counted.insert((id, question))).then_some((id, name, 1))
+        });
+        for (id, name, count) in loading.chain(wishes).filter(|(.., count)| *count > 0) {
+            match all.iter_mut().find(|(model, ..)| *model == id) {
+                Some((.., sum)) => *sum = sum.saturating_add(count),
+                None => all.push((id, name, count)),
+            }
+        }
+        self.router.wait_outside(&all);
     }
 }

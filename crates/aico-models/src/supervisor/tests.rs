@@ -14,6 +14,7 @@ use aico_contracts::v1::{self, Empty, generated::Item};
 use aico_contracts::{Payload, topics};
 use aico_store::StoreError;
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc};
 
 use super::child::{Launcher, News, Run};
@@ -173,6 +174,7 @@ struct House {
     state: watch::Receiver<v1::ModelState>,
     memory: Arc<Made>,
     places: Arc<Places>,
+    orders: mpsc::Sender<Order>,
     folder: tempfile::TempDir,
     _task: JoinHandle<()>,
     _router: JoinHandle<()>,
@@ -211,17 +213,23 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
         full: places,
         die: Arc::clone(&die),
     };
-    // It has to live, or the manager stops.
     let (orders, inbox) = mpsc::channel(4);
     let store = Arc::clone(&registry) as _;
-    let made = Manager::new(&bus, listener, store, config, Arc::new(played), inbox).await;
+    let heads = Heads::unread();
+    let made = Manager::new(
+        &bus,
+        listener,
+        store,
+        heads,
+        config,
+        Arc::new(played),
+        inbox,
+    )
+    .await;
     let (manager, state, routed) = made.unwrap();
     let places = Arc::clone(&manager.entrance.places);
     let router = tokio::spawn(manager.router.clone().run(routed));
-    let task = tokio::spawn(async move {
-        let _orders = orders;
-        manager.run().await;
-    });
+    let task = tokio::spawn(manager.run());
     House {
         asker: bus.join(Identity::new("companion")),
         registry,
@@ -233,6 +241,7 @@ async fn house(models: &[(&str, u64)], free: u64, loaded: u32) -> House {
         state,
         memory,
         places,
+        orders,
         folder,
         _task: task,
         _router: router,
@@ -306,11 +315,26 @@ impl House {
         priority: v1::Priority,
         name: &str,
     ) -> ReplyStream<v1::PreparedModel> {
+        let meta = Meta::for_person(PersonId::new()).priority(priority);
+        self.wait_with(meta, name).await
+    }
+
+    /// One look of a question; it is the same one as often as it has this trace.
+    async fn looks(
+        &self,
+        person: PersonId,
+        trace: u8,
+        name: &str,
+    ) -> ReplyStream<v1::PreparedModel> {
+        let meta = Meta::for_person(person).trace([trace; 16]);
+        self.wait_with(meta, name).await
+    }
+
+    async fn wait_with(&self, meta: Meta, name: &str) -> ReplyStream<v1::PreparedModel> {
         let question = v1::PrepareModel {
             wanted: vec![name.to_owned()],
             only: false,
         };
-        let meta = Meta::for_person(PersonId::new()).priority(priority);
         let meta = meta.purpose(topics::PLACES);
         let asked = self
             .asker
@@ -326,6 +350,25 @@ impl House {
         };
         let told = tokio::time::timeout(Duration::from_secs(60), state.wait_for(is_it));
         assert!(told.await.is_ok(), "{name}");
+    }
+
+    /// Returns once so many wait for this model, as the figures tell it.
+    async fn waits(&self, name: &str, count: u32) {
+        let told = async {
+            while self.waiting(name).await != Some(count) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+        assert!(told.is_ok(), "{count} wait for {name}");
+    }
+
+    /// How many wait for this model, as the figures tell it.
+    async fn waiting(&self, name: &str) -> Option<u32> {
+        let asked = v1::ReadActivity::default();
+        let told: v1::ModelsActivity = self.ask(topics::MODELS_ACTIVITY, &asked).await;
+        let found = told.models.iter().find(|one| one.name == name);
+        found.map(|one| one.waiting)
     }
 
     /// What a question of no urgency hears first.
@@ -707,6 +750,11 @@ async fn who_has_no_place_yet_gives_way_to_the_more_urgent_that_wait_for_room() 
         given_way.code, "model-changed",
         "it is to be asked for anew"
     );
+    let told: v1::ModelsActivity = house
+        .ask(topics::MODELS_ACTIVITY, &v1::ReadActivity::default())
+        .await;
+    let refused = told.models.iter().filter_map(|one| one.totals);
+    assert_eq!(refused.map(|totals| totals.refused).sum::<u64>(), 0);
     // Nobody comes in before the person either, and whoever is being answered is to the end.
     let (late, _stream) = house.asked(ant).await;
     assert_eq!(late.unwrap_err().into_fault().code, "model-changed");
@@ -844,6 +892,38 @@ async fn told_next(stream: &mut ReplyStream<v1::PreparedModel>) -> v1::PreparedM
 }
 
 #[tokio::test]
+async fn who_asked_what_is_forgotten_with_the_person() {
+    let house = house(&[("ant", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let person = PersonId::new();
+    let question = v1::Generate {
+        model: ant.to_vec(),
+        ..v1::Generate::default()
+    };
+    let meta = Meta::for_person(person);
+    let asked = house
+        .asker
+        .open_stream(topics::MODELS_GENERATE, &question, meta);
+    let mut stream: ReplyStream<v1::Generated> = asked.await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    let rows = async || {
+        let (asked, meta) = (v1::ReadActivity::default(), Meta::for_person(person));
+        let told = house.asker.request(topics::MODELS_ACTIVITY, &asked, meta);
+        let told: v1::ModelsActivity = told.await.unwrap();
+        told.requests.len()
+    };
+    assert_eq!(rows().await, 1);
+    house.orders.send(Order::Forget(person)).await.unwrap();
+    let forgotten = async {
+        while rows().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let forgotten = tokio::time::timeout(Duration::from_secs(60), forgotten).await;
+    assert!(forgotten.is_ok());
+}
+
+#[tokio::test]
 async fn who_waits_for_room_is_told_how_many_are_before() {
     use v1::Priority::{Interactive, Normal};
 
@@ -885,6 +965,69 @@ async fn who_waits_for_room_is_told_how_many_are_before() {
         (told.waiting, told.state.unwrap().name.as_str()),
         (None, "bee")
     );
+}
+
+#[tokio::test]
+async fn who_waits_for_room_or_for_a_load_counts_with_that_model_until_they_give_up() {
+    let house = house(&[("ant", 1), ("bee", 1)], 60, 1).await;
+    let ant = house.ready("ant").await;
+    let stream = house.answering(ant).await;
+    let person = PersonId::new();
+    let mut waiting = Vec::new();
+    for trace in 0..3 {
+        waiting.push(house.looks(person, trace + 1, "bee").await);
+    }
+    house.waits("bee", 3).await;
+    waiting.pop();
+    house.waits("bee", 2).await;
+    // The room is there, and the load takes its time.
+    house.slow.send_replace(Some(0));
+    house.finish.notify_one();
+    drop(stream);
+    for asked in &mut waiting {
+        let told = loop {
+            let told = told_next(asked).await;
+            if told.waiting.is_none() {
+                break told.state.unwrap();
+            }
+        };
+        assert_eq!((told.status(), &*told.name), (Status::Starting, "bee"));
+    }
+    // They look again until it is there: who does not for a while counts no more.
+    let counted = async {
+        while house.waiting("bee").await != Some(2) {
+            for trace in 0..2 {
+                let mut look = house.looks(person, trace + 1, "bee").await;
+                told_next(&mut look).await;
+            }
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(60), counted).await;
+    assert!(counted.is_ok(), "two wait for bee");
+    // The next try is ready at once.
+    house.slow.send_replace(None);
+    house.die.notify_one();
+    house.ready("bee").await;
+    house.waits("bee", 0).await;
+}
+
+#[tokio::test]
+async fn who_looks_again_while_their_model_is_loaded_counts_once_where_that_look_waits() {
+    let house = house(&[("ant", 1), ("bee", 1), ("cat", 1)], 60, 1).await;
+    house.slow.send_replace(Some(0));
+    let person = PersonId::new();
+    let mut look = house.looks(person, 1, "bee").await;
+    let told = told_next(&mut look).await.state.unwrap();
+    assert_eq!((told.status(), &*told.name), (Status::Starting, "bee"));
+    // Nobody comes before one that waits for room.
+    let mut other = house.looks(PersonId::new(), 1, "cat").await;
+    assert_eq!(told_next(&mut other).await.waiting, Some(0));
+    let mut again = house.looks(person, 1, "bee").await;
+    assert_eq!(told_next(&mut again).await.waiting, Some(1));
+    let mut twice = house.looks(person, 1, "bee").await;
+    assert_eq!(told_next(&mut twice).await.waiting, Some(2));
+    assert_eq!(house.waiting("bee").await, Some(1));
+    assert_eq!(house.waiting("cat").await, Some(1));
 }
 
 #[tokio::test]
@@ -942,23 +1085,48 @@ async fn one_that_ends_while_nobody_asks_it_is_started_again_however_often() {
     }
 }
 
-#[tokio::test]
-async fn texts_that_only_wait_give_way_to_a_more_urgent_question() {
-    let bus = Bus::new(Arc::new(AllowAll));
+/// With an empty registry, where nothing can be read.
+fn vectors(bus: &Bus) -> Vectors {
     let client = bus.join(Identity::new("manager"));
-    let memory = Arc::new(Made(Mutex::new(GIB)));
     let router = Router::new(
         client.clone(),
         Backends::default(),
-        memory,
+        Arc::new(Made(Mutex::new(GIB))),
         1,
         Guard::default(),
+        Activity::default(),
     );
-    let vectors = Vectors {
+    Vectors {
         client,
-        router: router.clone(),
+        router,
         registry: Arc::new(Registry::default()),
-    };
+        heads: Heads::unread(),
+    }
+}
+
+#[tokio::test]
+async fn texts_for_a_model_of_ours_that_can_not_be_read_are_for_no_other() {
+    let vectors = vectors(&Bus::new(Arc::new(AllowAll)));
+    let folder = tempfile::tempdir().unwrap();
+    let model = record(folder.path(), "notes", 1, false);
+    let path = model.path.clone();
+    vectors.registry.put(model).await.unwrap();
+    assert!(vectors.own("other").await.unwrap().is_none());
+    for name in ["notes", ""] {
+        let fault = vectors.own(name).await.unwrap_err();
+        assert_eq!(fault.code, "model-failed", "{name}");
+    }
+    std::fs::remove_file(path).unwrap();
+    let fault = vectors.own("notes").await.unwrap_err();
+    assert_eq!(fault.code, "model-missing");
+    assert!(vectors.own("").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn texts_that_only_wait_give_way_to_a_more_urgent_question() {
+    let bus = Bus::new(Arc::new(AllowAll));
+    let vectors = vectors(&bus);
+    let router = vectors.router.clone();
     let topic = topics::slot(0, topics::slot_verb::EMBED);
     let mut process = bus.join(Identity::new("process")).serve(&topic, 8).unwrap();
     let slot = View {
@@ -1258,4 +1426,58 @@ fn prompts_that_were_read_with_an_adapter_are_of_no_use_without_it() {
     };
     assert!(plain.is_called("owl") && !named.is_called("owl"));
     assert!(named.is_called("Owl + style") && named.is_called(&named.id.to_string()));
+}
+
+/// Starts nothing.
+struct Nobody;
+
+#[async_trait]
+impl Launcher for Nobody {
+    async fn run(&self, _program: Program, _launch: Launch) -> std::io::Result<Run> {
+        Err(std::io::Error::other("nothing is started here"))
+    }
+}
+
+/// A whole file of no tensors.
+fn whole_head() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(2_u64.to_le_bytes());
+    for (key, value) in [("general.architecture", "llama"), ("general.name", "S")] {
+        bytes.extend(text(key));
+        bytes.extend(8_u32.to_le_bytes());
+        bytes.extend(text(value));
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes
+}
+
+#[tokio::test]
+async fn a_first_start_has_its_starter_where_no_file_can_be_read() {
+    let file = whole_head();
+    let sha256 = hex::encode(Sha256::digest(&file));
+    let starter = Embedded {
+        bytes: Box::leak(file.into_boxed_slice()),
+        sha256: Box::leak(sha256.into_boxed_str()),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Arc::new(Registry::default());
+    for run in ["first", "again"] {
+        let bus = Bus::new(Arc::new(AllowAll));
+        let at = |name: &str| folder.path().join(name);
+        let endpoint = endpoint_in(&at(run)).unwrap();
+        let listener = Arc::new(Listener::bind(&bus, &endpoint).await.unwrap());
+        let mut config = ManagerConfig::new("nothing".into(), at("models"), at("scratch"));
+        config.starter = Some(starter);
+        let (_orders, inbox) = mpsc::channel(1);
+        let store = Arc::clone(&registry) as _;
+        let (heads, nobody) = (Heads::unread(), Arc::new(Nobody));
+        let made = Manager::new(&bus, listener, store, heads, config, nobody, inbox).await;
+        assert!(made.is_ok(), "{run}");
+        let known = registry.list().await.unwrap();
+        assert_eq!(known.len(), 1, "{run}");
+        assert!(known[0].starter && known[0].active && known[0].name == "S");
+    }
 }

@@ -11,9 +11,10 @@ use aico_contracts::v1::model_state::Status;
 use aico_contracts::v1::{self, EmbeddedText, Fault};
 use tokio::time::Instant;
 
+use super::files::AddError;
+use super::heads::Heads;
 use super::registry::{ModelRecord, ModelRegistryStore};
 use crate::backend::{Asker, BackendError, Capability};
-use crate::capable;
 use crate::router::gate::Entry;
 use crate::router::table::{Flying, View};
 use crate::router::{Router, Ticket};
@@ -36,6 +37,7 @@ pub(super) struct Vectors {
     pub(super) client: Client,
     pub(super) router: Router,
     pub(super) registry: Arc<dyn ModelRegistryStore>,
+    pub(super) heads: Heads,
 }
 
 impl Vectors {
@@ -82,20 +84,28 @@ impl Vectors {
         Ok(v1::Embedded { model, items })
     }
 
-    /// The model file of this name that embeds; of no name, the first.
-    async fn own(&self, name: &str) -> Result<Option<ModelRecord>, Fault> {
+    /// The model file of this name that embeds; of no name, the first. One of this name of which
+    /// nothing is known is an error: the texts are not for another program's model of its name.
+    pub(super) async fn own(&self, name: &str) -> Result<Option<ModelRecord>, Fault> {
         let models = self.registry.list().await;
         let models = models.map_err(|error| super::manager::registry_fault(&error))?;
-        let name = name.to_owned();
-        let found = tokio::task::spawn_blocking(move || {
-            models.into_iter().find(|model| {
-                let is_it = name.is_empty() || model.is_called(&name);
-                is_it
-                    && capable::of_file(&model.path, model.modified_ns)
-                        .contains(&Capability::Embeddings)
-            })
-        });
-        Ok(found.await.unwrap_or(None))
+        let mut unknown = None;
+        for model in models {
+            if !name.is_empty() && !model.is_called(name) {
+                continue;
+            }
+            match self.heads.good_for(&model).await {
+                Ok(good_for) if good_for.contains(&Capability::Embeddings) => {
+                    return Ok(Some(model));
+                }
+                // Of no name, one that is gone or no model any more is not meant.
+                Err(error) if !name.is_empty() || matches!(error, AddError::Unread { .. }) => {
+                    unknown.get_or_insert(error);
+                }
+                _ => {}
+            }
+        }
+        unknown.map_or(Ok(None), |error| Err(error.to_fault()))
     }
 
     async fn of_file(

@@ -620,6 +620,11 @@ async fn a_full_disk_is_told_and_gone_on_with() {
             .iter()
             .any(|name| name.ends_with(".archive"));
         assert_eq!(there, kept, "{size}");
+        assert_eq!(
+            install::kept(&home, &release) == release.size,
+            kept,
+            "{size}"
+        );
         assert!(
             !names(&home).iter().any(|name| name.starts_with('0')),
             "{size}"

@@ -289,6 +289,21 @@ async fn what_was_installed_meanwhile_is_started_next() {
     ollama.stop().await;
 }
 
+#[tokio::test]
+async fn what_was_installed_while_a_broken_one_is_left_alone_is_started_at_once() {
+    let world = World::new();
+    std::fs::write(world.path("dies"), "").unwrap();
+    let ollama = world.ollama(|config| config.backoff = Duration::from_secs(3600));
+    assert_eq!(ollama.models().await, Err(BackendError::NotStarted));
+    std::fs::remove_file(world.path("dies")).unwrap();
+    assert_eq!(ollama.models().await, Err(BackendError::NotStarted));
+    assert_eq!(world.starts().len(), 1);
+    ollama.was_installed();
+    ollama.models().await.unwrap();
+    assert_eq!(world.starts().len(), 2);
+    ollama.stop().await;
+}
+
 /// The other thing to be done: start one by hand.
 #[tokio::test]
 async fn one_that_was_started_by_hand_is_taken_when_ours_does_not_start() {

@@ -34,6 +34,13 @@ fn main() -> ExitCode {
         "hang" => loop {
             std::thread::park();
         },
+        // Has more to say than anybody wants to hear.
+        "flood" => {
+            use std::io::Write as _;
+            let mut out = std::io::stdout().lock();
+            while out.write_all(&[b'x'; 4096]).is_ok() {}
+            ExitCode::SUCCESS
+        }
         // Says words, one after another, once it was told to begin.
         "talk" => {
             let mut line = String::new();

@@ -105,6 +105,8 @@ pub async fn daemon_with(part: &str, change: impl FnOnce(&mut ManagerConfig)) ->
         folder.path().join("models"),
         folder.path().join("scratch"),
     );
+    // It reads files whatever part it plays otherwise.
+    config.reader = Program::new(program.clone(), "modelservice");
     config.program = Program::new(program, part);
     config.starter = None;
     config.context = 512;

@@ -112,6 +112,9 @@ impl<E: Engine> Engine for Gate<E> {
     fn keep(&mut self, sequence: usize, length: usize) -> usize {
         self.inner.keep(sequence, length)
     }
+    fn copies(&self, sequence: usize, length: usize) -> bool {
+        self.inner.copies(sequence, length)
+    }
     fn state_size(&self, sequence: usize) -> usize {
         self.inner.state_size(sequence)
     }

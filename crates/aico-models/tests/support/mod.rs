@@ -78,6 +78,8 @@ pub fn request(prompt: Vec<Token>, answer_limit: usize) -> Request {
         priority: Priority::Interactive,
         cache_key: Vec::new(),
         prompt,
+        own: 0,
+        shares: false,
         answer_limit,
         sampling: GREEDY,
         stops: Vec::new(),

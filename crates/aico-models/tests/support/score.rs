@@ -130,6 +130,8 @@ fn request(language: &Language, context: usize, case: &Case) -> Request {
         priority: Priority::Interactive,
         cache_key: Vec::new(),
         prompt: prompt.tokens,
+        own: 0,
+        shares: false,
         answer_limit: prompt.answer_limit,
         sampling: SamplingPlan {
             temperature: 0.0,

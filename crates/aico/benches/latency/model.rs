@@ -10,7 +10,7 @@ use aico_contracts::v1::{
     Generate, Generated, GeneratedEnd, ModelState, PreparedModel, generated, model_state,
 };
 use aico_models::router::table::{Flight, View};
-use aico_models::router::{Backends, Guard, Router};
+use aico_models::router::{Activity, Backends, Guard, Router};
 use aico_models::supervisor::SystemMemory;
 
 /// Says that it is ready, in place of the manager, and passes questions on as the real router does.
@@ -22,6 +22,7 @@ pub(crate) async fn ready(client: Client) {
         memory,
         1,
         Guard::default(),
+        Activity::default(),
     );
     let model = ModelId::new();
     router.table.set_active(Some(model));

@@ -75,7 +75,7 @@ pub(crate) struct ModuleAdd {
 #[derive(Subcommand)]
 pub(crate) enum Token {
     /// Makes a token and prints it, this once. A program that shows it acts for you; with
-    /// `--person`, for that person.
+    /// `--person`, for that person. One of the owner's also reads the figures at `/metrics`.
     Create {
         /// What it is for: "Editor".
         #[arg(long)]

@@ -2,13 +2,10 @@
 //!
 //! No daemon is needed: it looks for what is installed when it starts Ollama.
 
-use std::path::Path;
-
 use aico_contracts::v1::Fault;
-use aico_models::backend::BackendError;
 use aico_models::backend::ollama::install::{self, InstallError, Installed, Release};
 use aico_models::backend::ollama::{Found, Ollama, Place, Running, Start, find};
-use aico_models::pull::PullConfig;
+use aico_models::backend::{BackendError, InstallConfig};
 use aico_models::pull::single::Fetched;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -24,21 +21,18 @@ const TITLE: &str = "Ollama";
 
 pub(super) async fn install(context: &Context, yes: bool) -> Result<(), Failure> {
     let config = daemon::load_config(context, Vec::new())?.config;
-    let folder = folder(context.places.data());
-    let own = &config.ollama.releases;
-    let own = (!own.as_os_str().is_empty()).then_some(own.as_path());
-    let release = Release::read(own).map_err(failed)?;
-    let there = install::installed(&folder);
+    let how = daemon::ollama::installation(&config, context.places.data())
+        .map_err(|error| Failure::new(Exit::Configuration, sentence(&error.to_string())))?;
+    let release = how.release().map_err(failed)?;
+    let there = install::installed(&how.folder);
     if let Some(there) = &there
         && there.sha256 == hex(&release.sha256)
     {
         style::note(&format!("Ollama {} is installed already.", there.version));
         return Ok(());
     }
-    let pull = daemon::modules::pull_config(&config.models, folder.clone())
-        .map_err(|error| Failure::new(Exit::Configuration, sentence(&error.to_string())))?;
     if !yes {
-        tell(&folder, &release, there.as_ref(), &pull);
+        tell(&how, &release, there.as_ref());
         if !prompt::agrees("Install it?").map_err(|failure| {
             failure.do_this("Say yes beforehand: aico engine install ollama --yes")
         })? {
@@ -49,7 +43,7 @@ pub(super) async fn install(context: &Context, yes: bool) -> Result<(), Failure>
     let cancel = stop.clone();
     let mut progress = Progress::new("Downloading");
     let show = |now: Fetched| show(&mut progress, &now);
-    let installing = install::install(&folder, &release, &pull, stop, show);
+    let installing = install::install(&how.folder, &release, &how.pull, stop, show);
     tokio::pin!(installing);
     let done = tokio::select! {
         done = &mut installing => done,
@@ -64,7 +58,10 @@ pub(super) async fn install(context: &Context, yes: bool) -> Result<(), Failure>
         "Ollama {} is installed, and what its hash says.",
         installed.version
     ));
-    style::note("AICO starts it when it is needed, unless one runs already.");
+    style::note(match how.starts {
+        true => "AICO starts it when it is needed, unless one runs already.",
+        false => "AICO does not start it: ollama.start of the configuration is not auto.",
+    });
     Ok(())
 }
 
@@ -91,12 +88,12 @@ fn show(progress: &mut Progress, now: &Fetched) {
 }
 
 /// What, how large, from where, under which licence: before anything is asked of any server.
-fn tell(folder: &Path, release: &Release, there: Option<&Installed>, pull: &PullConfig) {
+fn tell(how: &InstallConfig, release: &Release, there: Option<&Installed>) {
     let line = |name: &str, text: String| style::note(&format!("{name:<9} {text}"));
     let title = format!("{TITLE} {}", release.version);
     style::note(&style::strong(&title));
     style::note("A program of its own makers that runs models on this machine.");
-    let kept = install::kept(folder, release);
+    let kept = install::kept(&how.folder, release);
     let total = size(release.size);
     match kept {
         0 => line(
@@ -108,7 +105,7 @@ fn tell(folder: &Path, release: &Release, there: Option<&Installed>, pull: &Pull
             format!("{total}, {} of it still to come", size(release.size - kept)),
         ),
     }
-    match &pull.mirror {
+    match &how.pull.mirror {
         Some(mirror) => line("from", format!("the mirror {mirror}")),
         None => line("from", release.source.to_string()),
     }
@@ -123,7 +120,7 @@ fn tell(folder: &Path, release: &Release, there: Option<&Installed>, pull: &Pull
         "checked",
         format!("by its SHA-256, known since {}", release.date),
     );
-    line("into", folder.display().to_string());
+    line("into", how.folder.display().to_string());
     if let Some(there) = there {
         line("replaces", format!("{TITLE} {}", there.version));
     }
@@ -162,7 +159,8 @@ pub(super) async fn status(context: &Context, as_json: bool) -> Result<(), Failu
         }
         None => None,
     };
-    let release = Release::read(None).ok();
+    let how = daemon::ollama::installation(&config, context.places.data());
+    let release = how.ok().and_then(|how| how.release().ok());
     let address = config.ollama.address.to_string();
     if as_json {
         let (running, problem) = match &running {

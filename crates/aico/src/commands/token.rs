@@ -27,6 +27,14 @@ pub(super) async fn run(context: &Context, what: &Token) -> Result<(), Failure> 
                  password.",
                 day(&made["token"]["expires_at"])
             ));
+            // The token is told already: that this can't be asked is no failure.
+            let me = daemon.get("/api/v1/me").await;
+            if me.is_ok_and(|me| me["role"] == "owner") {
+                style::note(
+                    "As you are the owner, it also reads the figures of the models at /metrics: \
+                     how much everybody here asks them, without names.",
+                );
+            }
         }
         Token::List { json, password } => {
             let daemon = Daemon::find_as(places, person, password).await?;

@@ -7,6 +7,8 @@
 mod door;
 mod engines;
 mod logs;
+#[cfg(test)]
+mod migrations;
 pub(crate) mod modules;
 pub(crate) mod ollama;
 pub(crate) mod rekey;
@@ -28,6 +30,7 @@ use aico_contracts::topics;
 use aico_contracts::v1::PersonRemoved;
 use aico_gateway::{Gateway, GatewayConfig, LocalListener, Setting};
 use aico_logging::Logging;
+use aico_models::router::Activity;
 use aico_vault::KdfCost;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -130,6 +133,7 @@ async fn run(
             config: config.clone(),
             data: folder.path().to_owned(),
             run: run.clone(),
+            activity: Activity::default(),
         },
         asked,
     ));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aico_access::{Home, PartsError, Stage};
+use aico_access::{Home, JournalAnew, PartsError, Stage};
 use aico_bus::{Bus, Identity, Journal, Retention, link};
 use aico_companion::Companion;
 use aico_config::Config;
@@ -14,7 +14,7 @@ use aico_models::gpu::GpuConfig;
 use aico_models::prompt_cache::{Limits, PromptCache};
 use aico_models::pull::url::Url;
 use aico_models::pull::{Proxy, PullConfig};
-use aico_models::router::Backends;
+use aico_models::router::{Activity, Backends};
 use aico_models::starter::Embedded;
 use aico_models::supervisor::{ManagerConfig, ModelManager, StartWhen, SystemRegistry};
 use aico_vault::Vault;
@@ -32,6 +32,8 @@ pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) data: PathBuf,
     pub(super) run: PathBuf,
+    /// Sums of what models did, which outlive a lock.
+    pub(super) activity: Activity,
 }
 
 /// So that a fresh machine answers before anything is downloaded.
@@ -82,11 +84,14 @@ pub(super) async fn watch(parts: Parts, mut asked: mpsc::Receiver<Ask>) {
             () = tokio::time::sleep(START_AGAIN), if lacking => {}
             Some(ask) = asked.recv() => {
                 let done = match &mut modules {
-                    Some(running) => running.rekey_journal(&parts, ask.all).await,
-                    None => match parts.home.vault() {
-                        Ok(vault) => rekey::journal(vault, ask.all).await,
-                        Err(error) => Err(error.into()),
-                    },
+                    Some(running) => running.rekey_journal(&parts, ask.what).await,
+                    None => {
+                        let hold = parts.home.hold();
+                        match parts.home.vault() {
+                            Ok(vault) => rekey::journal(hold, vault, ask.what).await,
+                            Err(error) => Err(error.into()),
+                        }
+                    }
                 };
                 // Whoever asked may have ended: it is asked for again.
                 let _ = ask.done.send(done);
@@ -186,7 +191,8 @@ impl Modules {
         let mut all = engines::servers(&parts.home, &parts.config.models)?;
         all.extend(engines::ollama(&parts.home, &parts.config, &parts.data)?);
         let folder = parts.data.join("engines");
-        Ok(Engines::start(&parts.bus, all, folder)?)
+        let installation = super::ollama::installation(&parts.config, &parts.data)?;
+        Ok(Engines::start(&parts.bus, all, folder, installation)?)
     }
 
     async fn models(
@@ -214,6 +220,7 @@ impl Modules {
                 minutes => Some(Duration::from_secs(60 * u64::from(minutes))),
             },
             pull: Some(pull_config(settings, parts.data.join("models"))?),
+            activity: parts.activity.clone(),
             ..ManagerConfig::new(
                 program,
                 parts.data.join("models"),
@@ -233,10 +240,11 @@ impl Modules {
 
     /// Closes the journal while its files are written anew. What is published meanwhile is told
     /// that there is no journal, and stays in its outbox.
-    async fn rekey_journal(&mut self, parts: &Parts, all: bool) -> Result<(), PartsError> {
+    async fn rekey_journal(&mut self, parts: &Parts, what: JournalAnew) -> Result<(), PartsError> {
+        let hold = parts.home.hold();
         let vault = parts.home.vault()?;
         close_journal(parts, self.journal.take()).await;
-        let done = rekey::journal(vault, all).await;
+        let done = rekey::journal(hold, vault, what).await;
         self.journal = open_journal(parts, true).await;
         done
     }

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aico_config::{Config, OllamaStart};
+use aico_models::backend::InstallConfig;
 use aico_models::backend::ollama::{OllamaConfig, Start};
 use aico_models::pull::Proxy;
 use aico_models::pull::small::Way;
-use aico_models::pull::url::Url;
+use aico_models::pull::url::{Url, UrlError};
+
+use super::modules::pull_config;
 
 /// Where one lies that AICO installed.
 pub(crate) fn folder(data: &Path) -> PathBuf {
@@ -42,6 +45,22 @@ pub(crate) fn config(config: &Config, data: &Path) -> Option<OllamaConfig> {
     })
 }
 
+/// How one is installed, by the command line and by the daemon alike.
+///
+/// # Errors
+/// When a mirror or proxy is no address, which the configuration's own check lets nobody come to.
+pub(crate) fn installation(config: &Config, data: &Path) -> Result<InstallConfig, UrlError> {
+    let folder = folder(data);
+    let own = &config.ollama.releases;
+    Ok(InstallConfig {
+        releases: (!own.as_os_str().is_empty()).then(|| own.clone()),
+        pull: pull_config(&config.models, folder.clone())?,
+        starts: config.ollama.start == OllamaStart::Auto,
+        path: std::env::var_os("PATH"),
+        folder,
+    })
+}
+
 /// The way to registries; the configuration's own check lets no address through that is none.
 fn way(config: &Config) -> Way {
     let named = |text: &str| Url::parse(text).ok();
@@ -73,5 +92,23 @@ mod tests {
         assert_eq!(made.keep_alive, Some(Duration::from_secs(1800)));
         told.ollama.start = OllamaStart::Never;
         assert!(config(&told, Path::new("/data")).is_none());
+    }
+
+    #[test]
+    fn it_is_installed_where_it_is_looked_for() {
+        let mut told = Config::default();
+        let made = installation(&told, Path::new("/data")).unwrap();
+        assert_eq!(
+            made.folder,
+            config(&told, Path::new("/data")).unwrap().folder
+        );
+        assert_eq!((made.releases, made.starts), (None, true));
+        told.ollama.start = OllamaStart::Adopt;
+        told.ollama.releases = "/own.json".into();
+        told.models.mirror = "http://10.0.0.2:8000/files".to_owned();
+        let made = installation(&told, Path::new("/data")).unwrap();
+        assert_eq!(made.releases.as_deref(), Some(Path::new("/own.json")));
+        assert_eq!(made.pull.mirror.unwrap().host(), "10.0.0.2");
+        assert!(!made.starts, "what is installed is left alone");
     }
 }

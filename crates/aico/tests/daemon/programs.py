@@ -546,6 +546,37 @@ def ollama_rests():
     assert refused.code == "engine-failed" and "asked again in" in str(refused), refused
 
 
+def metrics():
+    """Rise with a question and name nobody; what there is of questions is printed."""
+    head = {"Authorization": "Bearer " + TOKEN}
+
+    def told():
+        answer = httpx.get(ADDRESS + "/metrics", headers=head)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "Mia" not in answer.text and "Zanzibar" not in answer.text, answer.text
+        sums = {}
+        for line in answer.text.splitlines():
+            if line.startswith("aico_model_"):
+                name, value = line.split("{")[0], float(line.rsplit(" ", 1)[1])
+                sums[name] = sums.get(name, 0) + value
+        return sums
+
+    before = told()
+    openai_client().chat.completions.create(model=model(), messages=said("Zanzibar"), max_tokens=8)
+    rise = ["questions", "prompt_tokens", "answer_tokens"]
+    rise = [f"aico_model_{name}_total" for name in rise]
+    rise.append("aico_model_time_to_first_token_seconds_count")
+    until = time.monotonic() + 60
+    # The answer is out a moment before it is counted.
+    while not all((after := told())[name] > before[name] for name in rise):
+        assert time.monotonic() < until, (before, after)
+    for name, value in before.items():
+        if name.endswith(("_total", "_count", "_sum", "_bucket")):
+            assert after[name] >= value, name
+    print(int(after["aico_model_questions_total"]))
+
+
 def gone():
     """The token was revoked."""
     fails(openai.AuthenticationError, 401, lambda: openai_client().models.list())

@@ -90,10 +90,13 @@ fn the_official_clients_talk_stream_and_are_refused_as_they_expect() {
     let list: Value = serde_json::from_str(&world.said(&["token", "list", "--json"])).unwrap();
     assert!(list[0]["last_used_at"].is_string(), "{list}");
     assert!(!list.to_string().contains(&token[5..]));
+    let counted = || -> u64 { python.run("metrics", &token).trim().parse().unwrap() };
+    let questions = counted();
     world.said(&["lock"]);
     python.run("locked", &token);
     let password = world.path("password");
     world.said(&["unlock", "--password-file", password.to_str().unwrap()]);
+    assert!(counted() > questions, "they were forgotten");
     python.run("chat", &token);
     world.said(&["token", "revoke", "editor"]);
     python.run("gone", &token);
@@ -155,6 +158,27 @@ fn tokens_outlive_the_daemon_and_are_in_no_file_in_clear() {
     };
     python.run("chat", &token);
     assert!(!world.log().contains(&token[5..]));
+}
+
+#[test]
+fn the_owner_is_told_that_a_token_of_theirs_reads_everybody_s_figures() {
+    let world = World::ready();
+    let made = world.aico(&["token", "create", "--name", "Editor"]);
+    let told = text(&made.stderr);
+    assert!(made.status.success() && told.contains("/metrics"), "{told}");
+    assert!(text(&made.stdout).trim().starts_with("aico_"));
+    let file = world.write("ben", "copper meadow trumpet glass ladder");
+    let file = file.to_str().unwrap();
+    world.said(&["person", "add", "Ben", "--password-file", file]);
+    let create = ["token", "create", "--name", "Editor"];
+    let ben = ["--person", "Ben"];
+    let made = world.aico(&[&ben[..], &create, &["--password-file", file]].concat());
+    let told = text(&made.stderr);
+    assert!(made.status.success(), "{told}");
+    assert!(
+        told.contains("acts for you") && !told.contains("/metrics"),
+        "{told}"
+    );
 }
 
 #[test]

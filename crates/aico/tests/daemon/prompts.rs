@@ -129,7 +129,9 @@ fn one_persons_is_not_anothers_and_goes_with_them_and_is_in_no_backup() {
     let ben = add_ben(&world);
     ben_says(&world, &ben, "My dog is called Rex");
     let said = world.chat(None, "My dog is called Rex");
-    assert_eq!(cached(&said), 0, "the same words are another's as well");
+    // What the character is told first was read for Ben; the same words are read for each of them.
+    let read = said["stats"]["prompt_tokens"].as_u64().unwrap() - cached(&said);
+    assert!(cached(&said) > 0 && read > 8, "{said}");
     world.stop();
     assert_eq!(kept(&world.home()).len(), 2);
     serve(&mut world);

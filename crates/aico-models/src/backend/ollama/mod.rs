@@ -294,6 +294,11 @@ impl Backend for Ollama {
         self.changes.load(Ordering::Relaxed)
     }
 
+    fn was_installed(&self) {
+        self.supervisor.was_installed();
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn models(&self) -> Result<Vec<Offered>, BackendError> {
         let listed = async {
             let http = self.http().await?;

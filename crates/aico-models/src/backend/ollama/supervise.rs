@@ -67,6 +67,8 @@ pub(super) struct Supervisor {
     state: Mutex<State>,
     /// Something went wrong since it was last looked.
     doubted: AtomicBool,
+    /// Another one was installed since it was last looked.
+    renewed: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -96,6 +98,10 @@ impl Ours {
     fn rests(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Resting(..))
     }
+
+    fn is_ready(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Ready(_))
+    }
 }
 
 impl Drop for Supervisor {
@@ -113,6 +119,7 @@ impl Supervisor {
             }),
             state: Mutex::default(),
             doubted: AtomicBool::new(false),
+            renewed: AtomicBool::new(false),
             stop: CancellationToken::new(),
         }
     }
@@ -120,6 +127,11 @@ impl Supervisor {
     /// It is looked anew with the next question.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// What does not run is started with the next question, however often it did not start.
+    pub(super) fn was_installed(&self) {
+        self.renewed.store(true, Ordering::Relaxed);
     }
 
     pub(super) async fn stop(&self) {
@@ -162,6 +174,12 @@ impl Supervisor {
         }
         if state.ours.as_ref().is_some_and(Ours::gave_up) {
             state.ours = None;
+        }
+        // What was tried until now is not what is installed, and says nothing of it.
+        if self.renewed.swap(false, Ordering::Relaxed)
+            && let Some(ours) = state.ours.take_if(|ours| !ours.is_ready())
+        {
+            ours.stop.cancel();
         }
         if state.ours.is_none()
             && let Some((running, at)) = &state.theirs

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MANAGER;
 use super::child::{Program, Starter};
+use super::heads::Heads;
 use super::places::Places;
 use super::registry::ModelRegistryStore;
 use super::vectors::Vectors;
@@ -85,7 +86,7 @@ impl Transformers {
     pub(crate) fn new(
         bus: &Bus,
         config: Config,
-        (router, registry): (Router, Arc<dyn ModelRegistryStore>),
+        (router, registry, heads): (Router, Arc<dyn ModelRegistryStore>, Heads),
         places: Arc<Places>,
         changed: Arc<Notify>,
         stop: CancellationToken,
@@ -104,6 +105,7 @@ impl Transformers {
                 client: client.clone(),
                 router,
                 registry,
+                heads,
             },
             client,
             starter: Starter::new().map_err(|_| BusError::Closed)?,

@@ -620,7 +620,7 @@ mod tests {
         use prost::Message as _;
 
         use super::*;
-        use crate::router::{Backends, Guard, Router, packages};
+        use crate::router::{Activity, Backends, Guard, Router, packages};
         use crate::supervisor::SystemMemory;
         use crate::supervisor::child::Program;
         use crate::supervisor::places::{Entrance, Entry};
@@ -648,7 +648,14 @@ mod tests {
             let client = bus.join(Identity::new("manager"));
             let inbox = client.serve(topics::MODELS_EMBED, 8).unwrap();
             let memory = Arc::new(SystemMemory);
-            let router = Router::new(client, Backends::default(), memory, 1, Guard::default());
+            let router = Router::new(
+                client,
+                Backends::default(),
+                memory,
+                1,
+                Guard::default(),
+                Activity::default(),
+            );
             let package = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("tests/fixtures/transformers")
                 .join("tiny-bert");

@@ -8,13 +8,15 @@ use crate::exit::Failure;
 use crate::progress::{bar, size};
 use crate::style;
 
-const HEAD: [&str; 8] = [
+const HEAD: [&str; 10] = [
     "NAME",
     "ENGINE",
     "STATE",
     "MEMORY",
+    "CPU",
     "UNTIL",
-    "QUESTIONS",
+    "RUN",
+    "WAIT",
     "TOKENS/S",
     "FIRST TOKEN",
 ];
@@ -30,6 +32,8 @@ const ASKED: [&str; 8] = [
 ];
 /// Questions below the table; `--json` has the others.
 const MOST_ASKED: usize = 5;
+/// Letters of a name, so that a line stays one on a terminal; `--json` has it whole.
+const MOST_NAME: usize = 22;
 
 /// The models that are in memory or at work, as a table or as JSON.
 pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
@@ -42,7 +46,7 @@ pub(super) async fn run(daemon: &Daemon, as_json: bool) -> Result<(), Failure> {
     let models = all["models"].as_array().into_iter().flatten();
     let rows: Vec<_> = models
         .filter(|model| is_there(model))
-        .map(|model| row(model, at))
+        .map(|model| row(model, processors(&all, model), at))
         .collect();
     if rows.is_empty() {
         style::note("No model is in memory. The next question loads one.");
@@ -92,7 +96,15 @@ fn is_there(model: &Value) -> bool {
         || !model["resting_until"].is_null()
 }
 
-fn row(model: &Value, at: Option<Timestamp>) -> [String; 8] {
+/// Processors that its process kept busy when a sample was last taken, if there was one.
+fn processors(all: &Value, model: &Value) -> Option<f64> {
+    model["process_id"].as_u64()?;
+    let sample = all["samples"].as_array()?.last()?;
+    let mut models = sample["models"].as_array()?.iter();
+    models.find(|one| one["model"] == model["model"])?["processors"].as_f64()
+}
+
+fn row(model: &Value, processors: Option<f64>, at: Option<Timestamp>) -> [String; 10] {
     let text = |key: &str| model[key].as_str().map(style::harmless);
     let number = |key: &str| model[key].as_u64().unwrap_or(0);
     let until = match (model["pinned"] == true, text("resting_until")) {
@@ -100,12 +112,8 @@ fn row(model: &Value, at: Option<Timestamp>) -> [String; 8] {
         (_, Some(_)) => format!("rests, {}", left(model["resting_until"].as_str(), at)),
         _ => left(model["idle_until"].as_str(), at),
     };
-    let waiting = match number("waiting") {
-        0 => String::new(),
-        waiting => format!(", {waiting} wait"),
-    };
     [
-        text("name").unwrap_or_default(),
+        short(&text("name").unwrap_or_default()),
         match &model["device"]["kind"] {
             Value::String(kind) => format!("aico, {}", style::harmless(kind)),
             _ => text("engine").unwrap_or_else(|| "aico".to_owned()),
@@ -117,8 +125,14 @@ fn row(model: &Value, at: Option<Timestamp>) -> [String; 8] {
         model["memory_bytes"]
             .as_u64()
             .map_or_else(|| "-".to_owned(), size),
+        processors.map_or_else(|| "-".to_owned(), |count| format!("{count:.1}")),
         until,
-        format!("{} of {}{waiting}", number("running"), number("places")),
+        match number("places") {
+            // It is not in memory yet.
+            0 => number("running").to_string(),
+            places => format!("{} of {places}", number("running")),
+        },
+        number("waiting").to_string(),
         rate(model),
         duration(&model["totals"]["first_token_ms"]),
     ]
@@ -134,7 +148,7 @@ fn asked(one: &Value, at: Option<Timestamp>) -> [String; 8] {
     };
     [
         ago,
-        text("name"),
+        short(&text("name")),
         text("asker"),
         match one["problem"].as_str() {
             Some(problem) => style::harmless(problem),
@@ -145,6 +159,13 @@ fn asked(one: &Value, at: Option<Timestamp>) -> [String; 8] {
         tokens(one).to_string(),
         rate(one),
     ]
+}
+
+fn short(name: &str) -> String {
+    match name.chars().count() > MOST_NAME {
+        true => name.chars().take(MOST_NAME - 1).chain(['…']).collect(),
+        false => name.to_owned(),
+    }
 }
 
 /// Tokens of the answer; of a model that writes nothing those that it read.
@@ -251,7 +272,7 @@ mod tests {
         let on = json!({
             "name": "Owl", "engine": null, "device": {"kind": "vulkan", "name": "Radeon\u{1b}[0m X"}
         });
-        assert_eq!(row(&on, None)[1], "aico, vulkan");
+        assert_eq!(row(&on, None, None)[1], "aico, vulkan");
         let told = place(&on).unwrap();
         assert!(
             told.starts_with("Owl is computed on Radeon") && !told.contains('\u{1b}'),
@@ -263,7 +284,7 @@ mod tests {
                 "why": "It does not fit", "detail": "It needs 3.", "what_to_do": "Choose another."
             }
         });
-        assert_eq!(row(&off, None)[1], "aico");
+        assert_eq!(row(&off, None, None)[1], "aico");
         assert_eq!(
             place(&off).unwrap(),
             "Owl is computed on the processor: It does not fit. It needs 3. Choose another."
@@ -297,24 +318,58 @@ mod tests {
             "running": 0, "places": 4, "waiting": 0, "tokens_per_second": 0.0,
             "resting_until": "2026-01-01T12:00:05Z"
         });
+        // Others have to make room for it.
+        let awaited = json!({
+            "name": "Kea", "engine": null, "status": "stopped", "pinned": false,
+            "running": 0, "places": 0, "waiting": 3, "tokens_per_second": 0.0
+        });
         let stopped = json!({"name": "x", "engine": null, "status": "stopped"});
-        assert!([&loaded, &pinned, &rests].iter().all(|one| is_there(one)));
+        assert!(
+            [&loaded, &pinned, &rests, &awaited]
+                .iter()
+                .all(|one| is_there(one))
+        );
         assert!(!is_there(&stopped));
-        let rows: Vec<_> = [loaded, loads, pinned, rests]
-            .iter()
-            .map(|one| row(one, Some(now)))
+        let rows: Vec<_> = [(loaded, Some(1.54)), (loads, None), (pinned, None)]
+            .into_iter()
+            .chain([(rests, None), (awaited, None)])
+            .map(|(one, processors)| row(&one, processors, Some(now)))
             .collect();
         let lines = table(&HEAD, &rows);
         assert_eq!(
             lines,
             [
-                "NAME           ENGINE  STATE               MEMORY  UNTIL       QUESTIONS       TOKENS/S  FIRST TOKEN",
-                "Owl            aico    ready               2.0 GB  29 min      1 of 4, 2 wait  12.3      413 ms",
-                "Jay            aico    [####......]  40 %  -       -           0 of 4          0.0       -",
-                "A longer name  aico    ready               -       pinned      0 of 4          0.0       1.0 s",
-                "qwen3:8b       ollama  failed              -       rests, 5 s  0 of 4          0.0       -",
+                "NAME           ENGINE  STATE               MEMORY  CPU  UNTIL       RUN     WAIT  TOKENS/S  FIRST TOKEN",
+                "Owl            aico    ready               2.0 GB  1.5  29 min      1 of 4  2     12.3      413 ms",
+                "Jay            aico    [####......]  40 %  -       -    -           0 of 4  0     0.0       -",
+                "A longer name  aico    ready               -       -    pinned      0 of 4  0     0.0       1.0 s",
+                "qwen3:8b       ollama  failed              -       -    rests, 5 s  0 of 4  0     0.0       -",
+                "Kea            aico    stopped             -       -    -           0       3     0.0       -",
             ]
         );
+    }
+
+    #[test]
+    fn the_load_of_a_processor_is_that_of_the_last_sample_and_only_of_a_process_of_ours() {
+        let model = json!({"model": "a", "process_id": 7});
+        let sample = |processors: f64| {
+            json!({"models": [
+                {"model": "b", "processors": 9.0}, {"model": "a", "processors": processors}
+            ]})
+        };
+        let all = json!({"samples": [sample(0.5), sample(1.5)]});
+        assert_eq!(processors(&all, &model), Some(1.5));
+        assert_eq!(processors(&json!({"samples": []}), &model), None);
+        let beside = json!({"model": "a", "process_id": null});
+        assert_eq!(processors(&all, &beside), None);
+    }
+
+    #[test]
+    fn a_long_name_leaves_the_line_one() {
+        let name = "ü".repeat(MOST_NAME);
+        assert_eq!(short(&name), name);
+        let cut = short(&format!("{name}x"));
+        assert_eq!(cut, format!("{}…", "ü".repeat(MOST_NAME - 1)));
     }
 
     #[test]

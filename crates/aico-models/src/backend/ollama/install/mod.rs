@@ -28,7 +28,7 @@ pub use releases::{EMBEDDED, Layout, Packed, Release};
 
 use self::unpack::Bounds;
 use crate::pull::PullConfig;
-use crate::pull::single::Fetched;
+use crate::pull::single::{Fetched, Wanted};
 
 const POINTER: &str = "current.json";
 /// How often it is told how far unpacking is.
@@ -86,7 +86,20 @@ fn pointer(folder: &Path) -> Option<Pointer> {
 /// Bytes of the archive that were downloaded another time.
 #[must_use]
 pub fn kept(folder: &Path, release: &Release) -> u64 {
-    release.wanted().kept(&folder.join("downloads"))
+    let downloads = folder.join("downloads");
+    let wanted = release.wanted();
+    // All of it is here when unpacking was ended, or the disk was too small for that.
+    let whole = std::fs::symlink_metadata(archive_in(&downloads, &wanted))
+        .is_ok_and(|found| found.is_file() && found.len() == release.size);
+    match whole {
+        true => release.size,
+        false => wanted.kept(&downloads),
+    }
+}
+
+/// Where the archive lies when all of it came.
+fn archive_in(downloads: &Path, wanted: &Wanted) -> PathBuf {
+    downloads.join(format!("{}.archive", wanted.name))
 }
 
 /// Installs a release: downloads, checks, unpacks, and puts it in place of what was there.
@@ -109,7 +122,7 @@ pub async fn install(
     let downloads = folder.join("downloads");
     private(&downloads)?;
     let wanted = release.wanted();
-    let archive = downloads.join(format!("{}.archive", wanted.name));
+    let archive = archive_in(&downloads, &wanted);
     wanted
         .fetch(
             config,
@@ -183,6 +196,10 @@ fn place(
     let moved = checked.and_then(|()| {
         let failed = |error| InstallError::disk(&target, error);
         write_out(&temporary).map_err(failed)?;
+        // Between the last byte and here lies all the time that the disk takes.
+        if stop.is_cancelled() {
+            return Err(InstallError::Stopped);
+        }
         std::fs::rename(&temporary, &target).map_err(failed)?;
         sync_folder(folder).map_err(failed)?;
         point(folder, release, &id)
@@ -366,4 +383,69 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _no_folders = folder;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// An archive whose unpacking says nothing of bytes, so that nothing in it ends it.
+    fn packed() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(0);
+        tar.append_data(&mut header, "bin/ollama", io::empty())
+            .unwrap();
+        let tar = tar.into_inner().unwrap();
+        let mut packed = Vec::new();
+        flate2::read::GzEncoder::new(tar.as_slice(), flate2::Compression::fast())
+            .read_to_end(&mut packed)
+            .unwrap();
+        packed
+    }
+
+    #[test]
+    fn one_that_is_cancelled_after_its_last_byte_is_not_installed_and_its_archive_counts_as_kept() {
+        let content = packed();
+        let list = serde_json::json!({
+            "version": 1, "date": "2026-11-27", "release": "0.12.10", "license": "MIT",
+            "license_url": "https://hub.test/LICENSE",
+            "archives": [{
+                "system": "linux", "machine": "x86_64",
+                "source": "https://hub.test/v0.12.10/ollama.tgz",
+                "size": content.len(), "sha256": hex::encode(Sha256::digest(&content)),
+            }],
+        });
+        let release = Release::parse(&list.to_string(), "linux", "x86_64").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let downloads = folder.join("downloads");
+        private(&downloads).unwrap();
+        assert_eq!(kept(folder, &release), 0);
+        let archive = archive_in(&downloads, &release.wanted());
+        std::fs::write(&archive, &content).unwrap();
+        assert_eq!(kept(folder, &release), release.size);
+
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let came = AtomicU64::new(0);
+        let ended = place(folder, &release, &archive, &came, &stop);
+        assert!(matches!(ended, Err(InstallError::Stopped)), "{ended:?}");
+        assert_eq!(installed(folder), None);
+        let left: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|one| one.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["downloads"], "nothing of what was unpacked");
+        assert_eq!(kept(folder, &release), release.size);
+
+        let stop = CancellationToken::new();
+        let done = place(folder, &release, &archive, &came, &stop).unwrap();
+        assert_eq!(done.version, "0.12.10");
+    }
 }
