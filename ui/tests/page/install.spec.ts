@@ -50,6 +50,7 @@ test('Ollama is shown, agreed to, followed with a bar, cancelled, gone on with, 
     const path = new URL(request.url()).pathname.split('/ollama/')[1];
     asked.push(`${request.method()} ${path}`);
     if (path === 'check') return route.fulfill({ json: { engine: ready, models: ['qwen3:8b'] } });
+    if (path === 'jobs') return route.fulfill({ json: { items: [] } });
     if (request.method() === 'POST') {
       agreed.push(request.postDataJSON());
       now = begins;
