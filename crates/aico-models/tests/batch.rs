@@ -334,7 +334,7 @@ fn another_conversation_of_the_same_person_reads_what_is_new_in_it() {
         .save(ann, b"2".to_vec(), MOST, Larger::Refuse);
     let saved = wait(save).unwrap();
     assert!(saved.tokens.starts_with(&second));
-    let after = load_starter(2);
+    let after = load_starter(3);
     wait(after.batcher.restore(ann, b"2".to_vec(), saved)).unwrap();
     let (text, end) = after.answer(of(ann, b"2", request(second, 60)));
     assert_eq!((text, end.cached_tokens), (cold, end.prompt_tokens - 1));
