@@ -123,13 +123,17 @@ impl Logging {
         folder: &Path,
         vault: &Vault,
         settings: &aico_config::Logging,
+        go_on: &dyn Fn() -> bool,
     ) -> Result<usize, LogError> {
         let files = rekey::list(folder)?;
         // From here on nobody writes those.
         self.attach_again(folder, vault, settings)?;
-        let done = rekey::anew(folder, vault, files);
-        // Once more, also when it stopped: whoever writes knows the files that were there before.
-        self.attach_again(folder, vault, settings)?;
+        let done = rekey::anew(folder, vault, files, go_on);
+        // Once more, also when it failed: whoever writes knows the files that were there before. Not
+        // to go on, it is being locked, and whoever writes next may have another vault.
+        if go_on() {
+            self.attach_again(folder, vault, settings)?;
+        }
         done
     }
 

@@ -16,13 +16,18 @@ use crate::sealed;
 
 /// Puts each file that is still under the root key from before under the present one. A file that
 /// is being written was begun under the present one and is left alone: attach anew first. Answers
-/// how many could not be read; they stay as they are, and nobody reads them any more.
+/// how many could not be read; they stay as they are, and nobody reads them any more. Before each file
+/// `go_on` is asked.
 ///
 /// # Errors
-/// When the folder or the disk does not let it; then go on by calling it again.
-pub fn rekey(folder: &Path, vault: &Vault) -> Result<usize, LogError> {
+/// When the folder or the disk does not let it, and [`LogError::Locked`] when it is not to go on; then
+/// go on by calling it again.
+pub fn rekey(folder: &Path, vault: &Vault, go_on: &dyn Fn() -> bool) -> Result<usize, LogError> {
     let mut unreadable = 0;
     for (path, id) in list(folder)? {
+        if !go_on() {
+            return Err(LogError::Locked);
+        }
         let (key, name) = (sealed::key_of(vault, id), sealed::mark_name(id));
         let mark = vault.registry().mark(&name);
         let ended = ended(&path);
@@ -45,19 +50,27 @@ pub fn rekey(folder: &Path, vault: &Vault) -> Result<usize, LogError> {
 /// twice, with the same records; called again, the copy is the one that stays.
 ///
 /// # Errors
-/// When the folder or the disk does not let it; then go on by calling it again.
-pub fn rekey_all(folder: &Path, vault: &Vault) -> Result<usize, LogError> {
-    anew(folder, vault, list(folder)?)
+/// As [`rekey`].
+pub fn rekey_all(
+    folder: &Path,
+    vault: &Vault,
+    go_on: &dyn Fn() -> bool,
+) -> Result<usize, LogError> {
+    anew(folder, vault, list(folder)?, go_on)
 }
 
 pub(crate) fn anew(
     folder: &Path,
     vault: &Vault,
     files: Vec<(PathBuf, Uuid)>,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<usize, LogError> {
     let copies: HashSet<_> = files.iter().map(|(_, id)| next(*id)).collect();
     let mut unreadable = 0;
     for (path, id) in files {
+        if !go_on() {
+            return Err(LogError::Locked);
+        }
         if copies.contains(&id) {
             continue;
         }
@@ -194,7 +207,9 @@ mod tests {
     impl Logged {
         fn anew(&self) -> usize {
             let settings = aico_config::Config::default().logging;
-            let done = self.logging.rekey_all(&self.logs, &self.vault, &settings);
+            let done = self
+                .logging
+                .rekey_all(&self.logs, &self.vault, &settings, &|| true);
             done.unwrap()
         }
 
@@ -216,6 +231,10 @@ mod tests {
     fn under_other_ids_everything_is_read_while_it_is_written_on() {
         let logged = logged();
         let before = logged.ids();
+        let settings = aico_config::Config::default().logging;
+        let asked = (logged.logging).rekey_all(&logged.logs, &logged.vault, &settings, &|| false);
+        assert!(matches!(asked, Err(LogError::Locked)));
+        assert!(logged.ids().is_superset(&before));
         assert_eq!(logged.anew(), 0);
         assert!(logged.ids().is_disjoint(&before));
         assert_eq!(logged.said(), ["one", "two"]);
@@ -247,7 +266,7 @@ mod tests {
         for (_, path, _) in &copies {
             set_ended(path, Some(then));
         }
-        assert_eq!(rekey_all(&logged.logs, &logged.vault).unwrap(), 0);
+        assert_eq!(rekey_all(&logged.logs, &logged.vault, &|| true).unwrap(), 0);
         for (_, _, id) in &copies {
             // Its time to be deleted comes as if it had not been touched.
             let age = ended(&sealed::path_of(&logged.logs, next(*id))).unwrap();
@@ -262,7 +281,7 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        assert_eq!(rekey_all(&logged.logs, &logged.vault).unwrap(), 0);
+        assert_eq!(rekey_all(&logged.logs, &logged.vault, &|| true).unwrap(), 0);
         assert!(!logged.ids().contains(id) && logged.ids().contains(&next(*id)));
         assert_eq!(logged.ids().len(), copies.len());
         let settings = aico_config::Config::default().logging;
@@ -282,7 +301,7 @@ mod tests {
         // In the commitment of its first segment.
         bytes[160] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(rekey_all(&logged.logs, &logged.vault).unwrap(), 1);
+        assert_eq!(rekey_all(&logged.logs, &logged.vault, &|| true).unwrap(), 1);
         assert_eq!(fs::read(&path).unwrap(), bytes);
         let others: Vec<_> = logged.ids().into_iter().filter(|it| *it != id).collect();
         assert_eq!(others.len(), 1);

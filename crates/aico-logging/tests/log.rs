@@ -413,7 +413,7 @@ fn child_writes_until_it_is_killed() {
             scope.spawn(move || {
                 with_default(&dispatch, || {
                     for number in 0_u64.. {
-                        match number % 5 {
+                        match number % 20 {
                             0 => tracing::warn!(target: "aico", writer, number, "counted"),
                             _ => tracing::info!(target: "aico", writer, number, "counted"),
                         }

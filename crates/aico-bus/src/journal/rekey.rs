@@ -36,9 +36,12 @@ pub struct Rekeyed {
     pub files: usize,
     /// Files that could not be read: set aside, as the journal does when it meets one.
     pub damaged: usize,
+    /// It was not to go on: there are more.
+    pub stopped: bool,
 }
 
-/// Puts the files of a closed journal under the present keys, or under other ones.
+/// Puts the files of a closed journal under the present keys, or under other ones. Before each of them
+/// `go_on` is asked.
 ///
 /// # Errors
 /// When the disk does not let it; then go on by calling it again.
@@ -46,6 +49,7 @@ pub fn rekey(
     keys: Arc<dyn JournalKeys>,
     folder: &Path,
     what: Anew,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Rekeyed, JournalError> {
     let fs = keys.filesystem();
     if fs.probe(folder).is_ok_and(|found| found.is_none()) {
@@ -54,6 +58,10 @@ pub fn rekey(
     let folder = Folder::open(Arc::clone(&keys), folder)?;
     let mut done = Rekeyed::default();
     for file in folder.whole()? {
+        if !go_on() {
+            done.stopped = true;
+            break;
+        }
         let written = match what {
             Anew::Behind | Anew::Bodies => in_place(&folder, &file, what == Anew::Bodies),
             Anew::Files => under_another_id(&folder, &file),

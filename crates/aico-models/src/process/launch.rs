@@ -16,7 +16,7 @@ use crate::gpu::device::{Device, Lack, Offload};
 
 /// Of this protocol; a difference means that the program file was replaced while the daemon ran, or
 /// that the executable for a graphics device was built with another version.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Longest line in either direction.
 pub const LINE_LIMIT: usize = 64 * 1024;
 

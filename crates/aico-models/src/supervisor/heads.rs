@@ -129,10 +129,13 @@ fn is_good(status: &std::io::Result<ExitStatus>) -> bool {
     status.as_ref().is_ok_and(ExitStatus::success)
 }
 
+/// By somebody else, as where a service is stopped with all of its processes: no file does that.
 fn was_killed(status: &std::io::Result<ExitStatus>) -> bool {
     #[cfg(unix)]
     let killed = |status: &ExitStatus| {
-        std::os::unix::process::ExitStatusExt::signal(status) == Some(libc::SIGKILL)
+        let signal = std::os::unix::process::ExitStatusExt::signal(status);
+        let others = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+        signal.is_some_and(|signal| others.contains(&signal))
     };
     #[cfg(not(unix))]
     let killed = |_status: &ExitStatus| false;

@@ -88,7 +88,10 @@ pub(super) async fn watch(parts: Parts, mut asked: mpsc::Receiver<Ask>) {
                     None => {
                         let hold = parts.home.hold();
                         match parts.home.vault() {
-                            Ok(vault) => rekey::journal(hold, vault, ask.what).await,
+                            Ok(vault) => {
+                                let go_on = rekey::while_open(&parts.home);
+                                rekey::journal(hold, vault, ask.what, go_on).await
+                            }
                             Err(error) => Err(error.into()),
                         }
                     }
@@ -242,9 +245,9 @@ impl Modules {
     /// that there is no journal, and stays in its outbox.
     async fn rekey_journal(&mut self, parts: &Parts, what: JournalAnew) -> Result<(), PartsError> {
         let hold = parts.home.hold();
-        let vault = parts.home.vault()?;
+        let (vault, go_on) = (parts.home.vault()?, rekey::while_open(&parts.home));
         close_journal(parts, self.journal.take()).await;
-        let done = rekey::journal(hold, vault, what).await;
+        let done = rekey::journal(hold, vault, what, go_on).await;
         self.journal = open_journal(parts, true).await;
         done
     }

@@ -35,11 +35,15 @@ impl SealedParts for Running {
         let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
         let (logging, settings) = (self.logging.clone(), self.settings.clone());
+        let go_on = while_open(&self.home);
         blocking(hold, move || {
             let _one = LOGS.lock();
+            if !go_on() {
+                return Err(aico_logging::LogError::Locked.into());
+            }
             // What is written from now on is under the present key.
             logging.attach_again(&folder, &vault, &settings)?;
-            told(aico_logging::rekey(&folder, &vault)?);
+            told(aico_logging::rekey(&folder, &vault, &go_on)?);
             Ok(())
         })
         .await
@@ -49,9 +53,13 @@ impl SealedParts for Running {
         let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
         let (logging, settings) = (self.logging.clone(), self.settings.clone());
+        let go_on = while_open(&self.home);
         blocking(hold, move || {
             let _one = LOGS.lock();
-            told(logging.rekey_all(&folder, &vault, &settings)?);
+            if !go_on() {
+                return Err(aico_logging::LogError::Locked.into());
+            }
+            told(logging.rekey_all(&folder, &vault, &settings, &go_on)?);
             Ok(())
         })
         .await
@@ -99,7 +107,7 @@ impl SealedParts for AtRest {
         let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
         blocking(hold, move || {
-            told(aico_logging::rekey(&folder, &vault)?);
+            told(aico_logging::rekey(&folder, &vault, &|| true)?);
             Ok(())
         })
         .await
@@ -109,14 +117,14 @@ impl SealedParts for AtRest {
         let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
         blocking(hold, move || {
-            told(aico_logging::rekey_all(&folder, &vault)?);
+            told(aico_logging::rekey_all(&folder, &vault, &|| true)?);
             Ok(())
         })
         .await
     }
 
     async fn journal(&self, what: JournalAnew) -> Result<(), PartsError> {
-        journal(self.home.hold(), self.home.vault()?, what).await
+        journal(self.home.hold(), self.home.vault()?, what, || true).await
     }
 
     async fn check_journal(
@@ -142,11 +150,19 @@ impl SealedParts for AtRest {
     }
 }
 
+/// Whether it is still open, and not again: a lock waits for the file that is being written and no
+/// longer, and the next unlocking has a vault and a registry of its own.
+pub(super) fn while_open(home: &Home) -> impl Fn() -> bool + Send + 'static {
+    let (home, epoch) = (home.clone(), home.epoch());
+    move || home.stage() == aico_access::Stage::Ready && home.epoch() == epoch
+}
+
 /// Writes the files of a journal anew that nobody has open.
 pub(super) async fn journal(
     hold: TaskTrackerToken,
     vault: Vault,
     what: JournalAnew,
+    go_on: impl Fn() -> bool + Send + 'static,
 ) -> Result<(), PartsError> {
     let folder = vault.data().join("journal");
     let what = match what {
@@ -155,8 +171,10 @@ pub(super) async fn journal(
         JournalAnew::Files => Anew::Files,
     };
     blocking(hold, move || {
-        aico_bus::rekey_journal(Arc::new(vault), &folder, what)?;
-        Ok(())
+        match aico_bus::rekey_journal(Arc::new(vault), &folder, what, &go_on)?.stopped {
+            true => Err("AICO is being locked".into()),
+            false => Ok(()),
+        }
     })
     .await
 }

@@ -48,7 +48,9 @@ fn a_journal_is_read_and_written_on_while_and_after_the_keys_change() {
     assert_eq!(all.len(), 5);
     store.close().unwrap();
     assert_eq!(
-        rekey(keys(&vault), &folder(), Anew::Bodies).unwrap().files,
+        rekey(keys(&vault), &folder(), Anew::Bodies, &|| true)
+            .unwrap()
+            .files,
         1
     );
     vault.finish_rotation().unwrap();
@@ -83,7 +85,9 @@ fn what_a_sealed_person_was_told_is_carried_over_and_opens_when_they_sign_in() {
     // Twice: what was carried over is carried on.
     for _ in 0..2 {
         assert_eq!(
-            rekey(keys(&vault), &folder(), Anew::Bodies).unwrap().files,
+            rekey(keys(&vault), &folder(), Anew::Bodies, &|| true)
+                .unwrap()
+                .files,
             1
         );
         let mut store = open(&vault);
@@ -103,7 +107,9 @@ fn what_a_sealed_person_was_told_is_carried_over_and_opens_when_they_sign_in() {
     store.close().unwrap();
     // Signed in, their bodies are sealed anew like everybody's.
     assert_eq!(
-        rekey(keys(&vault), &folder(), Anew::Bodies).unwrap().files,
+        rekey(keys(&vault), &folder(), Anew::Bodies, &|| true)
+            .unwrap()
+            .files,
         1
     );
     vault.finish_rotation().unwrap();
@@ -135,21 +141,21 @@ fn cut_off_anywhere_while_the_files_are_written_anew_nothing_is_lost() {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Behind).unwrap();
+        rekey(keys(&vault), &folder(), Anew::Behind, &|| true).unwrap();
         fs.operations() - before
     };
     for stop in 0..=count {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Behind);
+        let _ = rekey(keys(&vault), &folder(), Anew::Behind, &|| true);
         for seed in 0..4 {
             let after = match seed {
                 0 => fs.after_kill(),
                 _ => fs.after_power_cut(&mut Dice(stop as u64 * 100 + seed)),
             };
             let vault = open_vault(&after);
-            rekey(keys(&vault), &folder(), Anew::Behind).unwrap();
+            rekey(keys(&vault), &folder(), Anew::Behind, &|| true).unwrap();
             vault.finish_rotation().unwrap();
             let store = open(&vault);
             assert_eq!(read(&store).kept, all, "stopped at {stop}, seed {seed}");
@@ -177,7 +183,9 @@ fn under_other_ids_everything_is_there_and_nothing_of_the_files_before() {
     let fs = fs.after_kill();
     let vault = open_vault(&fs);
     let (before, marks) = (names(&vault), vault.registry().marks());
-    let done = rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+    let stopped = rekey(keys(&vault), &folder(), Anew::Files, &|| false).unwrap();
+    assert!(stopped.stopped && stopped.files == 0);
+    let done = rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
     assert_eq!((done.files, done.damaged), (before.len(), 0));
     let after = names(&vault);
     assert_eq!(after.len(), before.len());
@@ -195,7 +203,7 @@ fn under_other_ids_everything_is_there_and_nothing_of_the_files_before() {
     assert_eq!(keep(&mut store, message(4, Some(person), 50)), Ok(4));
     store.close().unwrap();
     // Another time they are other ones again.
-    rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+    rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
     let third = names(&vault);
     let earlier = [before, after].concat();
     assert!(third.iter().all(|name| !earlier.contains(name)));
@@ -220,14 +228,14 @@ fn cut_off_anywhere_in_a_change_of_ids_nothing_is_lost_or_there_twice() {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+        rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
         fs.operations() - before
     };
     for stop in 0..=count {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Files);
+        let _ = rekey(keys(&vault), &folder(), Anew::Files, &|| true);
         for seed in 0..4 {
             let after = match seed {
                 0 => fs.after_kill(),
@@ -239,7 +247,7 @@ fn cut_off_anywhere_in_a_change_of_ids_nothing_is_lost_or_there_twice() {
             assert_eq!(kept, Ok(21), "stopped at {stop}, seed {seed}");
             assert_eq!(read(&store).kept, all, "stopped at {stop}, seed {seed}");
             store.close().unwrap();
-            rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+            rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
             assert_eq!(names(&vault).len(), 1);
             let store = open(&vault);
             assert_eq!(read(&store).kept, all, "stopped at {stop}, seed {seed}");
@@ -266,7 +274,7 @@ fn a_file_that_is_put_back_after_a_change_of_ids_does_not_take_the_place_of_what
     let mut last = 3;
     // What it became was written anew once, and twice.
     for _ in 0..2 {
-        rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+        rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
         for put_back in [&bytes[..], &[]] {
             fs.plant(&path, put_back);
             let mut store = open(&vault);
@@ -283,7 +291,7 @@ fn a_file_that_is_put_back_after_a_change_of_ids_does_not_take_the_place_of_what
     }
     // Nor while the keys change.
     fs.plant(&path, &bytes);
-    let done = rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+    let done = rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
     assert_eq!((done.files, names(&vault).len()), (1, 1));
     assert_eq!(read(&open(&vault)).kept.len() as u64, last);
 }
@@ -304,14 +312,14 @@ fn cut_off_in_a_change_of_ids_a_file_that_was_just_begun_is_no_older_one() {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Files).unwrap();
+        rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
         fs.operations() - before
     };
     for stop in 0..=count {
         let fs = start.after_kill();
         let vault = open_vault(&fs);
         fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Files);
+        let _ = rekey(keys(&vault), &folder(), Anew::Files, &|| true);
         let fs = fs.after_kill();
         let store = open(&open_vault(&fs));
         assert_eq!(read(&store).kept.len(), 3, "stopped at {stop}");
