@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aico_access::{Home, JournalAnew, PartChecked, PartsError, SealedParts};
 use aico_bus::Anew;
-use aico_logging::{CheckedLog, Logging};
+use aico_logging::{CheckedLog, LogError, Logging};
 use aico_vault::Vault;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -29,38 +29,45 @@ pub(super) struct Running {
     pub(super) asks: mpsc::Sender<Ask>,
 }
 
-#[async_trait::async_trait]
-impl SealedParts for Running {
-    async fn logs(&self) -> Result<(), PartsError> {
+impl Running {
+    /// One change of the log's files at a time, and none once it is being locked.
+    async fn change_logs(
+        &self,
+        change: impl FnOnce(&Logging, &Path, &Vault, &dyn Fn() -> bool) -> Result<usize, LogError>
+        + Send
+        + 'static,
+    ) -> Result<(), PartsError> {
         let hold = self.home.hold();
         let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
-        let (logging, settings) = (self.logging.clone(), self.settings.clone());
-        let go_on = while_open(&self.home);
+        let (logging, go_on) = (self.logging.clone(), while_open(&self.home));
         blocking(hold, move || {
             let _one = LOGS.lock();
             if !go_on() {
-                return Err(aico_logging::LogError::Locked.into());
+                return Err(LogError::Locked.into());
             }
-            // What is written from now on is under the present key.
-            logging.attach_again(&folder, &vault, &settings)?;
-            told(aico_logging::rekey(&folder, &vault, &go_on)?);
+            told(change(&logging, &folder, &vault, &go_on)?);
             Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait::async_trait]
+impl SealedParts for Running {
+    async fn logs(&self) -> Result<(), PartsError> {
+        let settings = self.settings.clone();
+        self.change_logs(move |logging, folder, vault, go_on| {
+            // What is written from now on is under the present key.
+            logging.attach_again(folder, vault, &settings)?;
+            aico_logging::rekey(folder, vault, go_on)
         })
         .await
     }
 
     async fn logs_anew(&self) -> Result<(), PartsError> {
-        let hold = self.home.hold();
-        let (folder, vault) = (self.data.join("logs"), self.home.vault()?);
-        let (logging, settings) = (self.logging.clone(), self.settings.clone());
-        let go_on = while_open(&self.home);
-        blocking(hold, move || {
-            let _one = LOGS.lock();
-            if !go_on() {
-                return Err(aico_logging::LogError::Locked.into());
-            }
-            told(logging.rekey_all(&folder, &vault, &settings, &go_on)?);
-            Ok(())
+        let settings = self.settings.clone();
+        self.change_logs(move |logging, folder, vault, go_on| {
+            logging.rekey_all(folder, vault, &settings, go_on)
         })
         .await
     }
