@@ -14,6 +14,8 @@
 //! - `kept`: handing out what is in the cache, and taking it back.
 
 mod answer;
+#[cfg(test)]
+mod fixed;
 mod kept;
 mod pace;
 pub(crate) mod queue;

@@ -126,59 +126,8 @@ impl Openings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixed::Fixed;
     use super::*;
-    use crate::engine::{EngineError, Entry, SamplingPlan};
-
-    /// Whatever it holds is a state of so many bytes; it takes back what it is told to.
-    struct Sized {
-        bytes: usize,
-        saves: bool,
-        takes: bool,
-    }
-
-    impl Engine for Sized {
-        type Sampler = ();
-
-        fn sequences(&self) -> usize {
-            1
-        }
-        fn context_length(&self) -> usize {
-            4096
-        }
-        fn batch_limit(&self) -> usize {
-            512
-        }
-        fn sampler(&self, _: &SamplingPlan) {}
-        fn decode(&mut self, _: &[Entry]) -> Result<(), EngineError> {
-            Ok(())
-        }
-        fn sample(&mut self, _: &mut (), _: usize) -> Token {
-            Token(0)
-        }
-        fn sample_among(
-            &mut self,
-            _: &mut (),
-            _: usize,
-            _: &dyn Fn(Token) -> bool,
-        ) -> Option<Token> {
-            None
-        }
-        fn keep(&mut self, _: usize, length: usize) -> usize {
-            length
-        }
-        fn copies(&self, _: usize, _: usize) -> bool {
-            true
-        }
-        fn state_size(&self, _: usize) -> usize {
-            self.bytes
-        }
-        fn save(&self, _: usize) -> Option<Vec<u8>> {
-            self.saves.then(|| vec![0; self.bytes])
-        }
-        fn restore(&mut self, _: usize, _: &[u8], _: usize) -> bool {
-            self.takes
-        }
-    }
 
     /// What the character of this number is told first.
     fn own(number: i32) -> Vec<Token> {
@@ -187,11 +136,7 @@ mod tests {
 
     #[test]
     fn the_character_that_was_talked_to_longest_ago_makes_room() {
-        let mut engine = Sized {
-            bytes: 8,
-            saves: true,
-            takes: true,
-        };
+        let mut engine = Fixed::of(8);
         let mut all = Openings::default();
         for number in 0..4 {
             assert!(all.note(&engine, 0, &own(number), 8));
@@ -207,14 +152,10 @@ mod tests {
 
     #[test]
     fn all_of_them_take_no_more_than_they_may() {
-        let mut engine = Sized {
-            bytes: MOST_BYTES / 2,
-            saves: true,
-            takes: true,
-        };
+        let mut engine = Fixed::of(MOST_BYTES / 2);
         let mut all = Openings::default();
         for number in 0..3 {
-            all.note(&engine, 0, &own(number), engine.bytes);
+            all.note(&engine, 0, &own(number), engine.base);
             assert!(all.bytes() <= MOST_BYTES);
         }
         assert_eq!((all.found(&own(0)).0, all.found(&own(2)).0), (0, 40));
@@ -225,7 +166,7 @@ mod tests {
         assert!(all.all.len() == 2 && !all.lacks(&own(3)));
         // Room is made before memory is taken.
         engine.saves = false;
-        assert!(!all.note(&engine, 0, &own(4), engine.bytes));
+        assert!(!all.note(&engine, 0, &own(4), engine.base));
         assert!(all.all.len() == 1 && !all.lacks(&own(4)));
         all.forget();
         assert!(all.lacks(&own(3)) && all.lacks(&own(4)));
@@ -233,11 +174,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_of_what_is_a_characters_serves() {
-        let mut engine = Sized {
-            bytes: 8,
-            saves: true,
-            takes: true,
-        };
+        let mut engine = Fixed::of(8);
         let mut all = Openings::default();
         assert!(!all.lacks(&own(1)[..LEAST - 1]), "it is read as fast");
         all.note(&engine, 0, &own(1), 8);

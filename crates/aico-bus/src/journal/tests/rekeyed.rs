@@ -124,6 +124,32 @@ fn what_a_sealed_person_was_told_is_carried_over_and_opens_when_they_sign_in() {
     assert_eq!(refused, Err(JournalFault::PersonLocked));
 }
 
+/// The disk as the files were being written anew when everything stopped: after so many operations of it.
+fn cut_off_anywhere(start: &Faulty, what: Anew) -> impl Iterator<Item = (usize, Faulty)> {
+    let written = move |stop: usize| {
+        let fs = start.after_kill();
+        let vault = open_vault(&fs);
+        let before = fs.operations();
+        fs.stop_after(stop);
+        let done = rekey(keys(&vault), &folder(), what, &|| true);
+        (fs.operations() - before, done.is_ok(), fs)
+    };
+    let (count, whole, _) = written(usize::MAX / 2);
+    assert!(whole && count > 0);
+    (0..=count).map(move |stop| (stop, written(stop).2))
+}
+
+/// What is found of it after a kill, and after cuts of the power.
+fn afterwards(fs: &Faulty, stop: usize) -> impl Iterator<Item = (u64, Faulty)> {
+    (0..4).map(move |seed| match seed {
+        0 => (seed, fs.after_kill()),
+        _ => (
+            seed,
+            fs.after_power_cut(&mut Dice(stop as u64 * 100 + seed)),
+        ),
+    })
+}
+
 #[test]
 fn cut_off_anywhere_while_the_files_are_written_anew_nothing_is_lost() {
     let start = Faulty::new();
@@ -137,23 +163,8 @@ fn cut_off_anywhere_while_the_files_are_written_anew_nothing_is_lost() {
     store.close().unwrap();
     rotate(&vault, &[person]);
     drop(vault);
-    let count = {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Behind, &|| true).unwrap();
-        fs.operations() - before
-    };
-    for stop in 0..=count {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Behind, &|| true);
-        for seed in 0..4 {
-            let after = match seed {
-                0 => fs.after_kill(),
-                _ => fs.after_power_cut(&mut Dice(stop as u64 * 100 + seed)),
-            };
+    for (stop, fs) in cut_off_anywhere(&start, Anew::Behind) {
+        for (seed, after) in afterwards(&fs, stop) {
             let vault = open_vault(&after);
             rekey(keys(&vault), &folder(), Anew::Behind, &|| true).unwrap();
             vault.finish_rotation().unwrap();
@@ -224,23 +235,8 @@ fn cut_off_anywhere_in_a_change_of_ids_nothing_is_lost_or_there_twice() {
     store.close().unwrap();
     all.push((21, 21, 200));
     drop(vault);
-    let count = {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
-        fs.operations() - before
-    };
-    for stop in 0..=count {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Files, &|| true);
-        for seed in 0..4 {
-            let after = match seed {
-                0 => fs.after_kill(),
-                _ => fs.after_power_cut(&mut Dice(stop as u64 * 100 + seed)),
-            };
+    for (stop, fs) in cut_off_anywhere(&start, Anew::Files) {
+        for (seed, after) in afterwards(&fs, stop) {
             let vault = open_vault(&after);
             let mut store = open(&vault);
             let kept = keep(&mut store, message(21, Some(person), 200));
@@ -308,18 +304,7 @@ fn cut_off_in_a_change_of_ids_a_file_that_was_just_begun_is_no_older_one() {
     }
     store.folder.forget(&store.current.name).unwrap();
     drop((store, vault));
-    let count = {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        let before = fs.operations();
-        rekey(keys(&vault), &folder(), Anew::Files, &|| true).unwrap();
-        fs.operations() - before
-    };
-    for stop in 0..=count {
-        let fs = start.after_kill();
-        let vault = open_vault(&fs);
-        fs.stop_after(stop);
-        let _ = rekey(keys(&vault), &folder(), Anew::Files, &|| true);
+    for (stop, fs) in cut_off_anywhere(&start, Anew::Files) {
         let fs = fs.after_kill();
         let store = open(&open_vault(&fs));
         assert_eq!(read(&store).kept.len(), 3, "stopped at {stop}");
